@@ -1,0 +1,65 @@
+//! Pages the kernel publishes: read-only to every environment.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Slots of a slice vector. The processor goes round them; each is one slice.
+pub const SLOT_COUNT: usize = 64;
+
+/// The slice vector of a core: which environment owns which slot, by position.
+#[repr(C)]
+pub struct SlotVector {
+    /// Owner of each slot ([`crate::EnvId`]), or zero.
+    pub owners: [AtomicU32; SLOT_COUNT],
+}
+
+/// What everybody may know about the machine, in one page.
+///
+/// Counters only grow and are written by the kernel alone.
+#[repr(C)]
+pub struct SystemInfo {
+    /// [`crate::ABI_VERSION`] of the running kernel.
+    pub abi_version: AtomicU64,
+    /// Time-stamp counter ticks per second.
+    pub tsc_hz: AtomicU64,
+    /// First frame of the frame table.
+    pub frame_table: AtomicU32,
+    /// Number of frames, and so of entries in the frame table.
+    pub frame_count: AtomicU32,
+    /// The network interface's MAC address in the low six bytes, in network
+    /// order from the lowest byte; zero without a network interface.
+    pub mac: AtomicU64,
+    /// Entries into the kernel by system call.
+    pub calls: AtomicU64,
+    /// Entries by interrupt or exception.
+    pub traps: AtomicU64,
+    /// Switches to another environment's address space.
+    pub switches: AtomicU64,
+    /// Times the processor was halted for want of work.
+    pub halts: AtomicU64,
+    /// Frames received from the network interface.
+    pub received: AtomicU64,
+    /// Received frames that no filter claimed.
+    pub unclaimed: AtomicU64,
+    /// Received frames dropped because their owner's ring was full.
+    pub overflowed: AtomicU64,
+    /// Frames handed to the network interface.
+    pub transmitted: AtomicU64,
+    /// Frames refused by a transmit check.
+    pub refused: AtomicU64,
+    /// Notifications written to the device; each is an exit in a virtual machine.
+    pub notifications: AtomicU64,
+    /// Bytes of packets copied.
+    pub copied: AtomicU64,
+    /// The slice vector of core 0.
+    pub slots: SlotVector,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SystemInfo;
+
+    #[test]
+    fn fits_one_page() {
+        assert!(size_of::<SystemInfo>() <= 4096);
+    }
+}

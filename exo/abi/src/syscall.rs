@@ -1,0 +1,157 @@
+//! The system-call table: the one place where a call is described.
+//!
+//! Calling convention: `syscall` with the number in `rax` and arguments in
+//! `rdi rsi rdx r10 r8 r9`. On return `rax` is zero or an [`crate::Error`] code and
+//! `rdx` the value. `rbx rbp rsp r12-r15` are preserved; `rcx r11` are the
+//! processor's; every other general and vector register comes back zero.
+//!
+//! Every call is bounded. A call that returns [`crate::Error::Again`] has done part of
+//! its work and goes on when called again with the same arguments.
+
+/// Invokes `$callback!` with the whole table, one entry per call:
+/// doc comments, number, `name(argument: type, …);`.
+///
+/// The kernel's dispatcher and the library's stubs are both made from it.
+#[macro_export]
+macro_rules! syscall_table {
+    ($callback:ident) => {
+        $callback! {
+            /// Does nothing: the cost of crossing.
+            0 null();
+            /// Ends the caller with `code`. Does not return.
+            1 exit(code: u64);
+            /// Gives up the rest of the slice.
+            2 slice_yield();
+            /// Sleeps until the caller's event count differs from `seen` or the
+            /// time-stamp counter passes `deadline` (zero: none). Returns the
+            /// event count.
+            3 wait(seen: EventCount, deadline: u64);
+            /// Prints at most 1024 bytes. Returns how many were printed.
+            /// Needs [`Rights::PRINT`].
+            4 console_write(console: Handle, text: UserPtr, length: u64);
+            /// Makes a capability with fewer rights, and for frames and slots
+            /// over the sub-range of `count` starting at `first` (both zero for
+            /// other kinds). Returns its handle. Needs [`Rights::GRANT`].
+            5 cap_derive(source: Handle, rights: Rights, first: u64, count: u64);
+            /// Derives a copy of `cap` into the table of `env`. Returns its
+            /// handle there. Needs [`Rights::GRANT`] and, on `env`,
+            /// [`Rights::ENDOW`].
+            6 cap_grant(cap: Handle, env: Handle);
+            /// Removes everything derived from `cap`, in whatever table, leaving
+            /// `cap` itself. Bounded: [`Error::Again`].
+            7 cap_revoke(cap: Handle);
+            /// Removes `cap`; what was derived from it stays and becomes
+            /// derived from its parent. Bounded: [`Error::Again`].
+            8 cap_drop(cap: Handle);
+            /// Donates `frame`, the caller's own memory, for 64 more capability
+            /// slots.
+            9 cap_grow(frame: Pfn);
+            /// Takes `count` named free frames for `env`. Their contents are
+            /// zero. Needs [`Rights::TAKE`] over them, and [`Rights::MEMORY`]
+            /// on `env`. At most 64 at a time.
+            10 frames_take(frames: Handle, env: Handle, first: Pfn, count: Pages);
+            /// Gives back frames of plain memory that belong to the caller, are
+            /// not mapped and not in use. All or none. At most 64 at a time.
+            11 frames_free(first: Pfn, count: Pages);
+            /// Makes `frame`, plain memory of `env`, the page table of `level`
+            /// that covers `at` in its address space. Needs [`Rights::MEMORY`].
+            12 table_install(env: Handle, at: VirtAddr, level: Level, frame: Pfn);
+            /// Takes the empty page table of `level` that covers `at` out again;
+            /// its frame becomes plain memory. Needs [`Rights::MEMORY`].
+            13 table_remove(env: Handle, at: VirtAddr, level: Level);
+            /// Maps `count` frames belonging to `owner`, starting with `first`,
+            /// at `at` in the address space of `space`. Frames the kernel
+            /// publishes may be mapped read-only whoever `owner` is; so may the
+            /// owner's own page tables. Needs [`Rights::MEMORY`] on both. All or
+            /// none; at most 64 at a time.
+            14 map(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, count: Pages, protection: Protection);
+            /// Unmaps `count` pages at `at`. Pages not mapped are skipped. At
+            /// most 64 at a time. Needs [`Rights::MEMORY`].
+            15 unmap(space: Handle, at: VirtAddr, count: Pages);
+            /// Makes an environment from four frames of the caller's plain
+            /// memory: its kernel object, page-table root, first 64 capability
+            /// slots and U-area. The frames belong to the new environment from
+            /// then on. Its table holds a capability for itself at slot 0.
+            /// Returns a handle with every right.
+            16 env_create(object: Pfn, root_table: Pfn, cap_table: Pfn, u_area: Pfn);
+            /// Starts a new environment at `entry` with stack pointer `stack`
+            /// and `argument` in `rdi`. Needs [`Rights::CONTROL`].
+            17 env_start(env: Handle, entry: UserPtr, stack: UserPtr, argument: u64);
+            /// Ends `env` if it still runs, and gives back everything it holds.
+            /// Bounded: [`Error::Again`]. [`Error::InUse`] while others still map
+            /// its frames or the device still sends from them. Needs
+            /// [`Rights::CONTROL`].
+            18 env_destroy(env: Handle);
+            /// Writes the [`EnvStatus`] of `env` to `status`. Needs
+            /// [`Rights::INSPECT`].
+            19 env_status(env: Handle, status: UserPtr);
+            /// Gives `count` slots from `first` on to `env`. Needs
+            /// [`Rights::ASSIGN`] over them, and [`Rights::CONTROL`] on `env`.
+            20 slots_assign(slots: Handle, first: u32, count: u32, env: Handle);
+            /// Makes a network binding whose rings and buffers are the
+            /// [`RingOrder::frames`] frames from `first`, plain memory of the
+            /// caller, and whose kernel object is `object`. Returns its handle.
+            /// Needs [`Rights::BIND`].
+            21 net_bind(net: Handle, first: Pfn, order: RingOrder, object: Pfn);
+            /// Dissolves the binding with its filters; its frames become plain
+            /// memory again. Bounded: [`Error::Again`]; [`Error::InUse`] while
+            /// the device still sends from its buffers. Needs
+            /// [`Rights::FILTER`].
+            22 net_unbind(binding: Handle);
+            /// Installs the encoded filter at `filter` for `binding`, in the
+            /// frame `object`. Refused if it would take packets that another
+            /// environment's filter claims. Needs [`Rights::FILTER`].
+            23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn);
+            /// Removes the filter in frame `object`, which becomes plain memory
+            /// again. Needs [`Rights::FILTER`].
+            24 filter_remove(binding: Handle, object: Pfn);
+            /// Moves a batch both ways: checks and sends what the transmit ring
+            /// holds, delivers what has arrived, to every owner. Returns
+            /// [`SyncCounts`]. Needs [`Rights::SYNC`].
+            25 net_sync(binding: Handle);
+            /// Powers the machine off with `code` (0: success; 0 to 126). Needs
+            /// [`Rights::POWER`].
+            26 machine_exit(machine: Handle, code: u64);
+        }
+    };
+}
+
+/// One line of the table, for people and for tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Number in `rax`.
+    pub number: u64,
+    /// Bare name; the library's stub is `sys_` + this.
+    pub name: &'static str,
+    /// Argument names and types, in register order.
+    pub arguments: &'static [(&'static str, &'static str)],
+    /// What the call does.
+    pub doc: &'static str,
+}
+
+macro_rules! entries {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ident),*);)*) => {
+        /// The table as data.
+        pub const SYSCALLS: &[Entry] = &[$(Entry {
+            number: $number,
+            name: stringify!($name),
+            arguments: &[$((stringify!($arg), stringify!($ty))),*],
+            doc: concat!($($doc, "\n"),*),
+        }),*];
+    };
+}
+syscall_table!(entries);
+
+#[cfg(test)]
+mod tests {
+    use super::SYSCALLS;
+
+    #[test]
+    fn numbers_are_dense_and_arguments_fit_registers() {
+        for (index, entry) in SYSCALLS.iter().enumerate() {
+            assert_eq!(entry.number, index as u64, "{}", entry.name);
+            assert!(entry.arguments.len() <= 6, "{}", entry.name);
+            assert!(!entry.doc.is_empty(), "{}", entry.name);
+        }
+    }
+}

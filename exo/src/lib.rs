@@ -1,1 +1,48 @@
-//! .
+//! The exokernel: everything that runs in ring 0.
+//!
+//! It protects and does not manage. Page frames, processor time and the network
+//! interface are handed out by their physical names through capabilities; what
+//! to do with them is each environment's own affair. There is no heap: every
+//! kernel object lies in a frame that some environment owns and donated for it.
+//! Ring 0 runs with interrupts off, does bounded work per entry, and never
+//! panics for what ring 3 does.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`calls`] | system calls: dispatch from the table in `exo_abi`, one handler each |
+//! | [`frames`], [`paging`] | who owns which frame; mappings proposed and checked |
+//! | [`capability`] | tables, derivation tree, revocation |
+//! | [`env`] | environments: creation, death, destruction |
+//! | [`schedule`] | the slice vector, sleeping, idling |
+//! | [`net`] | the packet path: receive, classify, deliver, transmit |
+//! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
+//! | `arch`, `trap`, `start` | the processor; guest only |
+
+#![cfg_attr(exo_guest, no_std)]
+
+#[cfg(exo_guest)]
+pub mod arch;
+pub mod calls;
+pub mod capability;
+pub mod env;
+pub mod frames;
+pub mod kernel;
+pub mod memory;
+pub mod net;
+pub mod object;
+pub mod paging;
+#[cfg(exo_guest)]
+pub mod panic;
+pub mod schedule;
+#[cfg(exo_guest)]
+pub mod start;
+#[cfg(exo_guest)]
+pub mod trap;
+pub mod user;
+
+/// Marks that a step of the packet path is done. Nothing, except in builds made
+/// for measuring.
+#[macro_export]
+macro_rules! stamp {
+    ($step:ident) => {};
+}

@@ -33,7 +33,7 @@ pub use frame::{
 };
 pub use info::{SLOT_COUNT, SlotVector, SystemInfo};
 pub use ring::{
-    BUFFER_BYTES, FRAME_MAX, FRAME_MIN, MAX_RING_ORDER, RingOrder, RingPage, SyncCounts,
+    BUFFER_BYTES, FRAME_MAX, FRAME_MIN, MAX_RING_ORDER, RingIndex, RingOrder, RingPage, SyncCounts,
 };
 pub use syscall::{Entry, SYSCALLS};
 pub use word::{UserPtr, Word};

@@ -1,0 +1,120 @@
+//! The PVH entry: 32-bit protected mode, no paging, to 64-bit Rust in the high
+//! half.
+//!
+//! The loader starts the processor as Xen's PVH describes: flat 32-bit segments,
+//! paging off, interrupts off, `ebx` holding the physical address of the start
+//! information. This code builds temporary tables of 2 MiB pages that map the
+//! first 4 GiB at zero and at `DIRECT_MAP`, and the first 1 GiB at
+//! `KERNEL_BASE`; turns on long mode (SDM vol. 3, 10.8.5); and calls
+//! `kernel_main(start_info)` on the boot stack. The kernel builds its final
+//! tables, with protection, at once, and never returns here.
+
+use core::arch::global_asm;
+
+global_asm!(
+    r#"
+    .pushsection .note.pvh, "a", @note
+    .align 4
+    .long 4, 4, 18              # name size, descriptor size, XEN_ELFNOTE_PHYS32_ENTRY
+    .asciz "Xen"
+    .align 4
+    .long pvh_entry
+    .popsection
+
+    .pushsection .boot.text, "ax"
+    .code32
+    .global pvh_entry
+pvh_entry:
+    cli
+    cld
+    mov esp, offset boot_stack_top + {to_low}
+    # Four page directories of 2 MiB pages: 4 GiB from address 0.
+    mov edi, offset boot_directories + {to_low}
+    mov eax, 0x83               # present, writable, 2 MiB
+    mov ecx, 2048
+1:  mov [edi], eax
+    mov dword ptr [edi + 4], 0
+    add eax, 0x200000
+    add edi, 8
+    dec ecx
+    jnz 1b
+    # Low page-directory-pointer table: the four directories.
+    mov edi, offset boot_pointers_low + {to_low}
+    mov eax, offset boot_directories + {to_low} + 3    # present, writable
+    mov ecx, 4
+2:  mov [edi], eax
+    add eax, 4096
+    add edi, 8
+    dec ecx
+    jnz 2b
+    # High one: entry 510 is KERNEL_BASE.
+    mov eax, offset boot_directories + {to_low} + 3
+    mov [boot_pointers_high + {to_low} + 510 * 8], eax
+    # Root: identity, direct map, kernel.
+    mov eax, offset boot_pointers_low + {to_low} + 3
+    mov [boot_tables + {to_low}], eax
+    mov [boot_tables + {to_low} + 256 * 8], eax
+    mov eax, offset boot_pointers_high + {to_low} + 3
+    mov [boot_tables + {to_low} + 511 * 8], eax
+
+    mov eax, offset boot_tables + {to_low}
+    mov cr3, eax
+    mov eax, cr4
+    or eax, 0x620               # PAE; SSE, which compiled Rust uses at once
+    mov cr4, eax
+    mov ecx, 0xc0000080         # EFER
+    rdmsr
+    or eax, 0x100               # LME
+    wrmsr
+    mov eax, cr0
+    or eax, 0x80000000          # PG
+    mov cr0, eax
+    lgdt [boot_gdt_pointer]
+    push 8
+    mov eax, offset boot_long
+    push eax
+    retf
+
+    .code64
+boot_long:
+    xor eax, eax
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov fs, eax
+    mov gs, eax
+    mov edi, ebx
+    movabs rax, offset boot_high
+    jmp rax
+
+    .align 8
+boot_gdt:
+    .quad 0
+    .quad 0x00209a0000000000    # 64-bit code
+boot_gdt_pointer:
+    .word 15
+    .long boot_gdt
+    .popsection
+
+    .pushsection .text.boot_high, "ax"
+boot_high:
+    lea rsp, [rip + boot_stack_top]
+    xor ebp, ebp
+    call kernel_main
+    ud2
+    .popsection
+
+    .pushsection .bss.boot, "aw", @nobits
+    .align 4096
+boot_tables: .skip 4096
+boot_pointers_low: .skip 4096
+boot_pointers_high: .skip 4096
+boot_directories: .skip 4 * 4096
+    .global boot_stack_top
+boot_stack: .skip 32768
+boot_stack_top:
+    .popsection
+    "#,
+    // Adding this, modulo 2^64, turns an address of the image into a physical one.
+    to_low = const crate::layout::KERNEL_BASE.wrapping_neg(),
+);

@@ -1,0 +1,184 @@
+//! Single instructions with an operand: ports, model-specific and control
+//! registers, the time-stamp counter, halting.
+
+use core::arch::asm;
+
+/// Extended feature enable register (SDM vol. 3, 2.2.1).
+pub const EFER: u32 = 0xc000_0080;
+/// `syscall` target selectors (SDM vol. 3, 5.8.8).
+pub const STAR: u32 = 0xc000_0081;
+/// `syscall` target address.
+pub const LSTAR: u32 = 0xc000_0082;
+/// Flags that `syscall` clears.
+pub const FMASK: u32 = 0xc000_0084;
+/// Active `gs` base.
+pub const GS_BASE: u32 = 0xc000_0101;
+/// Local APIC base and enable.
+pub const APIC_BASE: u32 = 0x1b;
+
+/// Writes a byte to an I/O port.
+///
+/// # Safety
+/// The port's device must not be made to break memory safety by it (no DMA).
+#[inline]
+pub unsafe fn out8(port: u16, value: u8) {
+    // SAFETY: the caller vouches for the device.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) };
+}
+
+/// Reads a byte from an I/O port.
+///
+/// # Safety
+/// As for [`out8`].
+#[inline]
+pub unsafe fn in8(port: u16) -> u8 {
+    let value;
+    // SAFETY: the caller vouches for the device.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack)) };
+    value
+}
+
+/// Writes a model-specific register.
+///
+/// # Safety
+/// The register must exist and the value must leave the processor in a state the
+/// kernel is written for.
+pub unsafe fn write_msr(register: u32, value: u64) {
+    // SAFETY: the caller vouches for register and value.
+    unsafe {
+        asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            options(nostack));
+    }
+}
+
+/// Reads a model-specific register.
+///
+/// # Safety
+/// The register must exist.
+pub unsafe fn read_msr(register: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: the caller vouches that the register exists; reading has no effect.
+    unsafe {
+        asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high,
+            options(nomem, nostack));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Reads `cr2`, the address of the last page fault.
+pub fn fault_address() -> u64 {
+    let value;
+    // SAFETY: reading cr2 has no effect.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack)) };
+    value
+}
+
+/// Makes the page table at physical address `root` the current one, and
+/// forgets every translation.
+///
+/// # Safety
+/// The tables must map the kernel as the current ones do.
+#[inline]
+pub unsafe fn set_page_table(root: u64) {
+    // SAFETY: the kernel stays mapped as it is, so execution goes on.
+    unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack)) };
+}
+
+/// Forgets the translation of one page.
+#[inline]
+pub fn forget_page(address: u64) {
+    // SAFETY: dropping a cached translation changes no mapping.
+    unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack)) };
+}
+
+/// Time-stamp counter.
+#[inline]
+pub fn time_stamp() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reading the counter has no effect.
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Halts with interrupts on until one has been served, then turns them off
+/// again. The only place where ring 0 can be interrupted.
+pub fn halt_until_interrupt() {
+    // SAFETY: `sti` takes effect after the next instruction, so no interrupt can
+    // be lost between it and `hlt` (SDM vol. 2, STI). The handler runs on its
+    // own stack and restores the general registers; vector registers it may
+    // change, hence the clobbers.
+    unsafe { asm!("sti", "hlt", "cli", clobber_abi("C")) };
+}
+
+/// Stops the processor for good.
+pub fn halt_forever() -> ! {
+    loop {
+        // SAFETY: with interrupts off this sleeps for ever.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// Turns on what protection the processor offers: no-execute, write-protect in
+/// ring 0, supervisor-mode execution and access prevention, user-mode
+/// instruction prevention; and SSE, which compiled Rust needs.
+///
+/// AVX stays off (`cr4.OSXSAVE` clear), so that `fxsave` covers all the vector
+/// state ring 3 can have, and `fsgsbase` stays off, so that ring 3 cannot set
+/// the `gs` base that `swapgs` exchanges.
+///
+/// # Safety
+/// Once per core, before any ring-3 code, with page tables that honour
+/// write-protect and no-execute.
+pub unsafe fn enable_protection() {
+    const EFER_SYSCALL: u64 = 1 << 0;
+    const EFER_NO_EXECUTE: u64 = 1 << 11;
+    const CR0_MONITOR: u64 = 1 << 1;
+    const CR0_EMULATE: u64 = 1 << 2;
+    const CR0_TASK_SWITCHED: u64 = 1 << 3;
+    const CR0_NUMERIC_ERROR: u64 = 1 << 5;
+    const CR0_WRITE_PROTECT: u64 = 1 << 16;
+    const CR4_TIME_STAMP_DISABLE: u64 = 1 << 2;
+    const CR4_GLOBAL_PAGES: u64 = 1 << 7;
+    const CR4_PERFORMANCE: u64 = 1 << 8;
+    const CR4_FXSAVE: u64 = 1 << 9;
+    const CR4_SIMD_EXCEPTIONS: u64 = 1 << 10;
+    const CR4_UMIP: u64 = 1 << 11;
+    const CR4_FSGSBASE: u64 = 1 << 16;
+    const CR4_XSAVE: u64 = 1 << 18;
+    const CR4_SMEP: u64 = 1 << 20;
+    const CR4_SMAP: u64 = 1 << 21;
+
+    let features = if core::arch::x86_64::__cpuid(0).eax >= 7 {
+        core::arch::x86_64::__cpuid_count(7, 0)
+    } else {
+        core::arch::x86_64::CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 }
+    };
+    let mut offered = 0;
+    for (present, bit) in [
+        (features.ebx >> 7 & 1, CR4_SMEP),
+        (features.ebx >> 20 & 1, CR4_SMAP),
+        (features.ecx >> 2 & 1, CR4_UMIP),
+    ] {
+        if present == 1 {
+            offered |= bit;
+        }
+    }
+    // SAFETY: every bit set is architectural in long mode or was just found to
+    // be offered; the caller vouches for the page tables.
+    unsafe {
+        write_msr(EFER, read_msr(EFER) | EFER_SYSCALL | EFER_NO_EXECUTE);
+        let (mut cr0, mut cr4): (u64, u64);
+        asm!("mov {}, cr0", out(reg) cr0, options(nomem, nostack));
+        asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack));
+        cr0 &= !(CR0_EMULATE | CR0_TASK_SWITCHED);
+        cr0 |= CR0_MONITOR | CR0_NUMERIC_ERROR | CR0_WRITE_PROTECT;
+        cr4 &= !(CR4_TIME_STAMP_DISABLE
+            | CR4_GLOBAL_PAGES
+            | CR4_PERFORMANCE
+            | CR4_FSGSBASE
+            | CR4_XSAVE);
+        cr4 |= CR4_FXSAVE | CR4_SIMD_EXCEPTIONS | offered;
+        asm!("mov cr0, {}", in(reg) cr0, options(nostack));
+        asm!("mov cr4, {}", in(reg) cr4, options(nostack));
+    }
+}

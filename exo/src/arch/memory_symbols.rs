@@ -1,0 +1,127 @@
+//! The C memory functions that compiled Rust calls, for ring 0.
+//!
+//! Sixteen bytes at a time in vector registers: `rep movsb` is slow under
+//! software emulation and counts an instruction per byte there.
+
+use core::arch::x86_64::{_mm_loadu_si128, _mm_set1_epi8, _mm_storeu_si128};
+
+/// # Safety
+/// As C's `memcpy`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, bytes: usize) -> *mut u8 {
+    // SAFETY: both ranges are `bytes` long by contract, and every access below
+    // stays inside: whole blocks while they fit, then one last block that ends
+    // with the range (overlapping the previous one), or single bytes.
+    unsafe {
+        let mut done = 0;
+        if bytes >= 16 {
+            let last = bytes - 16;
+            while done < last {
+                let block = _mm_loadu_si128(source.add(done).cast());
+                _mm_storeu_si128(target.add(done).cast(), block);
+                done += 16;
+            }
+            let block = _mm_loadu_si128(source.add(last).cast());
+            _mm_storeu_si128(target.add(last).cast(), block);
+        } else if bytes >= 8 {
+            let first = source.cast::<u64>().read_unaligned();
+            let last = source.add(bytes - 8).cast::<u64>().read_unaligned();
+            target.cast::<u64>().write_unaligned(first);
+            target.add(bytes - 8).cast::<u64>().write_unaligned(last);
+        } else {
+            while done < bytes {
+                target.add(done).write_volatile(source.add(done).read_volatile());
+                done += 1;
+            }
+        }
+    }
+    target
+}
+
+/// # Safety
+/// As C's `memmove`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, bytes: usize) -> *mut u8 {
+    // SAFETY: the ranges are `bytes` long by contract. Going byte by byte from
+    // the side that is overwritten last makes overlap harmless. Volatile keeps
+    // the compiler from turning the loop into a call of this very function.
+    unsafe {
+        if target.addr().wrapping_sub(source.addr()) >= bytes {
+            for offset in 0..bytes {
+                target.add(offset).write_volatile(source.add(offset).read_volatile());
+            }
+        } else {
+            for offset in (0..bytes).rev() {
+                target.add(offset).write_volatile(source.add(offset).read_volatile());
+            }
+        }
+    }
+    target
+}
+
+/// # Safety
+/// As C's `memset`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(target: *mut u8, value: i32, bytes: usize) -> *mut u8 {
+    // SAFETY: the range is `bytes` long by contract; accesses stay inside, as in
+    // `memcpy`.
+    unsafe {
+        if bytes >= 16 {
+            let block = _mm_set1_epi8(value as i8);
+            let last = bytes - 16;
+            let mut done = 0;
+            while done < last {
+                _mm_storeu_si128(target.add(done).cast(), block);
+                done += 16;
+            }
+            _mm_storeu_si128(target.add(last).cast(), block);
+        } else {
+            for offset in 0..bytes {
+                target.add(offset).write_volatile(value as u8);
+            }
+        }
+    }
+    target
+}
+
+/// # Safety
+/// As C's `memcmp`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, bytes: usize) -> i32 {
+    for offset in 0..bytes {
+        // SAFETY: both ranges are `bytes` long by contract.
+        let (a, b) = unsafe { (left.add(offset).read_volatile(), right.add(offset).read_volatile()) };
+        if a != b {
+            return i32::from(a) - i32::from(b);
+        }
+    }
+    0
+}
+
+/// # Safety
+/// As C's `bcmp`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, bytes: usize) -> i32 {
+    // SAFETY: the same contract.
+    unsafe { memcmp(left, right, bytes) }
+}
+
+/// # Safety
+/// As C's `strlen`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    let mut length = 0;
+    // SAFETY: the text ends with a zero byte by contract.
+    while unsafe { text.add(length).read_volatile() } != 0 {
+        length += 1;
+    }
+    length
+}
+
+/// Named by compiled `core`; never called, because panics abort.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// As above.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() {}

@@ -1,0 +1,65 @@
+//! Calls on capabilities themselves.
+
+use exo_abi::{Error, Handle, Pfn, Rights, Word};
+
+use super::Caller;
+use crate::capability::{self, Kind, Object, Progress};
+
+pub(super) fn cap_derive(
+    caller: Caller<'_>,
+    source: Handle,
+    rights: Rights,
+    first: u64,
+    count: u64,
+) -> Result<u64, Error> {
+    let frames = &caller.kernel.frames;
+    let (place, slot) = capability::lookup(frames, caller.env, source, Rights::GRANT)?;
+    if !slot.rights().allows(rights) {
+        return Err(Error::NoRight);
+    }
+    let whole = slot.object();
+    let object = match whole.kind {
+        Kind::Frames | Kind::Slots => {
+            let (first, count) = (u32::from_word(first)?, u32::from_word(count)?);
+            if count == 0 || !whole.covers(first, count) {
+                return Err(Error::OutOfRange);
+            }
+            Object::range(whole.kind, first, count)
+        }
+        _ if first != 0 || count != 0 => return Err(Error::BadArgument),
+        _ => whole,
+    };
+    capability::insert(frames, caller.env, object, rights, place).map(Word::into_word)
+}
+
+pub(super) fn cap_grant(caller: Caller<'_>, cap: Handle, env: Handle) -> Result<u64, Error> {
+    let frames = &caller.kernel.frames;
+    let (place, slot) = capability::lookup(frames, caller.env, cap, Rights::GRANT)?;
+    let holder = caller.live_env_with(env, Rights::ENDOW)?;
+    capability::insert(frames, holder, slot.object(), slot.rights(), place).map(Word::into_word)
+}
+
+fn progress(progress: Progress) -> Result<(), Error> {
+    match progress {
+        Progress::Done => Ok(()),
+        Progress::Again => Err(Error::Again),
+    }
+}
+
+pub(super) fn cap_revoke(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
+    let frames = &caller.kernel.frames;
+    let (place, slot) = capability::lookup(frames, caller.env, cap, Rights::NONE)?;
+    progress(capability::revoke_step(frames, place, slot))
+}
+
+pub(super) fn cap_drop(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
+    let frames = &caller.kernel.frames;
+    // A stale capability is dropped too: its slot is the caller's.
+    let (place, slot) = capability::occupied(frames, caller.env, cap)?;
+    progress(capability::drop_step(frames, place, slot))
+}
+
+pub(super) fn cap_grow(caller: Caller<'_>, frame: Pfn) -> Result<(), Error> {
+    caller.kernel.frames.check_donation(frame, caller.env.id())?;
+    capability::donate(&caller.kernel.frames, caller.env, frame)
+}

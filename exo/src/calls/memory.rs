@@ -1,0 +1,126 @@
+//! Calls on page frames and mappings.
+
+use exo_abi::{Error, Handle, Level, Pages, Pfn, Protection, Rights, VirtAddr};
+
+use super::Caller;
+use crate::capability::{self, Kind};
+use crate::env::Env;
+use crate::paging::{self, Mapping};
+
+impl Caller<'_> {
+    /// The environment behind a handle of the caller.
+    pub(super) fn env_with(&self, handle: Handle, needed: Rights) -> Result<&'static Env, Error> {
+        let frames = &self.kernel.frames;
+        let (_, slot) = capability::lookup(frames, self.env, handle, needed)?;
+        let object = slot.object();
+        if object.kind != Kind::Env {
+            return Err(Error::BadHandle);
+        }
+        crate::object::get(frames, Pfn(object.first)).ok_or(Error::BadHandle)
+    }
+
+    /// Like [`Caller::env_with`], for one that is still whole: nothing may be
+    /// given to an environment that is being taken apart.
+    pub(super) fn live_env_with(
+        &self,
+        handle: Handle,
+        needed: Rights,
+    ) -> Result<&'static Env, Error> {
+        let env = self.env_with(handle, needed)?;
+        if env.state() == exo_abi::EnvState::Dying {
+            return Err(Error::WrongState);
+        }
+        Ok(env)
+    }
+
+    /// Makes the processor forget what it caches of `space`'s page `page`.
+    fn forget(&self, space: &Env, page: VirtAddr) {
+        // Another space's translations went when its tables were last left.
+        if space.id() == self.kernel.current.get() {
+            forget_page(page);
+        }
+    }
+}
+
+#[cfg(exo_guest)]
+fn forget_page(page: VirtAddr) {
+    crate::arch::cpu::forget_page(page.get());
+}
+
+#[cfg(not(exo_guest))]
+fn forget_page(_page: VirtAddr) {}
+
+pub(super) fn frames_take(
+    caller: Caller<'_>,
+    frames: Handle,
+    env: Handle,
+    first: Pfn,
+    count: Pages,
+) -> Result<(), Error> {
+    let table = &caller.kernel.frames;
+    let (_, slot) = capability::lookup(table, caller.env, frames, Rights::TAKE)?;
+    let range = slot.object();
+    if range.kind != Kind::Frames {
+        return Err(Error::BadHandle);
+    }
+    if !range.covers(first.0, count) {
+        return Err(Error::OutOfRange);
+    }
+    let owner = caller.live_env_with(env, Rights::MEMORY)?;
+    table.take(first, count, owner.id())
+}
+
+pub(super) fn frames_free(caller: Caller<'_>, first: Pfn, count: Pages) -> Result<(), Error> {
+    caller.kernel.frames.free(first, count, caller.env.id())
+}
+
+pub(super) fn table_install(
+    caller: Caller<'_>,
+    env: Handle,
+    at: VirtAddr,
+    level: Level,
+    frame: Pfn,
+) -> Result<(), Error> {
+    let space = caller.live_env_with(env, Rights::MEMORY)?;
+    let root = space.root_table.get();
+    paging::install_table(&caller.kernel.frames, space.id(), root, at, level, frame)
+}
+
+pub(super) fn table_remove(
+    caller: Caller<'_>,
+    env: Handle,
+    at: VirtAddr,
+    level: Level,
+) -> Result<(), Error> {
+    let space = caller.live_env_with(env, Rights::MEMORY)?;
+    paging::remove_table(&caller.kernel.frames, space.root_table.get(), at, level)?;
+    // Forgetting any page drops all cached upper levels (SDM vol. 3, 4.10.4.1).
+    caller.forget(space, at);
+    Ok(())
+}
+
+pub(super) fn map(
+    caller: Caller<'_>,
+    space: Handle,
+    owner: Handle,
+    first: Pfn,
+    at: VirtAddr,
+    count: Pages,
+    protection: Protection,
+) -> Result<(), Error> {
+    let space = caller.live_env_with(space, Rights::MEMORY)?;
+    let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
+    let mapping = Mapping { owner, first, at, count, protection };
+    paging::map(&caller.kernel.frames, space.root_table.get(), mapping)
+}
+
+pub(super) fn unmap(
+    caller: Caller<'_>,
+    space: Handle,
+    at: VirtAddr,
+    count: Pages,
+) -> Result<(), Error> {
+    let space = caller.live_env_with(space, Rights::MEMORY)?;
+    let root = space.root_table.get();
+    paging::unmap(&caller.kernel.frames, root, at, count, |page| caller.forget(space, page))
+}

@@ -1,0 +1,90 @@
+//! System calls: the one way in from ring 3.
+//!
+//! [`call`] is a single safe `match`, generated from the table in `exo_abi`: it
+//! decodes each register into its argument type, and hands the values to the
+//! handler that bears the call's name. A handler sees only decoded values, the
+//! kernel and the caller.
+
+mod caps;
+mod envs;
+mod memory;
+mod network;
+mod time;
+
+use exo_abi::{
+    Error, EventCount, Handle, Level, Pages, Pfn, Protection, Rights, RingOrder, UserPtr, VirtAddr,
+    Word,
+};
+
+use caps::{cap_derive, cap_drop, cap_grant, cap_grow, cap_revoke};
+use envs::{env_create, env_destroy, env_start, env_status};
+use memory::{frames_free, frames_take, map, table_install, table_remove, unmap};
+use network::{filter_install, filter_remove, net_bind, net_sync, net_unbind};
+use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait};
+
+use crate::env::Env;
+use crate::kernel::Kernel;
+
+/// How a call ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The caller goes on with this.
+    Done(Result<u64, Error>),
+    /// The caller stays ready, but others are to run first.
+    Yield,
+    /// The caller sleeps or has ended; others run.
+    Stop,
+    /// The machine is to be powered off with this code.
+    PowerOff(u8),
+}
+
+impl From<Result<u64, Error>> for Reply {
+    fn from(result: Result<u64, Error>) -> Self {
+        Self::Done(result)
+    }
+}
+
+impl From<Result<(), Error>> for Reply {
+    fn from(result: Result<(), Error>) -> Self {
+        Self::Done(result.map(|()| 0))
+    }
+}
+
+/// A caller and the kernel: what every handler gets.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// The kernel.
+    pub kernel: &'a Kernel,
+    /// The calling environment.
+    pub env: &'static Env,
+}
+
+macro_rules! dispatcher {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
+        /// Serves call `number` with `words` as the six argument registers.
+        #[inline]
+        pub fn call(caller: Caller<'_>, number: u64, words: [u64; 6]) -> Reply {
+            match number {
+                $($number => {
+                    #[allow(unused_mut, reason = "some calls have no arguments")]
+                    let mut words = words.into_iter();
+                    $(
+                        let $arg = match <$ty>::from_word(words.next().unwrap_or_default()) {
+                            Ok(argument) => argument,
+                            Err(error) => return Reply::Done(Err(error)),
+                        };
+                    )*
+                    let _ = words;
+                    $name(caller, $($arg),*).into()
+                })*
+                _ => Reply::Done(Err(Error::NoSuchCall)),
+            }
+        }
+    };
+}
+exo_abi::syscall_table!(dispatcher);
+
+#[cfg(exo_guest)]
+mod entry;
+#[cfg(exo_guest)]
+pub use entry::dispatch;

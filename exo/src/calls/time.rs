@@ -1,0 +1,100 @@
+//! Calls on processor time, the console and the machine.
+
+use exo_abi::{
+    EnvId, EnvState, EnvStatus, Error, EventCount, Handle, Rights, SLOT_COUNT, UserPtr,
+};
+
+use super::{Caller, Reply};
+use crate::capability::{self, Kind};
+use crate::env;
+use crate::user::UserSlice;
+
+/// Most bytes printed in one call.
+const LINE_MAX: usize = 1024;
+
+#[inline]
+pub(super) fn null(_: Caller<'_>) -> Result<(), Error> {
+    Ok(())
+}
+
+pub(super) fn exit(caller: Caller<'_>, code: u64) -> Reply {
+    let status = EnvStatus { state: EnvState::Exited as u32, code, ..EnvStatus::NEW };
+    env::end(caller.kernel, caller.env, status);
+    Reply::Stop
+}
+
+pub(super) fn slice_yield(_: Caller<'_>) -> Reply {
+    Reply::Yield
+}
+
+pub(super) fn wait(caller: Caller<'_>, seen: EventCount, deadline: u64) -> Reply {
+    let events = caller.env.events.get();
+    if events != seen.0 {
+        return Reply::Done(Ok(events));
+    }
+    caller.env.deadline.set(deadline);
+    caller.env.set_state(EnvState::Waiting);
+    Reply::Stop
+}
+
+pub(super) fn slots_assign(
+    caller: Caller<'_>,
+    slots: Handle,
+    first: u32,
+    count: u32,
+    env: Handle,
+) -> Result<(), Error> {
+    let kernel = caller.kernel;
+    let (_, slot) = capability::lookup(&kernel.frames, caller.env, slots, Rights::ASSIGN)?;
+    let range = slot.object();
+    if range.kind != Kind::Slots {
+        return Err(Error::BadHandle);
+    }
+    if !range.covers(first, count) || count > SLOT_COUNT as u32 {
+        return Err(Error::OutOfRange);
+    }
+    let EnvId(owner) = caller.live_env_with(env, Rights::CONTROL)?.id();
+    for slot in first..first + count {
+        kernel.schedule.assign(kernel.info, slot, EnvId(owner));
+    }
+    Ok(())
+}
+
+fn check(caller: Caller<'_>, handle: Handle, kind: Kind, needed: Rights) -> Result<(), Error> {
+    let (_, slot) = capability::lookup(&caller.kernel.frames, caller.env, handle, needed)?;
+    if slot.object().kind == kind { Ok(()) } else { Err(Error::BadHandle) }
+}
+
+pub(super) fn console_write(
+    caller: Caller<'_>,
+    console: Handle,
+    text: UserPtr,
+    length: u64,
+) -> Result<u64, Error> {
+    check(caller, console, Kind::Console, Rights::PRINT)?;
+    let length = usize::try_from(length).unwrap_or(LINE_MAX).min(LINE_MAX);
+    let mut line = [0; LINE_MAX];
+    let line = &mut line[..length];
+    UserSlice::new(caller.env.root_table.get(), text, length)
+        .copy_in(&caller.kernel.frames, line)?;
+    print(line);
+    Ok(length as u64)
+}
+
+#[cfg(exo_guest)]
+fn print(line: &[u8]) {
+    crate::arch::serial::Serial.write_bytes(line);
+}
+
+#[cfg(not(exo_guest))]
+fn print(_line: &[u8]) {}
+
+pub(super) fn machine_exit(caller: Caller<'_>, machine: Handle, code: u64) -> Reply {
+    if let Err(error) = check(caller, machine, Kind::Machine, Rights::POWER) {
+        return Reply::Done(Err(error));
+    }
+    match u8::try_from(code) {
+        Ok(code) if code < 127 => Reply::PowerOff(code),
+        _ => Reply::Done(Err(Error::BadArgument)),
+    }
+}

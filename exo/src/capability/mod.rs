@@ -1,0 +1,15 @@
+//! Capabilities: what an environment may do, and from whom it has it.
+//!
+//! A capability lies in a slot of a table in its holder's donated frames. Slots
+//! know their place in one derivation tree that spans all tables: who derived
+//! from whom. Rights and ranges only shrink along it, and revoking a capability
+//! removes everything below it. All operations take constant time per link, and
+//! the unbounded ones (revoke, drop) are done in bounded steps.
+
+mod slot;
+mod table;
+mod tree;
+
+pub use slot::{CapRef, CapTable, Kind, Object, SLOTS_PER_FRAME, Slot};
+pub use table::{donate, insert, lookup, occupied, table_slot};
+pub use tree::{Progress, drop_step, revoke_step};

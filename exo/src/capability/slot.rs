@@ -1,0 +1,159 @@
+//! One capability slot, 64 bytes, 64 to a frame.
+
+use core::cell::Cell;
+
+use exo_abi::{FrameKind, Pfn, Rights};
+
+use crate::frames::FrameTable;
+use crate::object::{self, KernelObject};
+
+/// Slots in one frame of a capability table.
+pub const SLOTS_PER_FRAME: u32 = 64;
+
+/// What a capability is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Kind {
+    /// The slot is free.
+    Empty = 0,
+    /// A range of page frames.
+    Frames = 1,
+    /// A range of slots of the slice vector.
+    Slots = 2,
+    /// An environment.
+    Env = 3,
+    /// The network interface.
+    Net = 4,
+    /// A network binding.
+    Binding = 5,
+    /// The console.
+    Console = 6,
+    /// The machine.
+    Machine = 7,
+}
+
+/// What a capability names. For frames and slots a range; for environments
+/// and bindings the frame of the object and that frame's generation, so that
+/// the capability is stale once the object is gone; otherwise nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Object {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// First of the range, or frame of the object.
+    pub first: u32,
+    /// Length of the range, or generation of the object's frame.
+    pub extent: u32,
+}
+
+impl Object {
+    /// A range of frames or slots.
+    pub const fn range(kind: Kind, first: u32, count: u32) -> Self {
+        Self { kind, first, extent: count }
+    }
+
+    /// A kernel object in a frame.
+    pub fn in_frame(kind: Kind, frames: &FrameTable, pfn: Pfn) -> Self {
+        Self { kind, first: pfn.0, extent: frames.generation(pfn) }
+    }
+
+    /// The network interface, the console or the machine: there is one each.
+    pub const fn only(kind: Kind) -> Self {
+        Self { kind, first: 0, extent: 0 }
+    }
+
+    /// Whether the range covers `count` from `first`.
+    pub fn covers(self, first: u32, count: u32) -> bool {
+        let (mine, start) = (u64::from(self.first), u64::from(first));
+        start >= mine && start + u64::from(count) <= mine + u64::from(self.extent)
+    }
+}
+
+/// Where a capability lies, in any environment's table: slot number counted
+/// over all of physical memory, 64 slots to a frame. Zero is nowhere, since
+/// frame 0 never holds a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct CapRef(pub(super) u32);
+
+impl CapRef {
+    /// Nowhere.
+    pub const NONE: Self = Self(0);
+
+    /// Slot `index` of the table in frame `pfn`.
+    pub const fn new(pfn: Pfn, index: u32) -> Self {
+        Self(pfn.0 * SLOTS_PER_FRAME + index % SLOTS_PER_FRAME)
+    }
+
+    /// The frame whose table holds the slot.
+    pub const fn frame(self) -> Pfn {
+        Pfn(self.0 / SLOTS_PER_FRAME)
+    }
+
+    /// Which slot of that frame.
+    pub const fn index(self) -> u32 {
+        self.0 % SLOTS_PER_FRAME
+    }
+
+    /// The slot itself.
+    pub fn get(self, frames: &FrameTable) -> Option<&'static Slot> {
+        let table: &CapTable = object::get(frames, self.frame())?;
+        table.0.get(self.index() as usize)
+    }
+}
+
+/// A capability with its place in the derivation tree. A free slot's `next`
+/// links the free list of its table's owner.
+#[repr(C, align(64))]
+pub struct Slot {
+    kind: Cell<u32>,
+    pub(super) generation: Cell<u32>,
+    pub(super) rights: Cell<Rights>,
+    first: Cell<u32>,
+    extent: Cell<u32>,
+    pub(super) parent: Cell<CapRef>,
+    pub(super) child: Cell<CapRef>,
+    pub(super) next: Cell<CapRef>,
+    pub(super) previous: Cell<CapRef>,
+}
+
+impl Slot {
+    /// What kind of capability the slot holds.
+    pub fn kind(&self) -> Kind {
+        match self.kind.get() {
+            1 => Kind::Frames,
+            2 => Kind::Slots,
+            3 => Kind::Env,
+            4 => Kind::Net,
+            5 => Kind::Binding,
+            6 => Kind::Console,
+            7 => Kind::Machine,
+            _ => Kind::Empty,
+        }
+    }
+
+    /// What the capability names.
+    pub fn object(&self) -> Object {
+        Object { kind: self.kind(), first: self.first.get(), extent: self.extent.get() }
+    }
+
+    /// What the capability allows.
+    pub fn rights(&self) -> Rights {
+        self.rights.get()
+    }
+
+    pub(super) fn set_object(&self, object: Object) {
+        self.kind.set(object.kind as u32);
+        self.first.set(object.first);
+        self.extent.set(object.extent);
+    }
+}
+
+/// One frame of a capability table.
+#[repr(C, align(4096))]
+pub struct CapTable(pub(super) [Slot; SLOTS_PER_FRAME as usize]);
+
+// SAFETY: repr(C), a frame long; all zero means 64 slots of kind `Empty` with
+// links to nowhere; all fields are cells.
+unsafe impl KernelObject for CapTable {
+    const KIND: FrameKind = FrameKind::CapTable;
+}

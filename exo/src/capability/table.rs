@@ -1,0 +1,116 @@
+//! An environment's capability table: donated frames, free slots, look-up.
+
+use exo_abi::{Error, FrameKind, Handle, Pfn, Rights};
+
+use super::slot::{CapRef, CapTable, Kind, Object, SLOTS_PER_FRAME, Slot};
+use super::tree;
+use crate::env::Env;
+use crate::frames::FrameTable;
+use crate::object;
+
+/// Makes `frame` the next 64 slots of `holder`'s table.
+///
+/// # Errors
+/// [`Error::TooMuch`] if the table has its most frames already;
+/// [`Error::InUse`] if the frame is not quiet.
+pub fn donate(frames: &FrameTable, holder: &Env, frame: Pfn) -> Result<(), Error> {
+    let position = holder.cap_frames.get();
+    let place = holder.cap_tables.get(position as usize).ok_or(Error::TooMuch)?;
+    let table = object::create::<CapTable>(frames, frame).ok_or(Error::InUse)?;
+    frames.set_kind(frame, FrameKind::CapTable, position as u8);
+    place.set(frame);
+    holder.cap_frames.set(position + 1);
+    // Backwards, so that the free list hands slots out in order.
+    for (index, slot) in (0..SLOTS_PER_FRAME).zip(&table.0).rev() {
+        slot.generation.set(1);
+        slot.next.set(holder.cap_free.get());
+        holder.cap_free.set(CapRef::new(frame, index));
+    }
+    Ok(())
+}
+
+/// Puts a capability into `holder`'s table, derived from `parent` (or from
+/// nothing). Returns its handle there.
+///
+/// # Errors
+/// [`Error::TableFull`].
+pub fn insert(
+    frames: &FrameTable,
+    holder: &Env,
+    object: Object,
+    rights: Rights,
+    parent: CapRef,
+) -> Result<Handle, Error> {
+    let place = holder.cap_free.get();
+    let slot = place.get(frames).ok_or(Error::TableFull)?;
+    holder.cap_free.set(slot.next.get());
+    slot.set_object(object);
+    slot.rights.set(rights);
+    tree::adopt(frames, place, slot, parent);
+    let position = u32::from(frames.level(place.frame()));
+    Ok(Handle::new(position * SLOTS_PER_FRAME + place.index(), slot.generation.get()))
+}
+
+/// Empties a slot that is in no tree any more, and returns it to its owner.
+pub(super) fn release(frames: &FrameTable, place: CapRef, slot: &Slot) {
+    slot.set_object(Object::only(Kind::Empty));
+    slot.rights.set(Rights::NONE);
+    // Generation zero is no live handle's.
+    slot.generation.set(slot.generation.get().wrapping_add(1).max(1));
+    let owner = frames.owner(place.frame()).map_or(Pfn(0), |owner| Pfn(owner.0));
+    if let Some(holder) = object::get::<Env>(frames, owner) {
+        slot.next.set(holder.cap_free.get());
+        holder.cap_free.set(place);
+    }
+}
+
+/// The slot at `index` of `holder`'s table, whatever it holds.
+pub fn table_slot(frames: &FrameTable, holder: &Env, index: u32) -> Option<(CapRef, &'static Slot)> {
+    let position = index / SLOTS_PER_FRAME;
+    if position >= holder.cap_frames.get() {
+        return None;
+    }
+    let frame = holder.cap_tables.get(position as usize)?.get();
+    let place = CapRef::new(frame, index);
+    Some((place, place.get(frames)?))
+}
+
+/// The slot behind a handle of `holder`, live or stale.
+///
+/// # Errors
+/// [`Error::BadHandle`].
+pub fn occupied(
+    frames: &FrameTable,
+    holder: &Env,
+    handle: Handle,
+) -> Result<(CapRef, &'static Slot), Error> {
+    let (place, slot) = table_slot(frames, holder, handle.index()).ok_or(Error::BadHandle)?;
+    if slot.kind() == Kind::Empty || slot.generation.get() != handle.generation() {
+        return Err(Error::BadHandle);
+    }
+    Ok((place, slot))
+}
+
+/// The live capability behind a handle of `holder`, if it has `needed` rights.
+/// A capability for an object that is gone is stale.
+///
+/// # Errors
+/// [`Error::BadHandle`], [`Error::NoRight`].
+pub fn lookup(
+    frames: &FrameTable,
+    holder: &Env,
+    handle: Handle,
+    needed: Rights,
+) -> Result<(CapRef, &'static Slot), Error> {
+    let (place, slot) = occupied(frames, holder, handle)?;
+    let object = slot.object();
+    if matches!(object.kind, Kind::Env | Kind::Binding)
+        && frames.generation(Pfn(object.first)) != object.extent
+    {
+        return Err(Error::BadHandle);
+    }
+    if !slot.rights().allows(needed) {
+        return Err(Error::NoRight);
+    }
+    Ok((place, slot))
+}

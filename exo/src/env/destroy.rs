@@ -1,0 +1,126 @@
+//! Destruction: everything an environment held goes back, in bounded steps.
+
+use exo_abi::{EnvState, Error, FrameKind, Pfn};
+
+use super::Env;
+use crate::capability::{self, Kind, Progress};
+use crate::kernel::Kernel;
+use crate::net;
+use crate::paging;
+
+/// Frame-table entries looked at in one step.
+const SCAN: u32 = 2048;
+/// Page tables emptied in one step.
+const TABLES: u32 = 8;
+/// Capability slots looked at in one step.
+const SLOTS: u32 = 64;
+
+/// The stages, in order. Stage and position are kept in the environment, so
+/// that the caller may stop and resume between any two steps.
+mod stage {
+    pub(super) const STOP: u32 = 0;
+    pub(super) const BINDINGS: u32 = 1;
+    pub(super) const CAPABILITIES: u32 = 2;
+    pub(super) const PAGE_TABLES: u32 = 3;
+    pub(super) const CHECK: u32 = 4;
+    pub(super) const FRAMES: u32 = 5;
+}
+
+/// Goes on destroying `env`. After [`Progress::Done`] its object is gone.
+///
+/// # Errors
+/// [`Error::WrongState`] for the running environment itself;
+/// [`Error::InUse`] while another environment maps one of its frames or the
+/// device still sends from one: call again when that has changed.
+pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
+    if kernel.current.get() == env.id() || kernel.first.get() == env.id() {
+        return Err(Error::WrongState);
+    }
+    let frames = &kernel.frames;
+    let (stage, position) = env.destruction.get();
+    let next = match stage {
+        stage::STOP => {
+            env.set_state(EnvState::Dying);
+            kernel.schedule.forget(kernel.info, env.id());
+            (stage::BINDINGS, 0)
+        }
+        stage::BINDINGS => match net::unbind_first(kernel, env)? {
+            Progress::Again => (stage::BINDINGS, 0),
+            Progress::Done => (stage::CAPABILITIES, 0),
+        },
+        stage::CAPABILITIES => drop_capabilities(kernel, env, position),
+        stage::PAGE_TABLES => {
+            let mut tables = 0;
+            scan(kernel, env, position, stage, |pfn, kind| {
+                if kind == FrameKind::PageTable {
+                    paging::clear_table(frames, pfn);
+                    tables += 1;
+                }
+                tables < TABLES
+            })
+        }
+        stage::CHECK => {
+            let mut foreign = false;
+            let next = scan(kernel, env, position, stage, |pfn, _| {
+                foreign = frames.is_referred_to(pfn);
+                !foreign
+            });
+            if foreign {
+                env.destruction.set((stage::CHECK, 0));
+                return Err(Error::InUse);
+            }
+            next
+        }
+        _ => {
+            let next = scan(kernel, env, position, stage, |pfn, kind| {
+                if kind != FrameKind::Env {
+                    frames.release(pfn);
+                }
+                true
+            });
+            if next.0 > stage::FRAMES {
+                frames.release(Pfn(env.id().0));
+                return Ok(Progress::Done);
+            }
+            next
+        }
+    };
+    env.destruction.set(next);
+    Ok(Progress::Again)
+}
+
+fn drop_capabilities(kernel: &Kernel, env: &Env, position: u32) -> (u32, u32) {
+    for index in position..position.saturating_add(SLOTS) {
+        let Some((place, slot)) = capability::table_slot(&kernel.frames, env, index) else {
+            return (stage::PAGE_TABLES, 0);
+        };
+        if slot.kind() != Kind::Empty
+            && capability::drop_step(&kernel.frames, place, slot) == Progress::Again
+        {
+            return (stage::CAPABILITIES, index);
+        }
+    }
+    (stage::CAPABILITIES, position.saturating_add(SLOTS))
+}
+
+/// Visits a stretch of the frames `env` pays for; stops early when the visitor
+/// returns false. Returns the stage and position to go on with.
+fn scan(
+    kernel: &Kernel,
+    env: &Env,
+    position: u32,
+    stage: u32,
+    mut visit: impl FnMut(Pfn, FrameKind) -> bool,
+) -> (u32, u32) {
+    let end = position.saturating_add(SCAN).min(kernel.frames.len());
+    for number in position..end {
+        let pfn = Pfn(number);
+        if kernel.frames.owner(pfn) == Some(env.id())
+            && let Some(kind) = kernel.frames.kind(pfn)
+            && !visit(pfn, kind)
+        {
+            return (stage, number + 1);
+        }
+    }
+    if end == kernel.frames.len() { (stage + 1, 0) } else { (stage, end) }
+}

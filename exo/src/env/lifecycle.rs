@@ -1,0 +1,129 @@
+//! How environments begin, sleep, wake and end.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use exo_abi::{EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, Pfn, Rights, UArea};
+
+use super::{Context, Env};
+use crate::capability::{self, CapRef, Kind, Object};
+use crate::kernel::Kernel;
+use crate::memory;
+use crate::object::{self, KernelObject};
+use crate::paging::{self, Table};
+
+/// Interrupts on; the bit that is always one.
+const START_FLAGS: u64 = 1 << 9 | 1 << 1;
+
+/// The frames an environment is made of.
+#[derive(Clone, Copy)]
+pub struct Parts {
+    /// Kernel object.
+    pub object: Pfn,
+    /// Root page table.
+    pub root_table: Pfn,
+    /// First frame of the capability table.
+    pub cap_table: Pfn,
+    /// U-area.
+    pub u_area: Pfn,
+}
+
+// SAFETY: repr(C), a frame long, plain bytes and atomics; ring 3 may write it,
+// and the kernel only stores to its atomics.
+unsafe impl KernelObject for UArea {
+    const KIND: FrameKind = FrameKind::UArea;
+}
+
+/// Makes an environment from frames of `creator`, all different and quiet.
+///
+/// # Errors
+/// [`Error::NotOwned`], [`Error::InUse`], [`Error::BadArgument`] if two frames
+/// are the same.
+pub fn create(kernel: &Kernel, creator: EnvId, parts: Parts) -> Result<&'static Env, Error> {
+    let frames = &kernel.frames;
+    let all = [parts.object, parts.root_table, parts.cap_table, parts.u_area];
+    for (index, &frame) in all.iter().enumerate() {
+        frames.check_donation(frame, creator)?;
+        if all[..index].contains(&frame) {
+            return Err(Error::BadArgument);
+        }
+    }
+    let id = EnvId(parts.object.0);
+    let env = object::create::<Env>(frames, parts.object).ok_or(Error::InUse)?;
+    for frame in all {
+        frames.set_owner(frame, id);
+    }
+    let kernel_root = object::get::<Table>(frames, kernel.root_table).ok_or(Error::WrongState)?;
+    paging::create_root(frames, parts.root_table, kernel_root).ok_or(Error::InUse)?;
+    let u_area = object::create::<UArea>(frames, parts.u_area).ok_or(Error::InUse)?;
+    u_area.id.store(id.0, Relaxed);
+    u_area.system_info.store(kernel.info_frame.0, Relaxed);
+    env.id.set(id.0);
+    env.root_table.set(parts.root_table);
+    env.u_area.set(parts.u_area);
+    env.vectors.reset();
+    env.status.set(EnvStatus::NEW);
+    env.creator.set((creator.0, frames.generation(Pfn(creator.0))));
+    capability::donate(frames, env, parts.cap_table)?;
+    let itself = Object::in_frame(Kind::Env, frames, parts.object);
+    let rights = Rights::MEMORY.with(Rights::INSPECT).with(Rights::ENDOW).with(Rights::GRANT);
+    let handle = capability::insert(frames, env, itself, rights, CapRef::NONE)?;
+    debug_assert_eq!(handle, Handle::first(0));
+    Ok(env)
+}
+
+/// Lets a new environment run from `entry`.
+///
+/// # Errors
+/// [`Error::WrongState`] unless it is new; [`Error::BadAddress`] for an entry
+/// outside user space.
+pub fn start(env: &Env, entry: u64, stack: u64, argument: u64) -> Result<(), Error> {
+    if env.state() != EnvState::New {
+        return Err(Error::WrongState);
+    }
+    if entry >= exo_abi::USER_TOP || stack > exo_abi::USER_TOP {
+        return Err(Error::BadAddress);
+    }
+    env.context.set(Context {
+        rip: entry,
+        rsp: stack,
+        rdi: argument,
+        flags: START_FLAGS,
+        ..Context::ZERO
+    });
+    env.set_state(EnvState::Ready);
+    Ok(())
+}
+
+/// Ends an environment: it will not run again. `status` says why. Its creator
+/// is told; what it holds stays until it is destroyed.
+pub fn end(kernel: &Kernel, env: &Env, status: EnvStatus) {
+    env.status.set(status);
+    let (creator, generation) = env.creator.get();
+    if kernel.frames.generation(Pfn(creator)) == generation
+        && let Some(creator) = kernel.env(EnvId(creator))
+    {
+        notify(&kernel.frames, creator);
+    }
+}
+
+/// Counts an event for `env`, and wakes it if it sleeps.
+pub fn notify(frames: &crate::frames::FrameTable, env: &Env) {
+    let events = env.events.get().wrapping_add(1);
+    env.events.set(events);
+    if frames.kind(env.u_area.get()) == Some(FrameKind::UArea) {
+        let area = memory::frame(env.u_area.get()).cast::<UArea>();
+        // SAFETY: the frame is the environment's U-area; ring 3 may write it at
+        // any time, so only the atomic in it is referred to.
+        unsafe { &*(&raw const (*area).events) }.store(events, Relaxed);
+    }
+    wake(env);
+}
+
+/// Ends a sleep: `wait` returns the event count.
+pub fn wake(env: &Env) {
+    if env.state() == EnvState::Waiting {
+        env.set_state(EnvState::Ready);
+        env.deadline.set(0);
+        env.context.set(Context { rax: 0, rdx: env.events.get(), ..env.context.get() });
+    }
+}

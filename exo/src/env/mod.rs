@@ -1,0 +1,151 @@
+//! Environments: an address space, capabilities and a processor state, in one
+//! donated frame.
+//!
+//! The kernel knows no more of an environment than protection needs. Its
+//! number is the frame its object lies in; there is no table of environments
+//! that could fill up.
+
+mod destroy;
+mod lifecycle;
+
+use core::cell::{Cell, UnsafeCell};
+
+use exo_abi::{EnvId, EnvState, EnvStatus, FrameKind, Pfn};
+
+use crate::capability::CapRef;
+use crate::object::KernelObject;
+
+pub use destroy::destroy_step;
+pub use lifecycle::{Parts, create, end, notify, start, wake};
+
+/// General registers of an environment that is not running.
+///
+/// The processor's names; the order and offsets are known to `arch::entry`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the processor's names")]
+pub struct Context {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rip: u64,
+    pub flags: u64,
+    pub rsp: u64,
+}
+
+impl Context {
+    /// All registers zero.
+    pub const ZERO: Self = Self {
+        rax: 0,
+        rbx: 0,
+        rcx: 0,
+        rdx: 0,
+        rsi: 0,
+        rdi: 0,
+        rbp: 0,
+        r8: 0,
+        r9: 0,
+        r10: 0,
+        r11: 0,
+        r12: 0,
+        r13: 0,
+        r14: 0,
+        r15: 0,
+        rip: 0,
+        flags: 0,
+        rsp: 0,
+    };
+}
+
+/// Vector and x87 registers in `fxsave` format (SDM vol. 1, 10.5.1).
+#[repr(C, align(16))]
+pub struct VectorState(UnsafeCell<[u8; 512]>);
+
+impl VectorState {
+    /// Resets to the state after `finit`, all exceptions masked.
+    fn reset(&self) {
+        let mut image = [0; 512];
+        image[..2].copy_from_slice(&0x037f_u16.to_le_bytes()); // control word
+        image[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes()); // MXCSR
+        // SAFETY: the environment is not running, so neither the processor nor
+        // anything else uses its saved state now.
+        unsafe { *self.0.get() = image };
+    }
+
+    /// For the processor to save into and restore from.
+    pub fn image(&self) -> *mut Self {
+        self.0.get().cast()
+    }
+}
+
+/// Most frames of one environment's capability table.
+const CAP_TABLE_FRAMES: usize = 64;
+
+/// An environment.
+#[repr(C)]
+pub struct Env {
+    /// Saved registers, while another environment runs.
+    pub context: Cell<Context>,
+    /// Saved vector registers.
+    pub vectors: VectorState,
+    /// Root page table.
+    pub root_table: Cell<Pfn>,
+    /// The U-area's frame.
+    pub u_area: Cell<Pfn>,
+    /// Events so far; the U-area shows a copy.
+    pub events: Cell<u64>,
+    /// When a sleeping environment wakes without an event, or zero.
+    pub deadline: Cell<u64>,
+    /// State and cause of death. The state in it is kept current.
+    pub status: Cell<EnvStatus>,
+    /// Who is told when this environment ends: its creator, and the
+    /// generation of the creator's frame.
+    pub creator: Cell<(u32, u32)>,
+    /// First of the bindings it owns.
+    pub bindings: Cell<Pfn>,
+    /// How far destruction has come.
+    pub(crate) destruction: Cell<(u32, u32)>,
+    /// Frames in `cap_tables`.
+    pub(crate) cap_frames: Cell<u32>,
+    /// First free capability slot.
+    pub(crate) cap_free: Cell<CapRef>,
+    /// The capability table's frames.
+    pub(crate) cap_tables: [Cell<Pfn>; CAP_TABLE_FRAMES],
+    id: Cell<u32>,
+}
+
+// SAFETY: repr(C), within a frame (checked by `object::create`), zero is a
+// valid value of every field (`Pfn`, integers, `CapRef::NONE`, status `New`),
+// and all fields are cells.
+unsafe impl KernelObject for Env {
+    const KIND: FrameKind = FrameKind::Env;
+}
+
+impl Env {
+    /// The environment's number.
+    pub fn id(&self) -> EnvId {
+        EnvId(self.id.get())
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> EnvState {
+        EnvState::from_u32(self.status.get().state).unwrap_or(EnvState::Dying)
+    }
+
+    /// Changes what it is doing.
+    pub fn set_state(&self, state: EnvState) {
+        self.status.set(EnvStatus { state: state as u32, ..self.status.get() });
+    }
+}

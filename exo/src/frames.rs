@@ -1,0 +1,228 @@
+//! The frame table: for every page frame who pays for it, what it is, and what
+//! still refers to it.
+//!
+//! This is the kernel's one ledger of memory and the ground truth for every
+//! check elsewhere. It is published read-only, so allocation needs no kernel
+//! policy: an environment looks for frames it likes and asks for them by name.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use exo_abi::{EnvId, Error, FrameInfo, FrameKind, Pages, Pfn};
+
+use crate::memory;
+
+/// Most frames handled by one call, to bound its time.
+pub const BATCH: Pages = 64;
+
+/// The frame table.
+pub struct FrameTable {
+    entries: &'static [FrameInfo],
+}
+
+impl FrameTable {
+    /// Adopts the table in `entries`.
+    pub const fn new(entries: &'static [FrameInfo]) -> Self {
+        Self { entries }
+    }
+
+    /// Number of frames.
+    pub fn len(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// Whether there are no frames.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn entry(&self, pfn: Pfn) -> Option<&'static FrameInfo> {
+        self.entries.get(pfn.0 as usize)
+    }
+
+    /// What the frame is; `None` if there is no such frame.
+    #[inline]
+    pub fn kind(&self, pfn: Pfn) -> Option<FrameKind> {
+        FrameKind::from_u8(self.entry(pfn)?.kind.load(Relaxed))
+    }
+
+    /// Level of a page table, or position of a capability table.
+    pub fn level(&self, pfn: Pfn) -> u8 {
+        self.entry(pfn).map_or(0, |entry| entry.level.load(Relaxed))
+    }
+
+    /// Who pays for the frame.
+    pub fn owner(&self, pfn: Pfn) -> Option<EnvId> {
+        Some(EnvId(self.entry(pfn)?.owner.load(Relaxed)))
+    }
+
+    /// How often the frame has been freed.
+    pub fn generation(&self, pfn: Pfn) -> u32 {
+        self.entry(pfn).map_or(0, |entry| entry.generation.load(Relaxed))
+    }
+
+    /// Whether the frame is plain memory of `owner`.
+    pub fn is_memory_of(&self, pfn: Pfn, owner: EnvId) -> bool {
+        self.kind(pfn) == Some(FrameKind::Memory) && self.owner(pfn) == Some(owner)
+    }
+
+    /// Whether the frame is plain memory to which nothing refers: no mapping,
+    /// no device, no kernel object.
+    pub fn is_quiet_memory(&self, pfn: Pfn) -> bool {
+        self.kind(pfn) == Some(FrameKind::Memory) && !self.is_referred_to(pfn)
+    }
+
+    /// Whether a page table or a device or a kernel object refers to the frame.
+    pub fn is_referred_to(&self, pfn: Pfn) -> bool {
+        self.entry(pfn)
+            .is_some_and(|entry| entry.mapped.load(Relaxed) != 0 || entry.pins.load(Relaxed) != 0)
+    }
+
+    /// Checks that `pfn` can be donated by `owner` for a kernel object.
+    ///
+    /// # Errors
+    /// [`Error::NotOwned`] if it is not plain memory of `owner`,
+    /// [`Error::InUse`] if something refers to it.
+    pub fn check_donation(&self, pfn: Pfn, owner: EnvId) -> Result<(), Error> {
+        if !self.is_memory_of(pfn, owner) {
+            return Err(Error::NotOwned);
+        }
+        if self.is_referred_to(pfn) {
+            return Err(Error::InUse);
+        }
+        Ok(())
+    }
+
+    /// Changes what the frame is. `level` is for page and capability tables.
+    pub fn set_kind(&self, pfn: Pfn, kind: FrameKind, level: u8) {
+        if let Some(entry) = self.entry(pfn) {
+            entry.kind.store(kind as u8, Relaxed);
+            entry.level.store(level, Relaxed);
+        }
+    }
+
+    /// Makes `owner` pay for the frame.
+    pub fn set_owner(&self, pfn: Pfn, owner: EnvId) {
+        if let Some(entry) = self.entry(pfn) {
+            entry.owner.store(owner.0, Relaxed);
+        }
+    }
+
+    /// Counts one more mapping (for a page table: one more present entry).
+    ///
+    /// # Errors
+    /// [`Error::TooMuch`] if the count is at its end.
+    pub fn add_mapping(&self, pfn: Pfn) -> Result<(), Error> {
+        let entry = self.entry(pfn).ok_or(Error::OutOfRange)?;
+        let count = entry.mapped.load(Relaxed).checked_add(1).ok_or(Error::TooMuch)?;
+        entry.mapped.store(count, Relaxed);
+        Ok(())
+    }
+
+    /// Counts one mapping less.
+    pub fn remove_mapping(&self, pfn: Pfn) {
+        if let Some(entry) = self.entry(pfn) {
+            entry.mapped.store(entry.mapped.load(Relaxed).saturating_sub(1), Relaxed);
+        }
+    }
+
+    /// Mappings of the frame (for a page table: present entries).
+    pub fn mappings(&self, pfn: Pfn) -> u32 {
+        self.entry(pfn).map_or(0, |entry| entry.mapped.load(Relaxed))
+    }
+
+    /// Counts one more device or object that uses the frame.
+    ///
+    /// # Errors
+    /// [`Error::TooMuch`] if the count is at its end.
+    pub fn pin(&self, pfn: Pfn) -> Result<(), Error> {
+        let entry = self.entry(pfn).ok_or(Error::OutOfRange)?;
+        let count = entry.pins.load(Relaxed).checked_add(1).ok_or(Error::TooMuch)?;
+        entry.pins.store(count, Relaxed);
+        Ok(())
+    }
+
+    /// Counts one user less.
+    pub fn unpin(&self, pfn: Pfn) {
+        if let Some(entry) = self.entry(pfn) {
+            entry.pins.store(entry.pins.load(Relaxed).saturating_sub(1), Relaxed);
+        }
+    }
+
+    /// Takes `count` free frames from `first` for `owner`, zeroed. All or none.
+    ///
+    /// # Errors
+    /// [`Error::TooMuch`] for more than [`BATCH`], [`Error::OutOfRange`] for
+    /// frames that do not exist, [`Error::NotFree`] if one is not free.
+    pub fn take(&self, first: Pfn, count: Pages, owner: EnvId) -> Result<(), Error> {
+        if count > BATCH {
+            return Err(Error::TooMuch);
+        }
+        let entries = self.run(first, count)?;
+        if entries.iter().any(|entry| entry.kind.load(Relaxed) != FrameKind::Free as u8) {
+            return Err(Error::NotFree);
+        }
+        for offset in 0..count {
+            let pfn = first.plus(offset);
+            // SAFETY: a free frame exists and nothing refers to it: frames
+            // become free only when nothing does.
+            unsafe { memory::clear(pfn) };
+            self.set_owner(pfn, owner);
+            self.set_kind(pfn, FrameKind::Memory, 0);
+        }
+        Ok(())
+    }
+
+    /// Gives back `count` frames of `owner`'s plain memory. All or none.
+    ///
+    /// # Errors
+    /// [`Error::TooMuch`], [`Error::OutOfRange`]; [`Error::NotOwned`] if one is
+    /// not `owner`'s plain memory, [`Error::InUse`] if one is referred to.
+    pub fn free(&self, first: Pfn, count: Pages, owner: EnvId) -> Result<(), Error> {
+        if count > BATCH {
+            return Err(Error::TooMuch);
+        }
+        self.run(first, count)?;
+        for offset in 0..count {
+            self.check_donation(first.plus(offset), owner)?;
+        }
+        for offset in 0..count {
+            self.release(first.plus(offset));
+        }
+        Ok(())
+    }
+
+    /// Makes a kernel object's frame plain memory of its owner again. Whatever
+    /// still names the object is stale from now on.
+    pub fn retire(&self, pfn: Pfn) {
+        if let Some(entry) = self.entry(pfn) {
+            entry.kind.store(FrameKind::Memory as u8, Relaxed);
+            entry.level.store(0, Relaxed);
+            Self::age(entry);
+        }
+    }
+
+    fn age(entry: &FrameInfo) {
+        entry.generation.store(entry.generation.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Makes the frame free, whatever it was. The caller has made sure that
+    /// nothing refers to it.
+    pub fn release(&self, pfn: Pfn) {
+        if let Some(entry) = self.entry(pfn) {
+            entry.kind.store(FrameKind::Free as u8, Relaxed);
+            entry.level.store(0, Relaxed);
+            entry.owner.store(0, Relaxed);
+            entry.mapped.store(0, Relaxed);
+            entry.pins.store(0, Relaxed);
+            Self::age(entry);
+        }
+    }
+
+    fn run(&self, first: Pfn, count: Pages) -> Result<&'static [FrameInfo], Error> {
+        let start = first.0 as usize;
+        start
+            .checked_add(count as usize)
+            .and_then(|end| self.entries.get(start..end))
+            .ok_or(Error::OutOfRange)
+    }
+}

@@ -1,0 +1,67 @@
+//! Physical memory as the kernel reaches it.
+//!
+//! In the guest every frame appears in the direct map. On the host, where the
+//! kernel's logic is tested, "physical memory" is a buffer per thread. Nothing
+//! here hands out a Rust reference: whether one is allowed depends on what the
+//! frame is, which is [`crate::object`]'s business.
+
+use exo_abi::{FRAME_BYTES, Pfn};
+
+/// Where physical address `address` can be accessed.
+#[cfg(exo_guest)]
+#[inline]
+pub fn physical(address: u64) -> *mut u8 {
+    (exo_boot::layout::DIRECT_MAP + address) as *mut u8
+}
+
+/// Where physical address `address` can be accessed.
+#[cfg(not(exo_guest))]
+pub fn physical(address: u64) -> *mut u8 {
+    host::base().wrapping_add(address as usize)
+}
+
+/// First byte of a frame.
+#[inline]
+pub fn frame(pfn: Pfn) -> *mut u8 {
+    physical(pfn.address())
+}
+
+/// Fills a frame with zeros.
+///
+/// # Safety
+/// The frame must exist and nothing may refer to its contents.
+pub unsafe fn clear(pfn: Pfn) {
+    // SAFETY: the caller vouches that the frame is memory nobody refers to.
+    unsafe { frame(pfn).write_bytes(0, FRAME_BYTES as usize) };
+}
+
+/// Simulated physical memory, one per thread.
+#[cfg(not(exo_guest))]
+pub mod host {
+    use std::alloc::{Layout, alloc_zeroed};
+    use std::cell::Cell;
+
+    use exo_abi::FRAME_BYTES;
+
+    thread_local! {
+        static BASE: Cell<*mut u8> = const { Cell::new(std::ptr::null_mut()) };
+    }
+
+    /// Gives this thread `frames` frames of physical memory, for ever: kernel
+    /// objects are `'static`, so the memory is never given back.
+    ///
+    /// # Panics
+    /// If memory is short.
+    pub fn provide(frames: u32) {
+        let bytes = frames as usize * FRAME_BYTES as usize;
+        let layout = Layout::from_size_align(bytes, FRAME_BYTES as usize).expect("sane size");
+        // SAFETY: the layout has a non-zero size.
+        let base = unsafe { alloc_zeroed(layout) };
+        assert!(!base.is_null(), "out of memory");
+        BASE.set(base);
+    }
+
+    pub(super) fn base() -> *mut u8 {
+        BASE.get()
+    }
+}

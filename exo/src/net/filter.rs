@@ -1,0 +1,200 @@
+//! Step 2: whose packet is it? And who may send it?
+//!
+//! The language, the trie and the walk are `dpf`'s; here are the frames they live
+//! in, and the authority to install them. Every filter brings its own frame with
+//! room for its share of both tries, so installing one takes nothing from
+//! anybody else. A filter that shares any packet with one that another
+//! environment has installed is refused.
+
+use core::cell::{Cell, UnsafeCell};
+use core::mem::MaybeUninit;
+use core::ops::ControlFlow;
+
+use dpf::{BlockId, Filter, MAX_ATOMS, Node, NodeId, Store, Tag, Trie};
+use exo_abi::{Error, FrameKind, Pfn};
+
+use super::binding::Binding;
+use super::nic::HEAD;
+use super::{NOBODY, Net, station};
+use crate::kernel::Kernel;
+use crate::memory;
+use crate::object::{self, KernelObject};
+
+/// A filter attached to a binding.
+#[repr(C)]
+struct Installed {
+    binding: Cell<Pfn>,
+    previous: Cell<Pfn>,
+    next: Cell<Pfn>,
+    /// Whether `speech` is written and merged.
+    speaks: Cell<bool>,
+    claim: UnsafeCell<MaybeUninit<Filter>>,
+    speech: UnsafeCell<MaybeUninit<Filter>>,
+    nodes: UnsafeCell<[[MaybeUninit<Node>; MAX_ATOMS]; 2]>,
+}
+
+// SAFETY: repr(C), within a frame; zero is valid for the cells, and anything is
+// for `MaybeUninit`; all fields are cells.
+unsafe impl KernelObject for Installed {
+    const KIND: FrameKind = FrameKind::Filter;
+}
+
+/// Which of a filter's two blocks of nodes.
+#[derive(Clone, Copy)]
+enum Side {
+    Claim = 0,
+    Speech = 1,
+}
+
+fn block(pfn: Pfn, side: Side) -> Result<BlockId, Error> {
+    BlockId::new(pfn.0 * 2 + side as u32).ok_or(Error::OutOfRange)
+}
+
+/// Nodes in the frames of installed filters.
+struct Frames;
+
+impl Frames {
+    #[inline]
+    fn place(id: NodeId) -> *mut Node {
+        let block = id.block().index();
+        let frame = memory::frame(Pfn(block / 2)).cast::<Installed>();
+        let side = (block % 2) as usize;
+        // SAFETY: the trie names only blocks of installed filters (`Store`'s
+        // contract), whose frames hold an `Installed`; side and slot are in
+        // bounds by construction. Only the field's address is taken.
+        unsafe {
+            let nodes = UnsafeCell::raw_get(&raw const (*frame).nodes);
+            (&raw mut (*nodes)[side][id.slot()]).cast()
+        }
+    }
+}
+
+impl Store for Frames {
+    #[inline]
+    fn node(&self, id: NodeId) -> &Node {
+        // SAFETY: nodes are written (vacant) when a filter's frame is made, and
+        // change only through `node_mut`, which borrows the store mutably.
+        unsafe { &*Self::place(id) }
+    }
+
+    #[inline]
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        // SAFETY: as in `node`, and the borrow of the store is exclusive: every
+        // trie operation makes one store and drops it before it returns.
+        unsafe { &mut *Self::place(id) }
+    }
+}
+
+/// The frame of the binding that `frame` is for.
+#[inline]
+pub fn classify(claims: &Trie, frame: &[u8]) -> Option<Pfn> {
+    claims.classify(&Frames, frame).map(|tag| Pfn(tag.0))
+}
+
+/// Whether the binding may send a frame that begins with `head`.
+#[inline]
+pub fn may_send(binding: &Binding, head: &[u8]) -> bool {
+    binding.speech.borrow().classify(&Frames, head).is_some()
+}
+
+/// Attaches `filter` to `binding`, in frame `pfn` of the binding's owner.
+///
+/// # Errors
+/// [`Error::FilterConflict`] if it shares a packet with a filter of another
+/// environment, or equals an installed one; and as for every donation.
+pub fn install(
+    kernel: &Kernel,
+    net: &mut Net,
+    binding: &Binding,
+    filter: &Filter,
+    pfn: Pfn,
+) -> Result<(), Error> {
+    let frames = &kernel.frames;
+    frames.check_donation(pfn, binding.owner.get())?;
+    let foreign = net.claims.find_overlap(&Frames, filter, |tag| {
+        match object::get::<Binding>(frames, Pfn(tag.0)) {
+            Some(other) if other.owner.get() == binding.owner.get() => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    });
+    if foreign.is_break() {
+        return Err(Error::FilterConflict);
+    }
+    let (claim_block, speech_block) = (block(pfn, Side::Claim)?, block(pfn, Side::Speech)?);
+    let installed = object::create::<Installed>(frames, pfn).ok_or(Error::InUse)?;
+    // SAFETY: made just now; nothing else refers to its filters and nodes.
+    unsafe {
+        (*installed.claim.get()).write(*filter);
+        for node in (*installed.nodes.get()).as_flattened_mut() {
+            node.write(Node::VACANT);
+        }
+    }
+    let tag = Tag(binding.frame().0);
+    if net.claims.insert(&mut Frames, filter, claim_block, tag).is_err() {
+        frames.retire(pfn);
+        return Err(Error::FilterConflict);
+    }
+    // Without a mirror the owner may listen but not speak. What decides must be
+    // in the part of a frame that is copied before it is looked at.
+    let mirror = dpf::mirror(filter, station(kernel)).ok().filter(|speech| speech.reach() <= HEAD);
+    if let Some(speech) = mirror {
+        let merged =
+            binding.speech.borrow_mut().insert(&mut Frames, &speech, speech_block, tag).is_ok();
+        if merged {
+            // SAFETY: as above.
+            unsafe { (*installed.speech.get()).write(speech) };
+        }
+        installed.speaks.set(merged);
+    }
+    installed.binding.set(binding.frame());
+    let old = binding.filters.get();
+    installed.next.set(old);
+    if let Some(old) = object::get::<Installed>(frames, old) {
+        old.previous.set(pfn);
+    }
+    binding.filters.set(pfn);
+    Ok(())
+}
+
+/// Takes the filter in frame `pfn` off `binding`; the frame becomes plain
+/// memory of its owner.
+///
+/// # Errors
+/// [`Error::Vacant`] if it is no filter of this binding.
+pub fn remove(
+    kernel: &Kernel,
+    net: &mut Net,
+    binding: &Binding,
+    pfn: Pfn,
+) -> Result<(), Error> {
+    let frames = &kernel.frames;
+    let installed = object::get::<Installed>(frames, pfn)
+        .filter(|installed| installed.binding.get() == binding.frame())
+        .ok_or(Error::Vacant)?;
+    // SAFETY: `install` wrote the claim before it attached the filter, and the
+    // speech if it `speaks`; neither changes afterwards.
+    let (claim, speech) = unsafe {
+        let speech = installed.speaks.get().then(|| (*installed.speech.get()).assume_init());
+        ((*installed.claim.get()).assume_init(), speech)
+    };
+    let claims = net.claims.remove(&mut Frames, &claim, block(pfn, Side::Claim)?);
+    debug_assert!(claims.is_ok(), "an attached filter is in the trie");
+    if let Some(speech) = speech {
+        let speeches = binding.speech.borrow_mut().remove(
+            &mut Frames,
+            &speech,
+            block(pfn, Side::Speech)?,
+        );
+        debug_assert!(speeches.is_ok(), "a filter that speaks is in the trie");
+    }
+    let (previous, next) = (installed.previous.get(), installed.next.get());
+    match object::get::<Installed>(frames, previous) {
+        Some(before) if previous != NOBODY => before.next.set(next),
+        _ => binding.filters.set(next),
+    }
+    if let Some(after) = object::get::<Installed>(frames, next) {
+        after.previous.set(previous);
+    }
+    frames.retire(pfn);
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The network interface, multiplexed by filters.
+//!
+//! The kernel owns the device; environments own packets. A binding is an
+//! environment's pair of rings; filters say which received frames are its own,
+//! and, mirrored, which frames it may send. Steps 1, 2, 3 and 6 of a packet's
+//! journey lie here, one file each:
+//!
+//! | step | file |
+//! |---|---|
+//! | 1 receive | [`nic`] over [`virtqueue`] |
+//! | 2 classify | [`filter`] |
+//! | 3 deliver | [`ring`] |
+//! | 6 transmit | [`transmit`], then [`nic`] |
+
+pub mod binding;
+pub mod filter;
+pub mod nic;
+pub mod ring;
+pub mod transmit;
+pub mod virtqueue;
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use dpf::Trie;
+use exo_abi::{Error, Pfn};
+
+use crate::capability::Progress;
+use crate::env::{self, Env};
+use crate::kernel::Kernel;
+use crate::object;
+use binding::Binding;
+use nic::Nic;
+
+/// Frames received in one call, to bound its time.
+const RECEIVE_BATCH: u32 = 256;
+
+/// The device, if there is one, and what has been claimed of it.
+#[derive(Default)]
+pub struct Net {
+    /// The network interface.
+    pub nic: Option<Nic>,
+    /// Receive filters of all bindings, merged. Tags are frames of bindings.
+    pub claims: Trie,
+}
+
+/// Delivers what has arrived to its owners, and tells them.
+pub fn receive(kernel: &Kernel, net: &mut Net) {
+    let Some(nic) = &mut net.nic else { return };
+    let mut owner: Option<&'static Binding> = None;
+    let mut received = 0;
+    while received < RECEIVE_BATCH
+        && let Some(packet) = nic.next_received()
+    {
+        crate::stamp!(Receive);
+        received += 1;
+        let frame = nic.contents(&packet);
+        let claimed = filter::classify(&net.claims, frame);
+        crate::stamp!(Classify);
+        let binding = claimed.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn));
+        match binding {
+            None => Kernel::count(&kernel.info.unclaimed, 1),
+            Some(binding) => {
+                if ring::deliver(binding, frame) {
+                    Kernel::count(&kernel.info.copied, frame.len() as u64);
+                } else {
+                    Kernel::count(&kernel.info.overflowed, 1);
+                }
+                // Told once for a run of packets, not for each.
+                if let Some(before) = owner
+                    && !core::ptr::eq(before, binding)
+                {
+                    tell(kernel, before);
+                }
+                owner = Some(binding);
+            }
+        }
+        nic.recycle(packet);
+        crate::stamp!(Deliver);
+    }
+    if let Some(binding) = owner {
+        tell(kernel, binding);
+    }
+    if received != 0 {
+        Kernel::count(&kernel.info.received, u64::from(received));
+        nic.offer_buffers(kernel.info);
+    }
+}
+
+fn tell(kernel: &Kernel, binding: &Binding) {
+    if let Some(owner) = kernel.env(binding.owner.get()) {
+        env::notify(&kernel.frames, owner);
+    }
+}
+
+/// Takes back transmit buffers the device is done with.
+pub fn reclaim(kernel: &Kernel, net: &mut Net) {
+    let Some(nic) = &mut net.nic else { return };
+    while let Some(pfn) = nic.next_sent() {
+        if let Some(pfn) = pfn
+            && let Some(binding) = object::get::<Binding>(&kernel.frames, pfn)
+        {
+            binding.in_flight.set(binding.in_flight.get().saturating_sub(1));
+            ring::publish_sent(binding);
+        }
+    }
+}
+
+/// Before the processor halts: asks for an interrupt when a frame arrives.
+/// True if one has arrived already.
+pub fn arm(net: &mut Net) -> bool {
+    net.nic.as_mut().is_some_and(Nic::arm)
+}
+
+/// After it was woken: no more interrupts, frames are looked for.
+pub fn disarm(net: &mut Net) {
+    if let Some(nic) = &mut net.nic {
+        nic.disarm();
+    }
+}
+
+/// Dissolves the first of `env`'s bindings, one step.
+///
+/// # Errors
+/// [`Error::InUse`] while the device still sends from its buffers.
+pub fn unbind_first(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
+    match object::get::<Binding>(&kernel.frames, env.bindings.get()) {
+        None => Ok(Progress::Done),
+        Some(first) => {
+            let net = &mut *kernel.net.borrow_mut();
+            binding::unbind_step(kernel, net, first)?;
+            Ok(Progress::Again)
+        }
+    }
+}
+
+/// The interface's MAC address.
+pub fn station(kernel: &Kernel) -> [u8; 6] {
+    let [a, b, c, d, e, f, _, _] = kernel.info.mac.load(Relaxed).to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
+/// A frame of an environment, or none: lists of objects end with frame 0.
+pub(crate) const NOBODY: Pfn = Pfn(0);

@@ -1,0 +1,324 @@
+//! Steps 1 and 6: the network interface (virtio-net over virtio-mmio).
+//!
+//! Virtio 1.1, 4.2 (memory-mapped transport) and 5.1 (network device). One
+//! receive and one transmit queue, no offloads. Receive buffers are the
+//! kernel's; descriptor `i` always is buffer `i`. A frame to send is copied
+//! into a kernel slot if it is short; of a long one only the head is, and the
+//! device fetches the rest from its owner's frames. The device may lie here only about
+//! lengths and descriptor numbers, and both are bounded.
+
+use exo_abi::{FRAME_MAX, Pfn, SystemInfo};
+
+use super::virtqueue::{Buffer, ENTRIES, QUEUE_FRAMES, Virtqueue};
+use crate::kernel::Kernel;
+use crate::memory;
+
+/// Bytes of `virtio_net_hdr` before every frame (5.1.6).
+const HEADER: usize = 12;
+const RECEIVE_BUFFER: usize = 2048;
+/// Kernel memory of one frame being sent: header, and frame or head of it.
+const SEND_SLOT: usize = 512;
+/// Frames that can be with the device at once; each takes two descriptors.
+const SEND_SLOTS: u16 = ENTRIES / 2;
+/// Longest frame that is copied whole.
+pub const COPY_MAX: usize = SEND_SLOT - HEADER;
+/// Bytes of a longer frame that are copied, and so cannot change after the
+/// transmit check.
+pub const HEAD: usize = 128;
+
+const RECEIVE_FRAMES: u32 = ENTRIES as u32 * RECEIVE_BUFFER as u32 / 4096;
+const SEND_FRAMES: u32 = SEND_SLOTS as u32 * SEND_SLOT as u32 / 4096;
+/// Frames of kernel memory the interface needs, contiguous.
+pub const NIC_FRAMES: u32 = 2 * QUEUE_FRAMES + RECEIVE_FRAMES + SEND_FRAMES;
+
+/// The device's registers (4.2.2); the transport behind them may be simulated.
+pub trait Registers {
+    /// Reads the 32-bit register at `offset`.
+    fn read(&self, offset: usize) -> u32;
+    /// Writes the 32-bit register at `offset`.
+    fn write(&mut self, offset: usize, value: u32);
+}
+
+/// Register offsets and status bits (4.2.2, 2.1).
+mod register {
+    pub(super) const MAGIC: usize = 0x00;
+    pub(super) const VERSION: usize = 0x04;
+    pub(super) const DEVICE_ID: usize = 0x08;
+    pub(super) const DEVICE_FEATURES: usize = 0x10;
+    pub(super) const DEVICE_FEATURES_PAGE: usize = 0x14;
+    pub(super) const DRIVER_FEATURES: usize = 0x20;
+    pub(super) const DRIVER_FEATURES_PAGE: usize = 0x24;
+    pub(super) const QUEUE: usize = 0x30;
+    pub(super) const QUEUE_SIZE_MAX: usize = 0x34;
+    pub(super) const QUEUE_SIZE: usize = 0x38;
+    pub(super) const QUEUE_READY: usize = 0x44;
+    pub(super) const QUEUE_NOTIFY: usize = 0x50;
+    pub(super) const INTERRUPT_STATUS: usize = 0x60;
+    pub(super) const INTERRUPT_ACK: usize = 0x64;
+    pub(super) const STATUS: usize = 0x70;
+    pub(super) const QUEUE_ADDRESSES: [usize; 3] = [0x80, 0x90, 0xa0];
+    pub(super) const CONFIG: usize = 0x100;
+
+    pub(super) const MAGIC_VALUE: u32 = u32::from_le_bytes(*b"virt");
+    pub(super) const NETWORK: u32 = 1;
+    pub(super) const ACKNOWLEDGE: u32 = 1;
+    pub(super) const DRIVER: u32 = 2;
+    pub(super) const DRIVER_OK: u32 = 4;
+    pub(super) const FEATURES_OK: u32 = 8;
+}
+
+/// Features 0-31: MAC address, event indices. 32-63: version 1.
+const FEATURES: [u32; 2] = [1 << 5 | 1 << 29, 1 << 0];
+const RECEIVE: u32 = 0;
+const TRANSMIT: u32 = 1;
+
+/// Memory-mapped registers of a real (or emulated) device.
+pub struct Mmio(*mut u32);
+
+impl Mmio {
+    /// Registers at virtual address `base`.
+    ///
+    /// # Safety
+    /// A virtio-mmio transport must be mapped there, uncached.
+    pub unsafe fn new(base: *mut u8) -> Self {
+        Self(base.cast())
+    }
+}
+
+impl Registers for Mmio {
+    fn read(&self, offset: usize) -> u32 {
+        // SAFETY: a transport is mapped here (`new`), and the offsets are those
+        // of its registers.
+        unsafe { self.0.byte_add(offset).read_volatile() }
+    }
+
+    fn write(&mut self, offset: usize, value: u32) {
+        // SAFETY: as in `read`. The addresses given to the device are those of
+        // memory set aside for it.
+        unsafe { self.0.byte_add(offset).write_volatile(value) };
+    }
+}
+
+/// A received frame, until it is recycled.
+pub struct Received {
+    buffer: u16,
+    length: usize,
+}
+
+/// The network interface.
+pub struct Nic {
+    registers: Mmio,
+    receive: Virtqueue,
+    transmit: Virtqueue,
+    receive_buffers: Pfn,
+    send_slots: Pfn,
+    free: [u8; SEND_SLOTS as usize],
+    free_count: usize,
+    /// For each slot the binding whose frames the device reads, if any.
+    lender: [Option<Pfn>; SEND_SLOTS as usize],
+    /// The MAC address.
+    pub station: [u8; 6],
+}
+
+impl Nic {
+    /// Starts the network device behind `registers`, if it is one, with the
+    /// [`NIC_FRAMES`] frames from `memory`.
+    ///
+    /// # Safety
+    /// The frames must be zeroed, contiguous and the kernel's own for ever.
+    pub unsafe fn start(mut registers: Mmio, memory: Pfn) -> Option<Self> {
+        if registers.read(register::MAGIC) != register::MAGIC_VALUE
+            || registers.read(register::VERSION) != 2
+            || registers.read(register::DEVICE_ID) != register::NETWORK
+        {
+            return None;
+        }
+        let mut status = register::ACKNOWLEDGE | register::DRIVER;
+        registers.write(register::STATUS, 0);
+        registers.write(register::STATUS, status);
+        for (page, wanted) in (0..).zip(FEATURES) {
+            registers.write(register::DEVICE_FEATURES_PAGE, page);
+            if registers.read(register::DEVICE_FEATURES) & wanted != wanted {
+                return None;
+            }
+            registers.write(register::DRIVER_FEATURES_PAGE, page);
+            registers.write(register::DRIVER_FEATURES, wanted);
+        }
+        status |= register::FEATURES_OK;
+        registers.write(register::STATUS, status);
+        if registers.read(register::STATUS) & register::FEATURES_OK == 0 {
+            return None;
+        }
+        // SAFETY: the queues' frames are the first four of those given.
+        let (receive, transmit) =
+            unsafe { (Virtqueue::new(memory), Virtqueue::new(memory.plus(QUEUE_FRAMES))) };
+        for (number, queue) in [(RECEIVE, &receive), (TRANSMIT, &transmit)] {
+            registers.write(register::QUEUE, number);
+            if registers.read(register::QUEUE_SIZE_MAX) < u32::from(ENTRIES) {
+                return None;
+            }
+            registers.write(register::QUEUE_SIZE, u32::from(ENTRIES));
+            for (offset, address) in register::QUEUE_ADDRESSES.into_iter().zip(queue.addresses()) {
+                registers.write(offset, address as u32);
+                registers.write(offset + 4, (address >> 32) as u32);
+            }
+            registers.write(register::QUEUE_READY, 1);
+        }
+        let mut station = [0; 6];
+        let low = registers.read(register::CONFIG).to_le_bytes();
+        let high = registers.read(register::CONFIG + 4).to_le_bytes();
+        station[..4].copy_from_slice(&low);
+        station[4..].copy_from_slice(&high[..2]);
+        registers.write(register::STATUS, status | register::DRIVER_OK);
+        let mut nic = Self {
+            registers,
+            receive,
+            transmit,
+            receive_buffers: memory.plus(2 * QUEUE_FRAMES),
+            send_slots: memory.plus(2 * QUEUE_FRAMES + RECEIVE_FRAMES),
+            free: core::array::from_fn(|slot| slot as u8),
+            free_count: usize::from(SEND_SLOTS),
+            lender: [None; SEND_SLOTS as usize],
+            station,
+        };
+        for buffer in 0..ENTRIES {
+            let address = nic.receive_address(buffer);
+            let buffer_memory = Buffer { address, length: RECEIVE_BUFFER as u32 };
+            nic.receive.describe(buffer, buffer_memory, true, None);
+            nic.receive.make_available(buffer);
+        }
+        nic.receive.publish();
+        nic.registers.write(register::QUEUE_NOTIFY, RECEIVE);
+        Some(nic)
+    }
+
+    fn receive_address(&self, buffer: u16) -> u64 {
+        self.receive_buffers.address() + u64::from(buffer) * RECEIVE_BUFFER as u64
+    }
+
+    fn slot_address(&self, slot: u8) -> u64 {
+        self.send_slots.address() + u64::from(slot) * SEND_SLOT as u64
+    }
+
+    /// The next frame that has arrived.
+    #[inline]
+    pub fn next_received(&mut self) -> Option<Received> {
+        let (buffer, written) = self.receive.next_used()?;
+        let length = (written as usize).saturating_sub(HEADER).min(FRAME_MAX);
+        Some(Received { buffer, length })
+    }
+
+    /// The bytes of a received frame.
+    #[inline]
+    pub fn contents<'a>(&'a self, packet: &'a Received) -> &'a [u8] {
+        let start = memory::physical(self.receive_address(packet.buffer) + HEADER as u64);
+        // SAFETY: the buffer lies in the interface's memory, and header plus
+        // `FRAME_MAX` fit it. The device writes to it only while it is in the
+        // available ring, into which it goes again only by `recycle`, which
+        // takes the packet this borrow depends on.
+        unsafe { core::slice::from_raw_parts(start, packet.length) }
+    }
+
+    /// Gives a frame's buffer back for receiving, from [`Nic::offer_buffers`] on.
+    #[inline]
+    pub fn recycle(&mut self, packet: Received) {
+        self.receive.make_available(packet.buffer);
+    }
+
+    /// Shows the device the recycled buffers.
+    pub fn offer_buffers(&mut self, info: &SystemInfo) {
+        if self.receive.publish() {
+            Kernel::count(&info.notifications, 1);
+            self.registers.write(register::QUEUE_NOTIFY, RECEIVE);
+        }
+    }
+
+    /// A slot to put a frame into, if one is free.
+    #[inline]
+    pub fn take_slot(&mut self) -> Option<SendSlot> {
+        let count = self.free_count.checked_sub(1)?;
+        let slot = *self.free.get(count)?;
+        self.free_count = count;
+        Some(SendSlot(slot))
+    }
+
+    /// Gives a slot back unused.
+    #[inline]
+    pub fn give_back(&mut self, slot: SendSlot) {
+        if let Some(free) = self.free.get_mut(self.free_count) {
+            *free = slot.0;
+            self.free_count += 1;
+        }
+    }
+
+    /// Copies `length` (at most [`COPY_MAX`]) bytes from `source` into the slot
+    /// and returns them.
+    ///
+    /// # Safety
+    /// `source` must be valid for `length` bytes. They may change meanwhile.
+    #[inline]
+    pub unsafe fn fill(&mut self, slot: &SendSlot, source: *const u8, length: usize) -> &[u8] {
+        let length = length.min(COPY_MAX);
+        let target = memory::physical(self.slot_address(slot.0) + HEADER as u64);
+        // SAFETY: the slot lies in the interface's memory and holds `COPY_MAX`
+        // bytes behind the header; it is free, so neither the device nor
+        // anything else uses it; the source is the caller's promise.
+        unsafe {
+            core::ptr::copy_nonoverlapping(source, target, length);
+            core::slice::from_raw_parts(target, length)
+        }
+    }
+
+    /// Queues the slot's first `length` bytes, and behind them the lender's
+    /// buffer if there is one, as one frame.
+    #[inline]
+    pub fn send(&mut self, slot: SendSlot, length: usize, rest: Option<(Pfn, Buffer)>) {
+        let head = u16::from(slot.0) * 2;
+        // The header before the frame stays zero from the start: no offloads.
+        let first =
+            Buffer { address: self.slot_address(slot.0), length: (HEADER + length) as u32 };
+        self.lender[usize::from(slot.0 % SEND_SLOTS as u8)] = rest.map(|(lender, _)| lender);
+        if let Some((_, buffer)) = rest {
+            self.transmit.describe(head, first, false, Some(head + 1));
+            self.transmit.describe(head + 1, buffer, false, None);
+        } else {
+            self.transmit.describe(head, first, false, None);
+        }
+        self.transmit.make_available(head);
+    }
+
+    /// Shows the device what was queued.
+    pub fn kick(&mut self, info: &SystemInfo) {
+        if self.transmit.publish() {
+            Kernel::count(&info.notifications, 1);
+            self.registers.write(register::QUEUE_NOTIFY, TRANSMIT);
+        }
+    }
+
+    /// The next frame the device has finished sending, and who lent memory
+    /// for it, if somebody did.
+    #[inline]
+    pub fn next_sent(&mut self) -> Option<Option<Pfn>> {
+        let (head, _) = self.transmit.next_used()?;
+        let slot = (head / 2) as u8;
+        self.give_back(SendSlot(slot));
+        Some(self.lender[usize::from(slot % SEND_SLOTS as u8)].take())
+    }
+
+    /// Asks for an interrupt at the next received frame. True if one is there.
+    pub fn arm(&mut self) -> bool {
+        self.receive.listen()
+    }
+
+    /// Asks for no interrupts, and acknowledges one that was raised.
+    pub fn disarm(&mut self) {
+        self.receive.silence();
+        let raised = self.registers.read(register::INTERRUPT_STATUS);
+        if raised != 0 {
+            self.registers.write(register::INTERRUPT_ACK, raised);
+        }
+    }
+}
+
+/// A free transmit slot of the kernel.
+pub struct SendSlot(u8);

@@ -1,0 +1,291 @@
+//! Page tables: mappings that applications propose and the kernel checks.
+//!
+//! A page table is a frame its environment donated; the kernel alone writes it,
+//! the owner may map it read-only. What may be mapped follows from the frame
+//! table: an owner's plain memory and U-area with any protection, what the kernel
+//! publishes and the owner's own page tables read-only. Nothing is writable and
+//! executable at once, because [`Protection`] cannot say so.
+//! (Entry format: SDM vol. 3, 4.5.)
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use exo_abi::{EnvId, Error, FRAME_BYTES, FrameKind, Level, Pages, Pfn, Protection, VirtAddr};
+
+use crate::frames::{BATCH, FrameTable};
+use crate::object::{self, KernelObject};
+
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Level of an environment's root table.
+pub const ROOT_LEVEL: u8 = 4;
+/// Root entries from here on belong to the kernel and are the same everywhere.
+const KERNEL_ENTRIES: usize = 256;
+
+/// One page table. Atomics, because the processor sets accessed and dirty bits.
+#[repr(C, align(4096))]
+pub struct Table([AtomicU64; 512]);
+
+// SAFETY: repr(C), a frame long, zero is "nothing present", and atomics may be
+// written through shared references.
+unsafe impl KernelObject for Table {
+    const KIND: FrameKind = FrameKind::PageTable;
+}
+
+impl Table {
+    fn entry(&self, level: u8, address: VirtAddr) -> &AtomicU64 {
+        let shift = 12 + 9 * (u32::from(level) - 1);
+        &self.0[(address.get() >> shift) as usize & 511]
+    }
+}
+
+fn frame_of(entry: u64) -> Pfn {
+    Pfn(((entry & ADDRESS) / FRAME_BYTES) as u32)
+}
+
+fn leaf(pfn: Pfn, protection: Protection) -> u64 {
+    pfn.address()
+        | PRESENT
+        | USER
+        | match protection {
+            Protection::Read => NO_EXECUTE,
+            Protection::ReadWrite => WRITE | NO_EXECUTE,
+            Protection::ReadExecute => 0,
+        }
+}
+
+/// Makes a root table in `pfn`, with the kernel's half as in `kernel_root`.
+pub fn create_root(frames: &FrameTable, pfn: Pfn, kernel_root: &Table) -> Option<()> {
+    let root = object::create::<Table>(frames, pfn)?;
+    frames.set_kind(pfn, FrameKind::PageTable, ROOT_LEVEL);
+    for (mine, kernels) in root.0.iter().zip(&kernel_root.0).skip(KERNEL_ENTRIES) {
+        mine.store(kernels.load(Relaxed), Relaxed);
+    }
+    Some(())
+}
+
+/// The table of `level` that covers `address`, and its frame.
+fn table_at(
+    frames: &FrameTable,
+    root: Pfn,
+    address: VirtAddr,
+    level: u8,
+) -> Option<(&'static Table, Pfn)> {
+    let mut pfn = root;
+    let mut table: &Table = object::get(frames, root)?;
+    for above in (level + 1..=ROOT_LEVEL).rev() {
+        let entry = table.entry(above, address).load(Relaxed);
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        pfn = frame_of(entry);
+        table = object::get(frames, pfn)?;
+    }
+    Some((table, pfn))
+}
+
+/// The frame that ring 3 reaches at `page`, for writing if `write`.
+pub fn translate(frames: &FrameTable, root: Pfn, page: VirtAddr, write: bool) -> Option<Pfn> {
+    let (table, _) = table_at(frames, root, page, 1)?;
+    let entry = table.entry(1, page).load(Relaxed);
+    let needed = if write { PRESENT | USER | WRITE } else { PRESENT | USER };
+    (entry & needed == needed).then(|| frame_of(entry))
+}
+
+/// Makes `frame` the page table of `level` covering `address`.
+///
+/// # Errors
+/// [`Error::NoTable`] without a table above, [`Error::Occupied`] if there is one
+/// already, and as [`FrameTable::check_donation`].
+pub fn install_table(
+    frames: &FrameTable,
+    space: EnvId,
+    root: Pfn,
+    address: VirtAddr,
+    level: Level,
+    frame: Pfn,
+) -> Result<(), Error> {
+    let above = level.get() + 1;
+    let (parent, parent_pfn) = table_at(frames, root, address, above).ok_or(Error::NoTable)?;
+    let entry = parent.entry(above, address);
+    if entry.load(Relaxed) & PRESENT != 0 {
+        return Err(Error::Occupied);
+    }
+    frames.check_donation(frame, space)?;
+    frames.add_mapping(parent_pfn)?;
+    object::create::<Table>(frames, frame).ok_or(Error::NotOwned)?;
+    frames.set_kind(frame, FrameKind::PageTable, level.get());
+    entry.store(frame.address() | PRESENT | WRITE | USER, Relaxed);
+    Ok(())
+}
+
+/// Takes the empty page table of `level` covering `address` out. The caller
+/// must make the processor forget what it cached of it.
+///
+/// # Errors
+/// [`Error::Vacant`] if there is none, [`Error::InUse`] if it is not empty or
+/// its owner has it mapped.
+pub fn remove_table(
+    frames: &FrameTable,
+    root: Pfn,
+    address: VirtAddr,
+    level: Level,
+) -> Result<(), Error> {
+    let above = level.get() + 1;
+    let (parent, parent_pfn) = table_at(frames, root, address, above).ok_or(Error::Vacant)?;
+    let entry = parent.entry(above, address);
+    if entry.load(Relaxed) & PRESENT == 0 {
+        return Err(Error::Vacant);
+    }
+    let frame = frame_of(entry.load(Relaxed));
+    if frames.is_referred_to(frame) {
+        return Err(Error::InUse);
+    }
+    entry.store(0, Relaxed);
+    frames.remove_mapping(parent_pfn);
+    frames.set_kind(frame, FrameKind::Memory, 0);
+    Ok(())
+}
+
+/// Whether a frame of `owner` may be mapped so.
+fn check_mappable(
+    frames: &FrameTable,
+    owner: EnvId,
+    pfn: Pfn,
+    protection: Protection,
+) -> Result<(), Error> {
+    let kind = frames.kind(pfn).ok_or(Error::OutOfRange)?;
+    let owned = frames.owner(pfn) == Some(owner);
+    match kind {
+        FrameKind::Memory | FrameKind::UArea if owned => Ok(()),
+        FrameKind::PageTable if owned && protection == Protection::Read => Ok(()),
+        FrameKind::Info if protection == Protection::Read => Ok(()),
+        FrameKind::Info | FrameKind::PageTable if owned => Err(Error::NoRight),
+        FrameKind::Info => Err(Error::NoRight),
+        _ => Err(Error::NotOwned),
+    }
+}
+
+/// Counts a mapping of `pfn`. A page table counts its own entries as mappings,
+/// so that being mapped itself counts as a pin.
+fn count(frames: &FrameTable, pfn: Pfn) -> Result<(), Error> {
+    match frames.kind(pfn) {
+        Some(FrameKind::PageTable) => frames.pin(pfn),
+        _ => frames.add_mapping(pfn),
+    }
+}
+
+fn uncount(frames: &FrameTable, pfn: Pfn) {
+    match frames.kind(pfn) {
+        Some(FrameKind::PageTable) => frames.unpin(pfn),
+        _ => frames.remove_mapping(pfn),
+    }
+}
+
+/// What `map` asks for.
+#[derive(Clone, Copy)]
+pub struct Mapping {
+    /// Environment whose frames are mapped.
+    pub owner: EnvId,
+    /// First frame.
+    pub first: Pfn,
+    /// Where.
+    pub at: VirtAddr,
+    /// How many.
+    pub count: Pages,
+    /// How.
+    pub protection: Protection,
+}
+
+/// Maps a run of frames. All or none.
+///
+/// # Errors
+/// [`Error::TooMuch`], [`Error::BadAddress`], [`Error::NoTable`],
+/// [`Error::Occupied`], [`Error::NotOwned`], [`Error::NoRight`].
+pub fn map(frames: &FrameTable, root: Pfn, mapping: Mapping) -> Result<(), Error> {
+    if mapping.count > BATCH {
+        return Err(Error::TooMuch);
+    }
+    let page = |offset| mapping.at.plus(offset).ok_or(Error::BadAddress);
+    for offset in 0..mapping.count {
+        let (table, _) = table_at(frames, root, page(offset)?, 1).ok_or(Error::NoTable)?;
+        if table.entry(1, page(offset)?).load(Relaxed) & PRESENT != 0 {
+            return Err(Error::Occupied);
+        }
+        let pfn = Pfn(mapping.first.0.checked_add(offset).ok_or(Error::OutOfRange)?);
+        check_mappable(frames, mapping.owner, pfn, mapping.protection)?;
+    }
+    for offset in 0..mapping.count {
+        if let Err(error) = map_one(frames, root, page(offset)?, mapping, offset) {
+            unmap(frames, root, mapping.at, offset, |_| {})?;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn map_one(
+    frames: &FrameTable,
+    root: Pfn,
+    page: VirtAddr,
+    mapping: Mapping,
+    offset: Pages,
+) -> Result<(), Error> {
+    let (table, table_pfn) = table_at(frames, root, page, 1).ok_or(Error::NoTable)?;
+    let pfn = mapping.first.plus(offset);
+    count(frames, pfn)?;
+    frames.add_mapping(table_pfn)?;
+    table.entry(1, page).store(leaf(pfn, mapping.protection), Relaxed);
+    Ok(())
+}
+
+/// Unmaps `count` pages; `forget` is called with each page that was mapped and
+/// must make the processor forget its translation.
+///
+/// # Errors
+/// [`Error::TooMuch`], [`Error::BadAddress`].
+pub fn unmap(
+    frames: &FrameTable,
+    root: Pfn,
+    at: VirtAddr,
+    count: Pages,
+    mut forget: impl FnMut(VirtAddr),
+) -> Result<(), Error> {
+    if count > BATCH {
+        return Err(Error::TooMuch);
+    }
+    for offset in 0..count {
+        let page = at.plus(offset).ok_or(Error::BadAddress)?;
+        let Some((table, table_pfn)) = table_at(frames, root, page, 1) else { continue };
+        let entry = table.entry(1, page);
+        let old = entry.load(Relaxed);
+        if old & PRESENT != 0 {
+            entry.store(0, Relaxed);
+            frames.remove_mapping(table_pfn);
+            forget(page);
+            uncount(frames, frame_of(old));
+        }
+    }
+    Ok(())
+}
+
+/// Empties the page table in `pfn`, undoing the counts of what it maps; for
+/// the page tables of an address space that is never used again.
+pub fn clear_table(frames: &FrameTable, pfn: Pfn) {
+    let level = frames.level(pfn);
+    let Some(table) = object::get::<Table>(frames, pfn) else { return };
+    let entries = if level == ROOT_LEVEL { KERNEL_ENTRIES } else { 512 };
+    for entry in &table.0[..entries] {
+        let old = entry.load(Relaxed);
+        if old & PRESENT != 0 {
+            entry.store(0, Relaxed);
+            frames.remove_mapping(pfn);
+            if level == 1 {
+                uncount(frames, frame_of(old));
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The first environment: made by the kernel from image 0 of the boot bundle,
+//! with the same operations that environments use to make each other.
+
+use exo_abi::{
+    EnvId, FRAME_BYTES, FrameKind, Handle, Level, Pfn, Protection, Rights, SLOT_COUNT, UArea,
+    VirtAddr, boot,
+};
+use exo_boot::bundle::Bundle;
+
+use super::machine::Machine;
+use crate::capability::{self, CapRef, Kind, Object};
+use crate::env::{self, Env, Parts};
+use crate::kernel::Kernel;
+use crate::memory;
+use crate::paging::{self, Mapping};
+
+/// Hands out free frames, lowest first.
+struct Taker<'a> {
+    kernel: &'a Kernel,
+    next: u32,
+}
+
+impl Taker<'_> {
+    fn take(&mut self, owner: EnvId) -> Pfn {
+        loop {
+            let pfn = Pfn(self.next);
+            assert!(self.next < self.kernel.frames.len(), "no memory for the first environment");
+            self.next += 1;
+            if self.kernel.frames.take(pfn, 1, owner).is_ok() {
+                return pfn;
+            }
+        }
+    }
+}
+
+/// Makes the first environment and everything it starts with.
+///
+/// # Panics
+/// If the bundle is unusable: there is nothing to run.
+pub(super) fn load(kernel: &Kernel, machine: &Machine) {
+    let frames = &kernel.frames;
+    let bundle_bytes = (machine.bundle.end - machine.bundle.start) as usize;
+    // SAFETY: the loader put the bundle there, `Machine` checked that it lies
+    // in memory, and its frames are handed to nobody before `load` is done.
+    let bytes = unsafe {
+        core::slice::from_raw_parts(memory::physical(machine.bundle.start), bundle_bytes)
+    };
+    let bundle = Bundle::parse(bytes).expect("the boot bundle is not well-formed");
+    let image = bundle.images().next().expect("the boot bundle has no image");
+
+    let bundle_first = Pfn((machine.bundle.start / FRAME_BYTES) as u32);
+    let bundle_frames = bundle_bytes.div_ceil(FRAME_BYTES as usize) as u32;
+    for offset in 0..bundle_frames {
+        frames.set_kind(bundle_first.plus(offset), FrameKind::Memory, 0);
+    }
+    let mut taker = Taker { kernel, next: 0 };
+    // The parts are donated by an environment that does not exist: number 0.
+    let nobody = EnvId(0);
+    let parts = Parts {
+        object: taker.take(nobody),
+        root_table: taker.take(nobody),
+        cap_table: taker.take(nobody),
+        u_area: taker.take(nobody),
+    };
+    let env = env::create(kernel, nobody, parts).expect("fresh frames make an environment");
+    for offset in 0..bundle_frames {
+        frames.set_owner(bundle_first.plus(offset), env.id());
+    }
+    endow(kernel, env);
+
+    let mut loader = Loader { kernel, env, taker };
+    for segment in image.segments() {
+        let protection = match (segment.writable(), segment.executable()) {
+            (true, _) => Protection::ReadWrite,
+            (false, true) => Protection::ReadExecute,
+            (false, false) => Protection::Read,
+        };
+        loader.map_copy(segment.va(), segment.mem_len(), segment.data(), protection);
+    }
+    let stack_bytes = u64::from(boot::STACK_PAGES) * FRAME_BYTES;
+    loader.map_copy(boot::STACK_TOP - stack_bytes, stack_bytes, &[], Protection::ReadWrite);
+    loader.map(boot::U_AREA, parts.u_area, Protection::ReadWrite);
+    tell(parts.u_area, [bundle_first.0.into(), bundle_bytes as u64]);
+
+    env::start(env, image.entry(), boot::STACK_TOP, boot::U_AREA).expect("a user entry point");
+    for slot in 0..SLOT_COUNT as u32 {
+        kernel.schedule.assign(kernel.info, slot, env.id());
+    }
+    kernel.first.set(env.id());
+}
+
+/// Puts the capabilities for everything into the first environment's table.
+fn endow(kernel: &Kernel, env: &Env) {
+    let frames = &kernel.frames;
+    for (expected, object) in [
+        (boot::FRAMES, Object::range(Kind::Frames, 0, frames.len())),
+        (boot::SLOTS, Object::range(Kind::Slots, 0, SLOT_COUNT as u32)),
+        (boot::NET, Object::only(Kind::Net)),
+        (boot::CONSOLE, Object::only(Kind::Console)),
+        (boot::MACHINE, Object::only(Kind::Machine)),
+    ] {
+        let handle = capability::insert(frames, env, object, Rights::ALL, CapRef::NONE);
+        assert_eq!(handle, Ok::<Handle, _>(expected), "the table is empty");
+    }
+}
+
+/// Writes words into the U-area's start block.
+fn tell(u_area: Pfn, words: [u64; 2]) {
+    let start = memory::frame(u_area).wrapping_add(core::mem::offset_of!(UArea, start));
+    for (index, word) in words.into_iter().enumerate() {
+        // SAFETY: inside the U-area's frame, aligned; the environment does not
+        // run yet.
+        unsafe { start.cast::<u64>().add(index).write(word) };
+    }
+}
+
+struct Loader<'a> {
+    kernel: &'a Kernel,
+    env: &'static Env,
+    taker: Taker<'a>,
+}
+
+impl Loader<'_> {
+    /// Maps one frame, making page tables as needed.
+    fn map(&mut self, address: u64, first: Pfn, protection: Protection) {
+        let frames = &self.kernel.frames;
+        let (owner, root) = (self.env.id(), self.env.root_table.get());
+        let at = VirtAddr::new(address).expect("a page of user space");
+        for level in (1..=3).rev().filter_map(Level::new) {
+            let frame = self.taker.take(owner);
+            if paging::install_table(frames, owner, root, at, level, frame).is_err() {
+                frames.release(frame);
+                self.taker.next = frame.0;
+            }
+        }
+        let mapping = Mapping { owner, first, at, count: 1, protection };
+        paging::map(frames, root, mapping).expect("segments do not overlap");
+    }
+
+    /// Maps fresh frames for `length` bytes at `address`, filled with `data`.
+    fn map_copy(&mut self, address: u64, length: u64, data: &[u8], protection: Protection) {
+        let pages = length.div_ceil(FRAME_BYTES);
+        let mut chunks = data.chunks(FRAME_BYTES as usize);
+        for page in 0..pages {
+            let pfn = self.taker.take(self.env.id());
+            let chunk = chunks.next().unwrap_or_default();
+            // SAFETY: a frame taken just now, and a chunk is at most a frame.
+            unsafe { memory::frame(pfn).copy_from_nonoverlapping(chunk.as_ptr(), chunk.len()) };
+            self.map(address + page * FRAME_BYTES, pfn, protection);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The kernel's final page tables: see `exo_boot::layout` for the map.
+//! (Entry format: SDM vol. 3, 4.5.)
+
+use exo_abi::{FRAME_BYTES, Pfn};
+use exo_boot::layout::{DEVICES, DIRECT_MAP, KERNEL_BASE, KERNEL_LOAD};
+
+use super::machine::Machine;
+use crate::memory;
+
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const UNCACHED: u64 = 1 << 4 | 1 << 3;
+const LARGE: u64 = 1 << 7;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const LARGE_BYTES: u64 = 2 * 1024 * 1024;
+
+unsafe extern "C" {
+    // Made by the linker script; only their addresses mean anything.
+    static kernel_start: u8;
+    static kernel_text_end: u8;
+    static kernel_rodata_end: u8;
+    static kernel_end: u8;
+}
+
+/// Builds the tables and returns the root's frame.
+pub(super) fn build(machine: &mut Machine) -> Pfn {
+    let root = machine.allocate(1);
+    let memory_end = machine.memory_end();
+    // The image's own 2 MiB pages are left out, so that nothing of it has a
+    // second, writable address.
+    for address in (0..memory_end).step_by(LARGE_BYTES as usize) {
+        if address != KERNEL_LOAD {
+            let entry = address | PRESENT | WRITE | NO_EXECUTE | LARGE;
+            set(machine, root, DIRECT_MAP + address, 2, entry);
+        }
+    }
+    for address in DEVICES.step_by(LARGE_BYTES as usize) {
+        let entry = address | PRESENT | WRITE | NO_EXECUTE | UNCACHED | LARGE;
+        set(machine, root, DIRECT_MAP + address, 2, entry);
+    }
+    let text = &raw const kernel_start as u64;
+    let text_end = &raw const kernel_text_end as u64;
+    let rodata_end = &raw const kernel_rodata_end as u64;
+    let end = &raw const kernel_end as u64;
+    assert!(end - KERNEL_BASE <= KERNEL_LOAD + LARGE_BYTES, "the kernel image is above 2 MiB");
+    for page in (text..end).step_by(FRAME_BYTES as usize) {
+        let rights = match page {
+            _ if page < text_end => 0,
+            _ if page < rodata_end => NO_EXECUTE,
+            _ => WRITE | NO_EXECUTE,
+        };
+        set(machine, root, page, 1, (page - KERNEL_BASE) | PRESENT | rights);
+    }
+    root
+}
+
+/// Writes the entry of `level` for `address`, making tables above it.
+fn set(machine: &mut Machine, root: Pfn, address: u64, level: u32, value: u64) {
+    let index = |level: u32| (address >> (12 + 9 * (level - 1))) as usize & 511;
+    let mut table = root;
+    for above in (level + 1..=4).rev() {
+        // SAFETY: tables are zeroed frames of the kernel's, reached through the
+        // boot tables' direct map; nothing else uses them yet.
+        let entry = unsafe { &mut *memory::frame(table).cast::<u64>().add(index(above)) };
+        if *entry & PRESENT == 0 {
+            *entry = machine.allocate(1).address() | PRESENT | WRITE;
+        }
+        table = Pfn(((*entry & ADDRESS) / FRAME_BYTES) as u32);
+    }
+    // SAFETY: as above.
+    unsafe { memory::frame(table).cast::<u64>().add(index(level)).write(value) };
+}

@@ -1,0 +1,169 @@
+//! Interrupts and exceptions: the other way in, and every way out that is not
+//! a plain return.
+//!
+//! An exception in ring 3 ends the environment that caused it, with a report its
+//! creator can read. One in ring 0 is a bug of the kernel and stops the
+//! machine. Interrupts reach ring 3, or the kernel while it halts, and nowhere
+//! else.
+
+use core::cell::Cell;
+
+use exo_abi::{BACKTRACE_DEPTH, EnvState, EnvStatus, UserPtr};
+
+use crate::arch::entry::{TrapFrame, resume, set_vector_state};
+use crate::arch::{apic, cpu};
+use crate::env::{self, Env};
+use crate::kernel::Kernel;
+use crate::net;
+use crate::schedule::SLICE_MICROSECONDS;
+use crate::start::kernel;
+use crate::user::UserSlice;
+
+const PAGE_FAULT: u64 = 14;
+
+/// Whether the timer is running: state of the one core.
+struct TimerRunning(Cell<bool>);
+
+// SAFETY: one core exists, and ring 0 is not interrupted while it uses this.
+unsafe impl Sync for TimerRunning {}
+
+static TIMER: TimerRunning = TimerRunning(Cell::new(false));
+
+/// Serves a trap. Called by the vector stubs; returns only if the halted
+/// kernel was interrupted.
+pub extern "C" fn trap(frame: &TrapFrame) {
+    let vector = frame.vector as u8;
+    if !frame.from_user() {
+        return interrupted_while_halted(frame);
+    }
+    let kernel = kernel();
+    Kernel::count(&kernel.info.traps, 1);
+    let Some(env) = kernel.env(kernel.current.get()) else {
+        panic!("a trap from ring 3 while no environment runs");
+    };
+    env.context.set(frame.context());
+    let mut slice_over = false;
+    match vector {
+        // Not ring 3's doing, and nothing can be relied on any more.
+        2 | 8 | 18 => panic!("processor exception {vector}, error code {:#x}", frame.error),
+        0..32 => fault(kernel, env, frame),
+        apic::TIMER_VECTOR => {
+            TIMER.0.set(false);
+            apic::end_of_interrupt();
+            slice_over = true;
+        }
+        apic::SPURIOUS_VECTOR => {}
+        _ => apic::end_of_interrupt(),
+    }
+    leave(kernel, slice_over)
+}
+
+fn interrupted_while_halted(frame: &TrapFrame) {
+    match frame.vector as u8 {
+        vector @ 0..32 => {
+            let address = cpu::fault_address();
+            panic!(
+                "processor exception {vector} in ring 0 at {:#x}, error code {:#x}, address {address:#x}",
+                frame.rip, frame.error
+            );
+        }
+        apic::TIMER_VECTOR => {
+            TIMER.0.set(false);
+            apic::end_of_interrupt();
+        }
+        apic::SPURIOUS_VECTOR => {}
+        _ => apic::end_of_interrupt(),
+    }
+}
+
+/// Ends `env` for the exception in `frame`.
+fn fault(kernel: &Kernel, env: &Env, frame: &TrapFrame) {
+    let mut status = EnvStatus {
+        state: EnvState::Faulted as u32,
+        vector: frame.vector as u32,
+        code: frame.error,
+        rip: frame.rip,
+        rsp: frame.rsp,
+        address: if frame.vector == PAGE_FAULT { cpu::fault_address() } else { 0 },
+        backtrace: [0; BACKTRACE_DEPTH],
+    };
+    let mut base = frame.registers.rbp;
+    for entry in &mut status.backtrace {
+        let mut words = [0; 16];
+        let pair = UserSlice::new(env.root_table.get(), UserPtr(base), words.len());
+        if pair.copy_in(&kernel.frames, &mut words).is_err() {
+            break;
+        }
+        let (next, address) = words.split_at(8);
+        *entry = u64::from_le_bytes(address.try_into().unwrap_or_default());
+        base = u64::from_le_bytes(next.try_into().unwrap_or_default());
+    }
+    env::end(kernel, env, status);
+}
+
+/// Leaves ring 0 for whichever environment is to run now; halts while there is
+/// none.
+pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
+    loop {
+        let now = cpu::time_stamp();
+        let deadline = kernel.schedule.wake_expired(kernel, now);
+        if slice_over {
+            // The tick is also when others' packets are looked for while an
+            // environment computes.
+            net::receive(kernel, &mut kernel.net.borrow_mut());
+            kernel.schedule.end_slice();
+            slice_over = false;
+        }
+        if let Some(env) = kernel.schedule.next_ready(kernel) {
+            run(kernel, env);
+        }
+        if kernel.env(kernel.first.get()).is_none_or(has_ended) {
+            crate::panic::first_ended(kernel);
+        }
+        halt(kernel, now, deadline);
+    }
+}
+
+fn has_ended(env: &Env) -> bool {
+    matches!(env.state(), EnvState::Exited | EnvState::Faulted | EnvState::Dying)
+}
+
+fn run(kernel: &Kernel, env: &'static Env) -> ! {
+    if kernel.current.get() != env.id() {
+        kernel.current.set(env.id());
+        Kernel::count(&kernel.info.switches, 1);
+        // SAFETY: the environment's root has the kernel's half like every
+        // other, made by `paging::create_root`.
+        unsafe { cpu::set_page_table(env.root_table.get().address()) };
+        set_vector_state(env.vectors.image());
+    }
+    if !TIMER.0.get() {
+        TIMER.0.set(true);
+        apic::start_timer(SLICE_MICROSECONDS * apic::ticks_per_microsecond());
+    }
+    // SAFETY: the context is a user state: made by `env::start`, or saved from
+    // ring 3 by a trap or call. Nothing on the kernel stack is needed.
+    unsafe { resume(env.context.as_ptr(), env.vectors.image()) }
+}
+
+/// Sleeps until a frame arrives or `deadline` passes.
+fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
+    let mut net = kernel.net.borrow_mut();
+    if !net::arm(&mut net) {
+        match deadline {
+            Some(deadline) => {
+                TIMER.0.set(true);
+                apic::start_timer(deadline.saturating_sub(now));
+            }
+            None => {
+                TIMER.0.set(false);
+                apic::stop_timer();
+            }
+        }
+        Kernel::count(&kernel.info.halts, 1);
+        cpu::halt_until_interrupt();
+    }
+    net::disarm(&mut net);
+    net::reclaim(kernel, &mut net);
+    net::receive(kernel, &mut net);
+}

@@ -1,0 +1,77 @@
+//! Memory that ring 3 points to: allegations, checked page by page.
+//!
+//! The kernel never dereferences a user address. It looks each page up in the
+//! caller's own page tables, checks that ring 3 itself could have made the
+//! access, and goes through the direct map. So a wild pointer is an error
+//! value, no fault can happen in ring 0, and supervisor-mode access prevention
+//! is never lifted. What is copied in is copied once and checked afterwards.
+
+use exo_abi::{Error, FRAME_BYTES, Pfn, UserPtr, VirtAddr};
+
+use crate::frames::FrameTable;
+use crate::memory;
+use crate::paging;
+
+/// A range of user memory, as alleged by a caller.
+#[derive(Clone, Copy)]
+pub struct UserSlice {
+    root: Pfn,
+    start: u64,
+    length: usize,
+}
+
+impl UserSlice {
+    /// The `length` bytes at `pointer` in the address space of `root`.
+    pub const fn new(root: Pfn, pointer: UserPtr, length: usize) -> Self {
+        Self { root, start: pointer.0, length }
+    }
+
+    /// Copies the range into `target`, which must be as long.
+    ///
+    /// # Errors
+    /// [`Error::BadPointer`] if ring 3 could not read all of it.
+    pub fn copy_in(self, frames: &FrameTable, target: &mut [u8]) -> Result<(), Error> {
+        debug_assert_eq!(target.len(), self.length);
+        let target = target.as_mut_ptr();
+        self.each_part(frames, false, |memory, offset, bytes| {
+            // SAFETY: `each_part` gives ranges inside one frame of user memory
+            // and offsets inside `length`, which is the target's length. The
+            // bytes may change while they are read; they are only bytes.
+            unsafe { memory.copy_to_nonoverlapping(target.add(offset), bytes) };
+        })
+    }
+
+    /// Copies `source`, which must be as long, into the range. If it fails,
+    /// a part may have been written.
+    ///
+    /// # Errors
+    /// [`Error::BadPointer`] if ring 3 could not write all of it.
+    pub fn copy_out(self, frames: &FrameTable, source: &[u8]) -> Result<(), Error> {
+        debug_assert_eq!(source.len(), self.length);
+        let source = source.as_ptr();
+        self.each_part(frames, true, |memory, offset, bytes| {
+            // SAFETY: as in `copy_in`; ring 3 may write this frame, so no
+            // kernel object lies in it.
+            unsafe { memory.copy_from_nonoverlapping(source.add(offset), bytes) };
+        })
+    }
+
+    fn each_part(
+        self,
+        frames: &FrameTable,
+        write: bool,
+        mut part: impl FnMut(*mut u8, usize, usize),
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        while done < self.length {
+            let address = self.start.checked_add(done as u64).ok_or(Error::BadPointer)?;
+            let in_page = (address % FRAME_BYTES) as usize;
+            let page = VirtAddr::new(address - in_page as u64).ok_or(Error::BadPointer)?;
+            let pfn = paging::translate(frames, self.root, page, write).ok_or(Error::BadPointer)?;
+            let bytes = (FRAME_BYTES as usize - in_page).min(self.length - done);
+            part(memory::frame(pfn).wrapping_add(in_page), done, bytes);
+            done += bytes;
+        }
+        Ok(())
+    }
+}

@@ -1,1 +1,49 @@
-//! .
+//! Downloaded packet filters: which application does a frame belong to?
+//!
+//! An application describes the frames it wants as data, and the kernel runs
+//! that description where it would not run the application's code. A
+//! description is therefore not a program: it has no loops, no jumps and no
+//! state, so it always ends, reads only the frame, and two of them can be
+//! compared exactly. That last point is what makes filters safe to share a
+//! device with: before a filter is installed the kernel asks whether it could
+//! take a frame that somebody else's filter takes, and the answer is a proof.
+//!
+//! After D. Engler and M. F. Kaashoek, "DPF: Fast, Flexible Message
+//! Demultiplexing Using Dynamic Code Generation", SIGCOMM 1996.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`language`](Atom) | what a filter can say, and its canonical form |
+//! | [`verify`](FilterError) | which descriptions become a [`Filter`] |
+//! | [`wire`](Filter::decode) | how a filter crosses the system-call boundary |
+//! | [`overlap`](overlap()) | do two filters share a frame; does one contain the other |
+//! | [`mirror`](mirror()) | what the owner of a filter may send |
+//! | [`packet`] | the filters that ordinary UDP/IP applications want |
+//! | [`trie`](Trie) | all installed filters, merged, in storage their owners brought |
+//! | [`interpreter`](Trie::classify) | the walk a received frame takes |
+//!
+//! Place on the packet path: step 2 (classify) on receive, and the check of
+//! step 6 on transmit. Everything here is pure computation on values the caller
+//! holds: no heap, no `unsafe`, no device, no clock.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod error;
+mod interpreter;
+mod language;
+mod mirror;
+mod overlap;
+pub mod packet;
+mod trie;
+mod verify;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use language::{Atom, Filter, MAX_ATOMS, MAX_FRAME, MIN_FRAME};
+pub use mirror::{NoMirror, mirror};
+pub use overlap::{implies, overlap};
+pub use trie::{BlockId, Node, NodeId, Store, Tag, Trie, TrieError};
+pub use verify::FilterError;
+pub use wire::MAX_WIRE;

@@ -36,6 +36,8 @@ pub mod panic;
 pub mod schedule;
 #[cfg(exo_guest)]
 pub mod start;
+#[cfg(test)]
+mod testing;
 #[cfg(exo_guest)]
 pub mod trap;
 pub mod user;

@@ -63,7 +63,8 @@ fn return_addresses() -> impl Iterator<Item = u64> {
         // SAFETY: an aligned address in the kernel image, which is mapped as a
         // whole where stacks are; a wrong one can at worst fault, and this is
         // the end anyway.
-        let (next, address) = unsafe { ((base as *const u64).read(), (base as *const u64).add(1).read()) };
+        let (next, address) =
+            unsafe { ((base as *const u64).read(), (base as *const u64).add(1).read()) };
         base = next;
         Some(address)
     })

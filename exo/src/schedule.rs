@@ -67,7 +67,10 @@ impl Schedule {
         })
     }
 
-    fn owners<'a>(&self, kernel: &'a Kernel) -> impl Iterator<Item = (u32, &'static Env)> + use<'a> {
+    fn owners<'a>(
+        &self,
+        kernel: &'a Kernel,
+    ) -> impl Iterator<Item = (u32, &'static Env)> + use<'a> {
         self.slots().filter_map(|slot| {
             let owner = kernel.info.slots.owners.get(slot as usize)?;
             Some((slot, kernel.env(EnvId(owner.load(Relaxed)))?))
@@ -76,8 +79,7 @@ impl Schedule {
 
     /// The environment to run now: owner of the next slot whose owner is ready.
     pub fn next_ready(&self, kernel: &Kernel) -> Option<&'static Env> {
-        let (slot, env) =
-            self.owners(kernel).find(|(_, env)| env.state() == EnvState::Ready)?;
+        let (slot, env) = self.owners(kernel).find(|(_, env)| env.state() == EnvState::Ready)?;
         self.cursor.set(slot);
         Some(env)
     }

@@ -34,8 +34,7 @@ unsafe impl Sync for Stack {}
 
 /// Stacks for exceptions, for faults that can hit anywhere (NMI, double fault,
 /// machine check), and for interrupts.
-static STACKS: [Stack; 3] =
-    [const { Stack(UnsafeCell::new([0; STACK_BYTES])) }; 3];
+static STACKS: [Stack; 3] = [const { Stack(UnsafeCell::new([0; STACK_BYTES])) }; 3];
 
 /// Task-state segment (SDM vol. 3, 8.7).
 #[repr(C, packed(4))]

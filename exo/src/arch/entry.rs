@@ -164,9 +164,7 @@ pub fn set_vector_state(area: *mut VectorState) {
 pub fn call_context(code: u64, value: u64) -> Context {
     // SAFETY: while a system call is served its frame lies right below the top
     // of the kernel stack, where the entry pushed it and nothing writes.
-    let frame = unsafe {
-        &*(CORE.stack_top.get() as *const CallFrame).sub(1)
-    };
+    let frame = unsafe { &*(CORE.stack_top.get() as *const CallFrame).sub(1) };
     Context {
         rax: code,
         rdx: value,

@@ -90,7 +90,8 @@ unsafe extern "C" fn memset(target: *mut u8, value: i32, bytes: usize) -> *mut u
 unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, bytes: usize) -> i32 {
     for offset in 0..bytes {
         // SAFETY: both ranges are `bytes` long by contract.
-        let (a, b) = unsafe { (left.add(offset).read_volatile(), right.add(offset).read_volatile()) };
+        let (a, b) =
+            unsafe { (left.add(offset).read_volatile(), right.add(offset).read_volatile()) };
         if a != b {
             return i32::from(a) - i32::from(b);
         }

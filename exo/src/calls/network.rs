@@ -72,11 +72,7 @@ pub(super) fn filter_install(
     filter::install(caller.kernel, net, binding, &filter, object)
 }
 
-pub(super) fn filter_remove(
-    caller: Caller<'_>,
-    binding: Handle,
-    object: Pfn,
-) -> Result<(), Error> {
+pub(super) fn filter_remove(caller: Caller<'_>, binding: Handle, object: Pfn) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let net = &mut *caller.kernel.net.borrow_mut();
     filter::remove(caller.kernel, net, binding, object)

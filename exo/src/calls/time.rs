@@ -1,8 +1,6 @@
 //! Calls on processor time, the console and the machine.
 
-use exo_abi::{
-    EnvId, EnvState, EnvStatus, Error, EventCount, Handle, Rights, SLOT_COUNT, UserPtr,
-};
+use exo_abi::{EnvId, EnvState, EnvStatus, Error, EventCount, Handle, Rights, SLOT_COUNT, UserPtr};
 
 use super::{Caller, Reply};
 use crate::capability::{self, Kind};

@@ -13,3 +13,6 @@ mod tree;
 pub use slot::{CapRef, CapTable, Kind, Object, SLOTS_PER_FRAME, Slot};
 pub use table::{donate, insert, lookup, occupied, table_slot};
 pub use tree::{Progress, drop_step, revoke_step};
+
+#[cfg(test)]
+mod tests;

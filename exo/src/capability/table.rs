@@ -65,7 +65,11 @@ pub(super) fn release(frames: &FrameTable, place: CapRef, slot: &Slot) {
 }
 
 /// The slot at `index` of `holder`'s table, whatever it holds.
-pub fn table_slot(frames: &FrameTable, holder: &Env, index: u32) -> Option<(CapRef, &'static Slot)> {
+pub fn table_slot(
+    frames: &FrameTable,
+    holder: &Env,
+    index: u32,
+) -> Option<(CapRef, &'static Slot)> {
     let position = index / SLOTS_PER_FRAME;
     if position >= holder.cap_frames.get() {
         return None;

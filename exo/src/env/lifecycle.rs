@@ -114,7 +114,7 @@ pub fn notify(frames: &crate::frames::FrameTable, env: &Env) {
         let area = memory::frame(env.u_area.get()).cast::<UArea>();
         // SAFETY: the frame is the environment's U-area; ring 3 may write it at
         // any time, so only the atomic in it is referred to.
-        unsafe { &*(&raw const (*area).events) }.store(events, Relaxed);
+        unsafe { (*area).events.store(events, Relaxed) };
     }
     wake(env);
 }

@@ -149,3 +149,6 @@ impl Env {
         self.status.set(EnvStatus { state: state as u32, ..self.status.get() });
     }
 }
+
+#[cfg(test)]
+mod tests;

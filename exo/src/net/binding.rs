@@ -94,13 +94,11 @@ pub fn bind(
             return Err(Error::NotOwned);
         }
     }
-    let mut pinned = 0;
-    for pfn in run() {
+    for (pinned, pfn) in run().enumerate() {
         if let Err(error) = frames.pin(pfn) {
             run().take(pinned).for_each(|pfn| frames.unpin(pfn));
             return Err(error);
         }
-        pinned += 1;
     }
     let binding = object::create::<Binding>(frames, object_frame).ok_or(Error::InUse)?;
     binding.owner.set(env.id());
@@ -129,11 +127,7 @@ pub fn bind(
 ///
 /// # Errors
 /// [`Error::InUse`] while the device still reads from its buffers.
-pub fn unbind_step(
-    kernel: &Kernel,
-    net: &mut Net,
-    binding: &Binding,
-) -> Result<Progress, Error> {
+pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<Progress, Error> {
     let frames = &kernel.frames;
     if binding.filters.get() != NOBODY {
         filter::remove(kernel, net, binding, binding.filters.get())?;

@@ -161,12 +161,7 @@ pub fn install(
 ///
 /// # Errors
 /// [`Error::Vacant`] if it is no filter of this binding.
-pub fn remove(
-    kernel: &Kernel,
-    net: &mut Net,
-    binding: &Binding,
-    pfn: Pfn,
-) -> Result<(), Error> {
+pub fn remove(kernel: &Kernel, net: &mut Net, binding: &Binding, pfn: Pfn) -> Result<(), Error> {
     let frames = &kernel.frames;
     let installed = object::get::<Installed>(frames, pfn)
         .filter(|installed| installed.binding.get() == binding.frame())
@@ -180,11 +175,8 @@ pub fn remove(
     let claims = net.claims.remove(&mut Frames, &claim, block(pfn, Side::Claim)?);
     debug_assert!(claims.is_ok(), "an attached filter is in the trie");
     if let Some(speech) = speech {
-        let speeches = binding.speech.borrow_mut().remove(
-            &mut Frames,
-            &speech,
-            block(pfn, Side::Speech)?,
-        );
+        let speeches =
+            binding.speech.borrow_mut().remove(&mut Frames, &speech, block(pfn, Side::Speech)?);
         debug_assert!(speeches.is_ok(), "a filter that speaks is in the trie");
     }
     let (previous, next) = (installed.previous.get(), installed.next.get());

@@ -141,3 +141,6 @@ pub fn station(kernel: &Kernel) -> [u8; 6] {
 
 /// A frame of an environment, or none: lists of objects end with frame 0.
 pub(crate) const NOBODY: Pfn = Pfn(0);
+
+#[cfg(test)]
+mod tests;

@@ -31,14 +31,6 @@ const SEND_FRAMES: u32 = SEND_SLOTS as u32 * SEND_SLOT as u32 / 4096;
 /// Frames of kernel memory the interface needs, contiguous.
 pub const NIC_FRAMES: u32 = 2 * QUEUE_FRAMES + RECEIVE_FRAMES + SEND_FRAMES;
 
-/// The device's registers (4.2.2); the transport behind them may be simulated.
-pub trait Registers {
-    /// Reads the 32-bit register at `offset`.
-    fn read(&self, offset: usize) -> u32;
-    /// Writes the 32-bit register at `offset`.
-    fn write(&mut self, offset: usize, value: u32);
-}
-
 /// Register offsets and status bits (4.2.2, 2.1).
 mod register {
     pub(super) const MAGIC: usize = 0x00;
@@ -72,7 +64,7 @@ const FEATURES: [u32; 2] = [1 << 5 | 1 << 29, 1 << 0];
 const RECEIVE: u32 = 0;
 const TRANSMIT: u32 = 1;
 
-/// Memory-mapped registers of a real (or emulated) device.
+/// A device's memory-mapped registers (4.2.2).
 pub struct Mmio(*mut u32);
 
 impl Mmio {
@@ -83,9 +75,7 @@ impl Mmio {
     pub unsafe fn new(base: *mut u8) -> Self {
         Self(base.cast())
     }
-}
 
-impl Registers for Mmio {
     fn read(&self, offset: usize) -> u32 {
         // SAFETY: a transport is mapped here (`new`), and the offsets are those
         // of its registers.
@@ -275,8 +265,7 @@ impl Nic {
     pub fn send(&mut self, slot: SendSlot, length: usize, rest: Option<(Pfn, Buffer)>) {
         let head = u16::from(slot.0) * 2;
         // The header before the frame stays zero from the start: no offloads.
-        let first =
-            Buffer { address: self.slot_address(slot.0), length: (HEADER + length) as u32 };
+        let first = Buffer { address: self.slot_address(slot.0), length: (HEADER + length) as u32 };
         self.lender[usize::from(slot.0 % SEND_SLOTS as u8)] = rest.map(|(lender, _)| lender);
         if let Some((_, buffer)) = rest {
             self.transmit.describe(head, first, false, Some(head + 1));

@@ -50,8 +50,7 @@ impl Virtqueue {
     /// The frames must be zeroed, contiguous memory of the kernel that nothing
     /// else uses, for as long as the device may use the queue.
     pub unsafe fn new(first: Pfn) -> Self {
-        let mut queue =
-            Self { base: memory::frame(first), first, available: 0, told: 0, seen: 0 };
+        let mut queue = Self { base: memory::frame(first), first, available: 0, told: 0, seen: 0 };
         queue.silence();
         queue
     }
@@ -79,8 +78,8 @@ impl Virtqueue {
     /// Describes a buffer in descriptor `index`; `next` continues it.
     pub fn describe(&mut self, index: u16, buffer: Buffer, device_writes: bool, next: Option<u16>) {
         let at = usize::from(index % ENTRIES) * 16;
-        let flags = if device_writes { DEVICE_WRITES } else { 0 }
-            | if next.is_some() { NEXT } else { 0 };
+        let flags =
+            if device_writes { DEVICE_WRITES } else { 0 } | if next.is_some() { NEXT } else { 0 };
         self.write(at, buffer.address);
         self.write(at + 8, buffer.length);
         self.write(at + 12, flags);

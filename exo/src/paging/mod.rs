@@ -289,3 +289,6 @@ pub fn clear_table(frames: &FrameTable, pfn: Pfn) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Links the guest program.
+
+include!("../../boot/link.rs");
+
+fn main() {
+    link_application();
+}

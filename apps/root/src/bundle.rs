@@ -1,0 +1,42 @@
+//! The boot bundle, where the kernel says it lies.
+
+use exo_abi::boot::SELF;
+use exo_abi::{Error, FRAME_BYTES, Pfn, Protection, UArea, VirtAddr};
+
+use crate::space;
+
+/// Where root maps the bundle: above the stack, below the frame table.
+const WINDOW: u64 = 0x2800_0000;
+
+/// Where the bundle lies in physical memory.
+pub(crate) struct Place {
+    pub(crate) first: Pfn,
+    bytes: usize,
+}
+
+impl Place {
+    /// Reads the two words the kernel left in the U-area.
+    pub(crate) fn read(u_area: &UArea) -> Self {
+        let word = |index: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&u_area.start[8 * index..8 * index + 8]);
+            u64::from_le_bytes(word)
+        };
+        Self { first: Pfn(word(0) as u32), bytes: word(1) as usize }
+    }
+}
+
+/// Maps the bundle read-only.
+pub(crate) fn map(place: &Place) -> Result<&'static [u8], Error> {
+    let at = VirtAddr::new(WINDOW).ok_or(Error::BadAddress)?;
+    let pages = place.bytes.div_ceil(FRAME_BYTES as usize) as u32;
+    space::map(SELF, SELF, place.first, at, pages, Protection::Read, space::own_frame)?;
+    // SAFETY: mapped just now, read-only and for good; the frames are root's and
+    // nothing writes them.
+    Ok(unsafe {
+        core::slice::from_raw_parts(
+            core::ptr::with_exposed_provenance(WINDOW as usize),
+            place.bytes,
+        )
+    })
+}

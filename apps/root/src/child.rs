@@ -1,0 +1,205 @@
+//! Making an environment from an image of the bundle.
+
+use alloc::string::String;
+use core::cell::Cell;
+
+use exo_abi::boot::{CONSOLE, FRAMES, MACHINE, NET, SELF, STACK_TOP, U_AREA};
+use exo_abi::{
+    Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Protection, Rights, START_BLOCK_BYTES,
+    UArea, UserPtr, VirtAddr, Word,
+};
+use exo_boot::bundle::{Bundle, Image};
+use libos::memory::frames::count_free;
+use libos::memory::{BATCH, Range};
+use libos::start::StartBlock;
+use libos::sys;
+use root::manifest::{App, Manifest, OnExit};
+
+use crate::space;
+
+/// Where root maps a child's pages to fill them: one batch, below the bundle.
+const WINDOW: u64 = 0x2400_0000;
+/// Pages of an application's stack.
+const STACK_PAGES: Pages = 64;
+
+/// An application that was started.
+pub(crate) struct Child {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) env: Handle,
+    pub(crate) on_exit: OnExit,
+    /// The frames it may take, and how many of them were free before.
+    pub(crate) range: Range,
+    pub(crate) free_before: Pages,
+    /// What root derived for it: dropped when it is gone.
+    pub(crate) derived: [Option<Handle>; 4],
+    entry: u64,
+}
+
+/// Makes the environment of `app`, filled and endowed, not yet running. Its
+/// frames are the ones below `ceiling`, which moves down.
+pub(crate) fn create(
+    bundle: &Bundle<'static>,
+    manifest: &Manifest,
+    app: &App,
+    ceiling: &mut Pfn,
+    table: &[FrameInfo],
+) -> Result<Child, Error> {
+    let image = bundle.image(&app.image).ok_or(Error::Vacant)?;
+    let first = Pfn(ceiling.0.checked_sub(app.frames).ok_or(Error::OutOfRange)?);
+    let range = Range { first, count: app.frames };
+    *ceiling = first;
+    let free_before = count_free(table, range);
+
+    let builder = Builder::new(range)?;
+    for segment in image.segments() {
+        let protection = match (segment.writable(), segment.executable()) {
+            (true, _) => Protection::ReadWrite,
+            (false, true) => Protection::ReadExecute,
+            (false, false) => Protection::Read,
+        };
+        let pages = segment.mem_len().div_ceil(FRAME_BYTES) as u32;
+        builder.fill(segment.va(), pages, segment.data(), protection)?;
+    }
+    let stack = STACK_TOP - u64::from(STACK_PAGES) * FRAME_BYTES;
+    builder.fill(stack, STACK_PAGES, &[], Protection::ReadWrite)?;
+
+    let mut derived = [None; 4];
+    let mut give = |place: usize, source, rights, first: u64, count: u64| {
+        let narrowed = Handle::from_word(sys::cap_derive(source, rights, first, count)?)?;
+        derived[place] = Some(narrowed);
+        Handle::from_word(sys::cap_grant(narrowed, builder.env)?)
+    };
+    let grants = app.grants;
+    let range_rights = Rights::TAKE.with(Rights::GRANT);
+    let (low, count) = (u64::from(first.0), u64::from(app.frames));
+    let frames = give(0, FRAMES, range_rights, low, count)?;
+    let mut optional = |wanted: bool, place, source, right: Rights| {
+        wanted.then(|| give(place, source, right.with(Rights::GRANT), 0, 0)).transpose()
+    };
+    let console = optional(grants.console, 1, CONSOLE, Rights::PRINT)?;
+    let net = optional(grants.net, 2, NET, Rights::BIND)?;
+    let machine = optional(grants.machine, 3, MACHINE, Rights::POWER)?;
+    let arguments = app.args.join("\0");
+    builder.tell(&StartBlock {
+        name: &app.name,
+        frames,
+        first_frame: first,
+        frame_count: app.frames,
+        console,
+        net,
+        machine,
+        address: app.address,
+        gateway: manifest.gateway,
+        prefix_len: manifest.prefix_len,
+        boot_unix_seconds: manifest.boot_unix_seconds,
+        arguments: &arguments,
+    })?;
+    Ok(Child {
+        name: app.name.clone(),
+        image: app.image.clone(),
+        env: builder.env,
+        on_exit: app.on_exit,
+        range,
+        free_before,
+        derived,
+        entry: entry_of(&image),
+    })
+}
+
+fn entry_of(image: &Image<'_>) -> u64 {
+    image.entry()
+}
+
+/// Lets the application run.
+pub(crate) fn start(child: &Child) -> Result<u64, Error> {
+    sys::env_start(child.env, UserPtr(child.entry), UserPtr(STACK_TOP), U_AREA)
+}
+
+/// An address space under construction, fed from the child's own range: what an
+/// application is made of counts against what it may have.
+struct Builder {
+    env: Handle,
+    u_area: Pfn,
+    range: Range,
+    /// Frames used so far, from the top of the range down.
+    used: Cell<Pages>,
+}
+
+impl Builder {
+    fn new(range: Range) -> Result<Self, Error> {
+        const PARTS: Pages = 4;
+        let first =
+            Pfn((range.first.0 + range.count).checked_sub(PARTS).ok_or(Error::OutOfRange)?);
+        sys::frames_take(FRAMES, SELF, first, PARTS)?;
+        let u_area = first.plus(3);
+        let env = sys::env_create(first, first.plus(1), first.plus(2), u_area)?;
+        let env = Handle::from_word(env)?;
+        Ok(Self { env, u_area, range, used: Cell::new(PARTS) })
+    }
+
+    /// Takes `count` consecutive frames of the range for the child.
+    fn take(&self, count: Pages) -> Result<Pfn, Error> {
+        let used = self.used.get() + count;
+        let offset = self.range.count.checked_sub(used).ok_or(Error::OutOfRange)?;
+        let first = self.range.first.plus(offset);
+        sys::frames_take(FRAMES, self.env, first, count)?;
+        self.used.set(used);
+        Ok(first)
+    }
+
+    /// Maps `pages` fresh pages at `address`, which begin with `data`.
+    fn fill(
+        &self,
+        address: u64,
+        pages: Pages,
+        data: &[u8],
+        protection: Protection,
+    ) -> Result<(), Error> {
+        let at = VirtAddr::new(address).ok_or(Error::BadAddress)?;
+        let mut chunks = data.chunks((BATCH as u64 * FRAME_BYTES) as usize);
+        let mut done = 0;
+        while done < pages {
+            let count = BATCH.min(pages - done);
+            let first = self.take(count)?;
+            if let Some(chunk) = chunks.next() {
+                self.write(first, count, chunk)?;
+            }
+            let here = at.plus(done).ok_or(Error::BadAddress)?;
+            let table = || self.take(1);
+            space::map(self.env, self.env, first, here, count, protection, table)?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Writes `bytes` to the child's frames from `first` on.
+    fn write(&self, first: Pfn, count: Pages, bytes: &[u8]) -> Result<(), Error> {
+        let at = VirtAddr::new(WINDOW).ok_or(Error::BadAddress)?;
+        let protection = Protection::ReadWrite;
+        space::map(SELF, self.env, first, at, count, protection, space::own_frame)?;
+        let window: *mut u8 = core::ptr::with_exposed_provenance_mut(WINDOW as usize);
+        // SAFETY: `count` pages were just mapped here read and write; the bytes
+        // fit them, being one batch of a segment at most, and nothing else
+        // refers to the window.
+        unsafe { window.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        sys::unmap(SELF, at, count).map(drop)
+    }
+
+    /// Maps the U-area for the child, with what it is told.
+    fn tell(&self, start: &StartBlock<'_>) -> Result<(), Error> {
+        let mut block = [0; START_BLOCK_BYTES];
+        start.write(&mut block).ok_or(Error::TooMuch)?;
+        let at = VirtAddr::new(WINDOW).ok_or(Error::BadAddress)?;
+        let protection = Protection::ReadWrite;
+        space::map(SELF, self.env, self.u_area, at, 1, protection, space::own_frame)?;
+        let offset = core::mem::offset_of!(UArea, start);
+        let window: *mut u8 = core::ptr::with_exposed_provenance_mut(WINDOW as usize + offset);
+        // SAFETY: the page was just mapped here read and write, and offset and
+        // length are those of the start block in it; the child does not run.
+        unsafe { window.copy_from_nonoverlapping(block.as_ptr(), block.len()) };
+        sys::unmap(SELF, at, 1)?;
+        let at = VirtAddr::new(U_AREA).ok_or(Error::BadAddress)?;
+        space::map(self.env, self.env, self.u_area, at, 1, protection, || self.take(1))
+    }
+}

@@ -1,0 +1,87 @@
+//! The order of things: memory, bundle, manifest, applications, watch.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use exo_abi::{Pfn, SLOT_COUNT, UArea, boot};
+use exo_boot::bundle::Bundle;
+use libos::memory::Range;
+use libos::{console, println, sys};
+use root::manifest::Manifest;
+use root::slots;
+
+use crate::child::{self, Child};
+use crate::{bundle, watch};
+
+/// Exit code of the machine when it could not be set up.
+const SETUP_FAILED: u64 = 125;
+
+/// Runs root. Returns only if there is nothing left to do.
+pub(crate) fn start(u_area: &'static UArea) -> u64 {
+    console::init("root", Some(boot::CONSOLE));
+    match set_up(u_area) {
+        Ok(machine) => watch::run(machine, u_area),
+        Err(problem) => {
+            println!("{problem}");
+            power_off(SETUP_FAILED)
+        }
+    }
+}
+
+/// Everything root has to look after.
+pub(crate) struct Started {
+    pub(crate) children: Vec<Child>,
+    pub(crate) frame_table: &'static [exo_abi::FrameInfo],
+}
+
+fn set_up(u_area: &'static UArea) -> Result<Started, String> {
+    let place = bundle::Place::read(u_area);
+    // Below the bundle is free memory: root takes what it needs upwards from
+    // its own object, applications get ranges downwards from the bundle.
+    let own = Pfn(u_area.id.load(core::sync::atomic::Ordering::Relaxed));
+    let below = place.first.0.saturating_sub(own.0);
+    libos::memory::guest::init(boot::FRAMES, Range { first: own, count: below });
+    let memory = libos::memory::guest::Memory::get();
+    let system = memory.map_system_info(u_area).map_err(|error| error.to_string())?;
+    let frame_table = memory.map_frame_table(system).map_err(|error| error.to_string())?;
+    let bytes = bundle::map(&place).map_err(|error| alloc::format!("boot bundle: {error}"))?;
+    let bundle = Bundle::parse(bytes).map_err(|error| alloc::format!("boot bundle: {error}"))?;
+    let manifest = Manifest::decode(bundle.manifest()).map_err(|error| error.to_string())?;
+
+    let mut children = Vec::new();
+    let mut ceiling = place.first;
+    for app in &manifest.apps {
+        let child = child::create(&bundle, &manifest, app, &mut ceiling, frame_table)
+            .map_err(|error| alloc::format!("cannot start {}: {error}", app.name))?;
+        children.push(child);
+    }
+    share_processor(&manifest, &children)?;
+    for child in &children {
+        child::start(child).map_err(|error| alloc::format!("{}: {error}", child.name))?;
+    }
+    Ok(Started { children, frame_table })
+}
+
+/// Spreads the slots over the applications; what nobody asked for stays
+/// root's, at least one slot, so that it can wake when somebody ends.
+fn share_processor(manifest: &Manifest, children: &[Child]) -> Result<(), String> {
+    let mut shares: Vec<u32> = manifest.apps.iter().map(|app| u32::from(app.slots)).collect();
+    let asked: u32 = shares.iter().sum();
+    shares.push((SLOT_COUNT as u32).saturating_sub(asked).max(1));
+    for (slot, owner) in (0..).zip(slots::spread(&shares, SLOT_COUNT)) {
+        let env = children.get(owner).map_or(boot::SELF, |child| child.env);
+        if env != boot::SELF {
+            sys::slots_assign(boot::SLOTS, slot, 1, env).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the machine.
+pub(crate) fn power_off(code: u64) -> ! {
+    let _ = sys::machine_exit(boot::MACHINE, code.min(126));
+    // Refused only if the capability was given up, which root never does.
+    loop {
+        let _ = sys::slice_yield();
+    }
+}

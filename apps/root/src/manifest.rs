@@ -1,0 +1,295 @@
+//! The boot manifest: which applications the machine starts, and what each of
+//! them is given.
+//!
+//! It travels in the boot bundle, encoded with postcard, from the `exo` command
+//! to the root environment; the kernel carries it but cannot read it, because
+//! who gets what is policy. The version is the first field and is read before
+//! anything else, so that either side can tell that the other is older or newer.
+//!
+//! [`Manifest::check`] holds the rules that need no machine. Both sides apply it:
+//! the command to give a person a good message, root because the bundle is input.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the encoding this module reads and writes.
+pub const VERSION: u32 = 1;
+/// Longest name of an application or image in bytes, as in the boot bundle.
+pub const NAME_LEN: usize = 16;
+/// Slots of a processor's slice vector that the applications divide among them.
+pub const SLOTS: u32 = 64;
+
+/// Everything root needs to know to start the machine's applications.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Wall-clock time at boot, in seconds since 1970-01-01 UTC.
+    pub boot_unix_seconds: u64,
+    /// The network's router.
+    pub gateway: [u8; 4],
+    /// Length of the network's prefix in bits, 1 to 30.
+    pub prefix_len: u8,
+    /// The applications, in the order in which they are started.
+    pub apps: Vec<App>,
+}
+
+/// One application: an environment that runs an image with limited resources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// What the environment is called, on the console and in reports.
+    pub name: String,
+    /// The image of the boot bundle it runs.
+    pub image: String,
+    /// How many 4 KiB page frames it may take.
+    pub frames: u32,
+    /// How many of a processor's [`SLOTS`] time slots it gets.
+    pub slots: u8,
+    /// Its IPv4 address; with [`Grants::net`], and only then.
+    pub address: Option<[u8; 4]>,
+    /// Arguments, for the application to interpret.
+    pub args: Vec<String>,
+    /// What it may use beyond frames and time.
+    pub grants: Grants,
+    /// What root does when it ends.
+    pub on_exit: OnExit,
+}
+
+/// Resources an application either gets or does not get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grants {
+    /// Write to the console.
+    pub console: bool,
+    /// Claim packets for its address and send from it.
+    pub net: bool,
+    /// End the machine, elevate to ring 0: for tests and measurements.
+    pub machine: bool,
+}
+
+/// What root does when an application ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnExit {
+    /// Report it and carry on.
+    #[default]
+    Ignore,
+    /// End the machine with the application's exit code.
+    PowerOff,
+}
+
+/// A rule that a manifest breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestError {
+    /// The application at fault; none if it is the machine as a whole.
+    pub app: Option<String>,
+    /// The field at fault.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("manifest: ")?;
+        if let Some(app) = &self.app {
+            write!(f, "application \"{}\": ", app.escape_default())?;
+        }
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl core::error::Error for ManifestError {}
+
+impl Manifest {
+    /// The bytes that go into a boot bundle.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Fails only for sequences of unknown length and full buffers; there are neither.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+
+    /// Reads a manifest back and checks it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let (version, _) = postcard::take_from_bytes::<u32>(bytes)
+            .map_err(|_| ManifestError::machine("encoding", "is too short"))?;
+        if version != VERSION {
+            return Err(ManifestError::machine("version", "is not one this program reads"));
+        }
+        match postcard::take_from_bytes::<Self>(bytes) {
+            Ok((manifest, [])) => manifest.check().map(|()| manifest),
+            Ok(_) => Err(ManifestError::machine("encoding", "is followed by other bytes")),
+            Err(_) => Err(ManifestError::machine("encoding", "is damaged")),
+        }
+    }
+
+    /// The application of that name.
+    #[must_use]
+    pub fn app(&self, name: &str) -> Option<&App> {
+        self.apps.iter().find(|app| app.name == name)
+    }
+
+    /// Applies every rule that can be judged without a machine.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if self.version != VERSION {
+            return Err(ManifestError::machine("version", "is not one this program reads"));
+        }
+        if !(1..=30).contains(&self.prefix_len) {
+            return Err(ManifestError::machine("prefix_len", "must be 1 to 30 bits"));
+        }
+        if self.apps.is_empty() {
+            return Err(ManifestError::machine("apps", "there is none"));
+        }
+        for (index, app) in self.apps.iter().enumerate() {
+            let earlier = self.apps.get(..index).unwrap_or_default();
+            self.check_app(app, earlier)
+                .map_err(|(field, problem)| ManifestError::app(&app.name, field, problem))?;
+        }
+        let slots: u32 = self.apps.iter().map(|app| u32::from(app.slots)).sum();
+        if slots > SLOTS {
+            return Err(ManifestError::machine("slots", "add up to more than a processor's 64"));
+        }
+        Ok(())
+    }
+
+    fn check_app(&self, app: &App, earlier: &[App]) -> Result<(), (&'static str, &'static str)> {
+        let is_name = |name: &str| {
+            (1..=NAME_LEN).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if !is_name(&app.name) {
+            return Err(("name", "must be 1 to 16 printable ASCII characters without blanks"));
+        }
+        // A console line starts with the speaker's name; these two are taken.
+        if ["exo", "root"].contains(&app.name.as_str()) {
+            return Err(("name", "belongs to the kernel or the root environment"));
+        }
+        if earlier.iter().any(|other| other.name == app.name) {
+            return Err(("name", "is used twice"));
+        }
+        if !is_name(&app.image) {
+            return Err(("image", "must be 1 to 16 printable ASCII characters without blanks"));
+        }
+        if app.frames == 0 {
+            return Err(("frames", "must be at least 1"));
+        }
+        if app.slots == 0 {
+            return Err(("slots", "must be at least 1"));
+        }
+        match app.address {
+            None if app.grants.net => Err(("address", "is missing, but net is granted")),
+            Some(_) if !app.grants.net => Err(("address", "is given, but net is not granted")),
+            None => Ok(()),
+            Some(address) => {
+                self.check_address(address).map_err(|problem| ("address", problem))?;
+                match earlier.iter().any(|other| other.address == app.address) {
+                    true => Err(("address", "is used twice")),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn check_address(&self, address: [u8; 4]) -> Result<(), &'static str> {
+        let (address, gateway) = (u32::from_be_bytes(address), u32::from_be_bytes(self.gateway));
+        let host = u32::MAX.checked_shr(u32::from(self.prefix_len)).unwrap_or(0);
+        if (address ^ gateway) & !host != 0 {
+            return Err("is not in the gateway's network");
+        }
+        if address & host == 0 || address & host == host {
+            return Err("is the network's own or its broadcast address");
+        }
+        if address == gateway { Err("is the gateway's") } else { Ok(()) }
+    }
+}
+
+impl ManifestError {
+    fn machine(field: &'static str, problem: &'static str) -> Self {
+        Self { app: None, field, problem }
+    }
+
+    fn app(name: &str, field: &'static str, problem: &'static str) -> Self {
+        Self { app: Some(name.into()), field, problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    fn sample() -> Manifest {
+        let app = |name: &str, last| App {
+            name: name.into(),
+            image: "kvstore".into(),
+            frames: 8192,
+            slots: 24,
+            address: Some([10, 0, 2, last]),
+            args: vec!["--verbose".into()],
+            grants: Grants { console: true, net: true, machine: false },
+            on_exit: OnExit::PowerOff,
+        };
+        Manifest {
+            version: VERSION,
+            boot_unix_seconds: 1_700_000_000,
+            gateway: [10, 0, 2, 2],
+            prefix_len: 24,
+            apps: vec![app("one", 15), app("two", 16)],
+        }
+    }
+
+    #[test]
+    fn decodes_what_it_encodes() {
+        assert_eq!(Manifest::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn refuses_damage() {
+        let bytes = sample().encode();
+        for len in 0..bytes.len() {
+            assert!(Manifest::decode(&bytes[..len]).is_err(), "{len} bytes");
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(Manifest::decode(&longer).is_err());
+        let mut newer = bytes;
+        newer[0] = 2;
+        let error = Manifest::decode(&newer).expect_err("version 2");
+        assert_eq!(error.field, "version");
+    }
+
+    #[test]
+    fn names_the_application_and_the_field() {
+        let broken = |change: fn(&mut App)| {
+            let mut manifest = sample();
+            change(&mut manifest.apps[1]);
+            manifest.check().expect_err("manifest was accepted").to_string()
+        };
+        for (error, expected) in [
+            (broken(|app| app.frames = 0), "application \"two\": frames: must be at least 1"),
+            (broken(|app| app.slots = 0), "application \"two\": slots: must be at least 1"),
+            (broken(|app| app.slots = 41), "slots: add up to more"),
+            (broken(|app| app.name = "one".into()), "application \"one\": name: is used twice"),
+            (broken(|app| app.name = "root".into()), "name: belongs to"),
+            (broken(|app| app.name = "a b".into()), "name: must be"),
+            (broken(|app| app.image = "seventeen-letters".into()), "image: must be"),
+            (broken(|app| app.address = None), "address: is missing"),
+            (broken(|app| app.grants.net = false), "address: is given"),
+            (broken(|app| app.address = Some([10, 0, 2, 15])), "address: is used twice"),
+            (broken(|app| app.address = Some([10, 0, 3, 15])), "address: is not in"),
+            (broken(|app| app.address = Some([10, 0, 2, 255])), "address: is the network's"),
+            (broken(|app| app.address = Some([10, 0, 2, 2])), "address: is the gateway's"),
+        ] {
+            assert!(error.contains(expected), "{error:?} should say {expected:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_prefix_that_leaves_no_hosts() {
+        for prefix_len in [0, 31, 32, 33, 255] {
+            let manifest = Manifest { prefix_len, ..sample() };
+            assert_eq!(manifest.check().expect_err("prefix").field, "prefix_len");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Waiting for applications to end, and clearing up after them.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use alloc::vec::Vec;
+
+use exo_abi::{EnvState, EnvStatus, Error, EventCount, FrameInfo, Handle, UArea, UserPtr};
+use libos::memory::frames::count_free;
+use libos::{println, sys};
+use root::manifest::OnExit;
+
+use crate::child::Child;
+use crate::guest::{Started, power_off};
+
+/// Machine exit code when an application that ends it ended by a fault.
+const FAULTED: u64 = 126;
+
+/// Watches until no application is left.
+pub(crate) fn run(mut machine: Started, u_area: &'static UArea) -> u64 {
+    loop {
+        let seen = u_area.events.load(Relaxed);
+        let (ended, running): (Vec<_>, Vec<_>) =
+            machine.children.into_iter().partition(|child| has_ended(child.env));
+        machine.children = running;
+        for child in ended {
+            let code = report(&child);
+            clear_up(&child, machine.frame_table);
+            if child.on_exit == OnExit::PowerOff {
+                power_off(code);
+            }
+        }
+        if machine.children.is_empty() {
+            println!("nothing left to run");
+            power_off(0);
+        }
+        let _ = sys::wait(EventCount(seen), 0);
+    }
+}
+
+fn status(env: Handle) -> Option<EnvStatus> {
+    let mut bytes = [0_u8; EnvStatus::BYTES];
+    let at = UserPtr(bytes.as_mut_ptr().expose_provenance() as u64);
+    sys::env_status(env, at).ok()?;
+    // The kernel wrote behind the compiler's back.
+    Some(EnvStatus::from_bytes(&core::hint::black_box(bytes)))
+}
+
+fn has_ended(env: Handle) -> bool {
+    status(env).is_none_or(|status| {
+        matches!(
+            EnvState::from_u32(status.state),
+            Some(EnvState::Exited | EnvState::Faulted | EnvState::Dying) | None
+        )
+    })
+}
+
+/// Prints how `child` ended. Returns the code the machine would end with.
+fn report(child: &Child) -> u64 {
+    let name = &child.name;
+    let Some(status) = status(child.env) else {
+        println!("{name} ended: state unknown");
+        return FAULTED;
+    };
+    if EnvState::from_u32(status.state) != Some(EnvState::Faulted) {
+        println!("{name} ended: exit code {}", status.code);
+        return status.code;
+    }
+    let at = status.rip;
+    match status.vector {
+        14 => {
+            let access = match status.code {
+                code if code & 16 != 0 => "executing",
+                code if code & 2 != 0 => "writing",
+                _ => "reading",
+            };
+            println!("{name} ended: page fault {access} {:#x} at {at:#x}", status.address);
+        }
+        vector => println!("{name} ended: {} at {at:#x}", exception(vector)),
+    }
+    let mut trace = alloc::format!("backtrace: {} {at:#x}", child.image);
+    for address in status.backtrace.iter().take_while(|address| **address != 0) {
+        use core::fmt::Write;
+        let _ = write!(trace, " {address:#x}");
+    }
+    println!("{trace}");
+    FAULTED
+}
+
+/// Names of the exceptions ring 3 can cause (SDM vol. 3, table 6-1).
+fn exception(vector: u32) -> &'static str {
+    match vector {
+        0 => "divide error",
+        1 => "debug exception",
+        3 => "breakpoint",
+        4 => "overflow",
+        5 => "bound range exceeded",
+        6 => "invalid opcode",
+        7 => "device not available",
+        11 => "segment not present",
+        12 => "stack fault",
+        13 => "general protection fault",
+        16 => "floating-point error",
+        17 => "alignment check",
+        19 => "vector floating-point error",
+        _ => "exception",
+    }
+}
+
+/// Destroys the environment and checks that all it had is back.
+fn clear_up(child: &Child, table: &[FrameInfo]) {
+    for derived in child.derived.iter().flatten() {
+        until_done(|| sys::cap_revoke(*derived));
+        until_done(|| sys::cap_drop(*derived));
+    }
+    if let Err(error) = until_done(|| sys::env_destroy(child.env)) {
+        println!("{} cannot be destroyed: {error}", child.name);
+    }
+    let _ = until_done(|| sys::cap_drop(child.env));
+    let after = count_free(table, child.range);
+    println!("leak check: {} frames free before, {after} after", child.free_before);
+}
+
+/// Repeats a call that is done in bounded steps. A device that still sends from
+/// the environment's frames finishes by itself, so that is waited for.
+fn until_done(mut call: impl FnMut() -> Result<u64, Error>) -> Result<u64, Error> {
+    const PATIENCE: u32 = 100_000;
+    let mut tries = 0;
+    loop {
+        match call() {
+            Err(Error::Again) => {}
+            Err(Error::InUse) if tries < PATIENCE => {
+                tries += 1;
+                let _ = sys::slice_yield();
+            }
+            result => return result,
+        }
+    }
+}

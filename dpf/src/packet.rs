@@ -1,0 +1,77 @@
+//! The filters that ordinary UDP/IP applications want.
+//!
+//! Plain functions over the language: an application uses them to say what it
+//! wants, and could as well write the atoms itself. What the mirror must know
+//! about headers it takes from here, so that the two agree. All field positions are those of an
+//! untagged Ethernet II frame (RFC 894) and an IPv4 header without options.
+
+use crate::language::{Atom, Filter};
+
+/// Frame offsets, in bytes, of the fields that filters and mirrors speak of.
+pub(crate) mod field {
+    pub(crate) const ETHERNET_SOURCE: u16 = 6;
+    pub(crate) const ETHERTYPE: u16 = 12;
+    /// IPv4 (RFC 791).
+    pub(crate) const VERSION_IHL: u16 = 14;
+    pub(crate) const FRAGMENT: u16 = 20;
+    pub(crate) const PROTOCOL: u16 = 23;
+    pub(crate) const IPV4_DESTINATION: u16 = 30;
+    /// UDP (RFC 768), TCP (RFC 9293) and others, if the IPv4 header has no options.
+    pub(crate) const DESTINATION_PORT: u16 = 36;
+    /// ARP (RFC 826) for IPv4 over Ethernet.
+    pub(crate) const ARP_FORMAT: u16 = 14;
+    pub(crate) const ARP_SENDER: u16 = 22;
+    pub(crate) const ARP_TARGET_PROTOCOL: u16 = 38;
+    /// One past the last byte of the headers that mirrors rearrange.
+    pub(crate) const HEADERS_END: u16 = 42;
+}
+
+pub(crate) const ETHERTYPE_IPV4: Atom = Atom::exact(field::ETHERTYPE, 2, 0x0800);
+pub(crate) const ETHERTYPE_ARP: Atom = Atom::exact(field::ETHERTYPE, 2, 0x0806);
+/// Version 4, five words of header: no options, so that what follows has a fixed
+/// place. Not a fragment: offset zero and none to come; "don't fragment" is left open.
+pub(crate) const IPV4_PLAIN: [Atom; 2] = [
+    Atom::exact(field::VERSION_IHL, 1, 0x45),
+    Atom { offset: field::FRAGMENT, width: 2, mask: 0x3fff, value: 0 },
+];
+/// Hardware type 1, protocol type 0x0800, address lengths 6 and 4.
+pub(crate) const ARP_ETHERNET_IPV4: [Atom; 2] =
+    [Atom::exact(field::ARP_FORMAT, 4, 0x0001_0800), Atom::exact(field::ARP_FORMAT + 4, 2, 0x0604)];
+
+const ICMP: u8 = 1;
+const UDP: u8 = 17;
+
+/// Unfragmented UDP over IPv4 without options, to this address and port.
+pub fn udp_to(address: [u8; 4], port: u16) -> Filter {
+    let port = Atom::exact(field::DESTINATION_PORT, 2, port.into());
+    let [a, b, c, d, e] = ipv4_to(address, UDP);
+    verified(&[a, b, c, d, e, port])
+}
+
+/// Unfragmented ICMP over IPv4 without options, to this address.
+pub fn icmp_to(address: [u8; 4]) -> Filter {
+    verified(&ipv4_to(address, ICMP))
+}
+
+/// ARP for IPv4 over Ethernet, any operation, that has this address as its target.
+pub fn arp_for(address: [u8; 4]) -> Filter {
+    let [format, lengths] = ARP_ETHERNET_IPV4;
+    verified(&[ETHERTYPE_ARP, format, lengths, address_at(field::ARP_TARGET_PROTOCOL, address)])
+}
+
+fn ipv4_to(address: [u8; 4], protocol: u8) -> [Atom; 5] {
+    let [version, fragment] = IPV4_PLAIN;
+    let protocol = Atom::exact(field::PROTOCOL, 1, protocol.into());
+    let address = address_at(field::IPV4_DESTINATION, address);
+    [ETHERTYPE_IPV4, version, fragment, protocol, address]
+}
+
+fn address_at(offset: u16, address: [u8; 4]) -> Atom {
+    Atom::exact(offset, 4, u32::from_be_bytes(address).into())
+}
+
+/// The atoms above differ only in the value of whole, disjoint fields, so whether
+/// they verify depends on no argument; the tests show that they do.
+fn verified(atoms: &[Atom]) -> Filter {
+    Filter::new(atoms).expect("constant shape")
+}

@@ -1,0 +1,143 @@
+//! What may be mapped, and what the counts say.
+
+use exo_abi::{Error, FrameKind, Pfn, UserPtr};
+
+use super::translate;
+use crate::testing::{
+    ALL_FRAMES, FIRST_FREE, NET, OWN, call, child, free_frames, machine, page, root_of, tables,
+};
+use crate::user::UserSlice;
+
+const AT: u64 = 0x40_0000;
+
+#[test]
+fn only_own_memory_can_be_mapped_and_only_sensibly() {
+    let (kernel, root) = machine();
+    let (env, handle) = child(kernel, root, 600);
+    tables(kernel, root, handle, AT, 610);
+    call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 2]).expect("free");
+    let map =
+        |frame: u64, protection| call(kernel, env, "map", &[OWN, OWN, frame, AT, 1, protection]);
+    for frame in 0..u64::from(kernel.frames.len()) + 10 {
+        let owned = (620..622).contains(&frame) || frame == 603;
+        let table = (610..613).contains(&frame) || frame == 601;
+        let info = frame == 9;
+        let writable = map(frame, 1);
+        assert_eq!(writable.is_ok(), owned, "frame {frame}, writable: {writable:?}");
+        if owned {
+            call(kernel, env, "unmap", &[OWN, AT, 1]).expect("mapped");
+        }
+        let readable = map(frame, 0);
+        assert_eq!(readable.is_ok(), owned || table || info, "frame {frame}: {readable:?}");
+        call(kernel, env, "unmap", &[OWN, AT, 1]).expect("harmless");
+        assert_eq!(map(frame, 2).is_ok(), owned, "frame {frame}, executable");
+        call(kernel, env, "unmap", &[OWN, AT, 1]).expect("harmless");
+    }
+    assert_eq!(map(620, 3), Err(Error::BadArgument), "writable and executable");
+    assert_eq!(kernel.frames.mappings(Pfn(620)), 0);
+    assert_eq!(kernel.frames.mappings(Pfn(612)), 0, "the table is empty again");
+}
+
+#[test]
+fn mapping_is_all_or_none() {
+    let (kernel, root) = machine();
+    tables(kernel, root, OWN, AT, 610);
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 620, 3]).expect("free");
+    let map = |first: u64, at: u64, count: u64| {
+        call(kernel, root, "map", &[OWN, OWN, first, at, count, 1])
+    };
+    assert_eq!(map(620, AT, 4), Err(Error::NotOwned), "the fourth is not ours");
+    assert_eq!(map(620, AT + 0x1f_e000, 3), Err(Error::NoTable), "the third has no table");
+    assert_eq!(map(620, AT + 8, 1), Err(Error::BadAddress));
+    assert_eq!(map(620, 0xffff_8000_0000_0000, 1), Err(Error::BadAddress));
+    assert_eq!(map(620, 0x7fff_ffff_f000, 1), Err(Error::BadAddress));
+    assert_eq!(map(620, AT, 65), Err(Error::TooMuch));
+    assert_eq!(map(u64::from(u32::MAX), AT, 2), Err(Error::OutOfRange));
+    assert_eq!(kernel.frames.mappings(Pfn(612)), 0);
+    assert_eq!(map(620, AT, 3), Ok(0));
+    assert_eq!(map(620, AT + 0x2000, 1), Err(Error::Occupied));
+    assert_eq!(kernel.frames.mappings(Pfn(612)), 3);
+    assert_eq!(call(kernel, root, "frames_free", &[620, 3]), Err(Error::InUse));
+    call(kernel, root, "unmap", &[OWN, AT, 64]).expect("gaps are skipped");
+    assert_eq!(call(kernel, root, "frames_free", &[620, 3]), Ok(0));
+}
+
+#[test]
+fn tables_come_out_only_empty_and_unseen() {
+    let (kernel, root) = machine();
+    let before = free_frames(kernel);
+    tables(kernel, root, OWN, AT, 610);
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 620, 1]).expect("free");
+    call(kernel, root, "map", &[OWN, OWN, 620, AT, 1, 1]).expect("mappable");
+    let remove = |level| call(kernel, root, "table_remove", &[OWN, AT, level]);
+    assert_eq!(remove(1), Err(Error::InUse), "not empty");
+    assert_eq!(remove(2), Err(Error::InUse), "holds a table");
+    call(kernel, root, "unmap", &[OWN, AT, 1]).expect("mapped");
+    call(kernel, root, "map", &[OWN, OWN, 612, AT + 0x1000, 1, 0]).expect("own table, read-only");
+    assert_eq!(remove(1), Err(Error::InUse));
+    call(kernel, root, "unmap", &[OWN, AT + 0x1000, 1]).expect("mapped");
+    for level in 1..=3 {
+        assert_eq!(remove(level), Ok(0));
+    }
+    assert_eq!(remove(1), Err(Error::Vacant));
+    assert_eq!(call(kernel, root, "table_remove", &[OWN, AT, 4]), Err(Error::BadArgument));
+    call(kernel, root, "frames_free", &[610, 3]).expect("plain memory again");
+    call(kernel, root, "frames_free", &[620, 1]).expect("unmapped");
+    assert_eq!(free_frames(kernel), before);
+}
+
+#[test]
+fn the_kernels_half_is_the_same_everywhere() {
+    let (kernel, root) = machine();
+    // SAFETY: the kernel's root table is a frame of simulated memory.
+    let kernels = unsafe { &mut *crate::memory::frame(kernel.root_table).cast::<[u64; 512]>() };
+    kernels[511] = 0x1234_5003;
+    let (env, _) = child(kernel, root, 600);
+    let mine = root_of(kernel, env);
+    assert_eq!(mine.0[511].load(std::sync::atomic::Ordering::Relaxed), 0x1234_5003);
+    assert_eq!(mine.0[0].load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[test]
+fn user_pointers_are_checked_page_by_page() {
+    let (kernel, root) = machine();
+    tables(kernel, root, OWN, AT, 610);
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 620, 2]).expect("free");
+    call(kernel, root, "map", &[OWN, OWN, 620, AT, 1, 1]).expect("writable");
+    call(kernel, root, "map", &[OWN, OWN, 621, AT + 0x1000, 1, 0]).expect("read-only");
+    let frames = &kernel.frames;
+    let slice = |at, length| UserSlice::new(root.root_table.get(), UserPtr(at), length);
+    let text: Vec<u8> = (0..64).collect();
+    assert_eq!(slice(AT + 100, 64).copy_out(frames, &text), Ok(()));
+    let mut back = [0; 64];
+    assert_eq!(slice(AT + 100, 64).copy_in(frames, &mut back), Ok(()));
+    assert_eq!(back[..], text);
+    assert_eq!(slice(AT + 0xfe0, 64).copy_in(frames, &mut back), Ok(()), "two pages");
+    assert_eq!(slice(AT + 0xfe0, 64).copy_out(frames, &text), Err(Error::BadPointer));
+    for wild in
+        [0, 0xfff, AT - 1, AT + 0x1fe0, u64::MAX, u64::MAX - 40, 1 << 47, 0xffff_8000_0000_0000]
+    {
+        assert_eq!(slice(wild, 64).copy_in(frames, &mut back), Err(Error::BadPointer), "{wild:#x}");
+    }
+    assert_eq!(translate(frames, root.root_table.get(), page(AT / 4096), true), Some(Pfn(620)));
+    assert_eq!(translate(frames, root.root_table.get(), page(AT / 4096 + 1), true), None);
+}
+
+#[test]
+fn frames_are_taken_and_freed_by_name() {
+    let (kernel, root) = machine();
+    let take = |first: u64, count: u64| {
+        call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, first, count])
+    };
+    assert_eq!(take(0, 1), Err(Error::NotFree), "the kernel's");
+    assert_eq!(take(u64::from(FIRST_FREE), 1), Err(Error::NotFree), "root's own object");
+    assert_eq!(take(2040, 9), Err(Error::OutOfRange));
+    assert_eq!(take(700, 65), Err(Error::TooMuch));
+    assert_eq!(take(700, u64::MAX), Err(Error::BadArgument));
+    assert_eq!(take(700, 8), Ok(0));
+    assert_eq!(take(707, 2), Err(Error::NotFree));
+    assert_eq!(kernel.frames.kind(Pfn(708)), Some(FrameKind::Free), "all or none");
+    assert_eq!(call(kernel, root, "frames_free", &[707, 2]), Err(Error::NotOwned));
+    assert_eq!(call(kernel, root, "frames_free", &[700, 8]), Ok(0));
+    assert_eq!(call(kernel, root, "frames_take", &[NET, OWN, 700, 1]), Err(Error::BadHandle));
+}

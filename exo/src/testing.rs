@@ -1,0 +1,179 @@
+//! A kernel over simulated memory, for tests on the host: the real frame table,
+//! environments and calls; no processor.
+
+use std::cell::{Cell, RefCell};
+
+use exo_abi::{EnvId, FRAME_BYTES, FrameKind, Pfn, Rights, VirtAddr};
+
+use crate::calls::{self, Caller, Reply};
+use crate::capability::{self, CapRef, Kind, Object};
+use crate::env::{self, Env, Parts};
+use crate::frames::FrameTable;
+use crate::kernel::Kernel;
+use crate::memory;
+use crate::net::Net;
+use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
+use crate::object;
+use crate::paging::{ROOT_LEVEL, Table};
+use crate::schedule::Schedule;
+
+/// Frames of the simulated machine.
+pub(crate) const FRAMES: u32 = 2048;
+/// First frame that is free.
+pub(crate) const FIRST_FREE: u32 = 512;
+/// The network interface's memory.
+pub(crate) const NIC_FIRST: Pfn = Pfn(64);
+/// The simulated interface's registers.
+pub(crate) const REGISTERS: Pfn = Pfn(32);
+/// The simulated interface's address.
+pub(crate) const STATION: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+
+/// A machine with one environment that owns everything.
+pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
+    memory::host::provide(FRAMES);
+    // SAFETY: frames 16 to 23 hold 2048 entries of 16 bytes, zero and shared for
+    // ever like all simulated memory.
+    let entries =
+        unsafe { std::slice::from_raw_parts(memory::frame(Pfn(16)).cast(), FRAMES as usize) };
+    let frames = FrameTable::new(entries);
+    for frame in 0..FIRST_FREE {
+        frames.set_kind(Pfn(frame), FrameKind::Kernel, 0);
+    }
+    let (root_table, info_frame) = (Pfn(8), Pfn(9));
+    frames.set_kind(root_table, FrameKind::PageTable, ROOT_LEVEL);
+    frames.set_kind(info_frame, FrameKind::Info, 0);
+    // SAFETY: a zeroed frame, shared for ever; all fields are atomics.
+    let info = unsafe { &*memory::frame(info_frame).cast() };
+    let kernel = Box::leak(Box::new(Kernel {
+        frames,
+        info,
+        info_frame,
+        root_table,
+        first: Cell::new(EnvId(0)),
+        current: Cell::new(EnvId(0)),
+        schedule: Schedule::new(),
+        net: RefCell::new(Net { nic: Some(interface()), claims: dpf::Trie::new() }),
+    }));
+    let mut mac = [0; 8];
+    mac[..6].copy_from_slice(&STATION);
+    kernel.info.mac.store(u64::from_le_bytes(mac), std::sync::atomic::Ordering::Relaxed);
+    let nobody = EnvId(0);
+    kernel.frames.take(Pfn(FIRST_FREE), 4, nobody).expect("free frames");
+    let parts = |first: u32| Parts {
+        object: Pfn(first),
+        root_table: Pfn(first + 1),
+        cap_table: Pfn(first + 2),
+        u_area: Pfn(first + 3),
+    };
+    let root = env::create(kernel, nobody, parts(FIRST_FREE)).expect("an environment");
+    for (kind, count) in [(Kind::Frames, FRAMES), (Kind::Slots, 64), (Kind::Net, 0)] {
+        capability::insert(
+            &kernel.frames,
+            root,
+            Object::range(kind, 0, count),
+            Rights::ALL,
+            CapRef::NONE,
+        )
+        .expect("room in the table");
+    }
+    kernel.first.set(root.id());
+    kernel.current.set(root.id());
+    (kernel, root)
+}
+
+/// A network interface whose registers are plain memory: they read back what
+/// was written, and start with what the driver looks for.
+fn interface() -> Nic {
+    let registers = memory::frame(REGISTERS).cast::<u32>();
+    let mut words = [0; 4];
+    words[..4].copy_from_slice(&STATION[..4]);
+    let low = u32::from_le_bytes(words);
+    let high = u32::from(STATION[4]) | u32::from(STATION[5]) << 8;
+    let presets = [
+        (0x00, u32::from_le_bytes(*b"virt")),
+        (0x04, 2),
+        (0x08, 1),
+        (0x10, u32::MAX),
+        (0x34, 256),
+        (0x100, low),
+        (0x104, high),
+    ];
+    for (offset, value) in presets {
+        // SAFETY: inside a frame of simulated memory that only this test uses.
+        unsafe { registers.byte_add(offset).write(value) };
+    }
+    const { assert!(NIC_FIRST.0 + NIC_FRAMES <= FIRST_FREE) };
+    // SAFETY: registers as above; the interface's frames are zeroed and its own.
+    unsafe { Nic::start(Mmio::new(registers.cast()), NIC_FIRST).expect("a network interface") }
+}
+
+/// Calls the kernel as `env`.
+pub(crate) fn call(
+    kernel: &Kernel,
+    env: &'static Env,
+    name: &str,
+    arguments: &[u64],
+) -> Result<u64, exo_abi::Error> {
+    let entry = exo_abi::SYSCALLS.iter().find(|entry| entry.name == name).expect("a call");
+    let mut words = [0; 6];
+    words[..arguments.len()].copy_from_slice(arguments);
+    match calls::call(Caller { kernel, env }, entry.number, words) {
+        Reply::Done(result) => result,
+        other => panic!("{name} ended with {other:?}"),
+    }
+}
+
+/// Root's handles, in the order `machine` makes them.
+pub(crate) const OWN: u64 = 1 << 32;
+pub(crate) const ALL_FRAMES: u64 = OWN | 1;
+pub(crate) const ALL_SLOTS: u64 = OWN | 2;
+pub(crate) const NET: u64 = OWN | 3;
+
+/// A child of root made from the four frames from `first` on, and its handle.
+pub(crate) fn child(kernel: &Kernel, root: &'static Env, first: u32) -> (&'static Env, u64) {
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, first.into(), 4]).expect("free frames");
+    let parts: Vec<u64> = (first..first + 4).map(u64::from).collect();
+    let handle = call(kernel, root, "env_create", &parts).expect("an environment");
+    (object::get(&kernel.frames, Pfn(first)).expect("the environment"), handle)
+}
+
+/// Destroys a child, however many steps it takes.
+pub(crate) fn destroy(
+    kernel: &Kernel,
+    root: &'static Env,
+    handle: u64,
+) -> Result<(), exo_abi::Error> {
+    loop {
+        match call(kernel, root, "env_destroy", &[handle]) {
+            Err(exo_abi::Error::Again) => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+/// Installs the tables that reach `address` in `space`, from frames `first` on
+/// taken for it.
+pub(crate) fn tables(kernel: &Kernel, root: &'static Env, space: u64, address: u64, first: u32) {
+    for (level, frame) in [(3, first), (2, first + 1), (1, first + 2)] {
+        call(kernel, root, "frames_take", &[ALL_FRAMES, space, frame.into(), 1]).expect("free");
+        call(kernel, root, "table_install", &[space, address, level, frame.into()])
+            .expect("a table");
+    }
+}
+
+/// How many frames are free.
+pub(crate) fn free_frames(kernel: &Kernel) -> usize {
+    (0..kernel.frames.len())
+        .filter(|frame| kernel.frames.kind(Pfn(*frame)) == Some(FrameKind::Free))
+        .count()
+}
+
+/// Address of page `number` of user space.
+pub(crate) fn page(number: u64) -> VirtAddr {
+    VirtAddr::new(number * FRAME_BYTES).expect("a user page")
+}
+
+/// The root table of an environment.
+pub(crate) fn root_of(kernel: &Kernel, env: &Env) -> &'static Table {
+    object::get(&kernel.frames, env.root_table.get()).expect("a root table")
+}

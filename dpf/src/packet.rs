@@ -53,6 +53,12 @@ pub fn icmp_to(address: [u8; 4]) -> Filter {
     verified(&ipv4_to(address, ICMP))
 }
 
+/// All of IPv4 to this address, with options and fragments too. To narrow a
+/// network capability with, rather than to install: it has no mirror.
+pub fn ipv4_all(address: [u8; 4]) -> Filter {
+    verified(&[ETHERTYPE_IPV4, address_at(field::IPV4_DESTINATION, address)])
+}
+
 /// ARP for IPv4 over Ethernet, any operation, that has this address as its target.
 pub fn arp_for(address: [u8; 4]) -> Filter {
     let [format, lengths] = ARP_ETHERNET_IPV4;

@@ -28,12 +28,23 @@ impl Filter {
     ///
     /// **Trust**: the bytes may be hostile, but must not change during the call.
     pub fn decode(bytes: &[u8]) -> Result<Self, FilterError> {
-        let body = match bytes {
-            [VERSION, count, body @ ..] if body.len() == usize::from(*count) * ATOM => body,
-            [VERSION, ..] | [] => return Err(FilterError::Length),
+        match Self::decode_first(bytes)? {
+            (filter, []) => Ok(filter),
+            _ => Err(FilterError::Length),
+        }
+    }
+
+    /// Reads and verifies the first of several wire forms that follow each
+    /// other, and returns what is behind it. Errors and trust as for
+    /// [`Filter::decode`].
+    pub fn decode_first(bytes: &[u8]) -> Result<(Self, &[u8]), FilterError> {
+        let (count, rest) = match bytes {
+            [VERSION, count, rest @ ..] => (usize::from(*count), rest),
+            [VERSION] | [] => return Err(FilterError::Length),
             _ => return Err(FilterError::Version),
         };
-        Self::verify(body.chunks_exact(ATOM).map(read))
+        let (body, behind) = rest.split_at_checked(count * ATOM).ok_or(FilterError::Length)?;
+        Ok((Self::verify(body.chunks_exact(ATOM).map(read))?, behind))
     }
 
     /// Writes the canonical form to the front of `out` and returns its length,

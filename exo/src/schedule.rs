@@ -39,6 +39,12 @@ impl Schedule {
         self.owned.set(if owner.0 == 0 { others } else { others | bit });
     }
 
+    /// Whether `env` owns the `count` slots from `first` on.
+    pub fn all_owned_by(&self, info: &SystemInfo, first: u32, count: u32, env: EnvId) -> bool {
+        let slots = info.slots.owners.get(first as usize..).and_then(|s| s.get(..count as usize));
+        slots.is_some_and(|slots| slots.iter().all(|owner| owner.load(Relaxed) == env.0))
+    }
+
     /// Takes all slots of `env` away.
     pub fn forget(&self, info: &SystemInfo, env: EnvId) {
         for slot in self.slots() {

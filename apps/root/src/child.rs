@@ -8,7 +8,7 @@ use exo_abi::{
     Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Protection, Rights, START_BLOCK_BYTES,
     UArea, UserPtr, VirtAddr, Word,
 };
-use exo_boot::bundle::{Bundle, Image};
+use exo_boot::bundle::Bundle;
 use libos::memory::frames::count_free;
 use libos::memory::{BATCH, Range};
 use libos::start::StartBlock;
@@ -33,6 +33,8 @@ pub(crate) struct Child {
     pub(crate) free_before: Pages,
     /// What root derived for it: dropped when it is gone.
     pub(crate) derived: [Option<Handle>; 4],
+    /// The network capability narrowed to its address, and the frame it needs.
+    pub(crate) scope: Option<(Handle, Pfn)>,
     entry: u64,
 }
 
@@ -78,7 +80,12 @@ pub(crate) fn create(
         wanted.then(|| give(place, source, right.with(Rights::GRANT), 0, 0)).transpose()
     };
     let console = optional(grants.console, 1, CONSOLE, Rights::PRINT)?;
-    let net = optional(grants.net, 2, NET, Rights::BIND)?;
+    let scope = match app.address {
+        Some(address) if grants.net => Some(net_scope(address)?),
+        _ => None,
+    };
+    let net = scope.map_or(NET, |(net, _)| net);
+    let net = optional(scope.is_some(), 2, net, Rights::BIND)?;
     let machine = optional(grants.machine, 3, MACHINE, Rights::POWER)?;
     let arguments = app.args.join("\0");
     builder.tell(&StartBlock {
@@ -103,12 +110,22 @@ pub(crate) fn create(
         range,
         free_before,
         derived,
-        entry: entry_of(&image),
+        scope,
+        entry: image.entry(),
     })
 }
 
-fn entry_of(image: &Image<'_>) -> u64 {
-    image.entry()
+/// The network capability narrowed to all that concerns `address`.
+fn net_scope(address: [u8; 4]) -> Result<(Handle, Pfn), Error> {
+    let mut wire = [0; 2 * dpf::MAX_WIRE];
+    let mut used = 0;
+    for filter in [dpf::packet::ipv4_all(address), dpf::packet::arp_for(address)] {
+        used += filter.encode(&mut wire[used..]).ok_or(Error::TooMuch)?;
+    }
+    let frame = space::own_frame()?;
+    let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
+    let net = sys::net_scope(NET, at, used as u64, frame)?;
+    Ok((Handle::from_word(net)?, frame))
 }
 
 /// Lets the application run.

@@ -109,8 +109,13 @@ fn exception(vector: u32) -> &'static str {
 /// Destroys the environment and checks that all it had is back.
 fn clear_up(child: &Child, table: &[FrameInfo]) {
     for derived in child.derived.iter().flatten() {
-        until_done(|| sys::cap_revoke(*derived));
-        until_done(|| sys::cap_drop(*derived));
+        let _ = until_done(|| sys::cap_revoke(*derived));
+        let _ = until_done(|| sys::cap_drop(*derived));
+    }
+    if let Some((net, frame)) = child.scope {
+        let _ = until_done(|| sys::cap_drop(net));
+        let _ = sys::net_unscope(frame);
+        let _ = libos::memory::guest::Memory::get().give_frame(frame);
     }
     if let Err(error) = until_done(|| sys::env_destroy(child.env)) {
         println!("{} cannot be destroyed: {error}", child.name);

@@ -160,6 +160,8 @@ pub enum FrameKind {
     Binding = 9,
     /// A packet filter with its share of the trie.
     Filter = 10,
+    /// The filters within which a network capability allows claims.
+    Scope = 11,
 }
 
 impl FrameKind {
@@ -177,6 +179,7 @@ impl FrameKind {
             8 => Self::UArea,
             9 => Self::Binding,
             10 => Self::Filter,
+            11 => Self::Scope,
             _ => return None,
         })
     }

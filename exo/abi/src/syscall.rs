@@ -87,6 +87,8 @@ macro_rules! syscall_table {
             19 env_status(env: Handle, status: UserPtr);
             /// Gives `count` slots from `first` on to `env`. Needs
             /// [`Rights::ASSIGN`] over them, and [`Rights::CONTROL`] on `env`.
+            /// In place of slots, `slots` may name the environment that owns
+            /// them: the caller itself, or one it has [`Rights::CONTROL`] on.
             20 slots_assign(slots: Handle, first: u32, count: u32, env: Handle);
             /// Makes a network binding whose rings and buffers are the
             /// [`RingOrder::frames`] frames from `first`, plain memory of the
@@ -112,6 +114,16 @@ macro_rules! syscall_table {
             /// Powers the machine off with `code` (0: success; 0 to 126). Needs
             /// [`Rights::POWER`].
             26 machine_exit(machine: Handle, code: u64);
+            /// Makes from `net` a network capability that allows only filters
+            /// implied by one of those whose encodings follow each other at
+            /// `filters` (at most 8; each must be allowed by `net`). They are
+            /// kept in the frame `object`. Returns its handle. Needs
+            /// [`Rights::GRANT`] and [`Rights::BIND`].
+            27 net_scope(net: Handle, filters: UserPtr, length: u64, object: Pfn);
+            /// Takes the scope in the caller's frame `object` away: capabilities
+            /// and bindings made under it allow no more filters. The frame
+            /// becomes plain memory again.
+            28 net_unscope(object: Pfn);
         }
     };
 }

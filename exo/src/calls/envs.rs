@@ -16,9 +16,7 @@ pub(super) fn env_create(
 ) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
     // The creator must be able to hold the result before anything is made.
-    if caller.env.cap_free.get() == CapRef::NONE {
-        return Err(Error::TableFull);
-    }
+    caller.check_room()?;
     let parts = Parts { object, root_table, cap_table, u_area };
     let env = env::create(caller.kernel, caller.env.id(), parts)?;
     let named = Object::in_frame(Kind::Env, frames, Pfn(env.id().0));

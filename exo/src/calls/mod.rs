@@ -19,11 +19,15 @@ use exo_abi::{
 use caps::{cap_derive, cap_drop, cap_grant, cap_grow, cap_revoke};
 use envs::{env_create, env_destroy, env_start, env_status};
 use memory::{frames_free, frames_take, map, table_install, table_remove, unmap};
-use network::{filter_install, filter_remove, net_bind, net_sync, net_unbind};
+use network::{
+    filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope,
+};
 use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait};
 
+use crate::capability::CapRef;
 use crate::env::Env;
 use crate::kernel::Kernel;
+use crate::user::UserSlice;
 
 /// How a call ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +61,28 @@ pub struct Caller<'a> {
     pub kernel: &'a Kernel,
     /// The calling environment.
     pub env: &'static Env,
+}
+
+impl Caller<'_> {
+    /// Copies `length` bytes at `from` in the caller's memory to the front of
+    /// `buffer`, and returns them.
+    fn copy_in<'b>(
+        &self,
+        from: UserPtr,
+        length: u64,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b [u8], Error> {
+        let length = usize::try_from(length).map_err(|_| Error::TooMuch)?;
+        let target = buffer.get_mut(..length).ok_or(Error::TooMuch)?;
+        UserSlice::new(self.env.root_table.get(), from, length)
+            .copy_in(&self.kernel.frames, target)?;
+        Ok(target)
+    }
+
+    /// Makes sure that the capability a call returns will find a place.
+    fn check_room(&self) -> Result<(), Error> {
+        if self.env.cap_free.get() == CapRef::NONE { Err(Error::TableFull) } else { Ok(()) }
+    }
 }
 
 macro_rules! dispatcher {

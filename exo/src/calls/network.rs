@@ -1,14 +1,13 @@
 //! Calls on the network interface.
 
 use dpf::{Filter, MAX_WIRE};
-use exo_abi::{Error, Handle, Pfn, Rights, RingOrder, UserPtr, Word};
+use exo_abi::{Error, FrameKind, Handle, Pfn, Rights, RingOrder, UserPtr, Word};
 
 use super::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress};
 use crate::net::binding::{self, Binding};
-use crate::net::{self, filter, transmit};
+use crate::net::{self, filter, scope, transmit};
 use crate::object;
-use crate::user::UserSlice;
 
 impl Caller<'_> {
     #[inline]
@@ -21,6 +20,42 @@ impl Caller<'_> {
         }
         object::get(frames, Pfn(named.first)).ok_or(Error::BadHandle)
     }
+
+    fn net_with(&self, handle: Handle, needed: Rights) -> Result<(CapRef, Object), Error> {
+        let (place, slot) = capability::lookup(&self.kernel.frames, self.env, handle, needed)?;
+        let named = slot.object();
+        if named.kind == Kind::Net { Ok((place, named)) } else { Err(Error::BadHandle) }
+    }
+}
+
+pub(super) fn net_scope(
+    caller: Caller<'_>,
+    net: Handle,
+    filters: UserPtr,
+    length: u64,
+    object: Pfn,
+) -> Result<u64, Error> {
+    let frames = &caller.kernel.frames;
+    let (place, named) = caller.net_with(net, Rights::GRANT.with(Rights::BIND))?;
+    caller.check_room()?;
+    frames.check_donation(object, caller.env.id())?;
+    let mut wire = [0; scope::WIRE_MAX];
+    let wire = caller.copy_in(filters, length, &mut wire)?;
+    scope::create(frames, named, wire, object)?;
+    let narrowed = Object::in_frame(Kind::Net, frames, object);
+    let rights = Rights::GRANT.with(Rights::BIND);
+    capability::insert(frames, caller.env, narrowed, rights, place).map(Word::into_word)
+}
+
+pub(super) fn net_unscope(caller: Caller<'_>, object: Pfn) -> Result<(), Error> {
+    let frames = &caller.kernel.frames;
+    if frames.kind(object) != Some(FrameKind::Scope)
+        || frames.owner(object) != Some(caller.env.id())
+    {
+        return Err(Error::NotOwned);
+    }
+    frames.retire(object);
+    Ok(())
 }
 
 pub(super) fn net_bind(
@@ -31,14 +66,9 @@ pub(super) fn net_bind(
     object: Pfn,
 ) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
-    let (place, slot) = capability::lookup(frames, caller.env, net, Rights::BIND)?;
-    if slot.object().kind != Kind::Net {
-        return Err(Error::BadHandle);
-    }
-    if caller.env.cap_free.get() == CapRef::NONE {
-        return Err(Error::TableFull);
-    }
-    let binding = binding::bind(caller.kernel, caller.env, first, order, object)?;
+    let (place, scope) = caller.net_with(net, Rights::BIND)?;
+    caller.check_room()?;
+    let binding = binding::bind(caller.kernel, caller.env, scope, first, order, object)?;
     let named = Object::in_frame(Kind::Binding, frames, binding.frame());
     let rights = Rights::FILTER.with(Rights::SYNC).with(Rights::GRANT);
     // Derived from the network capability: revoking that takes it away.
@@ -63,10 +93,7 @@ pub(super) fn filter_install(
 ) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let mut wire = [0; MAX_WIRE];
-    let length = usize::try_from(length).map_err(|_| Error::TooMuch)?;
-    let wire = wire.get_mut(..length).ok_or(Error::TooMuch)?;
-    UserSlice::new(caller.env.root_table.get(), filter, length)
-        .copy_in(&caller.kernel.frames, wire)?;
+    let wire = caller.copy_in(filter, length, &mut wire)?;
     let filter = Filter::decode(wire).map_err(|_| Error::BadFilter)?;
     let net = &mut *caller.kernel.net.borrow_mut();
     filter::install(caller.kernel, net, binding, &filter, object)

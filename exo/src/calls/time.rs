@@ -5,7 +5,6 @@ use exo_abi::{EnvId, EnvState, EnvStatus, Error, EventCount, Handle, Rights, SLO
 use super::{Caller, Reply};
 use crate::capability::{self, Kind};
 use crate::env;
-use crate::user::UserSlice;
 
 /// Most bytes printed in one call.
 const LINE_MAX: usize = 1024;
@@ -43,12 +42,24 @@ pub(super) fn slots_assign(
     env: Handle,
 ) -> Result<(), Error> {
     let kernel = caller.kernel;
-    let (_, slot) = capability::lookup(&kernel.frames, caller.env, slots, Rights::ASSIGN)?;
-    let range = slot.object();
-    if range.kind != Kind::Slots {
-        return Err(Error::BadHandle);
+    if count > SLOT_COUNT as u32 {
+        return Err(Error::OutOfRange);
     }
-    if !range.covers(first, count) || count > SLOT_COUNT as u32 {
+    let (_, slot) = capability::lookup(&kernel.frames, caller.env, slots, Rights::NONE)?;
+    let (from, rights) = (slot.object(), slot.rights());
+    let (allowed, covered) = match from.kind {
+        Kind::Slots => (rights.allows(Rights::ASSIGN), from.covers(first, count)),
+        // Time of one's own, or of an environment one controls, may be passed on.
+        Kind::Env => (
+            from.first == caller.env.id().0 || rights.allows(Rights::CONTROL),
+            kernel.schedule.all_owned_by(kernel.info, first, count, EnvId(from.first)),
+        ),
+        _ => return Err(Error::BadHandle),
+    };
+    if !allowed {
+        return Err(Error::NoRight);
+    }
+    if !covered {
         return Err(Error::OutOfRange);
     }
     let EnvId(owner) = caller.live_env_with(env, Rights::CONTROL)?.id();
@@ -70,13 +81,10 @@ pub(super) fn console_write(
     length: u64,
 ) -> Result<u64, Error> {
     check(caller, console, Kind::Console, Rights::PRINT)?;
-    let length = usize::try_from(length).unwrap_or(LINE_MAX).min(LINE_MAX);
     let mut line = [0; LINE_MAX];
-    let line = &mut line[..length];
-    UserSlice::new(caller.env.root_table.get(), text, length)
-        .copy_in(&caller.kernel.frames, line)?;
+    let line = caller.copy_in(text, length.min(LINE_MAX as u64), &mut line)?;
     print(line);
-    Ok(length as u64)
+    Ok(line.len() as u64)
 }
 
 #[cfg(exo_guest)]

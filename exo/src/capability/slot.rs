@@ -32,9 +32,10 @@ pub enum Kind {
     Machine = 7,
 }
 
-/// What a capability names. For frames and slots a range; for environments
-/// and bindings the frame of the object and that frame's generation, so that
-/// the capability is stale once the object is gone; otherwise nothing.
+/// What a capability names. For frames and slots a range; for environments,
+/// bindings and a scoped network interface the frame of the object and that
+/// frame's generation, so that the capability is stale once the object is gone;
+/// otherwise nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Object {
     /// What kind of thing.
@@ -59,6 +60,17 @@ impl Object {
     /// The network interface, the console or the machine: there is one each.
     pub const fn only(kind: Kind) -> Self {
         Self { kind, first: 0, extent: 0 }
+    }
+
+    /// Whether the object in a frame that the capability names is gone.
+    pub fn is_stale(self, frames: &FrameTable) -> bool {
+        match self.kind {
+            Kind::Net if self.first == 0 => false,
+            Kind::Env | Kind::Binding | Kind::Net => {
+                frames.generation(Pfn(self.first)) != self.extent
+            }
+            _ => false,
+        }
     }
 
     /// Whether the range covers `count` from `first`.

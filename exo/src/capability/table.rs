@@ -107,10 +107,7 @@ pub fn lookup(
     needed: Rights,
 ) -> Result<(CapRef, &'static Slot), Error> {
     let (place, slot) = occupied(frames, holder, handle)?;
-    let object = slot.object();
-    if matches!(object.kind, Kind::Env | Kind::Binding)
-        && frames.generation(Pfn(object.first)) != object.extent
-    {
+    if slot.object().is_stale(frames) {
         return Err(Error::BadHandle);
     }
     if !slot.rights().allows(needed) {

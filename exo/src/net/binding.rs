@@ -7,7 +7,7 @@ use exo_abi::{EnvId, Error, FrameKind, Pfn, RingOrder, RingPage, Word};
 
 use super::filter;
 use super::{NOBODY, Net, reclaim};
-use crate::capability::Progress;
+use crate::capability::{Kind, Object, Progress};
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::memory;
@@ -26,6 +26,8 @@ pub struct Binding {
     pub taken: Cell<u32>,
     /// Frames the device is reading from the run.
     pub in_flight: Cell<u32>,
+    /// What the network capability it was made by names: its scope.
+    net: Cell<(u32, u32)>,
     /// First of the filters attached.
     pub filters: Cell<Pfn>,
     order: Cell<u32>,
@@ -52,6 +54,12 @@ impl Binding {
         RingOrder::from_word(u64::from(self.order.get())).unwrap_or(SMALLEST)
     }
 
+    /// What its network capability names.
+    pub fn net(&self) -> Object {
+        let (first, extent) = self.net.get();
+        Object { kind: Kind::Net, first, extent }
+    }
+
     /// The frame the binding lies in.
     pub fn frame(&self) -> Pfn {
         self.itself.get()
@@ -68,14 +76,16 @@ const SMALLEST: RingOrder = match RingOrder::new(1) {
     None => unreachable!(),
 };
 
-/// Makes a binding of `env` in frame `object` over the run from `first`.
+/// Makes a binding of `env` in frame `object_frame` over the run from `first`,
+/// within the scope of the network capability that names `net`.
 ///
 /// # Errors
 /// [`Error::NoDevice`]; [`Error::NotOwned`], [`Error::InUse`] as for every
-/// donation; [`Error::BadArgument`] if `object` lies in the run.
+/// donation; [`Error::BadArgument`] if `object_frame` lies in the run.
 pub fn bind(
     kernel: &Kernel,
     env: &Env,
+    net: Object,
     first: Pfn,
     order: RingOrder,
     object_frame: Pfn,
@@ -102,6 +112,7 @@ pub fn bind(
     }
     let binding = object::create::<Binding>(frames, object_frame).ok_or(Error::InUse)?;
     binding.owner.set(env.id());
+    binding.net.set((net.first, net.extent));
     binding.first.set(first);
     binding.order.set(order.into_word() as u32);
     binding.itself.set(object_frame);

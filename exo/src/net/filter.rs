@@ -15,7 +15,7 @@ use exo_abi::{Error, FrameKind, Pfn};
 
 use super::binding::Binding;
 use super::nic::HEAD;
-use super::{NOBODY, Net, station};
+use super::{NOBODY, Net, scope, station};
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::object::{self, KernelObject};
@@ -100,6 +100,7 @@ pub fn may_send(binding: &Binding, head: &[u8]) -> bool {
 /// Attaches `filter` to `binding`, in frame `pfn` of the binding's owner.
 ///
 /// # Errors
+/// [`Error::NoRight`] if it is outside the binding's scope;
 /// [`Error::FilterConflict`] if it shares a packet with a filter of another
 /// environment, or equals an installed one; and as for every donation.
 pub fn install(
@@ -111,6 +112,9 @@ pub fn install(
 ) -> Result<(), Error> {
     let frames = &kernel.frames;
     frames.check_donation(pfn, binding.owner.get())?;
+    if !scope::allows(frames, binding.net(), filter) {
+        return Err(Error::NoRight);
+    }
     let foreign = net.claims.find_overlap(&Frames, filter, |tag| {
         match object::get::<Binding>(frames, Pfn(tag.0)) {
             Some(other) if other.owner.get() == binding.owner.get() => ControlFlow::Continue(()),

@@ -11,11 +11,14 @@
 //! | 2 classify | [`filter`] |
 //! | 3 deliver | [`ring`] |
 //! | 6 transmit | [`transmit`], then [`nic`] |
+//!
+//! [`binding`] and [`scope`] are about authority: who may listen to what.
 
 pub mod binding;
 pub mod filter;
 pub mod nic;
 pub mod ring;
+pub mod scope;
 pub mod transmit;
 pub mod virtqueue;
 

@@ -140,10 +140,14 @@ struct App {
 
 impl App {
     fn new(kernel: &'static Kernel, root: &'static Env, first: u32) -> Self {
+        Self::with_net(kernel, root, first, NET)
+    }
+
+    fn with_net(kernel: &'static Kernel, root: &'static Env, first: u32, net: u64) -> Self {
         let (env, handle) = child(kernel, root, first);
         call(kernel, root, "frames_take", &[ALL_FRAMES, handle, u64::from(first) + 10, 32])
             .unwrap();
-        let net = call(kernel, root, "cap_grant", &[NET, handle]).expect("room");
+        let net = call(kernel, root, "cap_grant", &[net, handle]).expect("room");
         let run = first + 10;
         let binding = call(kernel, env, "net_bind", &[net, run.into(), 3, u64::from(run) + 9]);
         let binding = binding.expect("a binding");
@@ -407,4 +411,43 @@ fn a_stale_binding_names_nothing_even_when_its_frame_is_bound_again() {
     let again = call(kernel, store.env, "net_bind", &[net, store.first.into(), order, object]);
     assert!(again.is_ok(), "{again:?}");
     assert_eq!(call(kernel, store.env, "net_sync", &[store.binding]), Err(Error::BadHandle));
+}
+
+#[test]
+fn a_scope_bounds_what_can_be_claimed() {
+    let (kernel, root) = machine();
+    // Root's own list of filters lies in its memory, and so does the scope.
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 1000, 2]).expect("free");
+    tables(kernel, root, OWN, 0x40_0000, 1010);
+    call(kernel, root, "map", &[OWN, OWN, 1000, 0x40_0000, 1, 1]).expect("mapped");
+    let mut wire = [0; 2 * dpf::MAX_WIRE];
+    let mut used = packet::ipv4_all(STORE).encode(&mut wire).unwrap();
+    used += packet::arp_for(STORE).encode(&mut wire[used..]).unwrap();
+    // SAFETY: a frame of simulated memory that is root's.
+    unsafe { memory::frame(Pfn(1000)).copy_from_nonoverlapping(wire.as_ptr(), used) };
+    let scope = |net, length| call(kernel, root, "net_scope", &[net, 0x40_0000, length, 1001]);
+    assert_eq!(scope(NET, used as u64 - 1), Err(Error::BadFilter));
+    assert_eq!(scope(NET, 1 << 40), Err(Error::TooMuch));
+    let narrow = scope(NET, used as u64).expect("within everything");
+    let store = App::with_net(kernel, root, 600, narrow);
+    for allowed in [packet::udp_to(STORE, 11211), packet::arp_for(STORE), packet::icmp_to(STORE)] {
+        assert_eq!(store.install(&allowed, 0), Ok(0));
+        let object = u64::from(store.first) + 10;
+        call(kernel, store.env, "filter_remove", &[store.binding, object]).expect("installed");
+    }
+    let all_arp = Filter::new(&[dpf::Atom::exact(12, 2, 0x0806)]).unwrap();
+    for foreign in [packet::udp_to(OTHER, 11211), packet::arp_for(OTHER), all_arp] {
+        assert_eq!(store.install(&foreign, 0), Err(Error::NoRight));
+    }
+    // A scope cannot be widened by scoping again, and goes when it is taken away.
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 1002, 1]).expect("free");
+    let other = packet::arp_for(OTHER).encode(&mut wire).unwrap();
+    // SAFETY: as above.
+    unsafe { memory::frame(Pfn(1000)).copy_from_nonoverlapping(wire.as_ptr(), other) };
+    let wider = call(kernel, root, "net_scope", &[narrow, 0x40_0000, other as u64, 1002]);
+    assert_eq!(wider, Err(Error::NoRight));
+    assert_eq!(call(kernel, store.env, "net_unscope", &[1001]), Err(Error::NotOwned));
+    assert_eq!(call(kernel, root, "net_unscope", &[1001]), Ok(0));
+    assert_eq!(store.install(&packet::udp_to(STORE, 11211), 0), Err(Error::NoRight));
+    assert_eq!(call(kernel, root, "cap_grant", &[narrow, OWN]), Err(Error::BadHandle));
 }

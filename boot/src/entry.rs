@@ -9,10 +9,13 @@
 //! `kernel_main(start_info)` on the boot stack. The kernel builds its final
 //! tables, with protection, at once, and never returns here.
 
-use core::arch::global_asm;
-
-global_asm!(
-    r#"
+/// Puts the entry into the program that invokes it: the kernel, which must
+/// define `extern "C" fn kernel_main(start_info: u64) -> !`.
+#[macro_export]
+macro_rules! pvh_entry {
+    () => {
+        core::arch::global_asm!(
+            r#"
     .pushsection .note.pvh, "a", @note
     .align 4
     .long 4, 4, 18              # name size, descriptor size, XEN_ELFNOTE_PHYS32_ENTRY
@@ -115,6 +118,8 @@ boot_stack: .skip 32768
 boot_stack_top:
     .popsection
     "#,
-    // Adding this, modulo 2^64, turns an address of the image into a physical one.
-    to_low = const crate::layout::KERNEL_BASE.wrapping_neg(),
-);
+            // Adding this, modulo 2^64, turns an address of the image into a physical one.
+            to_low = const $crate::layout::KERNEL_BASE.wrapping_neg(),
+        );
+    };
+}

@@ -9,7 +9,6 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod bundle;
-#[cfg(exo_guest)]
 pub mod entry;
 pub mod layout;
 pub mod pvh;

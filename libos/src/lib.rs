@@ -1,7 +1,37 @@
 //! The library OS: everything above protection, as an ordinary untrusted crate
 //! that each application links and may replace piece by piece.
+//!
+//! The kernel protects frames, time slices, packets and capabilities. What
+//! programs expect of an operating system beyond that is here, one module per
+//! abstraction, each behind a trait, none privileged over what an application
+//! writes itself:
+//!
+//! | module | abstraction | trait |
+//! |---|---|---|
+//! | [`runtime`] | from entry point to `main`, panics | |
+//! | [`memory`] | frames, address space, heap | `FrameSource`, `Heap` |
+//! | [`sched`] | what runs next, sleeping | `Scheduler`, `Park` |
+//! | [`time`] | ticks and wall clock | `Clock` |
+//! | [`console`] | whole lines of text | `Sink` |
+//! | [`trace`] | what happened last | `Record` |
+//! | [`net`] | frames and datagrams | `NetDevice`, `UdpStack`, `Service` |
+//!
+//! Modules that make system calls exist only in the guest (`cfg(exo_guest)`);
+//! all others compile on the host, where they are tested.
 #![cfg_attr(not(test), no_std)]
 
+extern crate alloc;
+
+pub mod console;
+pub mod memory;
+pub mod net;
+pub mod runtime;
+pub mod sched;
 pub mod start;
 #[cfg(exo_guest)]
 pub mod sys;
+pub mod time;
+pub mod trace;
+
+/// The contract with the kernel.
+pub use exo_abi as abi;

@@ -1,1 +1,22 @@
-//! .
+//! The `exo` command and the library beneath it: build the guest, boot it in
+//! QEMU, talk to it, test it, count what has to be trusted.
+//!
+//! [`machine`] boots a whole machine and is what the numbered whole-machine tests
+//! use; [`client`] speaks the memcached protocol over UDP. The verbs of the
+//! command line ([`cli`]) are thin users of these.
+//!
+//! Nothing here runs in the guest or is part of the trusted base.
+
+pub mod bundle;
+pub mod cli;
+pub mod client;
+pub mod guest;
+pub mod machine;
+pub mod manifest;
+pub mod prerequisites;
+pub mod symbols;
+pub mod tcb;
+mod verbs;
+pub mod workspace;
+
+pub use anyhow::{Error, Result};

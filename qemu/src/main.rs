@@ -1,1 +1,5 @@
-fn main() {}
+//! `cargo exo`.
+
+fn main() -> std::process::ExitCode {
+    exo_cmd::cli::main()
+}

@@ -1,1 +1,35 @@
-//! .
+//! A memcached-compatible key-value store, as a library that does no input or
+//! output of its own.
+//!
+//! Step 5 of a packet's journey: a UDP payload comes in, a UDP payload goes out,
+//! and nothing here knows where either lives. The library asks for no clock, no
+//! allocator and no operating system. All memory it will ever use is handed to it
+//! once, as one slice, and time is an argument. The same source therefore runs
+//! unchanged as a Linux process, as a Linux kernel module, as an application in
+//! ring 3 of the exokernel, and as that application elevated to ring 0.
+//!
+//! - [`protocol`]: bytes to meaning and back. The UDP frame, the text requests,
+//!   the reply under construction.
+//! - [`engine`]: the store. Keyed hash, index, bucket allocator, CLOCK eviction.
+//! - [`service`]: the two joined: [`Service::answer`].
+//!
+//! **Trust.** Every byte of a datagram may be hostile. Nothing derived from one
+//! is used as an index or a length before it was checked, and there is no unsafe
+//! code in the crate.
+//!
+//! **Memory.** The slice given to [`Service::new`] is the bound. When it is full,
+//! storing an item means evicting others.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod engine;
+pub mod protocol;
+pub mod service;
+mod number;
+mod wide;
+
+pub use engine::{Config, SetupError};
+pub use service::{MAX_DATAGRAM, MIN_REPLY, Service, Time};

@@ -1,1 +1,154 @@
-fn main() {}
+//! The store as an application of the exokernel, in ring 3.
+//!
+//! Steps 4 to 6 of a packet's journey, run to completion: take what the rings
+//! hold, answer each request where its answer is sent from, cross into the
+//! kernel once for the whole batch, sleep when nothing came. There is no thread,
+//! no queue and, once it serves, no allocation.
+//!
+//! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
+//! otherwise); `seed=N`, the secret of its index, for runs that must repeat.
+#![cfg_attr(exo_guest, no_std, no_main)]
+
+libos::app!(guest::main);
+
+#[cfg(exo_guest)]
+mod guest {
+    use core::fmt;
+
+    use exo_abi::{FRAME_BYTES, Pages, RingOrder};
+    use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
+    use libos::memory::MemoryError;
+    use libos::net::bind::{BindError, bind};
+    use libos::net::udp::FastUdp;
+    use libos::net::{Endpoint, NetDevice, UdpStack};
+    use libos::println;
+    use libos::runtime::{Environment, seed};
+    use libos::sched::{RunToCompletion, Scheduler, Turn};
+    use libos::time::Clock;
+
+    const PORT: u16 = 11211;
+    /// 256 slots each way, in 1 MiB.
+    const RINGS: RingOrder = RingOrder::new(8).expect("1 to 8");
+    /// Most requests between two crossings. Enough to make the crossing cheap,
+    /// few enough that the first answer does not wait long for the last.
+    const BATCH: u32 = 64;
+    /// Frames left to heap and page tables when the store takes the rest.
+    const RESERVE: Pages = 128;
+    /// Frames that one page table maps.
+    const TABLE: Pages = 512;
+
+    /// Serves until the network is taken away. Returns 1 then, or if something
+    /// is missing to begin with.
+    pub(crate) fn main(environment: Environment) -> u64 {
+        match serve(environment) {
+            Ok(code) => code,
+            Err(error) => {
+                println!("{error}");
+                1
+            }
+        }
+    }
+
+    fn serve(environment: Environment) -> Result<u64, Failure> {
+        let config = environment.net_config().ok_or(BindError::NoNetwork)?;
+        let mut device = bind(&environment, &config, PORT, RINGS)?;
+        let mut stack = FastUdp::new(&config, PORT);
+        let clock = environment.clock;
+        let start = clock.unix_seconds();
+        let memory = environment.memory.map_region(store_pages(&environment)?)?;
+        let mut store = Store {
+            service: Service::new(memory, &store_config(&environment)?)?,
+            now: Time { unix: start, uptime: 0 },
+        };
+        println!("serving {}", Endpoint { address: config.address, port: PORT });
+
+        let turn = || {
+            // One reading of the clock serves a batch: expiry has seconds.
+            let unix = clock.unix_seconds();
+            store.now = Time { unix, uptime: unix.saturating_sub(start) as u32 };
+            let moved = stack.poll(&mut device, &mut store, 0, BATCH);
+            match moved.and_then(|moved| if moved > 0 { device.sync().map(Some) } else { Ok(None) }) {
+                Ok(Some(_)) => Turn::Progress,
+                Ok(None) => Turn::Idle(None),
+                Err(error) => {
+                    println!("network: {error}");
+                    Turn::Done(1)
+                }
+            }
+        };
+        let mut park = environment.park;
+        Ok(RunToCompletion::new(turn).run(&mut park))
+    }
+
+    /// The store and the time of the current batch.
+    struct Store {
+        service: Service<'static>,
+        now: Time,
+    }
+
+    impl libos::net::Service for Store {
+        #[inline]
+        fn answer(&mut self, request: &[u8], _: Endpoint, reply: &mut [u8]) -> Option<usize> {
+            let reply = reply.get_mut(..MAX_DATAGRAM)?;
+            self.service.answer(request, self.now, reply)
+        }
+    }
+
+    /// Pages for the store: those asked for, or all but a reserve.
+    fn store_pages(environment: &Environment) -> Result<Pages, Failure> {
+        let free = environment.free_frames();
+        let tables = free / TABLE + 1;
+        let most = free.saturating_sub(RESERVE + tables);
+        let Some(mib) = environment.argument("memory-mib") else { return Ok(most) };
+        let mib: Pages = mib.parse().map_err(|_| Failure::Argument("memory-mib"))?;
+        let pages = mib.checked_mul((1 << 20) / FRAME_BYTES as Pages);
+        pages.filter(|&pages| pages <= most).ok_or(Failure::Argument("memory-mib"))
+    }
+
+    fn store_config(environment: &Environment) -> Result<Config, Failure> {
+        let seed = match environment.argument("seed") {
+            None => seed(),
+            Some(number) => [number.parse().map_err(|_| Failure::Argument("seed"))?, 0],
+        };
+        Ok(Config { seed, pid: environment.id.0, ..Config::default() })
+    }
+
+    /// Why the store does not serve.
+    enum Failure {
+        Argument(&'static str),
+        Memory(MemoryError),
+        Bind(BindError),
+        Store(SetupError),
+    }
+
+    impl fmt::Display for Failure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::Argument(name) => {
+                    write!(f, "argument {name}: not a number, or more than there is")
+                }
+                Self::Memory(error) => write!(f, "memory: {error}"),
+                Self::Bind(error) => error.fmt(f),
+                Self::Store(error) => write!(f, "store: {error:?}"),
+            }
+        }
+    }
+
+    impl From<MemoryError> for Failure {
+        fn from(error: MemoryError) -> Self {
+            Self::Memory(error)
+        }
+    }
+
+    impl From<BindError> for Failure {
+        fn from(error: BindError) -> Self {
+            Self::Bind(error)
+        }
+    }
+
+    impl From<SetupError> for Failure {
+        fn from(error: SetupError) -> Self {
+            Self::Store(error)
+        }
+    }
+}

@@ -24,6 +24,8 @@ use crate::schedule::Schedule;
 use crate::{memory, say};
 use machine::Machine;
 
+exo_boot::pvh_entry!();
+
 struct Cellar(UnsafeCell<MaybeUninit<Kernel>>);
 
 // SAFETY: written once by `kernel_main` before anything reads it; afterwards

@@ -1,0 +1,118 @@
+//! The sizes of chunks: one class for each bucket.
+//!
+//! Item sizes are divided by a geometric scale, so that the part of a chunk lost
+//! to rounding is bounded by the growth factor whatever the size, and small items,
+//! which are the common ones, get the fine steps. Each class then widens its chunk
+//! to what the page divides into evenly: the rounding goes to items instead of the
+//! end of the page.
+
+use super::config::{Config, SetupError};
+
+/// The most buckets a store can have.
+pub(super) const MAX_CLASSES: usize = 64;
+
+/// The number of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClassId(pub(super) u8);
+
+/// The shape of one bucket's slabs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Class {
+    /// Bytes in a chunk: a multiple of 8.
+    pub(super) chunk: u32,
+    /// Contiguous pages in a slab. 1 unless a chunk is larger than a page.
+    pub(super) span: u32,
+    /// Chunks in a slab. 1 if `span` is above 1.
+    pub(super) per_slab: u32,
+}
+
+impl Class {
+    /// The class with the largest chunk of at most `size` bytes that divides a page
+    /// evenly, and holds at least `least`.
+    fn between(least: u32, size: u32, page: u32) -> Self {
+        if least > page {
+            let span = least.max(size).div_ceil(page);
+            return Self { chunk: span * page, span, per_slab: 1 };
+        }
+        let chunk = |per_slab| (page / per_slab) & !7;
+        let per_slab = page.div_ceil(size);
+        let per_slab = if chunk(per_slab) < least { page / least } else { per_slab };
+        Self { chunk: chunk(per_slab), span: 1, per_slab }
+    }
+}
+
+/// All classes, by rising chunk size.
+pub(super) struct Classes {
+    list: [Class; MAX_CLASSES],
+    len: usize,
+}
+
+impl Classes {
+    /// The classes from `config.min_chunk` up to the first that holds `max_item`.
+    pub(super) fn new(config: &Config, max_item: u32) -> Result<Self, SetupError> {
+        if !(101..=400).contains(&config.growth_percent) {
+            return Err(SetupError::BadGrowth);
+        }
+        let mut classes = Self { list: [Class::default(); MAX_CLASSES], len: 0 };
+        let (mut least, mut size) = (config.min_chunk, config.min_chunk);
+        loop {
+            let least_chunk = least.next_multiple_of(8);
+            let class = Class::between(least_chunk, size.max(least_chunk), config.page_size);
+            *classes.list.get_mut(classes.len).ok_or(SetupError::BadGrowth)? = class;
+            classes.len += 1;
+            if class.chunk >= max_item {
+                return Ok(classes);
+            }
+            least = class.chunk + 1;
+            size = (u64::from(class.chunk) * u64::from(config.growth_percent) / 100) as u32;
+            size = size.min(max_item.next_multiple_of(8));
+        }
+    }
+
+    /// The smallest class that holds `bytes`. `None` if none does.
+    pub(super) fn holding(&self, bytes: usize) -> Option<ClassId> {
+        let class = self.all().partition_point(|class| (class.chunk as usize) < bytes);
+        (class < self.len).then_some(ClassId(class as u8))
+    }
+
+    pub(super) fn get(&self, id: ClassId) -> Class {
+        self.list[usize::from(id.0)]
+    }
+
+    pub(super) fn all(&self) -> &[Class] {
+        &self.list[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_rise_and_lose_no_more_than_the_growth_factor() {
+        let config = Config::default();
+        let classes = Classes::new(&config, config.max_item).unwrap();
+        assert!(classes.all().is_sorted_by(|a, b| a.chunk < b.chunk));
+        for class in classes.all() {
+            assert!(class.per_slab * class.chunk <= class.span * config.page_size);
+            assert!(class.span * config.page_size - class.per_slab * class.chunk < 8 * class.per_slab);
+            assert_eq!(class.chunk % 8, 0);
+        }
+        for bytes in 1..=config.max_item as usize {
+            let chunk = classes.get(classes.holding(bytes).unwrap()).chunk as usize;
+            assert!(chunk >= bytes);
+            // Where a page holds eight chunks or more, nothing but growth is lost,
+            // and the rounding to eight bytes.
+            if (48..=8 << 10).contains(&bytes) {
+                assert!(chunk <= bytes * 5 / 4 + 8, "{bytes} in {chunk}");
+            }
+        }
+        assert!(classes.holding(config.max_item as usize + 1).is_none());
+    }
+
+    #[test]
+    fn too_fine_a_scale_is_refused() {
+        let config = Config { growth_percent: 105, ..Config::default() };
+        assert_eq!(Classes::new(&config, 1 << 20).err(), Some(SetupError::BadGrowth));
+    }
+}

@@ -1,0 +1,134 @@
+//! What can be chosen when a store is made, and how its memory is divided.
+//!
+//! ```text
+//! | pages: cut into chunks for items ............. | index | page table |
+//! ```
+//!
+//! The index gets one four-byte chain head for 64 to 128 bytes of memory, about
+//! one for each item of the size that small-value stores see; the page table 16
+//! bytes a page. Both together take 3 to 6 % of the memory.
+
+/// The parameters of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Bytes in a page, the unit in which memory moves between buckets. A power of
+    /// two, 4 KiB to 1 MiB.
+    ///
+    /// A small page lets a small memory serve many item sizes and makes taking a
+    /// page from a bucket cheap (at most `page_size / min_chunk` evictions); a
+    /// large page wastes less at its end. The default, 64 KiB, gives 250 pages in
+    /// 16 MiB for 40 buckets, and evicts at most 1,365 items at once.
+    pub page_size: u32,
+    /// Bytes in the smallest chunk, at least 32. An item takes 28 bytes, its key,
+    /// the text of its flags and length, its value and two line ends.
+    pub min_chunk: u32,
+    /// How much larger each bucket's chunk is than that of the bucket before, in
+    /// percent: 125 means a quarter. Bounds the memory lost inside chunks.
+    pub growth_percent: u32,
+    /// The largest item, in bytes, header and key included. Above a page, an item
+    /// takes several contiguous pages. Never more than half of all pages.
+    pub max_item: u32,
+    /// The secret of the index. Draw it from a source clients cannot guess.
+    pub seed: [u64; 2],
+    /// What `stats` gives as `pid`: the process or environment number.
+    pub pid: u32,
+}
+
+impl Default for Config {
+    /// 64 KiB pages, chunks from 48 bytes growing by a quarter, items to 1 MiB. The
+    /// seed is zero: set it.
+    fn default() -> Self {
+        Self {
+            page_size: 64 << 10,
+            min_chunk: 48,
+            growth_percent: 125,
+            max_item: 1 << 20,
+            seed: [0; 2],
+            pid: 0,
+        }
+    }
+}
+
+/// Why a store could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetupError {
+    /// The memory does not hold two pages besides the index.
+    TooLittleMemory,
+    /// More than 32 GiB - 8 bytes: item references have 32 bits, in units of 8 bytes.
+    TooMuchMemory,
+    /// `page_size` is not a power of two from 4 KiB to 1 MiB.
+    BadPageSize,
+    /// `min_chunk` is below 32 or above a page, or `max_item` below `min_chunk` or
+    /// above 64 MiB.
+    BadItemSize,
+    /// The chunk sizes from `min_chunk` to `max_item` by `growth_percent` are more
+    /// than 64, or `growth_percent` is not from 101 to 400.
+    BadGrowth,
+}
+
+/// Bytes of a page-table entry.
+pub(super) const PAGE_ENTRY: usize = 16;
+
+/// How a memory is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Bytes of the heap: a whole number of pages.
+    pub(super) heap: usize,
+    /// Number of chain heads: a power of two.
+    pub(super) heads: usize,
+}
+
+impl Config {
+    pub(super) fn layout(&self, bytes: usize) -> Result<Layout, SetupError> {
+        if !self.page_size.is_power_of_two() || !(4 << 10..=1 << 20).contains(&self.page_size) {
+            return Err(SetupError::BadPageSize);
+        }
+        if !(32..=self.page_size).contains(&self.min_chunk)
+            || !(self.min_chunk..=64 << 20).contains(&self.max_item)
+        {
+            return Err(SetupError::BadItemSize);
+        }
+        if bytes as u64 >= 8 << 32 {
+            return Err(SetupError::TooMuchMemory);
+        }
+        let page = self.page_size as usize;
+        let heads = (bytes / 128).max(1).next_power_of_two();
+        let pages = bytes.saturating_sub(heads * 4) / (page + PAGE_ENTRY);
+        if pages < 2 {
+            return Err(SetupError::TooLittleMemory);
+        }
+        Ok(Layout { heap: pages * page, heads })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_fit_the_memory() {
+        for bytes in [200 << 10, 1 << 20, (16 << 20) + 12345, 64 << 20, 1 << 30] {
+            let config = Config::default();
+            let layout = config.layout(bytes).unwrap();
+            let pages = layout.heap / config.page_size as usize;
+            let used = layout.heap + layout.heads * 4 + pages * PAGE_ENTRY;
+            assert!(used <= bytes);
+            assert!(bytes - used < config.page_size as usize + PAGE_ENTRY, "{bytes}");
+            assert!(layout.heads * 4 * 100 <= bytes * 7, "index takes too much of {bytes}");
+        }
+    }
+
+    #[test]
+    fn bad_parameters_are_refused() {
+        let good = Config::default();
+        let try_it = |config: Config| config.layout(1 << 20).err();
+        assert_eq!(try_it(good), None);
+        assert_eq!(try_it(Config { page_size: 65535, ..good }), Some(SetupError::BadPageSize));
+        assert_eq!(try_it(Config { page_size: 2048, ..good }), Some(SetupError::BadPageSize));
+        assert_eq!(try_it(Config { min_chunk: 24, ..good }), Some(SetupError::BadItemSize));
+        assert_eq!(try_it(Config { max_item: 16, ..good }), Some(SetupError::BadItemSize));
+        assert_eq!(good.layout(100 << 10), Err(SetupError::TooLittleMemory));
+        assert_eq!(good.layout(0), Err(SetupError::TooLittleMemory));
+        assert_eq!(good.layout(8 << 32), Err(SetupError::TooMuchMemory));
+    }
+}

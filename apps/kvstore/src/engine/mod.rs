@@ -1,0 +1,198 @@
+//! The store: items by key, in a memory that never grows.
+//!
+//! - `key`, `hash`: what a key is, and the secret hash of it
+//! - `index`: from the hash to the item
+//! - `item`: how an item lies in memory: a header, then its reply
+//! - `config`, `classes`, `pages`, `slabs`: the bucket allocator, from parameters
+//!   to chunks
+//! - `evict`: what to give up when memory is full
+//! - `read`, `store`, `arithmetic`: the operations
+//!
+//! The engine is single-threaded by type: every operation takes `&mut self`. On
+//! several cores each core has an engine and a part of the keys of its own.
+//!
+//! Results are those of memcached 1.6; what the protocol calls an error is an
+//! ordinary value here. Time is told by [`Engine::set_time`], so that the same
+//! sequence of calls always gives the same results.
+
+mod arithmetic;
+#[cfg(test)]
+mod audit;
+mod classes;
+mod config;
+mod evict;
+mod hash;
+mod index;
+mod item;
+mod key;
+mod pages;
+mod read;
+mod slabs;
+mod stats;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use arithmetic::{Delta, DeltaError};
+pub use config::{Config, SetupError};
+pub use item::Expiry;
+pub use key::Key;
+pub use read::Value;
+pub use stats::{Stats, Usage};
+pub use store::{Mode, Stored};
+
+use classes::Classes;
+use evict::Pressure;
+use hash::HashKey;
+use index::Index;
+use item::{Header, Heap, ItemRef};
+use pages::PageTable;
+use slabs::Slabs;
+
+/// A store in a given memory.
+pub struct Engine<'m> {
+    hash_key: HashKey,
+    heap: Heap<'m>,
+    index: Index<'m>,
+    slabs: Slabs<'m>,
+    pressure: Pressure,
+    /// Seconds on the engine's clock, from 1.
+    now: u32,
+    last_cas: u64,
+    /// Items with a smaller CAS id have been flushed.
+    flushed_below: u64,
+    /// When a delayed flush is due.
+    flush_at: Option<u32>,
+    max_item: u32,
+    stats: Stats,
+    usage: Usage,
+}
+
+impl<'m> Engine<'m> {
+    /// Makes an empty store in `memory`, of which it will use all and no more. What
+    /// the memory held before does not matter.
+    ///
+    /// # Errors
+    /// See [`SetupError`]. The memory is untouched then.
+    pub fn new(memory: &'m mut [u8], config: &Config) -> Result<Self, SetupError> {
+        let limit = memory.len();
+        let layout = config.layout(limit)?;
+        let pages = layout.heap / config.page_size as usize;
+        let half = (pages / 2 * config.page_size as usize).min(u32::MAX as usize) as u32;
+        let max_item = config.max_item.min(half);
+        let classes = Classes::new(config, max_item)?;
+
+        let (heap, rest) = memory.split_at_mut(layout.heap);
+        let (heads, rest) = rest.split_at_mut(layout.heads * 4);
+        let entries = rest.as_chunks_mut().0;
+        let pages = PageTable::new(&mut entries[..pages]);
+        let index = Index::new(heads.as_chunks_mut().0);
+        let usage = Usage { limit: limit as u64, index: index.bytes() as u64, ..Usage::default() };
+        Ok(Self {
+            hash_key: HashKey::new(config.seed),
+            heap: Heap::new(heap),
+            index,
+            slabs: Slabs::new(pages, classes, config.page_size),
+            pressure: Pressure::new(),
+            now: 1,
+            last_cas: 0,
+            flushed_below: 0,
+            flush_at: None,
+            max_item,
+            stats: Stats::default(),
+            usage,
+        })
+    }
+
+    /// Sets the engine's clock, in seconds from any origin before the store was
+    /// made; it must be above 0 and should never go back.
+    #[inline]
+    pub fn set_time(&mut self, now: u32) {
+        self.now = now;
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush();
+        }
+    }
+
+    /// Makes all items stored so far invisible, at once. A delayed flush that was
+    /// still to come is forgotten.
+    ///
+    /// Cost: constant. The memory is reclaimed as the items are met.
+    pub fn flush(&mut self) {
+        self.flush_at = None;
+        self.flushed_below = self.next_cas();
+    }
+
+    /// Like [`Engine::flush`], when the clock shows `at`: for all items stored until
+    /// then. Replaces a delayed flush that was still to come.
+    pub fn flush_later(&mut self, at: u32) {
+        self.flush_at = Some(at);
+        self.set_time(self.now);
+    }
+
+    /// What has happened since the start or the last reset.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The same, to count what happens outside the engine.
+    pub fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
+    /// What the memory holds now.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let free = u64::from(self.slabs.pages().free());
+        let page = self.heap.len() as u64 / u64::from(self.slabs.pages().len()).max(1);
+        Usage { free_pages: free, page_size: page, ..self.usage }
+    }
+
+    #[inline]
+    fn next_cas(&mut self) -> u64 {
+        self.last_cas += 1;
+        self.last_cas
+    }
+
+    /// Whether an item is gone for clients, though its memory is not reclaimed.
+    #[inline(always)]
+    fn is_dead(&self, header: &Header) -> bool {
+        header.expiry.is_past(self.now) || header.cas < self.flushed_below
+    }
+
+    /// The item with this key, if clients may see it. One that is dead is reclaimed.
+    #[inline(always)]
+    fn find(&mut self, hash: u32, key: Key<'_>) -> Option<ItemRef> {
+        let item = self.index.find(&self.heap, hash, key)?;
+        let header = self.heap.header(item);
+        if self.is_dead(&header) {
+            self.bury(item, &header);
+            return None;
+        }
+        Some(item)
+    }
+
+    #[cold]
+    fn bury(&mut self, item: ItemRef, header: &Header) {
+        if header.cas < self.flushed_below {
+            self.stats.get_flushed += 1;
+        } else {
+            self.stats.get_expired += 1;
+        }
+        self.discard(item);
+    }
+
+    /// Takes an item out of the index and gives its memory back.
+    fn discard(&mut self, item: ItemRef) {
+        self.forget(item);
+        self.slabs.give(&mut self.heap, item);
+    }
+
+    /// Takes an item out of the index.
+    fn forget(&mut self, item: ItemRef) {
+        self.usage.items -= 1;
+        self.usage.bytes -= self.heap.header(item).size() as u64;
+        self.index.unlink(&mut self.heap, item);
+    }
+}

@@ -1,0 +1,101 @@
+//! Reading, touching and deleting items.
+
+use super::Engine;
+use super::item::{Expiry, ItemRef, State};
+use super::key::Key;
+
+/// An item as a reply sends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'e> {
+    wire: &'e [u8],
+    value_at: usize,
+    cas: u64,
+}
+
+impl<'e> Value<'e> {
+    /// `<key> <flags> <bytes>\r\n<value>\r\n`.
+    #[must_use]
+    #[inline(always)]
+    pub fn wire(&self) -> &'e [u8] {
+        self.wire
+    }
+
+    /// `<key> <flags> <bytes>`: where the CAS id of `gets` goes after.
+    #[must_use]
+    pub fn head(&self) -> &'e [u8] {
+        self.wire.get(..self.value_at - 2).unwrap_or_default()
+    }
+
+    /// What follows: `\r\n<value>\r\n`.
+    #[must_use]
+    pub fn tail(&self) -> &'e [u8] {
+        self.wire.get(self.value_at - 2..).unwrap_or_default()
+    }
+
+    /// The value alone.
+    #[must_use]
+    pub fn bytes(&self) -> &'e [u8] {
+        self.wire.get(self.value_at..self.wire.len() - 2).unwrap_or_default()
+    }
+
+    /// The unique id of this version of the item.
+    #[must_use]
+    pub fn cas(&self) -> u64 {
+        self.cas
+    }
+}
+
+impl Engine<'_> {
+    /// The item with this key.
+    #[inline(always)]
+    pub fn get(&mut self, key: Key<'_>) -> Option<Value<'_>> {
+        let Some(item) = self.find(self.hash_key.hash(key), key) else {
+            self.stats.get_misses += 1;
+            return None;
+        };
+        self.stats.get_hits += 1;
+        Some(self.read(item))
+    }
+
+    /// The item with this key, which gets a new expiry time.
+    pub fn get_and_touch(&mut self, key: Key<'_>, expiry: Expiry) -> Option<Value<'_>> {
+        self.touched(key, expiry).map(|item| self.read(item))
+    }
+
+    /// Gives an item a new expiry time. Whether there was one. Its CAS id stays.
+    pub fn touch(&mut self, key: Key<'_>, expiry: Expiry) -> bool {
+        self.touched(key, expiry).is_some()
+    }
+
+    /// Deletes an item. Whether there was one.
+    pub fn delete(&mut self, key: Key<'_>) -> bool {
+        let Some(item) = self.find(self.hash_key.hash(key), key) else {
+            self.stats.delete_misses += 1;
+            return false;
+        };
+        self.stats.delete_hits += 1;
+        self.discard(item);
+        true
+    }
+
+    fn touched(&mut self, key: Key<'_>, expiry: Expiry) -> Option<ItemRef> {
+        let Some(item) = self.find(self.hash_key.hash(key), key) else {
+            self.stats.touch_misses += 1;
+            return None;
+        };
+        self.stats.touch_hits += 1;
+        self.heap.set_expiry(item, expiry);
+        Some(item)
+    }
+
+    #[inline(always)]
+    fn read(&mut self, item: ItemRef) -> Value<'_> {
+        // A popular item's cache line stays clean: written once a clock round.
+        if self.heap.header(item).state != State::WARM {
+            self.heap.set_state(item, State::WARM);
+        }
+        let (header, wire) = self.heap.open(item);
+        let wire = wire.get(..header.wire_len as usize).unwrap_or_default();
+        Value { wire, value_at: header.head_len(), cas: header.cas }
+    }
+}

@@ -1,0 +1,323 @@
+//! The bucket allocator: chunks for items.
+//!
+//! After the allocator of *Unbuckle* (Cambridge, 2014): the range of item sizes
+//! is divided into buckets, each bucket holds whole pages cut into equal chunks,
+//! and taking or giving a chunk is a matter of a few instructions. Growth of the
+//! chunk sizes bounds what is lost inside chunks.
+//!
+//! Two things are different here. A fresh page is not threaded into a free list:
+//! its chunks are *carved* one by one as they are first needed, so taking a page
+//! has constant cost. And the free chunks of a bucket are linked both ways, so a
+//! page can leave its bucket again: no page is lost for ever to the size that
+//! happened to want it first.
+//!
+//! This module knows memory, not items: which item to give up when there is no
+//! chunk left is the affair of [`super::evict`].
+
+use super::classes::{ClassId, Classes, MAX_CLASSES};
+use super::item::{Expiry, Header, Heap, ItemRef, State};
+use super::pages::{Page, PageId, PageTable, Slab};
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    /// First of the chunks that held an item before.
+    free: Option<ItemRef>,
+    /// The slab that may have chunks never used.
+    fresh: Option<PageId>,
+    /// Where the clock hand stands: a slab, and the chunk to look at next.
+    hand: Option<PageId>,
+    hand_chunk: u16,
+    slabs: u32,
+}
+
+/// All buckets of a store.
+pub(super) struct Slabs<'m> {
+    pages: PageTable<'m>,
+    classes: Classes,
+    page_shift: u32,
+    buckets: [Bucket; MAX_CLASSES],
+    /// Slabs without any item.
+    empty: u32,
+}
+
+impl<'m> Slabs<'m> {
+    pub(super) fn new(pages: PageTable<'m>, classes: Classes, page_size: u32) -> Self {
+        let bucket = Bucket { free: None, fresh: None, hand: None, hand_chunk: 0, slabs: 0 };
+        let page_shift = page_size.trailing_zeros();
+        Self { pages, classes, page_shift, buckets: [bucket; MAX_CLASSES], empty: 0 }
+    }
+
+    pub(super) fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    pub(super) fn pages(&self) -> &PageTable<'m> {
+        &self.pages
+    }
+
+    /// Slabs a bucket holds.
+    pub(super) fn slabs(&self, class: ClassId) -> u32 {
+        self.bucket(class).slabs
+    }
+
+    /// The bucket a chunk belongs to.
+    #[inline]
+    pub(super) fn class_of(&self, chunk: ItemRef) -> Option<ClassId> {
+        self.pages.slab_of(self.page_of(chunk)).map(|(_, slab)| slab.class)
+    }
+
+    /// A chunk of this bucket: a used one, else a fresh one, else one of a new slab.
+    /// `None` if that would need pages that are not free.
+    ///
+    /// The caller writes a header with an item's state into it before anything else
+    /// happens to the allocator.
+    pub(super) fn take(&mut self, heap: &mut Heap<'_>, class: ClassId) -> Option<ItemRef> {
+        let chunk = match self.bucket(class).free {
+            Some(chunk) => {
+                self.remove_free(heap, class, chunk);
+                chunk
+            }
+            None => match self.carve(class) {
+                Some(chunk) => chunk,
+                None => {
+                    self.add_slab(class)?;
+                    self.carve(class)?
+                }
+            },
+        };
+        let mut was_empty = false;
+        self.pages.update(self.page_of(chunk), |slab| {
+            was_empty = slab.live == 0;
+            slab.live += 1;
+        });
+        self.empty -= u32::from(was_empty);
+        Some(chunk)
+    }
+
+    /// Gives a chunk back.
+    pub(super) fn give(&mut self, heap: &mut Heap<'_>, chunk: ItemRef) {
+        let Some(class) = self.class_of(chunk) else { return };
+        let next = self.bucket(class).free;
+        heap.set_header(
+            chunk,
+            Header {
+                next,
+                hash: 0,
+                cas: 0, // and with it `prev`
+                expiry: Expiry::NEVER,
+                wire_len: 0,
+                key_len: 0,
+                suffix_len: 0,
+                state: State::FREE,
+            },
+        );
+        if let Some(next) = next {
+            heap.set_prev(next, Some(chunk));
+        }
+        self.bucket_mut(class).free = Some(chunk);
+
+        let mut is_empty = false;
+        self.pages.update(self.page_of(chunk), |slab| {
+            slab.live -= 1;
+            is_empty = slab.live == 0;
+        });
+        self.empty += u32::from(is_empty);
+    }
+
+    /// Frees the pages of a slab in which there is no item.
+    ///
+    /// Cost: proportional to the chunks of one slab.
+    pub(super) fn release(&mut self, heap: &mut Heap<'_>, page: PageId) {
+        let Some((page, slab)) = self.pages.slab_of(page) else { return };
+        debug_assert_eq!(slab.live, 0);
+        for chunk in self.chunks(page, slab) {
+            self.remove_free(heap, slab.class, chunk);
+        }
+        let next = self.pages.leave_ring(page);
+        let bucket = self.bucket_mut(slab.class);
+        bucket.slabs -= 1;
+        if bucket.fresh == Some(page) {
+            bucket.fresh = None;
+        }
+        if bucket.hand == Some(page) {
+            bucket.hand = next;
+            bucket.hand_chunk = 0;
+        }
+        self.empty -= 1;
+        self.pages.free_run(page, self.classes.get(slab.class).span);
+    }
+
+    /// The slab the clock hand of a bucket stands in.
+    pub(super) fn slab_at_hand(&self, class: ClassId) -> Option<(PageId, Slab)> {
+        self.pages.slab_of(self.bucket(class).hand?)
+    }
+
+    /// Moves the clock hand of a bucket to the start of its next slab.
+    pub(super) fn skip_slab(&mut self, class: ClassId) {
+        if let Some((_, slab)) = self.slab_at_hand(class) {
+            let bucket = self.bucket_mut(class);
+            bucket.hand = Some(slab.next);
+            bucket.hand_chunk = 0;
+        }
+    }
+
+    /// Moves the clock hand of a bucket by one carved chunk and returns that chunk.
+    pub(super) fn next_at_hand(&mut self, class: ClassId) -> Option<ItemRef> {
+        for _ in 0..=self.slabs(class) {
+            let (page, slab) = self.slab_at_hand(class)?;
+            let at = self.bucket(class).hand_chunk;
+            if at < slab.carved {
+                self.bucket_mut(class).hand_chunk = at + 1;
+                return self.chunk(page, slab.class, at);
+            }
+            self.skip_slab(class);
+        }
+        None
+    }
+
+    /// A slab without items, if there is one.
+    ///
+    /// Cost: nothing if there is none, else proportional to the number of pages.
+    pub(super) fn empty_slab(&self) -> Option<PageId> {
+        if self.empty == 0 {
+            return None;
+        }
+        (0..self.pages.len())
+            .map(PageId)
+            .find(|&page| matches!(self.pages.get(page), Page::Slab(slab) if slab.live == 0))
+    }
+
+    #[cfg(test)]
+    pub(super) fn first_free(&self, class: ClassId) -> Option<ItemRef> {
+        self.bucket(class).free
+    }
+
+    /// The chunks of a slab that were ever used.
+    pub(super) fn chunks(&self, page: PageId, slab: Slab) -> impl Iterator<Item = ItemRef> + use<> {
+        let (base, chunk) = (self.offset(page), self.classes.get(slab.class).chunk as usize);
+        (0..usize::from(slab.carved)).filter_map(move |i| ItemRef::from_offset(base + i * chunk))
+    }
+
+    /// The page a chunk starts in.
+    #[inline]
+    pub(super) fn page_of(&self, chunk: ItemRef) -> PageId {
+        PageId((chunk.offset() >> self.page_shift) as u32)
+    }
+
+    fn offset(&self, page: PageId) -> usize {
+        (page.0 as usize) << self.page_shift
+    }
+
+    fn chunk(&self, page: PageId, class: ClassId, number: u16) -> Option<ItemRef> {
+        let chunk = self.classes.get(class).chunk as usize;
+        ItemRef::from_offset(self.offset(page) + usize::from(number) * chunk)
+    }
+
+    /// The next chunk never used of the bucket's fresh slab.
+    fn carve(&mut self, class: ClassId) -> Option<ItemRef> {
+        let (page, slab) = self.pages.slab_of(self.bucket(class).fresh?)?;
+        if u32::from(slab.carved) == self.classes.get(class).per_slab {
+            self.bucket_mut(class).fresh = None;
+            return None;
+        }
+        self.pages.update(page, |slab| slab.carved += 1);
+        self.chunk(page, class, slab.carved)
+    }
+
+    fn add_slab(&mut self, class: ClassId) -> Option<()> {
+        let page = self.pages.take_run(self.classes.get(class).span, class)?;
+        match self.bucket(class).hand {
+            Some(hand) => self.pages.join_ring(page, hand),
+            None => self.bucket_mut(class).hand = Some(page),
+        }
+        let bucket = self.bucket_mut(class);
+        bucket.fresh = Some(page);
+        bucket.slabs += 1;
+        self.empty += 1;
+        Some(())
+    }
+
+    fn remove_free(&mut self, heap: &mut Heap<'_>, class: ClassId, chunk: ItemRef) {
+        let (next, prev) = (heap.header(chunk).next, heap.prev(chunk));
+        match prev {
+            Some(prev) => heap.set_next(prev, next),
+            None => self.bucket_mut(class).free = next,
+        }
+        if let Some(next) = next {
+            heap.set_prev(next, prev);
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, class: ClassId) -> &Bucket {
+        &self.buckets[usize::from(class.0)]
+    }
+
+    #[inline]
+    fn bucket_mut(&mut self, class: ClassId) -> &mut Bucket {
+        &mut self.buckets[usize::from(class.0)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::{Config, PAGE_ENTRY};
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn with_slabs(test: impl FnOnce(&mut Slabs<'_>, &mut Heap<'_>)) {
+        let config = Config { page_size: 4096, max_item: 16384, ..Config::default() };
+        // Memory full of garbage: nothing may rely on zeros.
+        let mut memory = vec![0xa5; 8 * 4096];
+        let mut entries = [[0xa5; PAGE_ENTRY]; 8];
+        let classes = Classes::new(&config, config.max_item).unwrap();
+        let mut slabs = Slabs::new(PageTable::new(&mut entries), classes, config.page_size);
+        test(&mut slabs, &mut Heap::new(&mut memory));
+    }
+
+    fn take_all(slabs: &mut Slabs<'_>, heap: &mut Heap<'_>, class: ClassId) -> Vec<ItemRef> {
+        core::iter::from_fn(|| slabs.take(heap, class)).collect()
+    }
+
+    #[test]
+    fn chunks_never_overlap_and_pages_move_between_buckets() {
+        with_slabs(|slabs, heap| {
+            for size in [48, 100, 700, 3000, 5000, 48] {
+                let class = slabs.classes().holding(size).unwrap();
+                let shape = slabs.classes().get(class);
+                let chunks = take_all(slabs, heap, class);
+                assert_eq!(chunks.len() as u32, 8 / shape.span * shape.per_slab);
+                let mut offsets: Vec<usize> = chunks.iter().map(|c| c.offset()).collect();
+                offsets.sort_unstable();
+                for pair in offsets.windows(2) {
+                    assert!(pair[1] - pair[0] >= shape.chunk as usize);
+                }
+                assert!(offsets[offsets.len() - 1] + shape.chunk as usize <= heap.len());
+                // In an order that is neither first nor last in first out.
+                let (odd, even): (Vec<_>, Vec<_>) =
+                    chunks.iter().enumerate().partition(|(i, _)| i % 2 == 1);
+                for (_, chunk) in even.into_iter().chain(odd) {
+                    slabs.give(heap, *chunk);
+                }
+                while let Some(page) = slabs.empty_slab() {
+                    slabs.release(heap, page);
+                }
+                assert_eq!((slabs.pages().free(), slabs.slabs(class)), (8, 0));
+            }
+        });
+    }
+
+    #[test]
+    fn the_hand_visits_every_chunk_once_a_round() {
+        with_slabs(|slabs, heap| {
+            let class = slabs.classes().holding(700).unwrap();
+            let mut chunks = take_all(slabs, heap, class);
+            let mut round: Vec<_> =
+                (0..chunks.len()).map(|_| slabs.next_at_hand(class).unwrap()).collect();
+            chunks.sort_by_key(|c| c.offset());
+            round.sort_by_key(|c| c.offset());
+            assert_eq!(chunks, round);
+        });
+    }
+}

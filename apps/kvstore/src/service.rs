@@ -1,0 +1,292 @@
+//! From UDP payload to UDP payload.
+//!
+//! A datagram may carry several requests, one after the other; memcached answers
+//! each with a datagram of its own, here all answers go into one, in order.
+//!
+//! Rules that hold whatever is sent:
+//!
+//! - one datagram in, at most one out, no longer than the buffer it is written to:
+//!   what a forged source address can be made to receive is bounded (this is what
+//!   CVE-2018-1000115 lacked);
+//! - a request is carried out only if there is room to answer it: what gets no
+//!   answer had no effect (requests with `noreply` aside);
+//! - an answer that does not fit becomes `SERVER_ERROR reply too large`.
+
+use core::ops::ControlFlow;
+
+use crate::engine::{Config, DeltaError, Engine, Expiry, Key, SetupError, Stored};
+use crate::protocol::{BadChunk, Frame, Input, Refusal, Reply, Request, StatsKind, TooLarge, single_get};
+
+mod stats;
+
+/// The largest datagram memcached sends, in bytes of UDP payload. It fits an
+/// Ethernet frame with room for tunnels; a sensible size of reply buffer.
+pub const MAX_DATAGRAM: usize = 1400;
+
+/// The smallest reply buffer: with less, nothing is answered.
+pub const MIN_REPLY: usize = Frame::LEN + LINE + TOO_LARGE.len();
+
+/// No answer of one line is longer.
+const LINE: usize = 80;
+
+const TOO_LARGE: &[u8] = b"SERVER_ERROR reply too large\r\n";
+const END: &[u8] = b"END\r\n";
+
+/// What a value leaves room for: its own end, and an error of the next request.
+const SPARE: usize = END.len() + TOO_LARGE.len();
+
+const VERSION: &[u8] = concat!("VERSION ", env!("CARGO_PKG_VERSION"), "-exo\r\n").as_bytes();
+
+/// Expiry times up to this many seconds are relative (`protocol.txt`).
+const MONTH: i32 = 60 * 60 * 24 * 30;
+
+/// What time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// Seconds since 1970. Only used to read absolute expiry times, and told in
+    /// `stats`.
+    pub unix: u64,
+    /// Seconds since the store was made. Must not go back.
+    pub uptime: u32,
+}
+
+/// A store that answers datagrams.
+pub struct Service<'m> {
+    engine: Engine<'m>,
+    time: Time,
+    pid: u32,
+}
+
+impl<'m> Service<'m> {
+    /// Makes an empty store in `memory`, which is all it will ever use.
+    ///
+    /// # Errors
+    /// If the memory or a parameter is out of range.
+    pub fn new(memory: &'m mut [u8], config: &Config) -> Result<Self, SetupError> {
+        let engine = Engine::new(memory, config)?;
+        Ok(Self { engine, time: Time { unix: 0, uptime: 0 }, pid: config.pid })
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn engine(&self) -> &Engine<'m> {
+        &self.engine
+    }
+
+    /// Answers the UDP payload `datagram` at time `now`: writes a UDP payload to
+    /// `reply` and returns its length, at most that of `reply`. `None` if nothing is
+    /// to be sent: the datagram was no request, or asked for no reply, or `reply` is
+    /// shorter than [`MIN_REPLY`].
+    ///
+    /// **Trust:** `datagram` may be anything. **Cost:** proportional to its length and
+    /// that of the reply; a stored item may in addition cost the eviction of one slab.
+    pub fn answer(&mut self, datagram: &[u8], now: Time, reply: &mut [u8]) -> Option<usize> {
+        let frame = Frame::parse(datagram)?;
+        if reply.len() < MIN_REPLY {
+            return None;
+        }
+        self.time = now;
+        self.engine.set_time(self.clock());
+        let stats = self.engine.stats_mut();
+        stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
+
+        let mut out = Reply::new(reply);
+        out.put(&frame.reply(0, 1)).ok()?;
+        match single_get(datagram, Frame::LEN) {
+            Some(key) => self.answer_get(key, &mut out),
+            None => self.answer_all(datagram, &mut out),
+        }
+        if out.len() == Frame::LEN {
+            return None;
+        }
+        let stats = self.engine.stats_mut();
+        stats.bytes_written = stats.bytes_written.wrapping_add(out.len() as u64);
+        Some(out.len())
+    }
+
+    /// Answers one `get` of one key.
+    #[inline(always)]
+    fn answer_get(&mut self, key: Key<'_>, out: &mut Reply<'_>) {
+        let found = self.engine.get(key);
+        let done = match found {
+            Some(value) => out.put_value(&value, SPARE),
+            None => Ok(()),
+        };
+        // Room for either is always left.
+        let _ = out.put(if done.is_ok() { END } else { TOO_LARGE });
+    }
+
+    /// Carries out the requests of a datagram, and answers them.
+    #[inline(never)]
+    fn answer_all(&mut self, datagram: &[u8], out: &mut Reply<'_>) {
+        let mut input = Input::new(datagram, Frame::LEN);
+        while input.has_more() {
+            if out.room() < LINE + TOO_LARGE.len() {
+                let _ = out.put(TOO_LARGE);
+                break;
+            }
+            if self.step(&mut input, out).is_break() {
+                break;
+            }
+        }
+    }
+
+    /// Carries out the next request of a datagram.
+    #[inline(always)]
+    fn step(&mut self, input: &mut Input<'_>, out: &mut Reply<'_>) -> ControlFlow<()> {
+        let start = out.len();
+        let done = match input.request() {
+            Ok(Request::Quit) => return ControlFlow::Break(()),
+            Ok(request) => self.other(request, input, out),
+            Err(Refusal { noreply: true, .. }) => Ok(()),
+            Err(Refusal { text, .. }) => out.put(text),
+        };
+        if let Err(TooLarge) = done {
+            out.truncate(start);
+            // Room for it is always left.
+            let _ = out.put(TOO_LARGE);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// `get`, `gets`, `gat`, `gats`.
+    fn get(
+        &mut self,
+        input: &mut Input<'_>,
+        out: &mut Reply<'_>,
+        with_cas: bool,
+        touch: Option<i32>,
+    ) -> Result<(), TooLarge> {
+        let start = out.len();
+        let expiry = touch.map(|exptime| self.expiry(exptime));
+        let mut result = Ok(());
+        while let Some(key) = input.key() {
+            let Ok(key) = key else {
+                out.truncate(start);
+                input.end_line();
+                return out.put(Refusal::FORMAT);
+            };
+            let value = match expiry {
+                Some(expiry) => self.engine.get_and_touch(key, expiry),
+                None => self.engine.get(key),
+            };
+            let Some(value) = value else { continue };
+            result = if with_cas {
+                out.put_value_with_cas(&value, SPARE)
+            } else {
+                out.put_value(&value, SPARE)
+            };
+            if result.is_err() {
+                break;
+            }
+        }
+        input.end_line();
+        result?;
+        out.put(END)
+    }
+
+    fn other(
+        &mut self,
+        request: Request<'_>,
+        input: &mut Input<'_>,
+        out: &mut Reply<'_>,
+    ) -> Result<(), TooLarge> {
+        let (answer, noreply): (&[u8], bool) = match request {
+            Request::Get { with_cas, touch } => return self.get(input, out, with_cas, touch),
+            Request::Store { mode, key, flags, exptime, bytes, noreply } => {
+                let answer = match input.data(bytes) {
+                    Ok(value) => {
+                        let expiry = self.expiry(exptime);
+                        stored(self.engine.store(mode, key, flags, expiry, value))
+                    }
+                    // What it says of its length is used for nothing but this.
+                    Err(BadChunk) if !self.engine.fits(key, flags, bytes) => {
+                        stored(self.engine.refuse_large(mode, key))
+                    }
+                    Err(BadChunk) => {
+                        self.engine.stats_mut().cmd_set += 1;
+                        b"CLIENT_ERROR bad data chunk\r\n"
+                    }
+                };
+                (answer, noreply)
+            }
+            Request::Delete { key, noreply } => {
+                (if self.engine.delete(key) { b"DELETED\r\n" } else { NOT_FOUND }, noreply)
+            }
+            Request::Touch { key, exptime, noreply } => {
+                let expiry = self.expiry(exptime);
+                (if self.engine.touch(key, expiry) { b"TOUCHED\r\n" } else { NOT_FOUND }, noreply)
+            }
+            Request::Change { key, delta, noreply } => match self.engine.change(key, delta) {
+                Ok(number) if !noreply => return out.put_number(number),
+                Ok(_) => return Ok(()),
+                Err(DeltaError::NotFound) => (NOT_FOUND, noreply),
+                Err(DeltaError::NotANumber) => (
+                    b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
+                    noreply,
+                ),
+                Err(DeltaError::OutOfMemory) => (b"SERVER_ERROR out of memory\r\n", noreply),
+            },
+            Request::FlushAll { delay, noreply } => {
+                self.flush_all(delay);
+                (OK, noreply)
+            }
+            Request::Stats(StatsKind::General) => return self.put_stats(out),
+            Request::Stats(StatsKind::Reset) => {
+                *self.engine.stats_mut() = Default::default();
+                (b"RESET\r\n", false)
+            }
+            Request::Verbosity { noreply } => (OK, noreply),
+            Request::Version => (VERSION, false),
+            Request::Quit => (b"", true),
+        };
+        if noreply { Ok(()) } else { out.put(answer) }
+    }
+
+    fn flush_all(&mut self, delay: i32) {
+        self.engine.stats_mut().cmd_flush += 1;
+        match delay {
+            ..=0 => self.engine.flush(),
+            _ => self.engine.flush_later(self.second(delay)),
+        }
+    }
+
+    /// The engine's clock. It starts at 2, so that 1 is past and 0 can mean never.
+    #[inline(always)]
+    fn clock(&self) -> u32 {
+        self.time.uptime.saturating_add(2)
+    }
+
+    /// An expiry time of a request.
+    fn expiry(&self, exptime: i32) -> Expiry {
+        match exptime {
+            0 => Expiry::NEVER,
+            ..0 => Expiry::at(1),
+            _ => Expiry::at(self.second(exptime)),
+        }
+    }
+
+    /// A time of a request, above zero, on the engine's clock.
+    fn second(&self, time: i32) -> u32 {
+        let time = time.unsigned_abs();
+        if time <= MONTH as u32 {
+            return self.clock().saturating_add(time);
+        }
+        let origin = self.time.unix.saturating_sub(u64::from(self.clock()));
+        u32::try_from(u64::from(time).saturating_sub(origin)).unwrap_or(u32::MAX)
+    }
+}
+
+const OK: &[u8] = b"OK\r\n";
+const NOT_FOUND: &[u8] = b"NOT_FOUND\r\n";
+
+fn stored(outcome: Stored) -> &'static [u8] {
+    match outcome {
+        Stored::Stored => b"STORED\r\n",
+        Stored::NotStored => b"NOT_STORED\r\n",
+        Stored::Exists => b"EXISTS\r\n",
+        Stored::NotFound => NOT_FOUND,
+        Stored::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
+        Stored::OutOfMemory => b"SERVER_ERROR out of memory storing object\r\n",
+    }
+}

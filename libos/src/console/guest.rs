@@ -1,0 +1,49 @@
+//! The console of the running environment.
+
+use core::fmt;
+
+use exo_abi::{Handle, UserPtr};
+
+use super::{LineWriter, Sink};
+use crate::runtime::Local;
+use crate::sys;
+
+struct Console(Option<Handle>);
+
+impl Sink for Console {
+    fn put(&mut self, text: &[u8]) {
+        let Some(console) = self.0 else { return };
+        let mut rest = text;
+        while !rest.is_empty() {
+            let at = UserPtr(rest.as_ptr().expose_provenance() as u64);
+            match sys::console_write(console, at, rest.len() as u64) {
+                Ok(printed) if printed > 0 => rest = rest.get(printed as usize..).unwrap_or(&[]),
+                _ => return,
+            }
+        }
+    }
+}
+
+static NAME: Local<&'static str> = Local::new("?");
+static CONSOLE: Local<Option<Handle>> = Local::new(None);
+
+/// Sets the name that stands before each line, and the capability to print by.
+/// Without one, lines go nowhere.
+pub fn init(name: &'static str, console: Option<Handle>) {
+    *NAME.borrow_mut() = name;
+    *CONSOLE.borrow_mut() = console;
+}
+
+/// The name that stands before each line.
+pub fn name() -> &'static str {
+    NAME.try_borrow().map_or("?", |name| *name)
+}
+
+/// Prints one line. [`println!`](crate::println) calls it.
+///
+/// The line is put together on the stack, so that a panic inside of a `Display`
+/// that is being printed can print itself.
+pub fn print(text: fmt::Arguments<'_>) {
+    let console = CONSOLE.try_borrow().ok().and_then(|console| *console);
+    LineWriter::new(Console(console)).line(name(), text);
+}

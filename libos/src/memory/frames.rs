@@ -1,0 +1,299 @@
+//! Frame policies: which physical frame to take next.
+//!
+//! The kernel takes frames by name and shows which are free, so the choice is
+//! the application's. [`NextFit`] needs no map of the frame table and is what
+//! the library starts with. [`FirstFit`] reads the frame table and always takes
+//! the lowest run that fits, which keeps the rest of the grant in one piece. A
+//! policy that wants a certain page colour or large alignment implements
+//! [`FrameSource`] in the same way.
+//!
+//! Neither keeps a list of free frames: the kernel's own state is the list, and
+//! it cannot disagree with itself.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use exo_abi::{Error, FrameInfo, FrameKind, Pages};
+
+use super::{BATCH, MemoryCalls, Range, Run};
+
+/// Chooses frames.
+pub trait FrameSource {
+    /// Takes between `least` and `most` consecutive frames, zeroed.
+    ///
+    /// Returns `None` if the grant has no such run, or `least` is zero or above
+    /// `most`. **Cost** at least one crossing per [`BATCH`] frames.
+    fn take(&mut self, calls: &mut dyn MemoryCalls, least: Pages, most: Pages) -> Option<Run>;
+
+    /// Gives a run back that is mapped nowhere.
+    ///
+    /// # Errors
+    /// The kernel's refusal; the frames from the refused batch on are kept.
+    fn give(&mut self, calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error>;
+}
+
+/// Takes upwards from where it last took, and starts again at the bottom.
+///
+/// **Cost** amortised one crossing per [`BATCH`] frames, plus one or two for
+/// each frame met that somebody has already.
+#[derive(Debug)]
+pub struct NextFit {
+    range: Range,
+    /// Frame looked at next, counted from the start of the range.
+    cursor: Pages,
+    /// Frames asked for at once: halved when refused, doubled when granted.
+    piece: Pages,
+    /// Nothing was found in a whole round, and nothing given back since.
+    exhausted: bool,
+}
+
+impl NextFit {
+    /// A policy for the frames of `range`.
+    pub const fn new(range: Range) -> Self {
+        Self { range, cursor: 0, piece: BATCH, exhausted: false }
+    }
+
+    /// Takes up to `most` frames from the cursor on, until one is not free.
+    fn grab(&mut self, calls: &mut dyn MemoryCalls, most: Pages) -> Pages {
+        let first = self.range.first.plus(self.cursor);
+        let mut got = 0;
+        while got < most {
+            let piece = self.piece.min(most - got);
+            match calls.take(first.plus(got), piece) {
+                Ok(()) => {
+                    got += piece;
+                    self.piece = (piece * 2).min(BATCH);
+                }
+                Err(_) if piece > 1 => self.piece = piece / 2,
+                Err(_) => break,
+            }
+        }
+        got
+    }
+}
+
+impl FrameSource for NextFit {
+    fn take(&mut self, calls: &mut dyn MemoryCalls, least: Pages, most: Pages) -> Option<Run> {
+        if self.exhausted || least == 0 || least > most {
+            return None;
+        }
+        let mut looked_at = 0;
+        // Twice round: a run may begin below the cursor and end above it.
+        while looked_at < 2 * u64::from(self.range.count) {
+            let room = self.range.count.saturating_sub(self.cursor);
+            if room < least {
+                looked_at += u64::from(room.max(1));
+                self.cursor = 0;
+                continue;
+            }
+            let got = self.grab(calls, most.min(room));
+            let run = Run { first: self.range.first.plus(self.cursor), count: got };
+            self.cursor += got;
+            if got >= least {
+                return Some(run);
+            }
+            looked_at += u64::from(got) + 1;
+            self.cursor += 1;
+            give_all(calls, run).ok()?;
+        }
+        // A shorter run might still be found; a single frame is not.
+        self.exhausted = least == 1;
+        None
+    }
+
+    fn give(&mut self, calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
+        self.exhausted = false;
+        give_all(calls, run)
+    }
+}
+
+/// Takes the lowest run that fits, looking at the frame table.
+///
+/// **Cost** linear in the frames of the range below the run.
+#[derive(Debug)]
+pub struct FirstFit<'a> {
+    table: &'a [FrameInfo],
+    range: Range,
+}
+
+impl<'a> FirstFit<'a> {
+    /// A policy for the frames of `range`, whose state `table` shows.
+    pub const fn new(table: &'a [FrameInfo], range: Range) -> Self {
+        Self { table, range }
+    }
+}
+
+impl FrameSource for FirstFit<'_> {
+    fn take(&mut self, calls: &mut dyn MemoryCalls, least: Pages, most: Pages) -> Option<Run> {
+        if least == 0 || least > most {
+            return None;
+        }
+        let entries = entries(self.table, self.range);
+        let mut start = 0;
+        while start < entries.len() {
+            let free = entries[start..].iter().take(most as usize).take_while(|e| is_free(e));
+            let count = free.count();
+            if count >= least as usize {
+                let run = Run { first: self.range.first.plus(start as u32), count: count as u32 };
+                if take_all(calls, run).is_ok() {
+                    return Some(run);
+                }
+                // Somebody was faster; the table shows it next time.
+            }
+            start += count + 1;
+        }
+        None
+    }
+
+    fn give(&mut self, calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
+        give_all(calls, run)
+    }
+}
+
+/// How many frames of `range` are free. A hint: others may take them.
+pub fn count_free(table: &[FrameInfo], range: Range) -> Pages {
+    entries(table, range).iter().filter(|entry| is_free(entry)).count() as Pages
+}
+
+/// The part of `table` that describes `range`.
+fn entries(table: &[FrameInfo], range: Range) -> &[FrameInfo] {
+    let from = (range.first.0 as usize).min(table.len());
+    let to = from.saturating_add(range.count as usize).min(table.len());
+    &table[from..to]
+}
+
+fn is_free(entry: &FrameInfo) -> bool {
+    entry.kind.load(Relaxed) == FrameKind::Free as u8
+}
+
+/// Takes a whole run, or nothing.
+fn take_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
+    let mut taken = 0;
+    while taken < run.count {
+        let piece = (run.count - taken).min(BATCH);
+        if let Err(error) = calls.take(run.first.plus(taken), piece) {
+            give_all(calls, Run { first: run.first, count: taken })?;
+            return Err(error);
+        }
+        taken += piece;
+    }
+    Ok(())
+}
+
+fn give_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
+    let mut given = 0;
+    while given < run.count {
+        let piece = (run.count - given).min(BATCH);
+        calls.free(run.first.plus(given), piece)?;
+        given += piece;
+    }
+    Ok(())
+}
+
+/// What every policy must do: run it on any new one.
+///
+/// `fresh` makes the policy for a grant in which the frames that `taken` names,
+/// counted from its start, belong to somebody else.
+#[cfg(test)]
+pub(crate) mod conformance {
+    use std::collections::HashSet;
+
+    use super::{FrameSource, Run};
+    use crate::memory::model::Model;
+
+    pub(crate) fn single_frames_until_none<F: FrameSource>(policy: &mut F, model: &mut Model) {
+        let free = model.free_count();
+        let mut seen = HashSet::new();
+        while let Some(run) = policy.take(model, 1, 1) {
+            assert_eq!(run.count, 1);
+            assert!(seen.insert(run.first.0), "frame {} given twice", run.first.0);
+        }
+        assert_eq!(seen.len(), free, "every free frame of the grant is found");
+        assert_eq!(model.free_count(), 0);
+        for &frame in &seen {
+            policy.give(model, Run { first: exo_abi::Pfn(frame), count: 1 }).unwrap();
+        }
+        assert_eq!(model.free_count(), free);
+        assert!(policy.take(model, 1, 1).is_some(), "frames given back are found again");
+    }
+
+    pub(crate) fn runs_are_consecutive<F: FrameSource>(policy: &mut F, model: &mut Model) {
+        let run = policy.take(model, 70, 70).expect("a run of 70");
+        assert_eq!(run.count, 70);
+        assert!((0..70).all(|i| model.is_own(run.first.plus(i))));
+        assert!(policy.take(model, 100_000, 100_000).is_none());
+        let own = model.own_count();
+        assert_eq!(own, 70, "a failed attempt keeps nothing");
+        let some = policy.take(model, 1, 64).expect("up to 64");
+        assert!((1..=64).contains(&some.count));
+        assert!(policy.take(model, 0, 4).is_none() && policy.take(model, 5, 4).is_none());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exo_abi::Pfn;
+
+    use super::{FirstFit, FrameSource, NextFit, conformance, count_free};
+    use crate::memory::model::Model;
+
+    const PATTERNS: [&[u32]; 4] =
+        [&[], &[0, 1, 2, 3, 4, 99], &[20, 21, 40, 111, 112, 113], &[255, 254, 128]];
+
+    #[test]
+    fn next_fit_conforms() {
+        for taken in PATTERNS {
+            let mut model = Model::new(1000, 256, taken);
+            let range = model.range();
+            conformance::single_frames_until_none(&mut NextFit::new(range), &mut model);
+            let mut model = Model::new(1000, 256, taken);
+            conformance::runs_are_consecutive(&mut NextFit::new(range), &mut model);
+        }
+    }
+
+    #[test]
+    fn first_fit_conforms() {
+        for taken in PATTERNS {
+            let mut model = Model::new(1000, 256, taken);
+            let (range, table) = (model.range(), model.table());
+            conformance::single_frames_until_none(&mut FirstFit::new(table, range), &mut model);
+            let mut model = Model::new(1000, 256, taken);
+            let table = model.table();
+            conformance::runs_are_consecutive(&mut FirstFit::new(table, range), &mut model);
+        }
+    }
+
+    #[test]
+    fn first_fit_takes_the_lowest() {
+        let mut model = Model::new(1000, 256, &[0, 2]);
+        let mut policy = FirstFit::new(model.table(), model.range());
+        assert_eq!(policy.take(&mut model, 1, 8).map(|run| run.first), Some(Pfn(1001)));
+        assert_eq!(
+            policy.take(&mut model, 2, 8).map(|run| (run.first, run.count)),
+            Some((Pfn(1003), 8))
+        );
+    }
+
+    #[test]
+    fn next_fit_makes_few_calls() {
+        let mut model = Model::new(0, 4096, &[]);
+        let mut policy = NextFit::new(model.range());
+        let mut frames = 0;
+        while frames < 4096 {
+            frames += policy.take(&mut model, 1, 64).unwrap().count;
+        }
+        assert_eq!(model.calls, 4096 / 64);
+        // Exhausted: a policy must not walk the whole grant at each attempt.
+        assert!(policy.take(&mut model, 1, 1).is_none());
+        let calls = model.calls;
+        assert!(policy.take(&mut model, 1, 1).is_none());
+        assert_eq!(model.calls, calls);
+    }
+
+    #[test]
+    fn counting_survives_a_short_table() {
+        let model = Model::new(10, 20, &[3]);
+        assert_eq!(count_free(model.table(), model.range()), 19);
+        assert_eq!(count_free(&model.table()[..15], model.range()), 4);
+        assert_eq!(count_free(&[], model.range()), 0);
+    }
+}

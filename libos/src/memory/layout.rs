@@ -1,0 +1,70 @@
+//! What lies where in an application's address space.
+//!
+//! ```text
+//! 0x0000_0040_0000  image: text, read-only data, data (boot/app.ld)
+//! 0x0000_1000_0000  U-area                          (one page, exo_abi::boot)
+//! 0x0000_1000_1000  system information, read-only   (one page)
+//!       …
+//! 0x0000_2000_0000  top of the stack; below it an unmapped gap
+//! 0x0000_3000_0000  frame table, read-only          (up to 256 MiB)
+//! 0x0000_4000_0000  network rings and buffers       (up to 1 GiB)
+//! 0x0010_0000_0000  heap, grows upwards             (up to 64 GiB)
+//! 0x0020_0000_0000  regions, unmapped page between  (up to 64 GiB)
+//! ```
+//!
+//! The gaps are wide so that a stray pointer meets an unmapped page. Everything
+//! lies in one level-3 table's reach (512 GiB), so that an application needs one
+//! of those. Image, U-area and stack are mapped by the creator; the rest is
+//! mapped by this library as it is wanted.
+
+use exo_abi::boot::U_AREA;
+use exo_abi::{FRAME_BYTES, VirtAddr};
+
+/// A part of the address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// First byte; page aligned.
+    pub start: VirtAddr,
+    /// First address behind the last byte.
+    pub end: u64,
+}
+
+/// [`exo_abi::SystemInfo`], read-only.
+pub const SYSTEM_INFO: VirtAddr = at(U_AREA + FRAME_BYTES);
+/// The frame table, read-only.
+pub const FRAME_TABLE: Window = window(0x3000_0000, 0x4000_0000);
+/// Ring pages and packet buffers of network bindings.
+pub const NETWORK: Window = window(0x4000_0000, 0x8000_0000);
+/// The heap.
+pub const HEAP: Window = window(0x10_0000_0000, 0x20_0000_0000);
+/// Regions that the application asks for.
+pub const REGIONS: Window = window(0x20_0000_0000, 0x30_0000_0000);
+
+const fn at(address: u64) -> VirtAddr {
+    match VirtAddr::new(address) {
+        Some(address) => address,
+        None => panic!("not a page-aligned user address"),
+    }
+}
+
+const fn window(start: u64, end: u64) -> Window {
+    Window { start: at(start), end }
+}
+
+#[cfg(test)]
+mod tests {
+    use exo_abi::boot::{STACK_TOP, U_AREA};
+
+    use super::{FRAME_TABLE, HEAP, NETWORK, REGIONS, SYSTEM_INFO};
+
+    #[test]
+    fn parts_ascend_and_do_not_overlap() {
+        assert!(U_AREA + 4096 <= SYSTEM_INFO.get() && SYSTEM_INFO.get() + 4096 <= STACK_TOP);
+        let mut end = STACK_TOP;
+        for window in [FRAME_TABLE, NETWORK, HEAP, REGIONS] {
+            assert!(end <= window.start.get() && window.start.get() < window.end);
+            end = window.end;
+        }
+        assert!(end <= 1 << 39);
+    }
+}

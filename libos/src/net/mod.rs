@@ -1,0 +1,31 @@
+//! Networking: everything above "this frame is yours".
+//!
+//! Place on the packet path: step 4, between the rings that the kernel fills
+//! (step 3) and the application (step 5), and back.
+//!
+//! | part | what it is | implementations |
+//! |---|---|---|
+//! | [`NetDevice`] | frames in, frames out | [`Rings`](rings::Rings), [`Wire`](wire::Wire), and in front of either [`FaultInjector`](fault::FaultInjector), [`Tap`](tap::Tap) |
+//! | [`UdpStack`] | datagrams in, datagrams out | [`FastUdp`](udp::FastUdp), [`SmolUdp`](smol::SmolUdp) |
+//! | [`Service`] | an application that answers | the application's own |
+//! | [`UdpSocket`](socket::UdpSocket) | the same for `async` tasks | over `SmolUdp` |
+//! | `bind` | makes rings and filters | guest only |
+
+#[cfg(exo_guest)]
+pub mod bind;
+pub mod checksum;
+mod device;
+pub mod fault;
+pub mod rings;
+pub mod smol;
+pub mod socket;
+mod stack;
+pub mod tap;
+pub mod udp;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use device::{NetDevice, Slots, TxBuffer};
+pub use stack::{Endpoint, NetConfig, Service, UdpStack};

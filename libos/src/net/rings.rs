@@ -1,0 +1,343 @@
+//! The user side of a network binding's rings.
+//!
+//! Place on the packet path: where step 3 ends and step 6 begins. The layout is
+//! `exo_abi::RingPage`: slot `i` of a ring always uses buffer `i`, and each side
+//! writes only its own indices. The kernel writes a receive buffer only while
+//! its slot is not delivered or already consumed, and reads a transmit buffer
+//! only while its slot is committed and not yet given back. That is what lets
+//! this module hand out slices of shared memory.
+//!
+//! Indices read from the page are checked all the same: whatever they say, no
+//! access leaves the run. Private copies of the own indices are what counts; the
+//! other side's are read again only when the known part is used up.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use exo_abi::{BUFFER_BYTES, Error, FRAME_MAX, RingOrder, RingPage, SyncCounts};
+
+use super::{NetDevice, Slots, TxBuffer};
+
+/// Tells the other side to look at the rings.
+pub trait Doorbell {
+    /// Sends and delivers.
+    ///
+    /// # Errors
+    /// The binding is gone, or not ours any more.
+    fn ring(&mut self) -> Result<SyncCounts, Error>;
+}
+
+/// A binding's rings and buffers.
+#[derive(Debug)]
+pub struct Rings<B> {
+    run: NonNull<u8>,
+    order: RingOrder,
+    /// Frames consumed, and frames known to be delivered.
+    rx_next: u32,
+    rx_end: u32,
+    /// Frames committed, and the count at which the ring is known to be full.
+    tx_next: u32,
+    tx_end: u32,
+    bell: B,
+}
+
+impl<B: Doorbell> Rings<B> {
+    /// The rings in the run at `run`, as new: both sides begin at zero.
+    ///
+    /// # Safety
+    /// `run` is page aligned and leads to [`RingOrder::frames`] pages that stay
+    /// valid for reads and writes, zeroed or as a former `Rings` with the same
+    /// doorbell left them, and that are used only by this value and by a kernel
+    /// that keeps to the protocol above.
+    pub unsafe fn new(run: NonNull<u8>, order: RingOrder, bell: B) -> Self {
+        Self { run, order, rx_next: 0, rx_end: 0, tx_next: 0, tx_end: order.slots(), bell }
+    }
+
+    /// The doorbell.
+    pub fn bell(&mut self) -> &mut B {
+        &mut self.bell
+    }
+
+    fn page(&self) -> &RingPage {
+        // SAFETY: the run begins with a ring page, page aligned and valid for
+        // as long as `self` (contract of `new`). All of it is atomics.
+        unsafe { self.run.cast().as_ref() }
+    }
+
+    /// Brings `rx_end` up to date. Whether there is anything to receive.
+    #[inline]
+    fn has_received(&mut self) -> bool {
+        if self.rx_next == self.rx_end {
+            let produced = self.page().rx_produced.0.load(Acquire);
+            // More than a ring full cannot be: take it for nothing.
+            if produced.wrapping_sub(self.rx_next) <= self.order.slots() {
+                self.rx_end = produced;
+            }
+        }
+        self.rx_next != self.rx_end
+    }
+
+    /// Brings `tx_end` up to date. Whether there is room to send.
+    #[inline]
+    fn has_free(&mut self) -> bool {
+        if self.tx_next == self.tx_end {
+            let consumed = self.page().tx_consumed.0.load(Acquire);
+            if self.tx_next.wrapping_sub(consumed) <= self.order.slots() {
+                self.tx_end = consumed.wrapping_add(self.order.slots());
+            }
+        }
+        self.tx_next != self.tx_end
+    }
+}
+
+impl<B: Doorbell> NetDevice for Rings<B> {
+    #[inline]
+    fn slots(&mut self) -> Slots<'_> {
+        let received = self.has_received().then(|| {
+            let slot = self.rx_next & (self.order.slots() - 1);
+            let length = self.page().rx_length.get(slot as usize).map_or(0, |n| n.load(Relaxed));
+            let length = usize::from(length).min(BUFFER_BYTES);
+            // SAFETY: `rx_offset` of any slot plus `BUFFER_BYTES` is within the
+            // run. The slot was delivered and is not consumed, so the kernel
+            // does not write to it, and `consume` needs `&mut self`, which ends
+            // the borrow.
+            unsafe {
+                let start = self.run.add(self.order.rx_offset(slot));
+                core::slice::from_raw_parts(start.as_ptr(), length)
+            }
+        });
+        let free = self.has_free().then(|| {
+            let start = self.order.tx_offset(self.tx_next);
+            // SAFETY: `tx_offset` of any slot plus `BUFFER_BYTES`, which is more
+            // than a `TxBuffer`, is within the run and apart from all receive
+            // buffers. The slot is not committed, so the kernel does not read
+            // it; only one such reference exists, as it borrows `self`.
+            unsafe { self.run.add(start).cast::<TxBuffer>().as_mut() }
+        });
+        Slots { received, free }
+    }
+
+    #[inline]
+    fn consume(&mut self) {
+        if self.rx_next != self.rx_end {
+            self.rx_next = self.rx_next.wrapping_add(1);
+            // Release: reads of the buffer come before it is given back.
+            self.page().rx_consumed.0.store(self.rx_next, Release);
+        }
+    }
+
+    #[inline]
+    fn commit(&mut self, length: usize) {
+        if self.tx_next != self.tx_end {
+            let slot = self.tx_next & (self.order.slots() - 1);
+            if let Some(field) = self.page().tx_length.get(slot as usize) {
+                field.store(length.min(FRAME_MAX) as u16, Relaxed);
+            }
+            self.tx_next = self.tx_next.wrapping_add(1);
+            // Release: the frame and its length come before the index.
+            self.page().tx_produced.0.store(self.tx_next, Release);
+        }
+    }
+
+    #[inline]
+    fn sync(&mut self) -> Result<SyncCounts, Error> {
+        self.bell.ring()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod model {
+    //! A model of the kernel's side of the rings.
+
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Zeroed, page-aligned memory for a run; freed with the model.
+    pub(crate) struct Kernel {
+        run: NonNull<u8>,
+        order: RingOrder,
+        delivered: u32,
+        taken: u32,
+        pub(crate) arriving: VecDeque<Vec<u8>>,
+        pub(crate) sent: Vec<Vec<u8>>,
+        /// Sent frames whose buffers are not given back at once.
+        pub(crate) hold_transmit: bool,
+    }
+
+    impl Kernel {
+        pub(crate) fn rings(order: u8) -> Rings<Kernel> {
+            let order = RingOrder::new(order).unwrap();
+            // SAFETY: the layout is not empty.
+            let run = NonNull::new(unsafe { std::alloc::alloc_zeroed(Self::layout(order)) });
+            let run = run.expect("host has memory");
+            let kernel = Kernel {
+                run,
+                order,
+                delivered: 0,
+                taken: 0,
+                arriving: VecDeque::new(),
+                sent: Vec::new(),
+                hold_transmit: false,
+            };
+            // SAFETY: fresh memory of the right size, shared by the rings and
+            // this model alone, which live and die together.
+            unsafe { Rings::new(run, order, kernel) }
+        }
+
+        fn layout(order: RingOrder) -> std::alloc::Layout {
+            std::alloc::Layout::from_size_align(order.frames() as usize * 4096, 4096).unwrap()
+        }
+
+        pub(crate) fn page(&self) -> &RingPage {
+            // SAFETY: the run begins with a ring page and is valid.
+            unsafe { self.run.cast().as_ref() }
+        }
+
+        /// Copies between `bytes` and a buffer at `offset`.
+        fn buffer(&self, offset: usize) -> *mut u8 {
+            self.run.as_ptr().wrapping_add(offset)
+        }
+    }
+
+    impl Drop for Kernel {
+        fn drop(&mut self) {
+            // SAFETY: allocated with this layout in `rings`.
+            unsafe { std::alloc::dealloc(self.run.as_ptr(), Self::layout(self.order)) };
+        }
+    }
+
+    impl Doorbell for Kernel {
+        fn ring(&mut self) -> Result<SyncCounts, Error> {
+            let produced = self.page().tx_produced.0.load(Acquire);
+            assert!(produced.wrapping_sub(self.taken) <= self.order.slots(), "ring overrun");
+            let mut counts = SyncCounts { taken: 0, refused: 0 };
+            while self.taken != produced {
+                let slot = self.taken & (self.order.slots() - 1);
+                let length = self.page().tx_length[slot as usize].load(Relaxed) as usize;
+                assert!(length <= FRAME_MAX);
+                let from = self.buffer(self.order.tx_offset(slot));
+                // SAFETY: a committed buffer of the run, at most 2048 bytes.
+                let frame = unsafe { std::slice::from_raw_parts(from, length) }.to_vec();
+                self.sent.push(frame);
+                self.taken = self.taken.wrapping_add(1);
+                counts.taken += 1;
+            }
+            if !self.hold_transmit {
+                self.page().tx_consumed.0.store(self.taken, Release);
+            }
+            while let Some(frame) = self.arriving.pop_front() {
+                let consumed = self.page().rx_consumed.0.load(Acquire);
+                if self.delivered.wrapping_sub(consumed) == self.order.slots() {
+                    self.arriving.push_front(frame);
+                    break;
+                }
+                let slot = self.delivered & (self.order.slots() - 1);
+                let to = self.buffer(self.order.rx_offset(slot));
+                // SAFETY: a buffer that is not delivered; frames fit.
+                unsafe { to.copy_from_nonoverlapping(frame.as_ptr(), frame.len().min(2048)) };
+                self.page().rx_length[slot as usize].store(frame.len() as u16, Relaxed);
+                self.delivered = self.delivered.wrapping_add(1);
+                self.page().rx_produced.0.store(self.delivered, Release);
+            }
+            Ok(counts)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use proptest::prelude::*;
+
+    use super::model::Kernel;
+    use crate::net::{NetDevice, Slots};
+
+    fn send(rings: &mut impl NetDevice, frame: &[u8]) -> bool {
+        let Some(buffer) = rings.slots().free else { return false };
+        buffer[..frame.len()].copy_from_slice(frame);
+        rings.commit(frame.len());
+        true
+    }
+
+    fn receive(rings: &mut impl NetDevice) -> Option<Vec<u8>> {
+        let frame = rings.slots().received.map(<[u8]>::to_vec)?;
+        rings.consume();
+        Some(frame)
+    }
+
+    #[test]
+    fn frames_keep_order_content_and_length_round_after_round() {
+        let mut rings = Kernel::rings(2);
+        for round in 0..50_u8 {
+            let frames: Vec<_> = (0..4).map(|i| vec![round ^ i; 60 + usize::from(i)]).collect();
+            rings.bell().arriving.extend(frames.clone());
+            for frame in &frames {
+                assert!(send(&mut rings, frame));
+            }
+            assert!(!send(&mut rings, &[0; 14]), "ring is full");
+            assert_eq!(rings.sync().unwrap().taken, 4);
+            assert_eq!(std::mem::take(&mut rings.bell().sent), frames);
+            let received: Vec<_> = std::iter::from_fn(|| receive(&mut rings)).collect();
+            assert_eq!(received, frames);
+        }
+    }
+
+    #[test]
+    fn buffers_in_use_by_the_device_are_not_reused() {
+        let mut rings = Kernel::rings(1);
+        rings.bell().hold_transmit = true;
+        assert!(send(&mut rings, &[1; 14]) && send(&mut rings, &[2; 14]));
+        rings.sync().unwrap();
+        assert!(!send(&mut rings, &[3; 14]));
+        rings.bell().hold_transmit = false;
+        rings.sync().unwrap();
+        assert!(send(&mut rings, &[3; 14]));
+    }
+
+    #[test]
+    fn consume_and_commit_without_a_slot_do_nothing() {
+        let mut rings = Kernel::rings(1);
+        rings.consume();
+        assert_eq!(rings.bell().page().rx_consumed.0.load(Relaxed), 0);
+        assert!(send(&mut rings, &[1; 14]) && send(&mut rings, &[2; 14]));
+        rings.commit(14);
+        rings.commit(usize::MAX);
+        assert_eq!(rings.bell().page().tx_produced.0.load(Relaxed), 2);
+        rings.sync().unwrap();
+        assert!(rings.slots().free.is_some());
+        rings.commit(usize::MAX);
+        assert_eq!(rings.bell().page().tx_length[0].load(Relaxed), 1514);
+    }
+
+    proptest! {
+        /// Whatever the shared page says, nothing outside of the run is touched
+        /// and nothing panics.
+        #[test]
+        fn garbage_in_the_page_is_survived(
+            order in 1u8..=8,
+            values in prop::collection::vec((any::<u32>(), any::<u32>(), any::<u16>()), 1..40),
+        ) {
+            let mut rings = Kernel::rings(order);
+            for (produced, consumed, length) in values {
+                let page = rings.bell().page();
+                page.rx_produced.0.store(produced, Relaxed);
+                page.tx_consumed.0.store(consumed, Relaxed);
+                page.rx_length.iter().for_each(|field| field.store(length, Relaxed));
+                for _ in 0..4 {
+                    let Slots { received, free } = rings.slots();
+                    if let Some(frame) = received {
+                        prop_assert!(frame.len() <= 2048);
+                        prop_assert!(frame.iter().all(|&byte| byte == 0));
+                    }
+                    if let Some(buffer) = free {
+                        buffer.fill(0xff);
+                    }
+                    rings.consume();
+                    rings.commit(usize::from(length));
+                }
+            }
+        }
+    }
+}

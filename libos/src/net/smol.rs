@@ -1,0 +1,236 @@
+//! A UDP stack made of smoltcp's interface and one of its sockets.
+//!
+//! It keeps an ARP cache, can speak first, and queues in both directions, at
+//! the price of a copy into and out of the socket's buffers. For programs whose
+//! packets are few, and the base for what the fast path does not do.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::task::Waker;
+
+use exo_abi::{BUFFER_BYTES, Error, FRAME_MAX};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
+use smoltcp::socket::udp;
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Address};
+
+use super::{Endpoint, NetConfig, NetDevice, Service, UdpStack};
+
+/// Datagrams, and their bytes, queued in each direction.
+const QUEUE: usize = 64;
+const QUEUE_BYTES: usize = 64 * 1024;
+/// Longest payload that fits into one frame.
+pub const MAX_PAYLOAD: usize = FRAME_MAX - 42;
+
+/// One port of one address, over smoltcp.
+///
+/// **Limits** its queues are never freed: a stack lives as long as its
+/// application.
+pub struct SmolUdp {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+    /// A received frame is copied here, so that its slot and the slot of the
+    /// answer need not be borrowed at once.
+    frame: Box<[u8; BUFFER_BYTES]>,
+    reply: Box<[u8; MAX_PAYLOAD]>,
+}
+
+/// The queue for sending is full, or the destination cannot be sent to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotSent;
+
+impl SmolUdp {
+    /// A stack on `port` of `config.address`, for use with `device`. `now` is in
+    /// microseconds. Returns `None` if `port` is zero.
+    pub fn new<D: NetDevice>(
+        config: &NetConfig,
+        port: u16,
+        device: &mut D,
+        now: u64,
+    ) -> Option<Self> {
+        let mut frame = Box::new([0; BUFFER_BYTES]);
+        let hardware = HardwareAddress::Ethernet(EthernetAddress(config.mac));
+        let mut adapter = Adapter { device, frame: &mut frame, moved: 0 };
+        let mut interface = Interface::new(Config::new(hardware), &mut adapter, instant(now));
+        let address = Ipv4Address::from(config.address);
+        let prefix_len = config.prefix_len.min(32);
+        interface.update_ip_addrs(|list| {
+            // The list is empty, and has room for one.
+            let _ = list.push(IpCidr::new(IpAddress::Ipv4(address), prefix_len));
+        });
+        let gateway = Ipv4Address::from(config.gateway);
+        // As above: the table of routes is empty.
+        let _ = interface.routes_mut().add_default_ipv4_route(gateway);
+
+        let queue = || {
+            let packets = vec![udp::PacketMetadata::EMPTY; QUEUE].leak();
+            udp::PacketBuffer::new(packets, vec![0; QUEUE_BYTES].leak())
+        };
+        let mut socket = udp::Socket::new(queue(), queue());
+        socket.bind(port).ok()?;
+        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY].leak());
+        let socket = sockets.add(socket);
+        Some(Self { interface, sockets, socket, frame, reply: Box::new([0; MAX_PAYLOAD]) })
+    }
+
+    /// Moves frames between `device` and the queues. Returns how many. `now` is
+    /// in microseconds.
+    pub fn exchange<D: NetDevice>(&mut self, device: &mut D, now: u64) -> u32 {
+        let mut adapter = Adapter { device, frame: &mut self.frame, moved: 0 };
+        self.interface.poll(instant(now), &mut adapter, &mut self.sockets);
+        adapter.moved
+    }
+
+    /// Takes the oldest datagram off the queue, into the front of `buffer`.
+    /// Returns its length, cut to that of `buffer`, and its sender.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Option<(usize, Endpoint)> {
+        let (payload, meta) = self.socket().recv().ok()?;
+        for (to, from) in buffer.iter_mut().zip(payload) {
+            *to = *from;
+        }
+        let length = payload.len().min(buffer.len());
+        Some((length, endpoint(meta.endpoint)))
+    }
+
+    /// Queues a datagram.
+    ///
+    /// # Errors
+    /// [`NotSent`].
+    pub fn send(&mut self, payload: &[u8], to: Endpoint) -> Result<(), NotSent> {
+        if payload.len() > MAX_PAYLOAD {
+            return Err(NotSent);
+        }
+        let to = IpEndpoint::new(IpAddress::Ipv4(to.address.into()), to.port);
+        self.socket().send_slice(payload, to).map_err(|_| NotSent)
+    }
+
+    /// Wakes `waker` when a datagram may have been received.
+    pub fn wake_on_receive(&mut self, waker: &Waker) {
+        self.socket().register_recv_waker(waker);
+    }
+
+    fn socket(&mut self) -> &mut udp::Socket<'static> {
+        self.sockets.get_mut(self.socket)
+    }
+}
+
+impl UdpStack for SmolUdp {
+    fn poll<D: NetDevice, S: Service>(
+        &mut self,
+        device: &mut D,
+        service: &mut S,
+        now: u64,
+        budget: u32,
+    ) -> Result<u32, Error> {
+        let mut handled = self.exchange(device, now);
+        let Self { sockets, reply, .. } = self;
+        let socket: &mut udp::Socket<'_> = sockets.get_mut(self.socket);
+        let mut answers = 0;
+        while answers < budget {
+            let Ok((request, meta)) = socket.recv() else { break };
+            let from = endpoint(meta.endpoint);
+            let length = service.answer(request, from, &mut reply[..]);
+            if let Some(payload) = length.and_then(|length| reply.get(..length)) {
+                // A full queue loses the answer, as the network may.
+                let _ = socket.send_slice(payload, meta.endpoint);
+            }
+            answers += 1;
+        }
+        if answers > 0 {
+            handled += answers + self.exchange(device, now);
+        }
+        Ok(handled)
+    }
+
+    fn wait_micros(&mut self, now: u64) -> Option<u64> {
+        let delay = self.interface.poll_delay(instant(now), &self.sockets)?;
+        Some(delay.total_micros())
+    }
+}
+
+fn instant(micros: u64) -> Instant {
+    Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+fn endpoint(from: IpEndpoint) -> Endpoint {
+    let IpAddress::Ipv4(address) = from.addr;
+    Endpoint { address: address.octets(), port: from.port }
+}
+
+/// A [`NetDevice`] as smoltcp wants one.
+struct Adapter<'a, D> {
+    device: &'a mut D,
+    frame: &'a mut [u8; BUFFER_BYTES],
+    /// Frames received and sent.
+    moved: u32,
+}
+
+struct Received<'a>(&'a [u8]);
+
+struct Sending<'a, D> {
+    device: &'a mut D,
+    moved: &'a mut u32,
+}
+
+impl<D: NetDevice> Device for Adapter<'_, D> {
+    type RxToken<'a>
+        = Received<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Sending<'a, D>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        let slots = self.device.slots();
+        let received = slots.received?;
+        slots.free?;
+        let length = received.len().min(BUFFER_BYTES);
+        for (to, from) in self.frame.iter_mut().zip(received) {
+            *to = *from;
+        }
+        self.device.consume();
+        self.moved += 1;
+        let frame = self.frame.get(..length)?;
+        Some((Received(frame), Sending { device: self.device, moved: &mut self.moved }))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Self::TxToken<'_>> {
+        self.device.slots().free?;
+        Some(Sending { device: self.device, moved: &mut self.moved })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = FRAME_MAX;
+        capabilities
+    }
+}
+
+impl phy::RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+impl<D: NetDevice> phy::TxToken for Sending<'_, D> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
+        match self.device.slots().free.and_then(|buffer| buffer.get_mut(..length)) {
+            Some(frame) => {
+                // Some fields are only ever set bit by bit.
+                frame.fill(0);
+                let result = f(frame);
+                self.device.commit(length);
+                *self.moved += 1;
+                result
+            }
+            // The token was made when there was room, and nothing is longer than
+            // the capabilities allow; should both fail, the frame is lost.
+            None => f(&mut vec![0; length]),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The UDP fast path: one frame in, at most one frame out, nothing kept.
+//!
+//! Place on the packet path: step 4. A received frame is read where the kernel
+//! put it; the service writes its answer where the kernel sends it from; the
+//! headers are put in front. Between the two there is no copy, no queue and no
+//! allocation. Headers are read through checked views (`smoltcp::wire`), and an
+//! answer goes back to the Ethernet address the request came from, so that no
+//! address has to be looked up: a stack that only answers needs no ARP cache.
+//!
+//! It handles what a server without connections needs, and drops the rest,
+//! counted by reason: ARP requests for the own address (RFC 826), ICMP echo
+//! (RFC 792), UDP to one port (RFC 768) over unfragmented IPv4 (RFC 791).
+//! Fragments are not put together: the kernel's filters do not let them through.
+//!
+//! **Trust** any bytes of any frame. **Cost** see `docs/libos/net.md`.
+
+mod arp;
+mod datagram;
+mod drops;
+mod icmp;
+mod ipv4;
+
+use exo_abi::Error;
+use smoltcp::wire::{EthernetFrame, EthernetProtocol};
+
+pub use self::drops::{Dropped, Drops};
+use self::ipv4::Own;
+use super::{NetConfig, NetDevice, Service, Slots, TxBuffer, UdpStack};
+
+/// Bytes of the Ethernet, IPv4 and UDP headers in front of a payload.
+pub const HEADERS: usize = 14 + 20 + 8;
+
+/// Protocol numbers (RFC 790).
+const ICMP: u8 = 1;
+const UDP: u8 = 17;
+
+/// A UDP server on one port.
+#[derive(Debug)]
+pub struct FastUdp {
+    own: Own,
+    port: u16,
+    drops: Drops,
+}
+
+impl FastUdp {
+    /// A server on `port` of `config.address`.
+    pub fn new(config: &NetConfig, port: u16) -> Self {
+        Self { own: Own::new(config), port, drops: Drops::default() }
+    }
+
+    /// What was dropped so far.
+    pub fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
+    /// Handles one frame, and writes the answer to `buffer`. Returns the length
+    /// of the answer, zero if there is none.
+    #[inline(always)]
+    fn frame<S: Service>(
+        &self,
+        frame: &[u8],
+        buffer: &mut TxBuffer,
+        service: &mut S,
+    ) -> Result<usize, Dropped> {
+        let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Dropped::Truncated)?;
+        let source = ethernet.src_addr();
+        if source.is_multicast() {
+            return Err(Dropped::BadMac);
+        }
+        let to_me = ethernet.dst_addr() == self.own.mac;
+        match ethernet.ethertype() {
+            EthernetProtocol::Ipv4 if to_me => {
+                let packet = self.own.check(ethernet.payload())?;
+                match packet.protocol {
+                    UDP => self.datagram(source, packet, buffer, service),
+                    ICMP => self.echo(source, packet, buffer),
+                    _ => Err(Dropped::Protocol),
+                }
+            }
+            EthernetProtocol::Arp if to_me || ethernet.dst_addr().is_broadcast() => {
+                arp::answer(ethernet.payload(), &self.own, buffer)
+            }
+            EthernetProtocol::Ipv4 | EthernetProtocol::Arp => Err(Dropped::OtherMac),
+            EthernetProtocol::Ipv6 | EthernetProtocol::Unknown(_) => Err(Dropped::EtherType),
+        }
+    }
+}
+
+impl UdpStack for FastUdp {
+    #[inline]
+    fn poll<D: NetDevice, S: Service>(
+        &mut self,
+        device: &mut D,
+        service: &mut S,
+        _now: u64,
+        budget: u32,
+    ) -> Result<u32, Error> {
+        let mut handled = 0;
+        while handled < budget {
+            let slots = device.slots();
+            let outcome = match slots {
+                Slots { received: None, .. } => break,
+                Slots { received: Some(frame), free: Some(buffer) } => {
+                    self.frame(frame, buffer, service)
+                }
+                Slots { received: Some(_), free: None } => {
+                    device.sync()?;
+                    if device.slots().free.is_some() {
+                        continue;
+                    }
+                    // Waiting could be for ever: what frees a buffer is no event.
+                    Err(Dropped::NoRoom)
+                }
+            };
+            device.consume();
+            handled += 1;
+            match outcome {
+                Ok(0) => {}
+                Ok(length) => device.commit(length),
+                Err(reason) => self.drops.add(reason),
+            }
+        }
+        Ok(handled)
+    }
+
+    fn wait_micros(&mut self, _now: u64) -> Option<u64> {
+        None
+    }
+}

@@ -1,0 +1,78 @@
+//! What happens on a panic: say what, say where from, end.
+
+use core::fmt;
+use core::panic::PanicInfo;
+
+use exo_abi::boot::STACK_TOP;
+
+use super::PANIC_EXIT;
+use crate::console;
+use crate::sys;
+
+/// Return addresses printed at most.
+const DEPTH: usize = 32;
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let place = info.location().map_or(("?", 0), |location| (location.file(), location.line()));
+    console::print(format_args!("panic: {} ({}:{})", info.message(), place.0, place.1));
+    console::print(format_args!("backtrace: {}{}", console::name(), Backtrace));
+    exit(PANIC_EXIT)
+}
+
+/// Ends the environment.
+pub(crate) fn exit(code: u64) -> ! {
+    loop {
+        // The kernel does not return from this; were it to refuse, there is
+        // nothing left to do but to ask again.
+        let _ = sys::exit(code);
+    }
+}
+
+/// The return addresses on the stack, innermost first.
+struct Backtrace;
+
+impl fmt::Display for Backtrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut frame, bottom): (u64, u64);
+        // SAFETY: reads two registers and nothing else.
+        unsafe {
+            core::arch::asm!("mov {}, rbp", "mov {}, rsp", out(reg) frame, out(reg) bottom,
+                options(nomem, nostack, preserves_flags));
+        }
+        for _ in 0..DEPTH {
+            // A frame pointer that is damaged must not lead to a second fault.
+            if frame < bottom || frame > STACK_TOP - 16 || !frame.is_multiple_of(8) {
+                break;
+            }
+            // SAFETY: `frame` and the word above it lie between the stack
+            // pointer and the top of the stack, all of which is mapped, and
+            // `frame` is aligned; any bits there are a valid `u64`.
+            let (next, address) = unsafe {
+                let words = core::ptr::with_exposed_provenance::<u64>(frame as usize);
+                (words.read(), words.add(1).read())
+            };
+            if address == 0 {
+                break;
+            }
+            write!(f, " {address:#x}")?;
+            if next <= frame {
+                break;
+            }
+            frame = next;
+        }
+        Ok(())
+    }
+}
+
+/// Named by the prebuilt `core`; never called, because a panic aborts.
+// SAFETY: the linker wants the symbol once, and an application has no other.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// Named by the prebuilt `alloc`; never called, because a panic aborts.
+// SAFETY: as for `rust_eh_personality`.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    exit(PANIC_EXIT)
+}

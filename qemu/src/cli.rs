@@ -1,0 +1,123 @@
+//! The command line: what there is, and who does it.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::verbs::{attack, build, client, lint, run, tcb, test};
+
+/// Exo: an exokernel, a library OS on it, and on that a key-value store.
+#[derive(Debug, Parser)]
+#[command(name = "cargo exo", bin_name = "cargo exo", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Client(client::Args),
+    Test(test::Args),
+    Attack(attack::Args),
+    Tcb(tcb::Args),
+    Lint(lint::Args),
+    #[command(hide = true)]
+    Build(build::Args),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Some(Verb::Run(args)) => run::run(&args),
+        Some(Verb::Client(args)) => client::run(&args),
+        Some(Verb::Test(args)) => test::run(&args),
+        Some(Verb::Attack(args)) => attack::run(&args),
+        Some(Verb::Tcb(args)) => tcb::run(&args),
+        Some(Verb::Lint(args)) => lint::run(&args),
+        Some(Verb::Build(args)) => build::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Verb, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.verb.expect("no verb"))
+    }
+
+    #[test]
+    fn is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_and_option_has_help() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+            for argument in command.get_arguments() {
+                let help = argument.get_help().is_some();
+                assert!(help, "{} {} has no help", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn nothing_is_fine() {
+        assert!(Cli::try_parse_from(["exo"]).unwrap().verb.is_none());
+    }
+
+    #[test]
+    fn run_has_defaults() {
+        let Ok(Verb::Run(args)) = parse("exo run") else { panic!() };
+        assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (11211, 7007, 128, 1));
+        let Ok(Verb::Run(args)) =
+            parse("exo run --port 1 --echo-port 0 --accel tcg --memory 1G --cpus 2 --icount --gdb")
+        else {
+            panic!()
+        };
+        assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (1, 0, 1024, 2));
+        assert!(args.icount && args.gdb && !args.verbose);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "exo fly",
+            "exo run --port 0",
+            "exo run --port 65536",
+            "exo run --memory lots",
+            "exo run --memory 0",
+            "exo run --cpus 0",
+            "exo run --accel hvf",
+            "exo client get",
+            "exo client incr k minus",
+            "exo client --server nowhere get k",
+            "exo test --host-only --guest-only",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn client_takes_its_server_anywhere() {
+        for line in [
+            "exo client --server 127.0.0.1:1 set k v --ttl -1",
+            "exo client set k -v --server 127.0.0.1:1",
+            "exo client cas k v 12",
+            "exo client flush_all",
+            "exo client incr n",
+        ] {
+            assert!(matches!(parse(line), Ok(Verb::Client(_))), "{line}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Builds what runs in the guest: the kernel, root, the applications, the bundle.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::{Metadata, MetadataCommand};
+use root::manifest::Manifest;
+
+use crate::bundle::{self, Image};
+use crate::workspace;
+
+/// The name of the kernel's program, as in backtraces.
+pub const KERNEL: &str = "exokernel";
+/// The image the kernel starts.
+pub const ROOT: &str = "root";
+
+/// Builds the kernel, root and the programs that `manifest` names; cargo shows its
+/// progress on standard error. Done once per process for each set of programs.
+///
+/// The kernel is built alone: cargo would otherwise give the crates it shares with
+/// the applications every feature that any application asks for.
+pub fn build(manifest: &Manifest) -> Result<()> {
+    static BUILT: Mutex<BTreeSet<Vec<String>>> = Mutex::new(BTreeSet::new());
+    let images = images(manifest);
+    let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if built.contains(&images) {
+        return Ok(());
+    }
+    let metadata = metadata()?;
+    run(kernel_cargo("build"), "building the kernel")?;
+    let mut command = workspace::guest_cargo("build");
+    command.arg("--bins");
+    for image in &images {
+        command.args(["--package", &package_of(&metadata, image)?]);
+    }
+    run(command, "building the guest's programs")?;
+    built.insert(images);
+    Ok(())
+}
+
+/// Makes the boot bundle for `manifest` from what [`build`] has built.
+pub fn bundle(manifest: &Manifest) -> Result<Vec<u8>> {
+    manifest.check()?;
+    let images = images(manifest)
+        .iter()
+        .map(|name| Image::from_elf_file(name, &workspace::guest_elf(name)))
+        .collect::<Result<Vec<_>>>()?;
+    bundle::write(&images, &manifest.encode())
+}
+
+/// [`build()`] and [`bundle()`], into a file that stays: `target/guest/bundle-NAME.bin`.
+pub fn build_bundle(name: &str, manifest: &Manifest) -> Result<PathBuf> {
+    build(manifest)?;
+    let path = workspace::guest_target_dir().join(format!("bundle-{name}.bin"));
+    fs::write(&path, bundle(manifest)?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// A cargo command `verb` for the kernel with the guest's flags.
+pub(crate) fn kernel_cargo(verb: &str) -> Command {
+    let mut command = workspace::guest_cargo(verb);
+    command.args(["--package", "exo", "--bins"]);
+    command
+}
+
+/// Every program of the workspace that runs in ring 3, as (package, program).
+pub(crate) fn programs(metadata: &Metadata) -> Vec<(String, String)> {
+    let apps = metadata.workspace_root.join("apps");
+    let packages = metadata.workspace_packages().into_iter();
+    packages
+        .filter(|package| package.manifest_path.starts_with(&apps))
+        .flat_map(|package| {
+            let bins = package.targets.iter().filter(|target| target.is_bin());
+            bins.map(|target| (package.name.to_string(), target.name.clone()))
+        })
+        .collect()
+}
+
+/// What the workspace consists of, dependencies left out.
+pub(crate) fn metadata() -> Result<Metadata> {
+    let mut command = MetadataCommand::new();
+    command.no_deps().manifest_path(workspace::root().join("Cargo.toml"));
+    command.exec().context("cannot ask cargo what the workspace consists of")
+}
+
+/// Runs a command whose output people see.
+pub(crate) fn run(mut command: Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("{what}: cannot start"))?;
+    ensure!(status.success(), "{what} failed");
+    Ok(())
+}
+
+/// The images of a bundle: root first, then each program once.
+fn images(manifest: &Manifest) -> Vec<String> {
+    let programs: BTreeSet<_> = manifest.apps.iter().map(|app| app.image.clone()).collect();
+    let others = programs.into_iter().filter(|image| image != ROOT);
+    std::iter::once(ROOT.to_owned()).chain(others).collect()
+}
+
+fn package_of(metadata: &Metadata, image: &str) -> Result<String> {
+    let programs = programs(metadata);
+    let Some((package, _)) = programs.iter().find(|(_, program)| program == image) else {
+        let known: Vec<_> = programs.iter().map(|(_, program)| program.as_str()).collect();
+        bail!("manifest: no program is called \"{image}\"; there are: {}", known.join(", "));
+    };
+    Ok(package.clone())
+}

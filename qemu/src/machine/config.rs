@@ -1,0 +1,99 @@
+//! What kind of machine to boot.
+
+use anyhow::{Result, ensure};
+use root::manifest::Manifest;
+
+use super::accel::Accel;
+use crate::{manifest, workspace};
+
+/// Bytes of a page frame.
+const FRAME: u64 = 4096;
+
+/// A machine to be booted. [`Config::new`] is what tests want; fields may be
+/// changed after that.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The applications.
+    pub manifest: Manifest,
+    /// Who executes the guest's instructions.
+    pub accel: Accel,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Number of processors.
+    pub cpus: u32,
+    /// What the NIC is connected to.
+    pub network: Network,
+    /// Let the guest's clock count instructions: one per nanosecond, exactly, and
+    /// without pause when it sleeps. Only with [`Accel::Tcg`].
+    pub icount: bool,
+    /// Wait for a debugger on this TCP port of the loopback interface.
+    pub gdb: Option<u16>,
+    /// More arguments for QEMU, after all others.
+    pub extra: Vec<String>,
+}
+
+/// What the NIC is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// QEMU's user-mode network, with the store's and the echo service's UDP ports
+    /// forwarded from the host's loopback interface.
+    User {
+        /// Host port for the store.
+        store: HostPort,
+        /// Host port for the echo service.
+        echo: HostPort,
+    },
+    /// A socket on which the host sends and receives raw Ethernet frames.
+    Frames,
+}
+
+/// A UDP port of the host's loopback interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPort {
+    /// Any that is free.
+    Free,
+    /// This one.
+    Fixed(u16),
+    /// None: do not forward.
+    None,
+}
+
+impl Config {
+    /// One processor, 128 MiB, TCG, user-mode network on free ports.
+    #[must_use]
+    pub fn new(manifest: Manifest) -> Self {
+        Self {
+            manifest,
+            accel: Accel::Tcg,
+            memory: 128,
+            cpus: 1,
+            network: Network::User { store: HostPort::Free, echo: HostPort::Free },
+            icount: false,
+            gdb: None,
+            extra: Vec::new(),
+        }
+    }
+
+    /// The same with the manifest `boot/manifests/NAME.toml`.
+    pub fn named(name: &str) -> Result<Self> {
+        Ok(Self::new(manifest::read(&workspace::manifest(name))?))
+    }
+
+    /// Rules that neither the manifest nor QEMU checks.
+    pub(super) fn check(&self) -> Result<()> {
+        let wanted: u64 = self.manifest.apps.iter().map(|app| u64::from(app.frames) * FRAME).sum();
+        let memory = u64::from(self.memory) << 20;
+        ensure!(
+            wanted < memory,
+            "manifest: frames: the applications may take {} MiB together, \
+             but the machine has {} MiB of memory",
+            wanted.div_ceil(1 << 20),
+            self.memory
+        );
+        ensure!(
+            !(self.icount && self.accel == Accel::Kvm),
+            "instructions can only be counted without KVM: use --accel tcg with --icount"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! A whole machine: QEMU with the kernel, root and the applications of a manifest.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use exo_cmd::machine::{Config, Machine};
+//! # fn main() -> exo_cmd::Result<()> {
+//! let machine = Machine::boot(&Config::named("default")?)?;
+//! let mut store = machine.store(Duration::from_secs(60))?;
+//! store.set(b"key", b"value", 0, 0)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Machine`] ends when it is dropped, whatever happens: by `Drop` in the usual
+//! case, by the kernel's parent-death signal if this process is killed. If it is
+//! dropped by a failing test, its console goes to standard error first, with
+//! backtraces explained.
+//!
+//! Nothing is on the packet path here but sockets: with [`Network::User`] QEMU's
+//! user-mode network forwards UDP ports of the host's loopback interface; with
+//! [`Network::Frames`] a test exchanges raw Ethernet frames with the NIC itself.
+
+mod accel;
+mod config;
+mod console;
+mod exit;
+mod frames;
+mod process;
+mod qemu;
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::client::{Client, ClientError};
+use crate::guest;
+use crate::symbols::Symboliser;
+use crate::workspace;
+
+pub use accel::{Accel, Choice};
+pub use config::{Config, HostPort, Network};
+pub use console::Console;
+pub use exit::GuestExit;
+pub use frames::FrameSocket;
+pub use qemu::GUEST_MAC;
+pub(crate) use qemu::ensure_free;
+
+use process::Process;
+use qemu::{Forwards, Launch};
+
+/// Port of the store in the guest.
+pub const STORE_PORT: u16 = 11211;
+/// Port of the echo service in the guest.
+pub const ECHO_PORT: u16 = 7;
+
+/// A machine that runs, or has run and has ended.
+pub struct Machine {
+    process: Process,
+    console: Console,
+    frames: Option<FrameSocket>,
+    forwards: Forwards,
+    command: String,
+}
+
+impl Machine {
+    /// Builds the guest if necessary, makes its bundle and boots it.
+    ///
+    /// **Blocking** for the build; not for the guest, which has only started then.
+    pub fn boot(config: &Config) -> Result<Self> {
+        guest::build(&config.manifest)?;
+        let bundle = guest::bundle(&config.manifest)?;
+        Self::start(config, &workspace::guest_elf(guest::KERNEL), &bundle)
+    }
+
+    /// Boots any kernel with any initial ramdisk; nothing is built.
+    pub fn start(config: &Config, kernel: &Path, initrd: &[u8]) -> Result<Self> {
+        config.check()?;
+        let mut bundle = tempfile::Builder::new().prefix("exo-bundle-").tempfile()?;
+        bundle.write_all(initrd).context("cannot write the boot bundle")?;
+        let forwards = Forwards::choose(config)?;
+        let frames = match config.network {
+            Network::Frames => Some(FrameSocket::bind()?),
+            Network::User { .. } => None,
+        };
+        let launch = Launch {
+            config,
+            kernel,
+            initrd: bundle.path(),
+            forwards: &forwards,
+            frames: frames.as_ref(),
+        };
+        let command = launch.to_string();
+        let (process, console) = Process::spawn(launch.command(), bundle)?;
+        Ok(Self { process, console, frames, forwards, command })
+    }
+
+    /// Everything the guest has said so far and will say.
+    #[must_use]
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// The first console line, from power-on, that contains `pattern`.
+    ///
+    /// **Blocking** until there is one, at most for `timeout`; fails at once if the
+    /// guest ends without. The error holds the whole console.
+    pub fn wait_for_line(&self, pattern: &str, timeout: Duration) -> Result<String> {
+        let deadline = Instant::now() + timeout;
+        let mut seen = 0;
+        loop {
+            while let Some(line) = self.console.line(seen) {
+                if line.contains(pattern) {
+                    return Ok(line);
+                }
+                seen += 1;
+            }
+            if self.console.ended() && self.console.line(seen).is_none() {
+                bail!("the guest ended without saying \"{pattern}\"\n{}", self.report());
+            }
+            if !self.console.wait_for(seen, deadline) && Instant::now() >= deadline {
+                bail!("the guest did not say \"{pattern}\" in {timeout:?}\n{}", self.report());
+            }
+        }
+    }
+
+    /// How the machine ended.
+    ///
+    /// **Blocking** until it has, at most for `timeout`, which is an error. So is a
+    /// QEMU that did not get as far as running the guest.
+    pub fn exit_status(&self, timeout: Duration) -> Result<GuestExit> {
+        match self.process.wait(timeout)? {
+            Some(status) => {
+                // The last words may still be in the pipe.
+                let spoke = self.console.wait_for(0, Instant::now() + Duration::from_secs(1));
+                GuestExit::from_qemu(status, spoke)
+                    .map_err(|error| anyhow!("{error}\n{}", self.report()))
+            }
+            None => bail!("the guest did not end in {timeout:?}\n{}", self.report()),
+        }
+    }
+
+    /// Whether the machine is still running.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        matches!(self.process.wait(Duration::ZERO), Ok(None))
+    }
+
+    /// The host port that leads to the store, if the manifest has a store.
+    #[must_use]
+    pub fn udp_port(&self) -> Option<u16> {
+        self.forwards.store.map(|forward| forward.host)
+    }
+
+    /// The host port that leads to the echo service, if the manifest has one.
+    #[must_use]
+    pub fn echo_port(&self) -> Option<u16> {
+        self.forwards.echo.map(|forward| forward.host)
+    }
+
+    /// A client of the store, once the store answers.
+    ///
+    /// **Blocking** until it does, at most for `timeout`; fails at once if the
+    /// guest ends.
+    pub fn store(&self, timeout: Duration) -> Result<Client> {
+        let mut client = self.store_client()?;
+        let deadline = Instant::now() + timeout;
+        while !self.answers(&mut client)? {
+            ensure!(self.running(), "the guest ended before the store answered\n{}", self.report());
+            if Instant::now() >= deadline {
+                bail!("the store did not answer in {timeout:?}\n{}", self.report());
+            }
+        }
+        Ok(client)
+    }
+
+    /// A client of the store, whether or not it answers yet.
+    pub fn store_client(&self) -> Result<Client> {
+        let port = self.udp_port().context("this machine has no store behind a host port")?;
+        Ok(Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?)
+    }
+
+    /// Asks the store for its version, once, for a quarter of a second.
+    pub fn answers(&self, client: &mut Client) -> Result<bool> {
+        let patience = (client.timeout, client.attempts);
+        (client.timeout, client.attempts) = (Duration::from_millis(250), 1);
+        let answer = client.version();
+        (client.timeout, client.attempts) = patience;
+        match answer {
+            Ok(_) => Ok(true),
+            Err(ClientError::NoAnswer { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The other end of the NIC, with [`Network::Frames`].
+    #[must_use]
+    pub fn frames(&self) -> Option<&FrameSocket> {
+        self.frames.as_ref()
+    }
+
+    /// The QEMU command line, as one would type it.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// The whole console with its backtraces explained, and what QEMU had to say.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut symboliser = Symboliser::default();
+        let mut report = String::from("---- console ----\n");
+        for line in self.console.lines() {
+            report.push_str(&line);
+            report.push('\n');
+            for frame in symboliser.explain(&line) {
+                report.push_str(&frame);
+                report.push('\n');
+            }
+        }
+        for line in self.process.complaints().lines() {
+            report.push_str("qemu: ");
+            report.push_str(line);
+            report.push('\n');
+        }
+        report.push_str("-----------------");
+        report
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.report());
+        }
+        self.process.kill();
+    }
+}

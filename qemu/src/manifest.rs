@@ -1,0 +1,161 @@
+//! Boot manifests as people write them: TOML in, [`Manifest`] out.
+//!
+//! ```toml
+//! gateway = "10.0.2.2"
+//! prefix_len = 24
+//!
+//! [[app]]
+//! name = "kvstore"          # image = "kvstore" unless said otherwise
+//! address = "10.0.2.15"     # with the grant "net", and only then
+//! frames = 8192             # of 4 KiB
+//! slots = 24                # of a processor's 64 time slots
+//! grants = ["console", "net"] # and "machine"
+//! args = []                 # optional
+//! on_exit = "power-off"     # or "ignore", the default
+//! ```
+//!
+//! An unknown field is an error, as is everything that [`Manifest::check`] refuses.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use root::manifest::VERSION;
+use serde::Deserialize;
+
+pub use root::manifest::{App, Grants, Manifest, ManifestError, OnExit};
+
+/// Reads the manifest file at `path`; boot time is now.
+pub fn read(path: &Path) -> Result<Manifest> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the manifest {}", path.display()))?;
+    parse(&text).with_context(|| format!("{}", path.display()))
+}
+
+/// Reads a manifest from its text; boot time is now.
+pub fn parse(text: &str) -> Result<Manifest> {
+    let file: File = toml::from_str(text)?;
+    let manifest = Manifest {
+        version: VERSION,
+        boot_unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        gateway: file.gateway.octets(),
+        prefix_len: file.prefix_len,
+        apps: file.app.into_iter().map(FileApp::into_app).collect(),
+    };
+    manifest.check()?;
+    Ok(manifest)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    gateway: Ipv4Addr,
+    prefix_len: u8,
+    #[serde(default)]
+    app: Vec<FileApp>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileApp {
+    name: String,
+    image: Option<String>,
+    frames: u32,
+    slots: u8,
+    address: Option<Ipv4Addr>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    grants: Vec<Grant>,
+    #[serde(default)]
+    on_exit: FileOnExit,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Grant {
+    Console,
+    Net,
+    Machine,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FileOnExit {
+    #[default]
+    Ignore,
+    PowerOff,
+}
+
+impl FileApp {
+    fn into_app(self) -> App {
+        let granted = |grant| self.grants.contains(&grant);
+        App {
+            image: self.image.unwrap_or_else(|| self.name.clone()),
+            frames: self.frames,
+            slots: self.slots,
+            address: self.address.map(|address| address.octets()),
+            args: self.args,
+            grants: Grants {
+                console: granted(Grant::Console),
+                net: granted(Grant::Net),
+                machine: granted(Grant::Machine),
+            },
+            on_exit: match self.on_exit {
+                FileOnExit::Ignore => OnExit::Ignore,
+                FileOnExit::PowerOff => OnExit::PowerOff,
+            },
+            name: self.name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace;
+
+    #[test]
+    fn every_manifest_of_the_tree_is_good() {
+        let files = std::fs::read_dir(workspace::root().join("boot/manifests")).unwrap();
+        let paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        assert!(paths.contains(&workspace::manifest("default")));
+        for path in paths {
+            let manifest = read(&path).unwrap();
+            assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn default_is_store_and_echo() {
+        let manifest = read(&workspace::manifest("default")).unwrap();
+        let [store, echo] = &manifest.apps[..] else { panic!("{:?}", manifest.apps) };
+        let grants = Grants { console: true, net: true, machine: false };
+        assert_eq!((store.image.as_str(), store.address), ("kvstore", Some([10, 0, 2, 15])));
+        assert_eq!((store.frames, store.slots, store.grants), (8192, 24, grants));
+        assert_eq!(store.on_exit, OnExit::PowerOff);
+        assert_eq!((echo.image.as_str(), echo.address), ("echo", Some([10, 0, 2, 16])));
+        assert_eq!((echo.frames, echo.slots, echo.grants), (2048, 8, grants));
+        assert_eq!(echo.on_exit, OnExit::Ignore);
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong() {
+        let app = "name = \"a\"\nframes = 1\nslots = 1\n";
+        for (text, expected) in [
+            (format!("{app}grants = [\"disk\"]"), "`disk`"),
+            (format!("{app}colour = 1"), "`colour`"),
+            (format!("{app}on_exit = \"explode\""), "`explode`"),
+            (format!("{app}address = \"10.0.2\""), "address"),
+            (app.replace("frames = 1", "frames = -1"), "frames"),
+            (app.replace("slots = 1", ""), "`slots`"),
+            (app.replace("slots = 1", "slots = 0"), "application \"a\": slots"),
+            (format!("{app}grants = [\"net\"]"), "application \"a\": address: is missing"),
+        ] {
+            let text = format!("gateway = \"10.0.2.2\"\nprefix_len = 24\n[[app]]\n{text}");
+            let error = format!("{:#}", parse(&text).unwrap_err());
+            assert!(error.contains(expected), "{error:?} should say {expected:?}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Which crates from elsewhere are linked into a package.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
+
+use crate::workspace;
+
+/// The crates that do not come from this workspace and that `package` depends on, for
+/// any target, directly or not; what only builds or tests it does not count.
+pub(super) fn third_party(package: &str) -> Result<Vec<String>> {
+    let mut command = MetadataCommand::new();
+    command.manifest_path(workspace::root().join("Cargo.toml"));
+    let metadata = command.exec().context("cannot ask cargo for the dependencies")?;
+    let resolve = metadata.resolve.as_ref().context("cargo resolved no dependencies")?;
+    let package = metadata
+        .workspace_packages()
+        .into_iter()
+        .find(|candidate| candidate.name == package)
+        .with_context(|| format!("there is no package {package}"))?;
+
+    let mut seen: BTreeSet<&PackageId> = BTreeSet::new();
+    let mut left = vec![&package.id];
+    while let Some(id) = left.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let node = resolve.nodes.iter().find(|node| node.id == *id);
+        let dependencies = node.map_or(&[][..], |node| &node.deps);
+        left.extend(dependencies.iter().filter_map(|dependency| {
+            let linked =
+                dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
+            linked.then_some(&dependency.pkg)
+        }));
+    }
+    let mut names: Vec<_> = metadata
+        .packages
+        .iter()
+        .filter(|package| package.source.is_some() && seen.contains(&package.id))
+        .map(|package| format!("{} {}", package.name, package.version))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_what_is_linked_only() {
+        let own = third_party("exo-cmd").unwrap();
+        assert!(own.iter().any(|name| name.starts_with("syn ")), "{own:?}");
+        // Indirect: libc's replacement beneath tempfile.
+        assert!(own.iter().any(|name| name.starts_with("rustix ")), "{own:?}");
+        // A dependency of tests.
+        assert!(!own.iter().any(|name| name.starts_with("proptest ")), "{own:?}");
+        assert!(third_party("no-such-package").is_err());
+    }
+}

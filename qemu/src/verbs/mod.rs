@@ -1,0 +1,10 @@
+//! The verbs of the command line, a file each: what it takes (`Args`) and what it
+//! does (`run`).
+
+pub(crate) mod attack;
+pub(crate) mod build;
+pub(crate) mod client;
+pub(crate) mod lint;
+pub(crate) mod run;
+pub(crate) mod tcb;
+pub(crate) mod test;

@@ -1,0 +1,219 @@
+//! `cargo exo run`: boot the machine and stay with it.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::builder::RangedU64ValueParser;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::machine::{Choice, Config, HostPort, Machine, Network, ensure_free};
+use crate::prerequisites::QEMU;
+use crate::symbols::Symboliser;
+use crate::{guest, manifest, workspace};
+
+/// How long the store may take to answer. It takes about a second.
+const READY: Duration = Duration::from_secs(60);
+/// How often to look for signals.
+const GLANCE: Duration = Duration::from_millis(100);
+/// Where a debugger connects.
+const GDB_PORT: u16 = 1234;
+
+/// Boot the machine in QEMU: kernel, store, echo service
+///
+/// Says when the store answers, then shows the machine's console. Ctrl-C ends it
+/// (exit code 130). If the machine ends by itself, its exit code is this command's;
+/// 127 means that the kernel panicked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// UDP port of the store on 127.0.0.1
+    #[arg(long, default_value_t = 11211, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// UDP port of the echo service on 127.0.0.1; 0 for none
+    #[arg(long, default_value_t = 7007, value_name = "PORT")]
+    pub(crate) echo_port: u16,
+    /// Who executes the guest's instructions
+    #[arg(long, value_enum, default_value_t)]
+    accel: Choice,
+    /// Memory of the machine, in MiB or with M or G behind it
+    #[arg(long, default_value = "128M", value_parser = mebibytes)]
+    pub(crate) memory: u32,
+    /// Processors of the machine
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=64))]
+    pub(crate) cpus: u32,
+    /// Boot manifest: which applications there are and what they may use
+    /// [default: boot/manifests/default.toml]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Let the guest's clock count instructions instead of time
+    #[arg(long)]
+    pub(crate) icount: bool,
+    /// Wait for a debugger before the first instruction, and say how to start one
+    #[arg(long)]
+    pub(crate) gdb: bool,
+    /// Show how QEMU is called
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("default"));
+    let mut config = configure(args, Config::new(manifest::read(&path)?))?;
+    QEMU.require()?;
+    guest::build(&config.manifest)?;
+    config.accel = args.accel.decide(&config)?;
+    let signals = Signals::register()?;
+    let machine = Machine::boot(&config)?;
+    if args.verbose {
+        eprintln!("{}", machine.command());
+    }
+    if args.gdb {
+        debugger_recipe(&config);
+    }
+
+    if machine.udp_port().is_some() {
+        match wait_until_ready(&machine, &signals, !args.gdb)? {
+            Readiness::Ready => {
+                say(&format!("kvstore: ready, memcached UDP on 127.0.0.1:{}", args.port))?;
+            }
+            Readiness::Signal(code) => return Ok(code),
+            // What it said is all there is to see, and is shown below.
+            Readiness::Ended => {}
+        }
+    } else {
+        eprintln!("this manifest has no store to wait for; the console follows");
+    }
+    pass_console_on(&machine, &signals)
+}
+
+/// The machine that was asked for, after everything has been checked that needs no build.
+fn configure(args: &Args, mut config: Config) -> Result<Config> {
+    let has = |image: &str| config.manifest.apps.iter().any(|app| app.image == image);
+    let echo = (args.echo_port != 0).then_some(args.echo_port);
+    if has("kvstore") {
+        ensure_free(args.port, "--port", "the store")?;
+    }
+    if let Some(port) = echo.filter(|_| has("echo")) {
+        ensure!(port != args.port, "--port and --echo-port are both {port}");
+        ensure_free(port, "--echo-port (0 for none)", "the echo service")?;
+    }
+    config.network = Network::User {
+        store: HostPort::Fixed(args.port),
+        echo: echo.map_or(HostPort::None, HostPort::Fixed),
+    };
+    config.memory = args.memory;
+    config.cpus = args.cpus;
+    config.icount = args.icount;
+    config.gdb = args.gdb.then_some(GDB_PORT);
+    Ok(config)
+}
+
+enum Readiness {
+    Ready,
+    Ended,
+    Signal(ExitCode),
+}
+
+/// Waits until the store answers over UDP, the whole way from the host and back.
+fn wait_until_ready(machine: &Machine, signals: &Signals, limited: bool) -> Result<Readiness> {
+    let mut client = machine.store_client()?;
+    let start = Instant::now();
+    loop {
+        if machine.answers(&mut client)? {
+            return Ok(Readiness::Ready);
+        }
+        if let Some(code) = signals.exit_code() {
+            return Ok(Readiness::Signal(code));
+        }
+        if !machine.running() {
+            return Ok(Readiness::Ended);
+        }
+        if limited && start.elapsed() > READY {
+            bail!("the store does not answer after {READY:?}\n{}", machine.report());
+        }
+    }
+}
+
+/// Prints the console from power-on until the machine ends or is to end.
+fn pass_console_on(machine: &Machine, signals: &Signals) -> Result<ExitCode> {
+    let mut symboliser = Symboliser::default();
+    let mut next = 0;
+    loop {
+        while let Some(line) = machine.console().line(next) {
+            next += 1;
+            say(&line)?;
+            for frame in symboliser.explain(&line) {
+                say(&frame)?;
+            }
+        }
+        if let Some(code) = signals.exit_code() {
+            return Ok(code);
+        }
+        if !machine.console().wait_for(next, Instant::now() + GLANCE) && machine.console().ended() {
+            break;
+        }
+    }
+    let exit = machine.exit_status(Duration::from_secs(10))?;
+    eprintln!("{exit}");
+    Ok(ExitCode::from(exit.code()))
+}
+
+/// A line to standard output, at once; an error if nobody is there to read it.
+fn say(line: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+fn debugger_recipe(config: &Config) {
+    let elf = |program: &str| workspace::guest_elf(program).display().to_string();
+    eprintln!(
+        "the machine waits for a debugger; in another terminal:\n  \
+         gdb {} -ex 'target remote 127.0.0.1:{GDB_PORT}'\n\
+         break in the kernel with `hbreak FUNCTION` (it is not in memory yet), then `continue`;\n\
+         for a program in ring 3, tell gdb its symbols first, one at a time:",
+        elf(guest::KERNEL)
+    );
+    let mut images: Vec<_> = config.manifest.apps.iter().map(|app| app.image.as_str()).collect();
+    images.insert(0, guest::ROOT);
+    images.dedup();
+    for image in images {
+        eprintln!("  add-symbol-file {}", elf(image));
+    }
+}
+
+/// Signals that ask this process to end, noted instead of obeyed at once.
+struct Signals {
+    last: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    fn register() -> Result<Self> {
+        let last = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register_usize(signal, Arc::clone(&last), signal as usize)
+                .context("cannot handle signals")?;
+        }
+        Ok(Self { last })
+    }
+
+    /// What a shell would report of a process that a signal ended: 128 and its number.
+    fn exit_code(&self) -> Option<ExitCode> {
+        let signal = u8::try_from(self.last.load(Ordering::Relaxed)).ok()?;
+        (signal != 0).then(|| ExitCode::from(128 + signal))
+    }
+}
+
+/// Reads `128M`, `1G` or a plain number of MiB.
+fn mebibytes(text: &str) -> Result<u32> {
+    let (digits, factor) = match text.as_bytes() {
+        [.., b'G' | b'g'] => (&text[..text.len() - 1], 1024),
+        [.., b'M' | b'm'] => (&text[..text.len() - 1], 1),
+        _ => (text, 1),
+    };
+    let amount = digits.parse::<u32>().ok().and_then(|amount| amount.checked_mul(factor));
+    amount.filter(|&amount| amount > 0).context("not an amount of memory such as 128M or 1G")
+}

@@ -1,0 +1,175 @@
+//! `cargo exo test`: every test there is, and a summary at the end.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Metadata;
+
+use crate::guest;
+use crate::prerequisites::{MEMCACHED, QEMU};
+use crate::workspace;
+
+/// The package of the whole-machine tests.
+const MACHINE_TESTS: &str = "machine-tests";
+
+/// Run the tests: on the host, then in QEMU
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only tests whose name contains this; or the name of a whole-machine test file,
+    /// such as s00_boot, or the beginning of one, such as s0
+    filter: Option<String>,
+    /// Only tests that need no machine
+    #[arg(long, conflicts_with = "guest_only")]
+    host_only: bool,
+    /// Only tests that boot a machine
+    #[arg(long)]
+    guest_only: bool,
+}
+
+/// The results of a number of test programs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    names: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.host_only {
+        eprintln!("tests that want QEMU skip themselves if it is missing");
+    } else {
+        QEMU.require()?;
+        if let Err(error) = MEMCACHED.require() {
+            eprintln!("{error:#}\ntests that compare with memcached will be skipped");
+        }
+    }
+
+    let files = machine_test_files(&guest::metadata()?);
+    let filter = args.filter.as_deref();
+    let selected: Vec<_> = files
+        .iter()
+        .filter(|file| filter.is_some_and(|filter| file.starts_with(filter)))
+        .map(String::as_str)
+        .collect();
+    // A filter that names files of machine tests names no test.
+    let name = filter.filter(|_| selected.is_empty());
+
+    let mut lines = Vec::new();
+    let mut good = true;
+    let mut total = Tally::default();
+    let mut part = |title: &str, command| -> Result<()> {
+        let (tally, succeeded) = tally(command)?;
+        // A program that dies has no result line; cargo notices.
+        let verdict = if succeeded { "" } else { ", FAILED" };
+        let Tally { passed, failed, ignored, .. } = tally;
+        lines.push(format!(
+            "{title:8}{passed:>5} passed {failed:>4} failed {ignored:>4} ignored{verdict}"
+        ));
+        lines.extend(tally.names.iter().map(|name| format!("        failed: {name}")));
+        good &= succeeded;
+        total.passed += passed;
+        total.failed += failed;
+        Ok(())
+    };
+    if !args.guest_only && selected.is_empty() {
+        part("host", host(name))?;
+    }
+    if !args.host_only {
+        part("machine", machine(&selected, name))?;
+    } else if !selected.is_empty() {
+        bail!("{} needs a machine, and --host-only was given", selected.join(", "));
+    }
+
+    println!("\n{}", lines.join("\n"));
+    if good && total.passed == 0 && total.failed == 0 {
+        bail!("no test was run; no name contains \"{}\"", filter.unwrap_or_default());
+    }
+    println!("{}", if good { "all tests passed" } else { "TESTS FAILED" });
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn host(filter: Option<&str>) -> Command {
+    let mut command = workspace::cargo();
+    command.args(["test", "--no-fail-fast", "--workspace", "--exclude", MACHINE_TESTS]);
+    command.args(filter);
+    command
+}
+
+/// Machines take processors, and figures in tests must not depend on each other: one
+/// at a time.
+fn machine(files: &[&str], filter: Option<&str>) -> Command {
+    let mut command = workspace::cargo();
+    command.args(["test", "--no-fail-fast", "--package", MACHINE_TESTS]);
+    for file in files {
+        command.args(["--test", file]);
+    }
+    command.args(filter).args(["--", "--test-threads=1"]);
+    command
+}
+
+/// The names of the test files of the whole-machine tests.
+fn machine_test_files(metadata: &Metadata) -> Vec<String> {
+    let packages = metadata.workspace_packages();
+    let package = packages.iter().find(|package| package.name == MACHINE_TESTS);
+    let targets = package.map_or(&[][..], |package| &package.targets);
+    targets.iter().filter(|target| target.is_test()).map(|target| target.name.clone()).collect()
+}
+
+/// Runs a cargo test command, passes its output on, and counts; true if it succeeded.
+fn tally(mut command: Command) -> Result<(Tally, bool)> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let mut tally = Tally::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line?;
+            let mut out = io::stdout().lock();
+            out.write_all(&line)?;
+            out.write_all(b"\n")?;
+            tally.read(&String::from_utf8_lossy(&line));
+        }
+    }
+    Ok((tally, child.wait()?.success()))
+}
+
+impl Tally {
+    /// Takes in a line that a test program printed.
+    fn read(&mut self, line: &str) {
+        let failed = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
+        self.names.extend(failed.map(ToOwned::to_owned));
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for count in result.split([';', '.']) {
+            let Some((number, what)) = count.trim().split_once(' ') else { continue };
+            let number = number.parse().unwrap_or(0);
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_results() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 3 tests",
+            "test a::good ... ok",
+            "test a::bad ... FAILED",
+            "test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 5 filtered out; \
+             finished in 0.10s",
+            "test result: ok. 20 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            tally.read(line);
+        }
+        let names = vec!["a::bad".to_owned()];
+        assert_eq!(tally, Tally { passed: 21, failed: 1, ignored: 2, names });
+    }
+}

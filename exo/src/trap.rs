@@ -10,9 +10,9 @@ use core::cell::Cell;
 
 use exo_abi::{BACKTRACE_DEPTH, EnvState, EnvStatus, UserPtr};
 
-use crate::arch::entry::{TrapFrame, resume, set_vector_state};
+use crate::arch::entry::{resume, set_vector_state};
 use crate::arch::{apic, cpu};
-use crate::env::{self, Env};
+use crate::env::{self, Context, Env};
 use crate::kernel::Kernel;
 use crate::net;
 use crate::schedule::SLICE_MICROSECONDS;
@@ -31,7 +31,7 @@ static TIMER: TimerRunning = TimerRunning(Cell::new(false));
 
 /// Serves a trap. Called by the vector stubs; returns only if the halted
 /// kernel was interrupted.
-pub extern "C" fn trap(frame: &TrapFrame) {
+pub extern "C" fn trap(frame: &Context) {
     let vector = frame.vector as u8;
     if !frame.from_user() {
         return interrupted_while_halted(frame);
@@ -41,7 +41,7 @@ pub extern "C" fn trap(frame: &TrapFrame) {
     let Some(env) = kernel.env(kernel.current.get()) else {
         panic!("a trap from ring 3 while no environment runs");
     };
-    env.context.set(frame.context());
+    env.context.set(*frame);
     let mut slice_over = false;
     match vector {
         // Not ring 3's doing, and nothing can be relied on any more.
@@ -58,7 +58,7 @@ pub extern "C" fn trap(frame: &TrapFrame) {
     leave(kernel, slice_over)
 }
 
-fn interrupted_while_halted(frame: &TrapFrame) {
+fn interrupted_while_halted(frame: &Context) {
     match frame.vector as u8 {
         vector @ 0..32 => {
             let address = cpu::fault_address();
@@ -77,7 +77,7 @@ fn interrupted_while_halted(frame: &TrapFrame) {
 }
 
 /// Ends `env` for the exception in `frame`.
-fn fault(kernel: &Kernel, env: &Env, frame: &TrapFrame) {
+fn fault(kernel: &Kernel, env: &Env, frame: &Context) {
     let mut status = EnvStatus {
         state: EnvState::Faulted as u32,
         vector: frame.vector as u32,
@@ -87,7 +87,7 @@ fn fault(kernel: &Kernel, env: &Env, frame: &TrapFrame) {
         address: if frame.vector == PAGE_FAULT { cpu::fault_address() } else { 0 },
         backtrace: [0; BACKTRACE_DEPTH],
     };
-    let mut base = frame.registers.rbp;
+    let mut base = frame.rbp;
     for entry in &mut status.backtrace {
         let mut words = [0; 16];
         let pair = UserSlice::new(env.root_table.get(), UserPtr(base), words.len());

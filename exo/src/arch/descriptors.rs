@@ -14,12 +14,8 @@ use super::entry::stub_addresses;
 pub const KERNEL_CODE: u16 = 0x08;
 /// Kernel data segment.
 pub const KERNEL_DATA: u16 = 0x10;
-/// `sysret` base: user data is this + 8, user code this + 16.
+/// `sysret` base: ring 3's data segment is this + 8, its code segment this + 16.
 pub const SYSRET_BASE: u16 = 0x18 | 3;
-/// User data segment.
-pub const USER_DATA: u16 = 0x20 | 3;
-/// User code segment.
-pub const USER_CODE: u16 = 0x28 | 3;
 const TASK_STATE: u16 = 0x30;
 
 const STACK_BYTES: usize = 16 * 1024;

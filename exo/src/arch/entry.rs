@@ -11,7 +11,7 @@ use core::arch::{asm, global_asm, naked_asm};
 use core::cell::{Cell, UnsafeCell};
 
 use super::cpu::{EFER, FMASK, GS_BASE, LSTAR, STAR, read_msr, write_msr};
-use super::descriptors::{KERNEL_CODE, SYSRET_BASE, USER_CODE, USER_DATA};
+use super::descriptors::{KERNEL_CODE, SYSRET_BASE};
 use crate::env::{Context, VectorState};
 
 /// Interrupts, single-step, direction, alignment check, nested task, I/O level:
@@ -47,6 +47,17 @@ static CORE: Core = Core {
     vector_state: Cell::new(core::ptr::null_mut()),
 };
 
+/// Pops the general registers in the order of `Context`, then vector and error
+/// code, which leaves the stack at what `iretq` pops.
+macro_rules! restore_registers {
+    () => {
+        ".irp register, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax
+        pop \\register
+        .endr
+        add rsp, 16"
+    };
+}
+
 /// What a system call leaves at the top of the kernel stack.
 #[repr(C)]
 struct CallFrame {
@@ -59,81 +70,6 @@ struct CallFrame {
     rip: u64,
     flags: u64,
     rsp: u64,
-}
-
-/// What a trap leaves on its stack; passed to `trap`.
-#[repr(C)]
-pub struct TrapFrame {
-    /// General registers.
-    pub registers: Registers,
-    /// Vector number.
-    pub vector: u64,
-    /// Error code, or zero.
-    pub error: u64,
-    /// Interrupted instruction.
-    pub rip: u64,
-    /// Interrupted code segment; its low bits are the ring.
-    pub cs: u64,
-    /// Flags.
-    pub flags: u64,
-    /// Stack pointer.
-    pub rsp: u64,
-    /// Stack segment.
-    pub ss: u64,
-}
-
-/// The general registers but the stack pointer, in the order the stubs push.
-#[derive(Clone, Copy)]
-#[repr(C)]
-#[expect(missing_docs, reason = "the processor's names")]
-pub struct Registers {
-    pub r15: u64,
-    pub r14: u64,
-    pub r13: u64,
-    pub r12: u64,
-    pub r11: u64,
-    pub r10: u64,
-    pub r9: u64,
-    pub r8: u64,
-    pub rbp: u64,
-    pub rdi: u64,
-    pub rsi: u64,
-    pub rdx: u64,
-    pub rcx: u64,
-    pub rbx: u64,
-    pub rax: u64,
-}
-
-impl TrapFrame {
-    /// Whether ring 3 was interrupted.
-    pub fn from_user(&self) -> bool {
-        self.cs & 3 == 3
-    }
-
-    /// The interrupted state, to be resumed later.
-    pub fn context(&self) -> Context {
-        let r = &self.registers;
-        Context {
-            rax: r.rax,
-            rbx: r.rbx,
-            rcx: r.rcx,
-            rdx: r.rdx,
-            rsi: r.rsi,
-            rdi: r.rdi,
-            rbp: r.rbp,
-            r8: r.r8,
-            r9: r.r9,
-            r10: r.r10,
-            r11: r.r11,
-            r12: r.r12,
-            r13: r.r13,
-            r14: r.r14,
-            r15: r.r15,
-            rip: self.rip,
-            flags: self.flags,
-            rsp: self.rsp,
-        }
-    }
 }
 
 /// Sets up the `syscall` instruction and the core's data.
@@ -174,10 +110,7 @@ pub fn call_context(code: u64, value: u64) -> Context {
         r13: frame.r13,
         r14: frame.r14,
         r15: frame.r15,
-        rip: frame.rip,
-        flags: frame.flags,
-        rsp: frame.rsp,
-        ..Context::ZERO
+        ..Context::at(frame.rip, frame.rsp, frame.flags)
     }
 }
 
@@ -208,43 +141,12 @@ pub unsafe fn save_caller_vectors(area: *mut VectorState) {
 #[unsafe(naked)]
 pub unsafe extern "C" fn resume(context: *const Context, vectors: *const VectorState) -> ! {
     naked_asm!(
-        "mov rsp, gs:[8]",
         "fxrstor [rsi]",
-        "push {user_data}",
-        "push [rdi + 136]",         // rsp
-        "push [rdi + 128]",         // flags
-        "push {user_code}",
-        "push [rdi + 120]",         // rip
-        "mov rax, [rdi + 0]",
-        "mov rbx, [rdi + 8]",
-        "mov rcx, [rdi + 16]",
-        "mov rdx, [rdi + 24]",
-        "mov rsi, [rdi + 32]",
-        "mov rbp, [rdi + 48]",
-        "mov r8, [rdi + 56]",
-        "mov r9, [rdi + 64]",
-        "mov r10, [rdi + 72]",
-        "mov r11, [rdi + 80]",
-        "mov r12, [rdi + 88]",
-        "mov r13, [rdi + 96]",
-        "mov r14, [rdi + 104]",
-        "mov r15, [rdi + 112]",
-        "mov rdi, [rdi + 40]",
+        "mov rsp, rdi",
+        restore_registers!(),
         "swapgs",
         "iretq",
-        user_data = const USER_DATA,
-        user_code = const USER_CODE,
     )
-}
-
-/// Runs `function` on an empty kernel stack; for code that never returns to
-/// what is on it now.
-///
-/// # Safety
-/// Nothing on the current kernel stack may be needed any more.
-#[unsafe(naked)]
-pub unsafe extern "C" fn on_empty_stack(function: extern "C" fn() -> !) -> ! {
-    naked_asm!("mov rsp, gs:[8]", "xor ebp, ebp", "call rdi", "ud2")
 }
 
 #[unsafe(naked)]
@@ -258,10 +160,7 @@ unsafe extern "C" fn syscall_entry() {
         "push rcx",
         "push rbp",
         "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        "push r12; push r13; push r14; push r15",
         "push rax",                 // seventh argument
         "mov rcx, r10",
         "xor ebp, ebp",             // ends the kernel's backtrace here
@@ -275,22 +174,9 @@ unsafe extern "C" fn syscall_entry() {
         "xor r8d, r8d",
         "xor r9d, r9d",
         "xor r10d, r10d",
-        "pxor xmm0, xmm0",
-        "pxor xmm1, xmm1",
-        "pxor xmm2, xmm2",
-        "pxor xmm3, xmm3",
-        "pxor xmm4, xmm4",
-        "pxor xmm5, xmm5",
-        "pxor xmm6, xmm6",
-        "pxor xmm7, xmm7",
-        "pxor xmm8, xmm8",
-        "pxor xmm9, xmm9",
-        "pxor xmm10, xmm10",
-        "pxor xmm11, xmm11",
-        "pxor xmm12, xmm12",
-        "pxor xmm13, xmm13",
-        "pxor xmm14, xmm14",
-        "pxor xmm15, xmm15",
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+        "pxor xmm\\n, xmm\\n",
+        ".endr",
         "swapgs",
         "sysretq",
         dispatch = sym crate::calls::dispatch,
@@ -333,21 +219,9 @@ global_asm!(
     "jz 2f",
     "swapgs",
     "2:",
-    "push rax",
-    "push rbx",
-    "push rcx",
-    "push rdx",
-    "push rsi",
-    "push rdi",
-    "push rbp",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push r11",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
+    ".irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15",
+    "push \\register",
+    ".endr",
     "cld",
     // Ring 3 may have set the alignment-check flag, which would lift SMAP.
     "pushfq",
@@ -365,22 +239,7 @@ global_asm!(
     "call {trap}",
     // Only an interrupt of the halted kernel comes back here.
     "mov rsp, rbx",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop r11",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rbp",
-    "pop rdi",
-    "pop rsi",
-    "pop rdx",
-    "pop rcx",
-    "pop rbx",
-    "pop rax",
-    "add rsp, 16",
+    restore_registers!(),
     "iretq",
     ".popsection",
     trap = sym crate::trap::trap,

@@ -83,13 +83,7 @@ pub fn start(env: &Env, entry: u64, stack: u64, argument: u64) -> Result<(), Err
     if entry >= exo_abi::USER_TOP || stack > exo_abi::USER_TOP {
         return Err(Error::BadAddress);
     }
-    env.context.set(Context {
-        rip: entry,
-        rsp: stack,
-        rdi: argument,
-        flags: START_FLAGS,
-        ..Context::ZERO
-    });
+    env.context.set(Context { rdi: argument, ..Context::at(entry, stack, START_FLAGS) });
     env.set_state(EnvState::Ready);
     Ok(())
 }

@@ -18,55 +18,76 @@ use crate::object::KernelObject;
 pub use destroy::destroy_step;
 pub use lifecycle::{Parts, create, end, notify, start, wake};
 
-/// General registers of an environment that is not running.
-///
-/// The processor's names; the order and offsets are known to `arch::entry`.
+/// Selector of ring 3's code segment.
+pub const USER_CODE: u16 = 0x28 | 3;
+/// Selector of ring 3's data segment.
+pub const USER_DATA: u16 = 0x20 | 3;
+
+/// The state of an environment that is not running: what a trap leaves on its
+/// stack, from the last register pushed up to what `iretq` pops. The order is
+/// known to `arch::entry`, which saves and restores it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the processor's names")]
 pub struct Context {
-    pub rax: u64,
-    pub rbx: u64,
-    pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
-    pub rdi: u64,
-    pub rbp: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-    pub r11: u64,
-    pub r12: u64,
-    pub r13: u64,
-    pub r14: u64,
     pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rbp: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rbx: u64,
+    pub rax: u64,
+    /// Vector and error code of the trap it was saved by, if it was one.
+    pub vector: u64,
+    pub error: u64,
     pub rip: u64,
+    pub cs: u64,
     pub flags: u64,
     pub rsp: u64,
+    pub ss: u64,
 }
 
 impl Context {
-    /// All registers zero.
-    pub const ZERO: Self = Self {
-        rax: 0,
-        rbx: 0,
-        rcx: 0,
-        rdx: 0,
-        rsi: 0,
-        rdi: 0,
-        rbp: 0,
-        r8: 0,
-        r9: 0,
-        r10: 0,
-        r11: 0,
-        r12: 0,
-        r13: 0,
-        r14: 0,
-        r15: 0,
-        rip: 0,
-        flags: 0,
-        rsp: 0,
-    };
+    /// About to execute at `rip` in ring 3, with all other registers zero.
+    pub const fn at(rip: u64, rsp: u64, flags: u64) -> Self {
+        Self {
+            r15: 0,
+            r14: 0,
+            r13: 0,
+            r12: 0,
+            r11: 0,
+            r10: 0,
+            r9: 0,
+            r8: 0,
+            rbp: 0,
+            rdi: 0,
+            rsi: 0,
+            rdx: 0,
+            rcx: 0,
+            rbx: 0,
+            rax: 0,
+            vector: 0,
+            error: 0,
+            rip,
+            cs: USER_CODE as u64,
+            flags,
+            rsp,
+            ss: USER_DATA as u64,
+        }
+    }
+
+    /// Whether it is a state of ring 3.
+    pub const fn from_user(&self) -> bool {
+        self.cs & 3 == 3
+    }
 }
 
 /// Vector and x87 registers in `fxsave` format (SDM vol. 1, 10.5.1).

@@ -1,18 +1,29 @@
-// How a program that runs in the guest is linked. Included by the build scripts
-// of the applications: `include!("../../boot/link.rs")`.
+// How a program that runs in the guest is linked. Included by build scripts:
+// `include!("../boot/link.rs")`. On the host, where `cfg(exo_guest)` is not set,
+// nothing of it applies.
 
-/// Has the package's programs linked without a C library, at the addresses that
-/// `app.ld` gives.
-///
-/// Does nothing on the host: only the `exo` command sets `cfg(exo_guest)`.
+/// Has the package's programs linked as applications, at the addresses that
+/// `apps/app.ld` gives.
+#[allow(dead_code)]
 fn link_application() {
+    link("../../apps/app.ld");
+}
+
+/// Has the package's programs linked as the kernel (`boot/kernel.ld`).
+#[allow(dead_code)]
+fn link_kernel() {
+    link("../boot/kernel.ld");
+}
+
+/// Links without a C library, at the addresses that `script` gives.
+fn link(script: &str) {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=CARGO_CFG_EXO_GUEST");
     if std::env::var_os("CARGO_CFG_EXO_GUEST").is_none() {
         return;
     }
     let package = std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the package");
-    let script = std::path::Path::new(&package).join("../../boot/app.ld");
+    let script = std::path::Path::new(&package).join(script);
     println!("cargo:rerun-if-changed={}", script.display());
     for argument in [
         "-nostartfiles",

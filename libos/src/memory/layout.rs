@@ -1,7 +1,7 @@
 //! What lies where in an application's address space.
 //!
 //! ```text
-//! 0x0000_0040_0000  image: text, read-only data, data (boot/app.ld)
+//! 0x0000_0040_0000  image: text, read-only data, data (apps/app.ld)
 //! 0x0000_1000_0000  U-area                          (one page, exo_abi::boot)
 //! 0x0000_1000_1000  system information, read-only   (one page)
 //!       …

@@ -150,15 +150,13 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     let mut net = kernel.net.borrow_mut();
     if !net::arm(&mut net) {
-        match deadline {
-            Some(deadline) => {
-                TIMER.0.set(true);
-                apic::start_timer(deadline.saturating_sub(now));
-            }
-            None => {
-                TIMER.0.set(false);
-                apic::stop_timer();
-            }
+        // A timer still running for a slice is left alone: it costs one vain
+        // wake-up at most, and stopping it would cost every short sleep more.
+        if let Some(deadline) = deadline
+            && !TIMER.0.get()
+        {
+            TIMER.0.set(true);
+            apic::start_timer(deadline.saturating_sub(now));
         }
         Kernel::count(&kernel.info.halts, 1);
         cpu::halt_until_interrupt();

@@ -73,7 +73,7 @@ fn measure() -> u64 {
         passed = timer_start.wrapping_sub(read_local(TIMER_CURRENT));
     }
     let ticks = time_stamp() - start;
-    stop_timer();
+    write_local(TIMER_INITIAL, 0);
     ticks * TIMER_HZ / u64::from(passed)
 }
 
@@ -90,11 +90,6 @@ pub fn start_timer(ticks: u64) {
     let frequency = TSC_HZ.load(Ordering::Relaxed).max(1);
     let count = u128::from(ticks) * u128::from(TIMER_HZ) / u128::from(frequency);
     write_local(TIMER_INITIAL, count.clamp(1, u128::from(u32::MAX)) as u32);
-}
-
-/// Disarms the timer.
-pub fn stop_timer() {
-    write_local(TIMER_INITIAL, 0);
 }
 
 /// Ticks of the time-stamp counter in a microsecond.

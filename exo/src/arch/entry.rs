@@ -140,13 +140,7 @@ pub unsafe fn save_caller_vectors(area: *mut VectorState) {
 /// took them from the processor) and `vectors` a valid `fxsave` image.
 #[unsafe(naked)]
 pub unsafe extern "C" fn resume(context: *const Context, vectors: *const VectorState) -> ! {
-    naked_asm!(
-        "fxrstor [rsi]",
-        "mov rsp, rdi",
-        restore_registers!(),
-        "swapgs",
-        "iretq",
-    )
+    naked_asm!("fxrstor [rsi]", "mov rsp, rdi", restore_registers!(), "swapgs", "iretq",)
 }
 
 #[unsafe(naked)]

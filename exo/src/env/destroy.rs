@@ -3,6 +3,7 @@
 use exo_abi::{EnvState, Error, FrameKind, Pfn};
 
 use super::Env;
+use super::family::{self, Next};
 use crate::capability::{self, Kind, Progress};
 use crate::kernel::Kernel;
 use crate::net;
@@ -19,14 +20,16 @@ const SLOTS: u32 = 64;
 /// that the caller may stop and resume between any two steps.
 mod stage {
     pub(super) const STOP: u32 = 0;
-    pub(super) const BINDINGS: u32 = 1;
-    pub(super) const CAPABILITIES: u32 = 2;
-    pub(super) const PAGE_TABLES: u32 = 3;
-    pub(super) const CHECK: u32 = 4;
-    pub(super) const FRAMES: u32 = 5;
+    pub(super) const PAGE_TABLES: u32 = 1;
+    pub(super) const CHILDREN: u32 = 2;
+    pub(super) const SILENCED: u32 = 3;
+    pub(super) const BINDINGS: u32 = 4;
+    pub(super) const CAPABILITIES: u32 = 5;
+    pub(super) const CHECK: u32 = 6;
+    pub(super) const FRAMES: u32 = 7;
 }
 
-/// Goes on destroying `env`. After [`Progress::Done`] its object is gone.
+/// Goes on destroying `env`, and first all it created. After [`Progress::Done`] its object is gone.
 ///
 /// # Errors
 /// [`Error::WrongState`] for the running environment itself;
@@ -42,13 +45,8 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
         stage::STOP => {
             env.set_state(EnvState::Dying);
             kernel.schedule.forget(kernel.info, env.id());
-            (stage::BINDINGS, 0)
+            (stage::PAGE_TABLES, 0)
         }
-        stage::BINDINGS => match net::unbind_first(kernel, env)? {
-            Progress::Again => (stage::BINDINGS, 0),
-            Progress::Done => (stage::CAPABILITIES, 0),
-        },
-        stage::CAPABILITIES => drop_capabilities(kernel, env, position),
         stage::PAGE_TABLES => {
             let mut tables = 0;
             scan(kernel, env, position, stage, |pfn, kind| {
@@ -59,6 +57,31 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
                 tables < TABLES
             })
         }
+        stage::CHILDREN => match family::next_child(kernel, env) {
+            Next::Done => (stage::SILENCED, 0),
+            Next::Again => (stage, 0),
+            // The child has no family, so it goes no deeper than this.
+            Next::Child(child) if child.destruction.get().0 <= stage::PAGE_TABLES => {
+                destroy_step(kernel, child)?;
+                (stage, 0)
+            }
+            Next::Child(child) => {
+                family::silence(kernel, env, child);
+                (stage, 0)
+            }
+        },
+        stage::SILENCED => match family::next_silenced(kernel, env) {
+            Next::Child(child) => {
+                destroy_step(kernel, child)?;
+                (stage, 0)
+            }
+            _ => (stage::BINDINGS, 0),
+        },
+        stage::BINDINGS => match net::unbind_first(kernel, env)? {
+            Progress::Again => (stage::BINDINGS, 0),
+            Progress::Done => (stage::CAPABILITIES, 0),
+        },
+        stage::CAPABILITIES => drop_capabilities(kernel, env, position),
         stage::CHECK => {
             let mut foreign = false;
             let next = scan(kernel, env, position, stage, |pfn, _| {
@@ -79,6 +102,7 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
                 true
             });
             if next.0 > stage::FRAMES {
+                family::leave(kernel, env);
                 frames.release(Pfn(env.id().0));
                 return Ok(Progress::Done);
             }
@@ -92,7 +116,7 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
 fn drop_capabilities(kernel: &Kernel, env: &Env, position: u32) -> (u32, u32) {
     for index in position..position.saturating_add(SLOTS) {
         let Some((place, slot)) = capability::table_slot(&kernel.frames, env, index) else {
-            return (stage::PAGE_TABLES, 0);
+            return (stage::CHECK, 0);
         };
         if slot.kind() != Kind::Empty
             && capability::drop_step(&kernel.frames, place, slot) == Progress::Again

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, Pfn, Rights, UArea};
 
-use super::{Context, Env};
+use super::{Context, Env, family};
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::kernel::Kernel;
 use crate::memory;
@@ -62,7 +62,9 @@ pub fn create(kernel: &Kernel, creator: EnvId, parts: Parts) -> Result<&'static 
     env.u_area.set(parts.u_area);
     env.vectors.reset();
     env.status.set(EnvStatus::NEW);
-    env.creator.set((creator.0, frames.generation(Pfn(creator.0))));
+    if let Some(creator) = kernel.env(creator) {
+        family::adopt(kernel, creator, env);
+    }
     capability::donate(frames, env, parts.cap_table)?;
     let itself = Object::in_frame(Kind::Env, frames, parts.object);
     let rights = Rights::MEMORY.with(Rights::INSPECT).with(Rights::ENDOW).with(Rights::GRANT);
@@ -92,10 +94,7 @@ pub fn start(env: &Env, entry: u64, stack: u64, argument: u64) -> Result<(), Err
 /// is told; what it holds stays until it is destroyed.
 pub fn end(kernel: &Kernel, env: &Env, status: EnvStatus) {
     env.status.set(status);
-    let (creator, generation) = env.creator.get();
-    if kernel.frames.generation(Pfn(creator)) == generation
-        && let Some(creator) = kernel.env(EnvId(creator))
-    {
+    if let Some(creator) = kernel.env(env.creator.get()) {
         notify(&kernel.frames, creator);
     }
 }

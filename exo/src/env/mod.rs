@@ -6,6 +6,7 @@
 //! that could fill up.
 
 mod destroy;
+mod family;
 mod lifecycle;
 
 use core::cell::{Cell, UnsafeCell};
@@ -131,9 +132,15 @@ pub struct Env {
     pub deadline: Cell<u64>,
     /// State and cause of death. The state in it is kept current.
     pub status: Cell<EnvStatus>,
-    /// Who is told when this environment ends: its creator, and the
-    /// generation of the creator's frame.
-    pub creator: Cell<(u32, u32)>,
+    /// Who is told when this environment ends, and with whom it is destroyed.
+    pub creator: Cell<EnvId>,
+    /// First of the environments it created; of those among them that map
+    /// nothing any more because they are being destroyed with it; and this one's
+    /// place in its creator's lists. Frame 0 ends a list.
+    pub(crate) children: Cell<Pfn>,
+    pub(crate) silenced: Cell<Pfn>,
+    pub(crate) previous: Cell<Pfn>,
+    pub(crate) next: Cell<Pfn>,
     /// First of the bindings it owns.
     pub bindings: Cell<Pfn>,
     /// How far destruction has come.

@@ -78,3 +78,76 @@ fn nobody_destroys_the_first_or_the_running_environment() {
     assert_eq!(call(kernel, env, "env_destroy", &[copy]), Err(Error::WrongState));
     assert_eq!(call(kernel, env, "env_destroy", &[OWN]), Err(Error::NoRight));
 }
+
+#[test]
+fn what_an_environment_created_goes_with_it() {
+    let (kernel, root) = machine();
+    let before = free_frames(kernel);
+    let (mut env, handle) = child(kernel, root, 600);
+    let first = handle;
+    // A chain of 20, each with a sibling, all made of frames of the first.
+    for generation in 0..20 {
+        let frame = 700 + 16 * generation;
+        let wanted = exo_abi::Rights::TAKE.with(exo_abi::Rights::GRANT);
+        let wanted = exo_abi::Word::into_word(wanted);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, first, frame, 1]).expect("free");
+        let range = call(kernel, root, "cap_derive", &[ALL_FRAMES, wanted, frame, 16]).unwrap();
+        // Root hands the range to whoever is the newest; it knows it by a copy.
+        let known = crate::capability::insert(
+            &kernel.frames,
+            root,
+            crate::capability::Object::in_frame(
+                crate::capability::Kind::Env,
+                &kernel.frames,
+                Pfn(env.id().0),
+            ),
+            exo_abi::Rights::ALL,
+            crate::capability::CapRef::NONE,
+        )
+        .map(exo_abi::Word::into_word)
+        .unwrap();
+        let theirs = call(kernel, root, "cap_grant", &[range, known]).expect("room");
+        call(kernel, root, "cap_drop", &[known]).expect("a copy");
+        for at in [frame + 1, frame + 8] {
+            call(kernel, env, "frames_take", &[theirs, OWN, at, 4]).expect("free");
+            call(kernel, env, "env_create", &[at, at + 1, at + 2, at + 3]).expect("a child");
+        }
+        env = kernel.env(exo_abi::EnvId(frame as u32 + 1)).expect("the first of the two");
+    }
+    assert!(free_frames(kernel) < before - 160);
+    assert_eq!(destroy(kernel, root, first), Ok(()));
+    assert_eq!(free_frames(kernel), before);
+}
+
+#[test]
+fn relatives_that_map_each_other_can_be_destroyed() {
+    let (kernel, root) = machine();
+    let before = free_frames(kernel);
+    let (middle, handle) = child(kernel, root, 600);
+    let all = call(kernel, root, "cap_grant", &[ALL_FRAMES, handle]).expect("room");
+    let make = |first: u64| {
+        call(kernel, middle, "frames_take", &[all, OWN, first, 4]).expect("free");
+        call(kernel, middle, "env_create", &[first, first + 1, first + 2, first + 3]).unwrap()
+    };
+    let (one, two) = (make(700), make(800));
+    let at = 0x40_0000;
+    let tables = |space: u64, first: u64| {
+        for (level, frame) in [(3, first), (2, first + 1), (1, first + 2)] {
+            call(kernel, middle, "frames_take", &[all, space, frame, 1]).expect("free");
+            call(kernel, middle, "table_install", &[space, at, level, frame]).expect("a table");
+        }
+    };
+    for (space, first) in [(OWN, 610), (one, 710), (two, 810)] {
+        tables(space, first);
+        call(kernel, middle, "frames_take", &[all, space, first + 5, 1]).expect("free");
+    }
+    // Creator, first and second child map each other's frames in a circle.
+    call(kernel, middle, "map", &[OWN, one, 715, at, 1, 1]).expect("creator maps first");
+    call(kernel, middle, "map", &[one, two, 815, at, 1, 1]).expect("first maps second");
+    call(kernel, middle, "map", &[two, one, 715, at, 1, 1]).expect("second maps first");
+    // Alone, a child cannot go while its creator maps its frame; half-way
+    // destroyed it can still go with its creator.
+    assert_eq!(destroy(kernel, middle, one), Err(Error::InUse));
+    assert_eq!(destroy(kernel, root, handle), Ok(()));
+    assert_eq!(free_frames(kernel), before);
+}

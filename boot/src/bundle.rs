@@ -54,61 +54,41 @@ pub const WRITE: u32 = 2;
 /// Segment flag: the program may execute it. Never together with [`WRITE`].
 pub const EXEC: u32 = 4;
 
-/// Why a byte string is not a bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BundleError {
-    /// The header, a table, the manifest or a segment lies outside of the bytes.
-    OutOfBounds,
-    /// The first bytes are not [`MAGIC`].
-    Magic,
-    /// A layout version other than [`VERSION`].
-    Version,
-    /// A reserved field is not zero.
-    Reserved,
-    /// The total length is not a multiple of [`PAGE`].
-    Length,
-    /// There is no image, hence no root.
-    NoImage,
-    /// An image name is empty, not printable ASCII, or not zero padded.
-    Name,
-    /// The images do not divide the segment table among them in order.
-    SegmentTable,
-    /// An image's entry point is not in one of its executable segments.
-    Entry,
-    /// A segment has unknown flags or lacks [`READ`].
-    Flags,
-    /// A segment is both writable and executable.
-    WriteExecute,
-    /// A segment's address or file offset is not a multiple of [`PAGE`].
-    Misaligned,
-    /// A segment is empty or has more bytes in the file than in memory.
-    SegmentLength,
-    /// A segment reaches beyond the user half of the address space.
-    NotUser,
-    /// A segment starts below the end of the one before it.
-    Overlap,
+/// The documentation of each error is also its text.
+macro_rules! errors {
+    ($($text:literal $variant:ident,)*) => {
+        /// Why a byte string is not a bundle.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum BundleError {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl fmt::Display for BundleError {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$variant => concat!("bundle: ", $text),)*
+                })
+            }
+        }
+    };
 }
 
-impl fmt::Display for BundleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OutOfBounds => "bundle: part lies outside of the file",
-            Self::Magic => "bundle: wrong magic",
-            Self::Version => "bundle: unknown version",
-            Self::Reserved => "bundle: reserved field is not zero",
-            Self::Length => "bundle: length is not whole pages",
-            Self::NoImage => "bundle: no image",
-            Self::Name => "bundle: bad image name",
-            Self::SegmentTable => "bundle: images do not divide the segment table",
-            Self::Entry => "bundle: entry point is not in an executable segment",
-            Self::Flags => "bundle: bad segment flags",
-            Self::WriteExecute => "bundle: segment is writable and executable",
-            Self::Misaligned => "bundle: segment is not page aligned",
-            Self::SegmentLength => "bundle: bad segment length",
-            Self::NotUser => "bundle: segment outside of the user half",
-            Self::Overlap => "bundle: segments overlap or do not ascend",
-        })
-    }
+errors! {
+    "part lies outside of the file" OutOfBounds,
+    "wrong magic" Magic,
+    "unknown version" Version,
+    "reserved field is not zero" Reserved,
+    "length is not whole pages" Length,
+    "no image" NoImage,
+    "bad image name" Name,
+    "images do not divide the segment table" SegmentTable,
+    "entry point is not in an executable segment" Entry,
+    "bad segment flags" Flags,
+    "segment is writable and executable" WriteExecute,
+    "segment is not page aligned" Misaligned,
+    "bad segment length" SegmentLength,
+    "segment outside of the user half" NotUser,
+    "segments overlap or do not ascend" Overlap,
 }
 
 impl core::error::Error for BundleError {}
@@ -126,18 +106,24 @@ pub struct Bundle<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
     bytes: &'a [u8],
-    name: &'a str,
-    entry: u64,
+    /// What the program is called: 1 to [`NAME_LEN`] printable ASCII bytes.
+    pub name: &'a str,
+    /// Virtual address at which the program starts, in an executable segment.
+    pub entry: u64,
     segments: &'a [u8],
 }
 
 /// A run of pages of an image, with one protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
-    va: u64,
-    mem_len: u64,
-    flags: u32,
-    data: &'a [u8],
+    /// Virtual address of the first byte, page aligned, in the user half.
+    pub va: u64,
+    /// Length in memory, in bytes, at least 1. Bytes beyond `data` are zero.
+    pub mem_len: u64,
+    /// Any of [`READ`], [`WRITE`] and [`EXEC`], as the rules above allow.
+    pub flags: u32,
+    /// The initial bytes, at most `mem_len` of them.
+    pub data: &'a [u8],
 }
 
 impl<'a> Bundle<'a> {
@@ -230,18 +216,6 @@ impl<'a> Bundle<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// What the program is called: 1 to [`NAME_LEN`] printable ASCII bytes.
-    #[must_use]
-    pub fn name(&self) -> &'a str {
-        self.name
-    }
-
-    /// Virtual address at which the program starts, in an executable segment.
-    #[must_use]
-    pub fn entry(&self) -> u64 {
-        self.entry
-    }
-
     /// The segments in ascending, non-overlapping order of address.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> + use<'a> {
         let bytes = self.bytes;
@@ -268,24 +242,6 @@ impl<'a> Image<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Virtual address of the first byte, page aligned, in the user half.
-    #[must_use]
-    pub fn va(&self) -> u64 {
-        self.va
-    }
-
-    /// Length in memory, in bytes, at least 1. Bytes beyond [`data`](Self::data) are zero.
-    #[must_use]
-    pub fn mem_len(&self) -> u64 {
-        self.mem_len
-    }
-
-    /// Any of [`READ`], [`WRITE`] and [`EXEC`], as the rules above allow.
-    #[must_use]
-    pub fn flags(&self) -> u32 {
-        self.flags
-    }
-
     /// Whether the program may write to it.
     #[must_use]
     pub fn writable(&self) -> bool {
@@ -296,12 +252,6 @@ impl<'a> Segment<'a> {
     #[must_use]
     pub fn executable(&self) -> bool {
         self.flags & EXEC != 0
-    }
-
-    /// The initial bytes, at most [`mem_len`](Self::mem_len) of them.
-    #[must_use]
-    pub fn data(&self) -> &'a [u8] {
-        self.data
     }
 
     /// One entry of the segment table, with all checks that need no neighbour.
@@ -430,12 +380,12 @@ mod tests {
         assert_eq!(bundle.manifest(), b"abc");
         assert!(bundle.image("nobody").is_none());
         let root = bundle.root().expect("root");
-        assert_eq!((root.name(), root.entry()), ("root", 0x40_0010));
+        assert_eq!((root.name, root.entry), ("root", 0x40_0010));
         let segments: Vec<_> = root.segments().collect();
         assert_eq!(segments.len(), 2);
-        assert_eq!((segments[0].va(), segments[0].data()), (0x40_0000, &b"code"[..]));
+        assert_eq!((segments[0].va, segments[0].data), (0x40_0000, &b"code"[..]));
         assert!(segments[0].executable() && !segments[0].writable());
-        assert_eq!((segments[1].mem_len(), segments[1].data()), (9, &b"data"[..]));
+        assert_eq!((segments[1].mem_len, segments[1].data), (9, &b"data"[..]));
         assert!(segments[1].writable() && !segments[1].executable());
     }
 

@@ -60,8 +60,8 @@ pub(crate) fn create(
             (false, true) => Protection::ReadExecute,
             (false, false) => Protection::Read,
         };
-        let pages = segment.mem_len().div_ceil(FRAME_BYTES) as u32;
-        builder.fill(segment.va(), pages, segment.data(), protection)?;
+        let pages = segment.mem_len.div_ceil(FRAME_BYTES) as u32;
+        builder.fill(segment.va, pages, segment.data, protection)?;
     }
     let stack = STACK_TOP - u64::from(STACK_PAGES) * FRAME_BYTES;
     builder.fill(stack, STACK_PAGES, &[], Protection::ReadWrite)?;
@@ -111,7 +111,7 @@ pub(crate) fn create(
         free_before,
         derived,
         scope,
-        entry: image.entry(),
+        entry: image.entry,
     })
 }
 

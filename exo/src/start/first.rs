@@ -75,14 +75,14 @@ pub(super) fn load(kernel: &Kernel, machine: &Machine) {
             (false, true) => Protection::ReadExecute,
             (false, false) => Protection::Read,
         };
-        loader.map_copy(segment.va(), segment.mem_len(), segment.data(), protection);
+        loader.map_copy(segment.va, segment.mem_len, segment.data, protection);
     }
     let stack_bytes = u64::from(boot::STACK_PAGES) * FRAME_BYTES;
     loader.map_copy(boot::STACK_TOP - stack_bytes, stack_bytes, &[], Protection::ReadWrite);
     loader.map(boot::U_AREA, parts.u_area, Protection::ReadWrite);
     tell(parts.u_area, [bundle_first.0.into(), bundle_bytes as u64]);
 
-    env::start(env, image.entry(), boot::STACK_TOP, boot::U_AREA).expect("a user entry point");
+    env::start(env, image.entry, boot::STACK_TOP, boot::U_AREA).expect("a user entry point");
     for slot in 0..SLOT_COUNT as u32 {
         kernel.schedule.assign(kernel.info, slot, env.id());
     }

@@ -10,15 +10,15 @@ use super::*;
 fn read(bytes: &[u8]) -> Option<(Vec<Image>, Vec<u8>)> {
     let bundle = Bundle::parse(bytes).ok()?;
     let images = bundle.images().map(|image| Image {
-        name: image.name().to_owned(),
-        entry: image.entry(),
+        name: image.name.to_owned(),
+        entry: image.entry,
         segments: image
             .segments()
             .map(|segment| Segment {
-                va: segment.va(),
-                mem_len: segment.mem_len(),
-                flags: segment.flags(),
-                data: segment.data().to_vec(),
+                va: segment.va,
+                mem_len: segment.mem_len,
+                flags: segment.flags,
+                data: segment.data.to_vec(),
             })
             .collect(),
     });

@@ -24,7 +24,8 @@ macro_rules! syscall_table {
             2 slice_yield();
             /// Sleeps until the caller's event count differs from `seen` or the
             /// time-stamp counter passes `deadline` (zero: none). Returns the
-            /// event count.
+            /// event count. While the caller sleeps the kernel looks for packets by
+            /// itself and delivers them; each run of them is an event.
             3 wait(seen: EventCount, deadline: u64);
             /// Prints at most 1024 bytes. Returns how many were printed.
             /// Needs [`Rights::PRINT`].
@@ -108,8 +109,9 @@ macro_rules! syscall_table {
             /// again. Needs [`Rights::FILTER`].
             24 filter_remove(binding: Handle, object: Pfn);
             /// Moves a batch both ways: checks and sends what the transmit ring
-            /// holds, delivers what has arrived, to every owner. Returns
-            /// [`SyncCounts`]. Needs [`Rights::SYNC`].
+            /// holds, delivers what has arrived, to every owner, and takes back
+            /// transmit buffers the device is done with. Returns [`SyncCounts`].
+            /// Needs [`Rights::SYNC`].
             25 net_sync(binding: Handle);
             /// Powers the machine off with `code` (0: success; 0 to 126). Needs
             /// [`Rights::POWER`].

@@ -2,7 +2,7 @@
 //!
 //! An environment is started at an entry point with a stack and one argument,
 //! the address of its U-area; nothing else exists yet. [`app!`](crate::app) puts
-//! an entry point into the application that turns this into an [`Environment`]:
+//! an entry point into the application that turns this into an `Environment`:
 //! console, memory, clock, what the start block grants. The value `main`
 //! returns becomes the exit code. A panic prints the message and the chain of
 //! return addresses, and exits with [`PANIC_EXIT`].
@@ -62,7 +62,7 @@ macro_rules! app {
 
 /// Makes `$start`, a `fn(&'static UArea) -> u64`, the entry point, and sets up
 /// nothing but a heap, which stays empty until
-/// [`memory::guest::init`](crate::memory::guest::init).
+/// `memory::guest::init`.
 #[macro_export]
 macro_rules! entry {
     ($start:path) => {

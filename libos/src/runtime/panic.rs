@@ -14,9 +14,16 @@ const DEPTH: usize = 32;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    // Read here, so that the chain begins with whoever panicked.
+    let (frame, bottom): (u64, u64);
+    // SAFETY: reads two registers and nothing else.
+    unsafe {
+        core::arch::asm!("mov {}, rbp", "mov {}, rsp", out(reg) frame, out(reg) bottom,
+            options(nomem, nostack, preserves_flags));
+    }
     let place = info.location().map_or(("?", 0), |location| (location.file(), location.line()));
     console::print(format_args!("panic: {} ({}:{})", info.message(), place.0, place.1));
-    console::print(format_args!("backtrace: {}{}", console::name(), Backtrace));
+    console::print(format_args!("backtrace: {}{}", console::name(), Backtrace { frame, bottom }));
     exit(PANIC_EXIT)
 }
 
@@ -29,23 +36,21 @@ pub(crate) fn exit(code: u64) -> ! {
     }
 }
 
-/// The return addresses on the stack, innermost first.
-struct Backtrace;
+/// The return addresses on the stack from `frame` on, innermost first.
+struct Backtrace {
+    frame: u64,
+    bottom: u64,
+}
 
 impl fmt::Display for Backtrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut frame, bottom): (u64, u64);
-        // SAFETY: reads two registers and nothing else.
-        unsafe {
-            core::arch::asm!("mov {}, rbp", "mov {}, rsp", out(reg) frame, out(reg) bottom,
-                options(nomem, nostack, preserves_flags));
-        }
+        let mut frame = self.frame;
         for _ in 0..DEPTH {
             // A frame pointer that is damaged must not lead to a second fault.
-            if frame < bottom || frame > STACK_TOP - 16 || !frame.is_multiple_of(8) {
+            if frame < self.bottom || frame > STACK_TOP - 16 || !frame.is_multiple_of(8) {
                 break;
             }
-            // SAFETY: `frame` and the word above it lie between the stack
+            // SAFETY: `frame` and the word above it lie between a former stack
             // pointer and the top of the stack, all of which is mapped, and
             // `frame` is aligned; any bits there are a valid `u64`.
             let (next, address) = unsafe {

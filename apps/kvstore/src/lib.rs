@@ -26,9 +26,9 @@
 extern crate std;
 
 pub mod engine;
+mod number;
 pub mod protocol;
 pub mod service;
-mod number;
 mod wide;
 
 pub use engine::{Config, SetupError};

@@ -67,7 +67,8 @@ mod guest {
             let unix = clock.unix_seconds();
             store.now = Time { unix, uptime: unix.saturating_sub(start) as u32 };
             let moved = stack.poll(&mut device, &mut store, 0, BATCH);
-            match moved.and_then(|moved| if moved > 0 { device.sync().map(Some) } else { Ok(None) }) {
+            match moved.and_then(|moved| if moved > 0 { device.sync().map(Some) } else { Ok(None) })
+            {
                 Ok(Some(_)) => Turn::Progress,
                 Ok(None) => Turn::Idle(None),
                 Err(error) => {

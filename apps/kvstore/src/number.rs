@@ -28,7 +28,8 @@ pub(crate) fn signed(token: &[u8]) -> Option<i32> {
 /// The number an item's value stands for, to `incr` and `decr`: blanks may stand
 /// before it, and anything may follow after a blank.
 pub(crate) fn in_value(value: &[u8]) -> Option<u64> {
-    let (negative, digits) = sign(&value[value.iter().take_while(|byte| is_blank(**byte)).count()..]);
+    let (negative, digits) =
+        sign(&value[value.iter().take_while(|byte| is_blank(**byte)).count()..]);
     let (magnitude, used) = magnitude(digits)?;
     let ends = digits.get(used).is_none_or(|&byte| is_blank(byte) || byte == 0);
     let value_ = if negative { magnitude.wrapping_neg() } else { magnitude };

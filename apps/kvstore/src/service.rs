@@ -15,7 +15,9 @@
 use core::ops::ControlFlow;
 
 use crate::engine::{Config, DeltaError, Engine, Expiry, Key, SetupError, Stored};
-use crate::protocol::{BadChunk, Frame, Input, Refusal, Reply, Request, StatsKind, TooLarge, single_get};
+use crate::protocol::{
+    BadChunk, Frame, Input, Refusal, Reply, Request, StatsKind, TooLarge, single_get,
+};
 
 mod stats;
 
@@ -221,10 +223,9 @@ impl<'m> Service<'m> {
                 Ok(number) if !noreply => return out.put_number(number),
                 Ok(_) => return Ok(()),
                 Err(DeltaError::NotFound) => (NOT_FOUND, noreply),
-                Err(DeltaError::NotANumber) => (
-                    b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
-                    noreply,
-                ),
+                Err(DeltaError::NotANumber) => {
+                    (b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n", noreply)
+                }
                 Err(DeltaError::OutOfMemory) => (b"SERVER_ERROR out of memory\r\n", noreply),
             },
             Request::FlushAll { delay, noreply } => {

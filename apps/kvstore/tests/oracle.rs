@@ -5,9 +5,8 @@
 //! fewer, and what is to be met with silence. Each request is followed by
 //! `version`, whose answer marks the end of what belongs to the request.
 //!
-//! Not compared, since memcached's own answer is meant to differ or would leave
-//! the connection unusable: see "deviations" in `src/protocol/mod.rs`; a data block
-//! longer than what was sent; delayed `flush_all`, which needs real time.
+//! Not compared: what is meant to differ (see "Deviations" in `src/protocol/mod.rs`),
+//! and delayed `flush_all`, which needs real time.
 
 mod common;
 
@@ -56,10 +55,15 @@ impl Oracle {
             };
             let oracle = Self { process, port };
             for _ in 0..200 {
-                if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
+                if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
                     stream.set_nodelay(true).unwrap();
                     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                    return Some((oracle, stream));
+                    // The port was free a moment ago; by now somebody else may have it.
+                    let stats = masked(&ask_tcp(&mut stream, b"stats\r\nversion\r\n"));
+                    if stats.contains(&format!("STAT pid {}\\r\\n", oracle.process.id())) {
+                        return Some((oracle, stream));
+                    }
+                    break;
                 }
                 sleep(Duration::from_millis(10));
             }
@@ -109,7 +113,16 @@ struct Requests {
 
 impl Requests {
     fn new(seed: u64) -> Self {
-        let keys = ["a", "b", "counter", "number", "noreply", "0", "key:0000000000000001", "x\u{e4}\u{df}"];
+        let keys = [
+            "a",
+            "b",
+            "counter",
+            "number",
+            "noreply",
+            "0",
+            "key:0000000000000001",
+            "x\u{e4}\u{df}",
+        ];
         let mut keys: Vec<Vec<u8>> = keys.map(|key| key.as_bytes().to_vec()).into();
         keys.extend([8, 9, 16, 17, 33, 250].map(|len| vec![b'k'; len]));
         Self { chance: Chance(seed), keys, stored: 0 }
@@ -128,14 +141,41 @@ impl Requests {
         let absolute = [(unix + 1000).to_string(), (unix - 100_000).to_string()];
         chance
             .pick(&[
-                "0", "0", "0", "0", "0", "0", "100", "2592000", "2592001", "-1", "-100", "2147483647",
-                "2147483648", "4294967296", "+50", "abc", "1.5", &absolute[0], &absolute[1],
+                "0",
+                "0",
+                "0",
+                "0",
+                "0",
+                "0",
+                "100",
+                "2592000",
+                "2592001",
+                "-1",
+                "-100",
+                "2147483647",
+                "2147483648",
+                "4294967296",
+                "+50",
+                "abc",
+                "1.5",
+                &absolute[0],
+                &absolute[1],
             ])
             .to_owned()
     }
 
     fn flags(&mut self) -> String {
-        let odd = ["-1", "4294967295", "4294967296", "x", "007", "+7", "18446744073709551616", "-0", "1x"];
+        let odd = [
+            "-1",
+            "4294967295",
+            "4294967296",
+            "x",
+            "007",
+            "+7",
+            "18446744073709551616",
+            "-0",
+            "1x",
+        ];
         if self.chance.one_in(8) {
             self.chance.pick(&odd).to_owned()
         } else {
@@ -149,7 +189,10 @@ impl Requests {
             1 => u64::MAX.to_string(),
             2 => (u64::MAX - self.chance.below(3) as u64).to_string(),
             3 => "18446744073709551616".to_owned(),
-            4 => self.chance.pick(&["-1", "x", "0x10", "1e3", "99999999999999999999999", "+3", "-0"]).to_owned(),
+            4 => self
+                .chance
+                .pick(&["-1", "x", "0x10", "1e3", "99999999999999999999999", "+3", "-0"])
+                .to_owned(),
             _ => self.chance.below(2000).to_string(),
         }
     }
@@ -157,7 +200,9 @@ impl Requests {
     fn value(&mut self) -> Vec<u8> {
         match self.chance.below(12) {
             0 => Vec::new(),
-            1 => self.chance.pick(&["10 apples", " 7", "7 ", "abc", "-5", "1\t", "12a", "+4"]).into(),
+            1 => {
+                self.chance.pick(&["10 apples", " 7", "7 ", "abc", "-5", "1\t", "12a", "+4"]).into()
+            }
             2 => b"one\r\ntwo\r\n".to_vec(),
             3 => {
                 let len = self.chance.below(300);
@@ -183,12 +228,16 @@ impl Requests {
 
     fn store(&mut self) -> Vec<u8> {
         let chance = &mut self.chance;
-        let command = chance.pick(&["set", "set", "set", "add", "replace", "append", "prepend", "cas", "cas"]);
+        let command = chance
+            .pick(&["set", "set", "set", "add", "replace", "append", "prepend", "cas", "cas"]);
         let (key, flags, exptime, value) = (self.key(), self.flags(), self.exptime(), self.value());
         // Never more than is sent: memcached would wait for the rest.
         let len = match self.chance.below(25) {
             0 => value.len().saturating_sub(1 + self.chance.below(3)).to_string(),
-            1 => self.chance.pick(&["-1", "abc", "2147483646", "2147483647", "0", "99999999999999999999"]).to_owned(),
+            1 => self
+                .chance
+                .pick(&["-1", "abc", "2147483646", "2147483647", "0", "99999999999999999999"])
+                .to_owned(),
             2 => (value.len() as u64 + (1 << 32)).to_string(),
             3 => format!("+0{}", value.len()),
             _ => value.len().to_string(),
@@ -206,7 +255,9 @@ impl Requests {
             line.extend_from_slice(self.chance.pick(&[" ", " ", " ", " ", "  "]).as_bytes());
             line.extend_from_slice(&self.key());
         }
-        line.extend_from_slice(self.chance.pick(&["\r\n", "\r\n", "\r\n", "\n", " \r\n"]).as_bytes());
+        line.extend_from_slice(
+            self.chance.pick(&["\r\n", "\r\n", "\r\n", "\n", " \r\n"]).as_bytes(),
+        );
         line
     }
 
@@ -220,9 +271,38 @@ impl Requests {
     /// that this store does not have.
     fn garbage(&mut self) -> Vec<u8> {
         let words = [
-            "get", "gets", "set", "add", "cas", "incr", "decr", "touch", "gat", "gats", "delete",
-            "version", "verbosity", "flush_all", "stats", "noreply", "0", "1", "-1", "a", "counter",
-            "GET", "foo", "getx", "ge", "g", "", " ", "99999999999999999999", "\u{fc}", "=", "reset",
+            "get",
+            "gets",
+            "set",
+            "add",
+            "cas",
+            "incr",
+            "decr",
+            "touch",
+            "gat",
+            "gats",
+            "delete",
+            "version",
+            "verbosity",
+            "flush_all",
+            "stats",
+            "noreply",
+            "0",
+            "1",
+            "-1",
+            "a",
+            "counter",
+            "GET",
+            "foo",
+            "getx",
+            "ge",
+            "g",
+            "",
+            " ",
+            "99999999999999999999",
+            "\u{fc}",
+            "=",
+            "reset",
         ];
         let count = self.chance.below(9);
         let line: Vec<&str> = (0..count).map(|_| self.chance.pick(&words)).collect();
@@ -230,10 +310,16 @@ impl Requests {
         // Would have memcached wait for data, answer with its own statistics, or
         // start a flush in the future.
         let first = line.split(' ').find(|word| !word.is_empty()).unwrap_or("");
-        if matches!(first, "set" | "add" | "cas" | "stats" | "flush_all") && line.split(' ').count() > 1 {
+        if matches!(first, "set" | "add" | "cas" | "stats" | "flush_all")
+            && line.split(' ').count() > 1
+        {
             return b"incr\r\n".to_vec();
         }
-        if first == "stats" { b"stats foo\r\n".to_vec() } else { format!("{line}\r\n").into_bytes() }
+        if first == "stats" {
+            b"stats foo\r\n".to_vec()
+        } else {
+            format!("{line}\r\n").into_bytes()
+        }
     }
 
     fn next(&mut self) -> Vec<u8> {
@@ -255,18 +341,33 @@ impl Requests {
                 self.line("touch", exptime)
             }
             29..33 => {
-                let hold = self.chance.pick(&["", "", "", "0", "1", "x", "0 0", "0 x noreply"]).to_owned();
+                let hold =
+                    self.chance.pick(&["", "", "", "0", "1", "x", "0 0", "0 x noreply"]).to_owned();
                 self.line("delete", hold)
             }
             33 if self.chance.one_in(4) => {
-                let argument =
-                    self.chance.pick(&["", " 0", " -1", " noreply", " 0 noreply", " x", " x y", " 1 2 3"]);
+                let argument = self.chance.pick(&[
+                    "",
+                    " 0",
+                    " -1",
+                    " noreply",
+                    " 0 noreply",
+                    " x",
+                    " x y",
+                    " 1 2 3",
+                ]);
                 self.stored += 1;
                 format!("flush_all{argument}\r\n").into_bytes()
             }
             34 => self
                 .chance
-                .pick(&["verbosity 1", "verbosity", "verbosity x", "verbosity 1 noreply", "verbosity 1 2 3"])
+                .pick(&[
+                    "verbosity 1",
+                    "verbosity",
+                    "verbosity x",
+                    "verbosity 1 noreply",
+                    "verbosity 1 2 3",
+                ])
                 .bytes()
                 .chain(*b"\r\n")
                 .collect(),
@@ -275,55 +376,138 @@ impl Requests {
     }
 }
 
-fn compare(service: &mut Service<'_>, request: &[u8], theirs: &[u8], now: Time, number: usize) {
-    let ours = ask(service, request, now);
-    let (ours, theirs) = (masked(&ours), masked(theirs));
-    assert!(
-        ours == theirs,
-        "request {number}: {}\n ours:   {ours}\n theirs: {theirs}",
-        masked(request)
-    );
+/// Both stores, and how to ask the other one.
+struct Pair<'m, F> {
+    ours: Service<'m>,
+    theirs: F,
+    now: Time,
 }
+
+impl<'m, F: FnMut(&[u8]) -> Vec<u8>> Pair<'m, F> {
+    fn new(memory: &'m mut [u8], theirs: F) -> Self {
+        let ours = Service::new(memory, &config()).unwrap();
+        Self { ours, theirs, now: now() }
+    }
+
+    /// Asks both, compares, and returns the answer.
+    fn ask(&mut self, request: &[u8]) -> Vec<u8> {
+        let answer = (self.theirs)(request);
+        let ours = masked(&ask(&mut self.ours, request, self.now));
+        let theirs = masked(&answer);
+        assert!(ours == theirs, "request: {}\n ours:   {ours}\n theirs: {theirs}", masked(request));
+        answer
+    }
+
+    /// The same for a generated request.
+    ///
+    /// To see whether a number from 2^63 up is negative, memcached looks for a '-' up
+    /// to the next zero byte, beyond the end of the value; what it finds there is
+    /// chance. So arithmetic is only done with numbers below.
+    fn ask_tame(&mut self, request: &[u8], mark: &[u8]) -> Vec<u8> {
+        let mut words =
+            request.split(|byte| matches!(byte, b' ' | b'\r')).filter(|w| !w.is_empty());
+        if let (Some(b"incr" | b"decr"), Some(key)) = (words.next(), words.next()) {
+            let value = self.ask(&[b"get ", key, b"\r\n", mark].concat());
+            let digits = |line: &[u8]| {
+                let line = line.trim_ascii();
+                let line = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+                std::str::from_utf8(line).ok()?.parse::<u64>().ok()
+            };
+            let number = value.split(|&byte| byte == b'\n').nth(1).and_then(digits);
+            if number.is_some_and(|n| n > i64::MAX as u64) {
+                return self.ask(&[b"touch ", key, b" 0\r\n", mark].concat());
+            }
+        }
+        self.ask(&[request, mark].concat())
+    }
+}
+
+/// Answers that the generated requests must have brought about, or the comparison
+/// would say little.
+const ALL_ANSWERS: [&str; 17] = [
+    "STORED",
+    "NOT_STORED",
+    "EXISTS",
+    "NOT_FOUND",
+    "DELETED",
+    "TOUCHED",
+    "OK",
+    "END",
+    "ERROR",
+    "VALUE ",
+    "1",
+    "CLIENT_ERROR bad command line format",
+    "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
+    "CLIENT_ERROR bad data chunk",
+    "CLIENT_ERROR invalid exptime argument",
+    "CLIENT_ERROR invalid numeric delta argument",
+    "CLIENT_ERROR cannot increment or decrement non-numeric value",
+];
 
 #[test]
 fn tcp_answers_are_those_of_memcached() {
+    let mut seen = std::collections::BTreeMap::<&str, usize>::new();
     for seed in 0..4 {
         let Some((_oracle, mut stream)) = Oracle::start("oracle over TCP") else { return };
-        let (mut memory, now) = (vec![0; 64 << 20], now());
-        let mut service = Service::new(&mut memory, &config()).unwrap();
+        let mut memory = vec![0; 64 << 20];
+        let mut pair = Pair::new(&mut memory, |request| ask_tcp(&mut stream, request));
         let mut requests = Requests::new(seed);
-        for number in 0..10_000 {
-            let request = [&requests.next()[..], b"version\r\n"].concat();
-            let theirs = ask_tcp(&mut stream, &request);
-            compare(&mut service, &request, &theirs, now, number);
+        for _ in 0..10_000 {
+            let theirs = pair.ask_tame(&requests.next(), b"version\r\n");
+            for answer in ALL_ANSWERS {
+                let starts = |line: &[u8]| match answer {
+                    "VALUE " | "1" => line.starts_with(answer.as_bytes()),
+                    _ => line == answer.as_bytes(),
+                };
+                let first = theirs.split(|&byte| byte == b'\r').next().unwrap_or_default();
+                *seen.entry(answer).or_default() += usize::from(starts(first));
+            }
         }
+    }
+    for answer in ALL_ANSWERS {
+        assert!(seen[answer] >= 20, "{answer} was seen {} times", seen[answer]);
     }
 }
 
 #[test]
 fn counters_are_those_of_memcached() {
     let Some((_oracle, mut stream)) = Oracle::start("oracle for stats") else { return };
-    let (mut memory, now) = (vec![0; 64 << 20], now());
-    let mut service = Service::new(&mut memory, &config()).unwrap();
+    let mut memory = vec![0; 64 << 20];
+    let mut pair = Pair::new(&mut memory, |request| ask_tcp(&mut stream, request));
     let mut requests = Requests::new(99);
-    for number in 0..5_000 {
-        let request = [&requests.next()[..], b"version\r\n"].concat();
-        let theirs = ask_tcp(&mut stream, &request);
-        compare(&mut service, &request, &theirs, now, number);
+    for _ in 0..5_000 {
+        pair.ask_tame(&requests.next(), b"version\r\n");
     }
     let read = |text: &[u8]| -> std::collections::BTreeMap<String, String> {
         let text = String::from_utf8_lossy(text);
         let stats = text.lines().filter_map(|line| line.strip_prefix("STAT ")?.split_once(' '));
         stats.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     };
-    let theirs = read(&ask_tcp(&mut stream, b"stats\r\nversion\r\n"));
-    let ours = read(&ask(&mut service, b"stats\r\n", now));
+    let theirs = read(&(pair.theirs)(b"stats\r\nversion\r\n"));
+    let ours = read(&ask(&mut pair.ours, b"stats\r\n", pair.now));
     // Not get_expired, get_flushed, curr_items: memcached also reclaims dead items when
     // it allocates. Not cmd_flush: it counts those with a bad argument.
     for name in [
-        "cmd_get", "cmd_set", "cmd_touch", "get_hits", "get_misses", "delete_hits", "delete_misses", "incr_hits", "incr_misses", "decr_hits",
-        "decr_misses", "cas_hits", "cas_misses", "cas_badval", "touch_hits", "touch_misses",
-        "store_too_large", "total_items", "pointer_size", "threads",
+        "cmd_get",
+        "cmd_set",
+        "cmd_touch",
+        "get_hits",
+        "get_misses",
+        "delete_hits",
+        "delete_misses",
+        "incr_hits",
+        "incr_misses",
+        "decr_hits",
+        "decr_misses",
+        "cas_hits",
+        "cas_misses",
+        "cas_badval",
+        "touch_hits",
+        "touch_misses",
+        "store_too_large",
+        "total_items",
+        "pointer_size",
+        "threads",
     ] {
         assert_eq!(ours.get(name), theirs.get(name), "{name}");
     }
@@ -332,10 +516,12 @@ fn counters_are_those_of_memcached() {
 }
 
 #[test]
-fn large_values_are_treated_as_by_memcached() {
-    let Some((_oracle, mut stream)) = Oracle::start("oracle for large values") else { return };
-    let (mut memory, now) = (vec![0; 64 << 20], now());
-    let mut service = Service::new(&mut memory, &config()).unwrap();
+fn large_and_negative_values_are_treated_as_by_memcached() {
+    let Some((_oracle, mut stream)) = Oracle::start("oracle for large and negative values") else {
+        return;
+    };
+    let mut memory = vec![0; 64 << 20];
+    let mut pair = Pair::new(&mut memory, |request| ask_tcp(&mut stream, request));
     let set = |key: &str, len: usize, tail: &str| {
         [format!("set {key} 5 0 {len}{tail}\r\n").as_bytes(), &vec![b'z'; len], b"\r\n"].concat()
     };
@@ -353,15 +539,16 @@ fn large_values_are_treated_as_by_memcached() {
         set("big", 3, ""),
         [b"add big 0 0 1100000\r\n" as &[u8], &vec![b'z'; 1_100_000], b"\r\n"].concat(),
         b"get big\r\n".to_vec(),
+        // Values that are negative numbers.
+        b"set n 0 0 2\r\n-5\r\nincr n 1\r\ndecr n 1\r\nget n\r\n".to_vec(),
+        b"set n 0 0 2\r\n-0\r\nincr n 12\r\nget n\r\n".to_vec(),
         // Joined, it would be too large.
         set("big", 700_000, ""),
         [b"append big 0 0 700000\r\n" as &[u8], &vec![b'z'; 700_000], b"\r\n"].concat(),
         b"gets big\r\n".to_vec(),
     ];
-    for (number, request) in requests.iter().enumerate() {
-        let request = [&request[..], b"version\r\n"].concat();
-        let theirs = ask_tcp(&mut stream, &request);
-        compare(&mut service, &request, &theirs, now, number);
+    for request in &requests {
+        pair.ask(&[request, b"version\r\n" as &[u8]].concat());
     }
 }
 
@@ -399,13 +586,11 @@ fn udp_socket(oracle: &Oracle) -> UdpSocket {
 fn udp_answers_are_those_of_memcached() {
     let Some((oracle, _stream)) = Oracle::start("oracle over UDP") else { return };
     let socket = udp_socket(&oracle);
-    let (mut memory, now) = (vec![0; 64 << 20], now());
-    let mut service = Service::new(&mut memory, &config()).unwrap();
+    let mut memory = vec![0; 64 << 20];
+    let mut pair = Pair::new(&mut memory, |request| ask_udp(&socket, &datagram(request)));
     let mut requests = Requests::new(7);
-    for number in 0..3_000 {
-        let request = requests.next();
-        let theirs = ask_udp(&socket, &datagram(&request));
-        compare(&mut service, &request, &theirs, now, number);
+    for _ in 0..3_000 {
+        pair.ask_tame(&requests.next(), b"");
     }
 }
 

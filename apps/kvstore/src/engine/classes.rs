@@ -92,10 +92,13 @@ mod tests {
     fn sizes_rise_and_lose_no_more_than_the_growth_factor() {
         let config = Config::default();
         let classes = Classes::new(&config, config.max_item).unwrap();
+        assert_eq!(classes.all().len(), 45, "as the documentation of `Config` has it");
         assert!(classes.all().is_sorted_by(|a, b| a.chunk < b.chunk));
         for class in classes.all() {
             assert!(class.per_slab * class.chunk <= class.span * config.page_size);
-            assert!(class.span * config.page_size - class.per_slab * class.chunk < 8 * class.per_slab);
+            assert!(
+                class.span * config.page_size - class.per_slab * class.chunk < 8 * class.per_slab
+            );
             assert_eq!(class.chunk % 8, 0);
         }
         for bytes in 1..=config.max_item as usize {

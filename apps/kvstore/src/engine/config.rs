@@ -16,8 +16,8 @@ pub struct Config {
     ///
     /// A small page lets a small memory serve many item sizes and makes taking a
     /// page from a bucket cheap (at most `page_size / min_chunk` evictions); a
-    /// large page wastes less at its end. The default, 64 KiB, gives 250 pages in
-    /// 16 MiB for 40 buckets, and evicts at most 1,365 items at once.
+    /// large page wastes less at its end. The default, 64 KiB, gives 247 pages in
+    /// 16 MiB for 45 buckets, and evicts at most 1,365 items at once.
     pub page_size: u32,
     /// Bytes in the smallest chunk, at least 32. An item takes 28 bytes, its key,
     /// the text of its flags and length, its value and two line ends.

@@ -29,7 +29,7 @@ use super::pages::{PageId, Slab};
 const CLOCK_STEPS: u32 = 256;
 
 /// The fewest evictions after which a bucket looks at another's slab.
-const TURNOVER: u32 = 256;
+const TURNOVER: u32 = 32;
 
 /// Who has been evicting, and whose turn it is.
 pub(super) struct Pressure {
@@ -48,8 +48,8 @@ impl Pressure {
 }
 
 impl Engine<'_> {
-    /// A chunk of this bucket, for which items may be evicted, but not `keep`.
-    /// `None` only if there is no way to a chunk that spares `keep`.
+    /// A chunk of this bucket, for which items may be evicted, but not `keep`, which is
+    /// in another bucket. `None` only if there is no way to a chunk that spares it.
     pub(super) fn allocate(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<ItemRef> {
         loop {
             if let Some(chunk) = self.slabs.take(&mut self.heap, class) {
@@ -62,7 +62,7 @@ impl Engine<'_> {
             if self.may_grow(class) && self.take_cold_slab(class, keep) {
                 return self.slabs.take(&mut self.heap, class);
             }
-            if let Some(chunk) = self.evict_at_hand(class, keep) {
+            if let Some(chunk) = self.evict_at_hand(class) {
                 return Some(chunk);
             }
         }
@@ -75,12 +75,11 @@ impl Engine<'_> {
     }
 
     /// Evicts the first item the hand does not spare. Returns its chunk, taken.
-    fn evict_at_hand(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<ItemRef> {
-        // One step more for `keep`, which may come up when steps have run out.
-        for step in 0..CLOCK_STEPS + 2 {
+    fn evict_at_hand(&mut self, class: ClassId) -> Option<ItemRef> {
+        for step in 0..=CLOCK_STEPS {
             let item = self.slabs.next_at_hand(class)?;
             let header = self.heap.header(item);
-            if header.state == State::FREE || Some(item) == keep {
+            if header.state == State::FREE {
                 continue;
             }
             if header.state == State::WARM && !self.is_dead(&header) && step < CLOCK_STEPS {
@@ -154,9 +153,9 @@ impl Engine<'_> {
     fn empty_run(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<()> {
         let span = self.slabs.classes().get(class).span;
         let places = (self.slabs.pages().len() + 1).checked_sub(span).filter(|&n| n > 0)?;
-        let start = (0..places)
-            .map(|i| (self.pressure.next_page + i) % places)
-            .find(|&start| (start..start + span).all(|page| !self.slab_holds(PageId(page), keep)))?;
+        let start = (0..places).map(|i| (self.pressure.next_page + i) % places).find(|&start| {
+            (start..start + span).all(|page| !self.slab_holds(PageId(page), keep))
+        })?;
         self.pressure.next_page = start + span;
         for page in start..start + span {
             if let Some((first, slab)) = self.slabs.pages().slab_of(PageId(page)) {

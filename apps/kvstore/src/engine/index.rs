@@ -39,7 +39,9 @@ impl<'m> Index<'m> {
         while let Some(item) = link {
             let (header, wire) = heap.open(item);
             if header.hash == hash
-                && wire.get(..usize::from(header.key_len)).is_some_and(|k| wide::equal(k, key.bytes()))
+                && wire
+                    .get(..usize::from(header.key_len))
+                    .is_some_and(|k| wide::equal(k, key.bytes()))
             {
                 return link;
             }

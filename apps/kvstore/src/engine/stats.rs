@@ -2,7 +2,10 @@
 
 /// Events since the start or the last reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of protocol.txt, \"General-purpose statistics\"")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of protocol.txt, \"General-purpose statistics\""
+)]
 pub struct Stats {
     pub cmd_set: u64,
     pub cmd_flush: u64,

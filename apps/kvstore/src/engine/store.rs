@@ -231,8 +231,11 @@ impl Engine<'_> {
         };
 
         // Where they may overlap the value moves first, then its surroundings.
-        let (old_at, new_at) =
-            if append { (head_len, head_len + old_len) } else { (head_len + value.len(), head_len) };
+        let (old_at, new_at) = if append {
+            (head_len, head_len + old_len)
+        } else {
+            (head_len + value.len(), head_len)
+        };
         self.heap.copy((item, old.head_len()), (place, old_at), old_len);
         let wire = self.heap.wire_mut(place, wire_len);
         wire[..key_len].copy_from_slice(key.bytes());

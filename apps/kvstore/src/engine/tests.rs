@@ -34,7 +34,7 @@ enum Op {
 fn key(number: u8) -> Vec<u8> {
     let len = [1, 3, 7, 8, 15, 16, 17, 40, 250][usize::from(number) % 9];
     let text = format!("{number:03}").into_bytes();
-    if len < 3 { vec![b'A' + number] } else { [text, vec![b'.'; len - 3]].concat() }
+    if len < 3 { vec![b'A' + number / 9] } else { [text, vec![b'.'; len - 3]].concat() }
 }
 
 struct Test<'m> {
@@ -113,8 +113,8 @@ impl Test<'_> {
         match op.clone() {
             Op::Get(number) => self.check(number),
             Op::Store(number, mode, flags, expires, value) => {
-                let mode =
-                    [Mode::Set, Mode::Add, Mode::Replace, Mode::Append, Mode::Prepend][mode as usize];
+                let mode = [Mode::Set, Mode::Add, Mode::Replace, Mode::Append, Mode::Prepend]
+                    [mode as usize];
                 let old = self.entry(number);
                 let name = key(number);
                 let expiry = if expires == 0 { Expiry::NEVER } else { Expiry::at(expires) };
@@ -166,7 +166,10 @@ impl Test<'_> {
             Op::Touch(number, expires) => {
                 let old = self.entry(number);
                 let expiry = if expires == 0 { Expiry::NEVER } else { Expiry::at(expires) };
-                assert_eq!(self.engine.touch(Key::new(&key(number)).unwrap(), expiry), old.is_some());
+                assert_eq!(
+                    self.engine.touch(Key::new(&key(number)).unwrap(), expiry),
+                    old.is_some()
+                );
                 if let Some(entry) = self.model.get_mut(&number) {
                     entry.expires = expires;
                 }
@@ -176,7 +179,8 @@ impl Test<'_> {
                 let delta = if up { Delta::Up(by) } else { Delta::Down(by) };
                 let outcome = self.engine.change(Key::new(&key(number)).unwrap(), delta);
                 let Some(old) = old else { return assert_eq!(outcome, Err(DeltaError::NotFound)) };
-                let text = core::str::from_utf8(&old.value).ok().map(|text| text.trim_end_matches(' '));
+                let text =
+                    core::str::from_utf8(&old.value).ok().and_then(|text| text.split(' ').next());
                 let Some(before) = text.and_then(|text| text.parse::<u64>().ok()) else {
                     return assert_eq!(outcome, Err(DeltaError::NotANumber));
                 };
@@ -229,7 +233,7 @@ fn small(max_item: u32) -> Config {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn with_enough_memory_nothing_is_ever_lost(ops in ops(40, 3000)) {
@@ -301,33 +305,45 @@ fn a_hundred_times_the_memory_leaves_only_right_values_and_no_residue() {
         let name = format!("large{n}");
         let key = Key::new(name.as_bytes()).unwrap();
         let evicted = engine.stats().evictions;
-        assert_eq!(engine.store(Mode::Set, key, 0, Expiry::NEVER, &vec![b'x'; 190_000]), Stored::Stored);
+        assert_eq!(
+            engine.store(Mode::Set, key, 0, Expiry::NEVER, &vec![b'x'; 190_000]),
+            Stored::Stored
+        );
         assert_eq!(engine.stats().evictions, evicted);
     }
     engine.audit();
 }
 
 #[test]
-fn the_last_item_size_to_come_gets_memory_too() {
+fn pages_go_to_the_item_size_that_needs_them() {
     let mut memory = vec![0; 1 << 20];
     let mut engine = Engine::new(&mut memory, &small(12000)).unwrap();
-    let mut fill = |prefix: &str, count: u32, len: usize| {
+    // Stores so many items of one size and says which part of all pages they got.
+    let fill = |engine: &mut Engine<'_>, prefix: &str, count: u32, len: usize| {
         for n in 0..count {
-            let name = format!("{prefix}{n}");
+            let name = format!("{prefix}{n:06}");
             let key = Key::new(name.as_bytes()).unwrap();
-            let stored = engine.store(Mode::Set, key, 0, Expiry::NEVER, &vec![b'v'; len]);
-            assert_eq!(stored, Stored::Stored);
+            assert_eq!(
+                engine.store(Mode::Set, key, 0, Expiry::NEVER, &vec![b'v'; len]),
+                Stored::Stored
+            );
         }
         engine.audit();
-        let found = (0..count).filter(|n| engine.get(Key::new(format!("{prefix}{n}").as_bytes()).unwrap()).is_some());
-        (found.count() * len) as f64 / f64::from(1 << 20)
+        let class = engine.slabs.classes().holding(len + len.ilog10() as usize + 43).unwrap();
+        let pages = engine.slabs.slabs(class) * engine.slabs.classes().get(class).span;
+        f64::from(pages) / f64::from(engine.slabs.pages().len())
     };
-    fill("small", 30_000, 20);
-    // A bucket that comes when all memory is taken grows to most of it, as the other
-    // goes cold: pages do not stay with whom they were given to first.
-    assert!(fill("middle", 20_000, 1000) > 0.5);
-    assert!(fill("small", 60_000, 100) > 0.3);
-    assert!(fill("large", 200, 9000) > 0.0);
+    assert!(fill(&mut engine, "a", 30_000, 20) > 0.99);
+    // Nobody reads what was there before: it has to give way.
+    assert!(fill(&mut engine, "b", 20_000, 1000) > 0.35);
+    assert!(fill(&mut engine, "c", 20_000, 300) > 0.2);
+    // Even where one item takes more than a page, there is room for one.
+    assert!(fill(&mut engine, "d", 10, 9000) > 0.0);
+    for n in 0..30_000 {
+        engine.get(Key::new(format!("c{n:06}").as_bytes()).unwrap());
+    }
+    // What was read is spared once, then it gives way too.
+    assert!(fill(&mut engine, "e", 40_000, 100) > 0.1);
 }
 
 #[test]
@@ -345,8 +361,72 @@ fn what_is_read_stays_what_is_not_goes() {
         set(&mut engine, &format!("cold{n}"));
         engine.get(Key::new(format!("hot{}", n % 1000).as_bytes()).unwrap());
     }
-    let kept = (0..1000).filter(|n| engine.get(Key::new(format!("hot{n}").as_bytes()).unwrap()).is_some());
+    let kept =
+        (0..1000).filter(|n| engine.get(Key::new(format!("hot{n}").as_bytes()).unwrap()).is_some());
     assert!(kept.count() > 990);
+}
+
+#[test]
+fn an_append_never_evicts_what_it_appends_to() {
+    let mut memory = vec![0; 64 * 4096];
+    let mut engine = Engine::new(&mut memory, &small(12000)).unwrap();
+    // The small items keep some slabs; the joined ones press on them from one of
+    // three buckets, the last of items larger than a page.
+    for n in 0..30_000u64 {
+        let names = [format!("rest{}", scramble(n) % 300), format!("{}", n % 300)];
+        for name in &names {
+            let key = Key::new(name.as_bytes()).unwrap();
+            let stored = engine.store(Mode::Set, key, 3, Expiry::NEVER, name.as_bytes());
+            assert_eq!(stored, Stored::Stored);
+        }
+        let key = Key::new(names[1].as_bytes()).unwrap();
+        let more = vec![b'm'; [300, 1500, 9000][(scramble(n) % 97 / 48) as usize]];
+        assert_eq!(engine.store(Mode::Append, key, 0, Expiry::NEVER, &more), Stored::Stored);
+        assert_eq!(engine.get(key).unwrap().bytes(), [names[1].as_bytes(), &more].concat());
+    }
+    assert!(engine.stats().evictions > 10_000);
+    engine.audit();
+}
+
+#[test]
+fn a_bucket_without_memory_takes_it_but_not_from_under_an_append() {
+    let append = |engine: &mut Engine<'_>, name: &str, old: &[u8]| {
+        let key = Key::new(name.as_bytes()).unwrap();
+        let more = [b'm'; 1000];
+        assert_eq!(engine.store(Mode::Append, key, 0, Expiry::NEVER, &more), Stored::Stored);
+        assert_eq!(engine.get(key).unwrap().bytes(), [old, &more].concat());
+        engine.audit();
+    };
+    let set = |engine: &mut Engine<'_>, name: &str, value: &[u8]| {
+        let key = Key::new(name.as_bytes()).unwrap();
+        assert_eq!(engine.store(Mode::Set, key, 0, Expiry::NEVER, value), Stored::Stored);
+    };
+    // The richest bucket's hand stands where the item is.
+    let mut memory = vec![0; 20 * 4096];
+    let mut engine = Engine::new(&mut memory, &small(4096)).unwrap();
+    let mut n = 0;
+    while engine.stats().evictions == 0 {
+        set(&mut engine, &format!("{n}"), b"old");
+        n += 1;
+    }
+    set(&mut engine, "0", b"old");
+    let here = engine.index.find(
+        &engine.heap,
+        engine.hash_key.hash(Key::new(b"0").unwrap()),
+        Key::new(b"0").unwrap(),
+    );
+    let class = engine.slabs.class_of(here.unwrap()).unwrap();
+    let (hand, _) = engine.slabs.slab_at_hand(class).unwrap();
+    assert_eq!(engine.slabs.page_of(here.unwrap()), hand);
+    append(&mut engine, "0", b"old");
+
+    // Two buckets of one page each: only the other one can give.
+    let mut memory = vec![0; 9 * 1024];
+    let mut engine = Engine::new(&mut memory, &small(4096)).unwrap();
+    set(&mut engine, "tiny", b"t");
+    set(&mut engine, "middle", &[b'o'; 500]);
+    append(&mut engine, "middle", &[b'o'; 500]);
+    assert!(engine.get(Key::new(b"tiny").unwrap()).is_none());
 }
 
 #[test]
@@ -354,7 +434,7 @@ fn dead_items_go_before_live_ones() {
     let mut memory = vec![0; 1 << 20];
     let mut engine = Engine::new(&mut memory, &small(12000)).unwrap();
     engine.set_time(10);
-    let count = 4000;
+    let count = 6000;
     for n in 0..count {
         let name = format!("key{n}");
         let expiry = if n % 2 == 0 { Expiry::at(20) } else { Expiry::NEVER };
@@ -365,20 +445,22 @@ fn dead_items_go_before_live_ones() {
     }
     assert_eq!(engine.stats().evictions, 0);
     engine.set_time(20);
-    // Three times as many new items as there is free memory for.
-    for n in 0..count {
+    // More new items than there is free memory for, fewer than have died.
+    for n in 0..count / 2 {
         let name = format!("new{n}");
         let key = Key::new(name.as_bytes()).unwrap();
         engine.store(Mode::Set, key, 0, Expiry::NEVER, &[b'v'; 100]);
     }
-    assert!(engine.stats().reclaimed > 1900, "{:?}", engine.stats());
+    assert_eq!(engine.stats().evictions, 0);
+    assert!(engine.stats().reclaimed > 1000, "{:?}", engine.stats());
     engine.audit();
 }
 
 #[test]
 fn a_delayed_flush_takes_what_was_stored_before_it() {
     let mut memory = vec![0; 1 << 20];
-    let mut engine = Engine::new(&mut memory, &Config { page_size: 4096, ..Config::default() }).unwrap();
+    let mut engine =
+        Engine::new(&mut memory, &Config { page_size: 4096, ..Config::default() }).unwrap();
     let key = |name: &'static str| Key::new(name.as_bytes()).unwrap();
     engine.set_time(100);
     engine.store(Mode::Set, key("a"), 0, Expiry::NEVER, b"1");

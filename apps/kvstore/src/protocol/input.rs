@@ -36,7 +36,7 @@ pub struct BadChunk;
 ///
 /// That is what nearly all datagrams to a cache are, and then the length alone says
 /// where the key ends: nothing has to be searched. Reading the same text through
-/// [`Input`] comes to the same, at three times the cost.
+/// [`Input`] comes to the same, at a higher cost.
 #[inline(always)]
 #[must_use]
 pub fn single_get(datagram: &[u8], start: usize) -> Option<Key<'_>> {

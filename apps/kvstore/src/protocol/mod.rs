@@ -5,13 +5,29 @@
 //! - [`Reply`]: the reply, written into a buffer of fixed size
 //!
 //! The wording of every answer, and which of two faults is found first, is that of
-//! memcached 1.6; `tests/oracle.rs` compares byte for byte. The differences that
-//! are meant:
+//! memcached 1.6.18; `tests/oracle.rs` compares byte for byte.
 //!
-//! - a key with a control character in it is refused, as `protocol.txt` demands;
-//!   memcached stores it, and stops reading a line at a zero byte;
-//! - the binary protocol, the meta commands and commands that tune memcached's own
-//!   inside are answered `ERROR`.
+//! # Deviations
+//!
+//! Meant:
+//! - A key with a control character in it is refused, as `protocol.txt` demands;
+//!   memcached stores it, and stops reading a line at a zero byte.
+//! - All answers to a datagram go into one datagram. memcached sends one for each
+//!   request, and one for each key found by a `get`.
+//! - An answer that does not fit one datagram is `SERVER_ERROR reply too large`.
+//! - A data block longer than what was sent is `CLIENT_ERROR bad data chunk`.
+//!   memcached takes the next datagram, from whomever, for the rest of it.
+//! - After a delayed `flush_all` has been replaced by another, what an earlier one
+//!   removed stays removed; and a delay is exact, not a second short.
+//! - `incr` and `decr` refuse a number from 2^63 up if there is a '-' in the value;
+//!   memcached also if it finds one in the memory behind it.
+//! - `quit` and HTTP requests get no answer; memcached answers `quit` with an empty
+//!   datagram.
+//!
+//! Not there (answered `ERROR`): the meta commands, `bget`, statistics other than the
+//! general ones, and the commands that tune memcached's own inside (`slabs`, `lru`,
+//! `lru_crawler`, `cache_memlimit`, `watch`, `extstore`, `shutdown`). The binary
+//! protocol is not recognised.
 //!
 //! **Trust.** Everything here reads what a stranger sent. Lengths are compared with
 //! what is there before use, and a reply is bounded by its buffer, so that one

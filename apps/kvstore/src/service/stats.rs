@@ -1,7 +1,7 @@
 //! The reply to `stats`: what memcached's general-purpose statistics have in common
 //! with this store. A figure that would not be real is left out.
 
-use super::{END, Service, VERSION};
+use super::{END, Service, TOO_LARGE, VERSION};
 use crate::protocol::{Reply, TooLarge};
 
 impl Service<'_> {
@@ -48,6 +48,8 @@ impl Service<'_> {
         ] {
             out.put_stat(name, number)?;
         }
-        out.put(END)
+        out.put(END)?;
+        // As after a value: room to say that there is none for what follows.
+        if out.room() < TOO_LARGE.len() { Err(TooLarge) } else { Ok(()) }
     }
 }

@@ -4,23 +4,23 @@
 use kvstore::{Config, Service, Time};
 
 /// A seed of its own for the index; any would do.
-pub const SEED: [u64; 2] = [0x5eed, 0xcafe];
+pub(crate) const SEED: [u64; 2] = [0x5eed, 0xcafe];
 
 /// The time at which tests start.
-pub const START: Time = Time { unix: 1_700_000_000, uptime: 100 };
+pub(crate) const START: Time = Time { unix: 1_700_000_000, uptime: 100 };
 
 /// The default configuration, seeded.
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config { seed: SEED, ..Config::default() }
 }
 
 /// A UDP payload with this text in it.
-pub fn datagram(text: &[u8]) -> Vec<u8> {
+pub(crate) fn datagram(text: &[u8]) -> Vec<u8> {
     [&[0xab, 0xcd, 0, 0, 0, 1, 0, 0], text].concat()
 }
 
 /// The text the service answers, empty if it is silent. Checks the frame.
-pub fn ask(service: &mut Service<'_>, text: &[u8], now: Time) -> Vec<u8> {
+pub(crate) fn ask(service: &mut Service<'_>, text: &[u8], now: Time) -> Vec<u8> {
     let mut reply = vec![0; 4 << 20];
     match service.answer(&datagram(text), now, &mut reply) {
         Some(len) => {
@@ -33,29 +33,29 @@ pub fn ask(service: &mut Service<'_>, text: &[u8], now: Time) -> Vec<u8> {
 }
 
 /// A small random number generator (`SplitMix64`): the same seed, the same test.
-pub struct Chance(pub u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ (x >> 31)
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
-    pub fn one_in(&mut self, n: usize) -> bool {
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+    pub(crate) fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
         from[self.below(from.len())]
     }
 
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 }

@@ -8,7 +8,7 @@
 
 use core::cell::Cell;
 
-use exo_abi::{BACKTRACE_DEPTH, EnvState, EnvStatus, UserPtr};
+use exo_abi::{BACKTRACE_DEPTH, EnvState, EnvStatus, USER_TOP, UserPtr};
 
 use crate::arch::entry::{resume, set_vector_state};
 use crate::arch::{apic, cpu};
@@ -19,6 +19,7 @@ use crate::schedule::SLICE_MICROSECONDS;
 use crate::start::kernel;
 use crate::user::UserSlice;
 
+const GENERAL_PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 
 /// Whether the timer is running: state of the one core.
@@ -46,7 +47,7 @@ pub extern "C" fn trap(frame: &Context) {
     match vector {
         // Not ring 3's doing, and nothing can be relied on any more.
         2 | 8 | 18 => panic!("processor exception {vector}, error code {:#x}", frame.error),
-        0..32 => fault(kernel, env, frame),
+        0..32 => fault(kernel, env, frame, frame.vector),
         apic::TIMER_VECTOR => {
             TIMER.0.set(false);
             apic::end_of_interrupt();
@@ -54,6 +55,12 @@ pub extern "C" fn trap(frame: &Context) {
         }
         apic::SPURIOUS_VECTOR => {}
         _ => apic::end_of_interrupt(),
+    }
+    // A jump out of user space faults when its target is fetched. An interrupt can
+    // come between the two; to return there would be ring 0's fault (SDM vol. 2,
+    // IRET: a non-canonical return address).
+    if frame.rip >= USER_TOP && env.state() == EnvState::Ready {
+        fault(kernel, env, frame, GENERAL_PROTECTION);
     }
     leave(kernel, slice_over)
 }
@@ -76,15 +83,15 @@ fn interrupted_while_halted(frame: &Context) {
     }
 }
 
-/// Ends `env` for the exception in `frame`.
-fn fault(kernel: &Kernel, env: &Env, frame: &Context) {
+/// Ends `env` for exception `vector` in the state `frame`.
+fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
     let mut status = EnvStatus {
         state: EnvState::Faulted as u32,
-        vector: frame.vector as u32,
+        vector: vector as u32,
         code: frame.error,
         rip: frame.rip,
         rsp: frame.rsp,
-        address: if frame.vector == PAGE_FAULT { cpu::fault_address() } else { 0 },
+        address: if vector == PAGE_FAULT { cpu::fault_address() } else { 0 },
         backtrace: [0; BACKTRACE_DEPTH],
     };
     let mut base = frame.rbp;

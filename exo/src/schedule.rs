@@ -4,11 +4,15 @@
 //! each is one slice long. A slot whose owner sleeps is skipped, so idle time
 //! goes to whoever can use it. That is all the kernel decides: how slots are
 //! spread over environments is the business of whoever holds them.
+//!
+//! Who owns a slot is in [`SystemInfo`]; whose owner is ready is a bit here, kept
+//! current when an environment's state changes, so that finding who runs next
+//! takes constant time on the way of every packet.
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{EnvId, EnvState, SLOT_COUNT, SystemInfo};
+use exo_abi::{EnvId, EnvState, EnvStatus, SLOT_COUNT};
 
 use crate::env::{self, Env};
 use crate::kernel::Kernel;
@@ -16,42 +20,28 @@ use crate::kernel::Kernel;
 /// Length of a slice in microseconds.
 pub const SLICE_MICROSECONDS: u64 = 1000;
 
-/// The cursor over the slice vector. The vector itself is in [`SystemInfo`].
-#[derive(Default)]
+/// Later than any deadline.
+const NEVER: u64 = u64::MAX;
+
+/// What goes with the slice vector.
 pub struct Schedule {
     cursor: Cell<u32>,
-    /// One bit per slot that has an owner.
-    owned: Cell<u64>,
+    /// One bit per slot whose owner is ready.
+    ready: Cell<u64>,
+    /// No deadline of a sleeping environment is earlier.
+    nearest: Cell<u64>,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Schedule {
-    /// A schedule in which nobody owns a slot.
+    /// A schedule in which nobody is ready.
     pub const fn new() -> Self {
-        Self { cursor: Cell::new(0), owned: Cell::new(0) }
-    }
-
-    /// Gives slot `slot` to `owner` (zero: to nobody).
-    pub fn assign(&self, info: &SystemInfo, slot: u32, owner: EnvId) {
-        let Some(entry) = info.slots.owners.get(slot as usize) else { return };
-        entry.store(owner.0, Relaxed);
-        let bit = 1 << slot;
-        let others = self.owned.get() & !bit;
-        self.owned.set(if owner.0 == 0 { others } else { others | bit });
-    }
-
-    /// Whether `env` owns the `count` slots from `first` on.
-    pub fn all_owned_by(&self, info: &SystemInfo, first: u32, count: u32, env: EnvId) -> bool {
-        let slots = info.slots.owners.get(first as usize..).and_then(|s| s.get(..count as usize));
-        slots.is_some_and(|slots| slots.iter().all(|owner| owner.load(Relaxed) == env.0))
-    }
-
-    /// Takes all slots of `env` away.
-    pub fn forget(&self, info: &SystemInfo, env: EnvId) {
-        for slot in self.slots() {
-            if info.slots.owners[slot as usize].load(Relaxed) == env.0 {
-                self.assign(info, slot, EnvId(0));
-            }
-        }
+        Self { cursor: Cell::new(0), ready: Cell::new(0), nearest: Cell::new(NEVER) }
     }
 
     /// Ends the slice: the next look starts behind the current slot.
@@ -59,51 +49,98 @@ impl Schedule {
         self.cursor.set((self.cursor.get() + 1) % SLOT_COUNT as u32);
     }
 
-    /// Owned slots, from the cursor on, once round.
-    fn slots(&self) -> impl Iterator<Item = u32> + use<> {
-        let cursor = self.cursor.get();
-        let mut left = self.owned.get().rotate_right(cursor);
-        core::iter::from_fn(move || {
-            if left == 0 {
-                return None;
-            }
-            let distance = left.trailing_zeros();
-            left &= left - 1;
-            Some((cursor + distance) % SLOT_COUNT as u32)
-        })
+    /// Notes that somebody sleeps until `deadline`.
+    pub fn expect(&self, deadline: u64) {
+        self.nearest.set(self.nearest.get().min(deadline));
     }
 
-    fn owners<'a>(
-        &self,
-        kernel: &'a Kernel,
-    ) -> impl Iterator<Item = (u32, &'static Env)> + use<'a> {
-        self.slots().filter_map(|slot| {
-            let owner = kernel.info.slots.owners.get(slot as usize)?;
-            Some((slot, kernel.env(EnvId(owner.load(Relaxed)))?))
-        })
+    fn set_ready(&self, slots: u64, ready: bool) {
+        let others = self.ready.get() & !slots;
+        self.ready.set(if ready { others | slots } else { others });
     }
+}
 
-    /// The environment to run now: owner of the next slot whose owner is ready.
-    pub fn next_ready(&self, kernel: &Kernel) -> Option<&'static Env> {
-        let (slot, env) = self.owners(kernel).find(|(_, env)| env.state() == EnvState::Ready)?;
-        self.cursor.set(slot);
-        Some(env)
+/// The owner of a slot.
+fn owner(kernel: &Kernel, slot: u32) -> Option<&'static Env> {
+    let owner = kernel.info.slots.owners.get(slot as usize)?.load(Relaxed);
+    kernel.env(EnvId(owner))
+}
+
+/// Changes what `env` is doing, and why it ended if it did.
+pub fn set_status(kernel: &Kernel, env: &Env, status: EnvStatus) {
+    env.status.set(status);
+    kernel.schedule.set_ready(env.slots.get(), status.state == EnvState::Ready as u32);
+}
+
+/// Changes what `env` is doing.
+pub fn set_state(kernel: &Kernel, env: &Env, state: EnvState) {
+    set_status(kernel, env, EnvStatus { state: state as u32, ..env.status.get() });
+}
+
+/// Gives slot `slot` to `heir`, or to nobody.
+pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&Env>) {
+    let Some(entry) = kernel.info.slots.owners.get(slot as usize) else { return };
+    let bit = 1 << slot;
+    if let Some(owner) = owner(kernel, slot) {
+        owner.slots.set(owner.slots.get() & !bit);
     }
+    entry.store(heir.map_or(0, |heir| heir.id().0), Relaxed);
+    if let Some(heir) = heir {
+        heir.slots.set(heir.slots.get() | bit);
+    }
+    kernel.schedule.set_ready(bit, heir.is_some_and(|heir| heir.state() == EnvState::Ready));
+}
 
-    /// Wakes whoever's deadline has passed. Returns the nearest deadline left.
-    pub fn wake_expired(&self, kernel: &Kernel, now: u64) -> Option<u64> {
-        let mut nearest = None;
-        for (_, env) in self.owners(kernel) {
-            let deadline = env.deadline.get();
-            if env.state() != EnvState::Waiting || deadline == 0 {
-                continue;
-            }
-            if deadline <= now {
-                env::wake(env);
-            } else {
-                nearest = Some(nearest.map_or(deadline, |other: u64| other.min(deadline)));
-            }
+/// Whether `env` owns the `count` slots from `first` on.
+pub fn owns(env: &Env, first: u32, count: u32) -> bool {
+    (first..first.saturating_add(count))
+        .all(|slot| slot < SLOT_COUNT as u32 && env.slots.get() >> slot & 1 == 1)
+}
+
+/// Takes all slots of `env` away.
+pub fn forget(kernel: &Kernel, env: &Env) {
+    while env.slots.get() != 0 {
+        assign(kernel, env.slots.get().trailing_zeros(), None);
+    }
+}
+
+/// The environment to run now: owner of the next slot whose owner is ready.
+#[inline]
+pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
+    let schedule = &kernel.schedule;
+    let ahead = schedule.ready.get().rotate_right(schedule.cursor.get());
+    if ahead == 0 {
+        return None;
+    }
+    let slot = (schedule.cursor.get() + ahead.trailing_zeros()) % SLOT_COUNT as u32;
+    schedule.cursor.set(slot);
+    owner(kernel, slot)
+}
+
+/// Wakes whoever's deadline has passed. Returns the nearest deadline left.
+#[inline]
+pub fn wake_expired(kernel: &Kernel, now: u64) -> Option<u64> {
+    let nearest = kernel.schedule.nearest.get();
+    match nearest {
+        NEVER => None,
+        later if later > now => Some(later),
+        _ => look_at_deadlines(kernel, now),
+    }
+}
+
+fn look_at_deadlines(kernel: &Kernel, now: u64) -> Option<u64> {
+    let mut nearest = NEVER;
+    for env in (0..SLOT_COUNT as u32).filter_map(|slot| owner(kernel, slot)) {
+        let deadline = env.deadline.get();
+        if env.state() != EnvState::Waiting || deadline == 0 {
+            continue;
         }
-        nearest
+        if deadline <= now {
+            env::wake(kernel, env);
+        } else {
+            nearest = nearest.min(deadline);
+        }
     }
+    kernel.schedule.nearest.set(nearest);
+    (nearest != NEVER).then_some(nearest)
 }

@@ -15,7 +15,7 @@ use crate::arch::{apic, cpu};
 use crate::env::{self, Context, Env};
 use crate::kernel::Kernel;
 use crate::net;
-use crate::schedule::SLICE_MICROSECONDS;
+use crate::schedule::{self, SLICE_MICROSECONDS};
 use crate::start::kernel;
 use crate::user::UserSlice;
 
@@ -113,7 +113,7 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
 pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
     loop {
         let now = cpu::time_stamp();
-        let deadline = kernel.schedule.wake_expired(kernel, now);
+        let deadline = schedule::wake_expired(kernel, now);
         if slice_over {
             // The tick is also when others' packets are looked for while an
             // environment computes.
@@ -121,7 +121,7 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
             kernel.schedule.end_slice();
             slice_over = false;
         }
-        if let Some(env) = kernel.schedule.next_ready(kernel) {
+        if let Some(env) = schedule::next_ready(kernel) {
             run(kernel, env);
         }
         if kernel.env(kernel.first.get()).is_none_or(has_ended) {

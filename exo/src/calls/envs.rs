@@ -35,7 +35,8 @@ pub(super) fn env_start(
     stack: UserPtr,
     argument: u64,
 ) -> Result<(), Error> {
-    env::start(caller.env_with(env, Rights::CONTROL)?, entry.0, stack.0, argument)
+    let env = caller.env_with(env, Rights::CONTROL)?;
+    env::start(caller.kernel, env, entry.0, stack.0, argument)
 }
 
 pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> {

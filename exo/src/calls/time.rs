@@ -5,6 +5,7 @@ use exo_abi::{EnvId, EnvState, EnvStatus, Error, EventCount, Handle, Rights, SLO
 use super::{Caller, Reply};
 use crate::capability::{self, Kind};
 use crate::env;
+use crate::schedule;
 
 /// Most bytes printed in one call.
 const LINE_MAX: usize = 1024;
@@ -30,7 +31,10 @@ pub(super) fn wait(caller: Caller<'_>, seen: EventCount, deadline: u64) -> Reply
         return Reply::Done(Ok(events));
     }
     caller.env.deadline.set(deadline);
-    caller.env.set_state(EnvState::Waiting);
+    if deadline != 0 {
+        caller.kernel.schedule.expect(deadline);
+    }
+    schedule::set_state(caller.kernel, caller.env, EnvState::Waiting);
     Reply::Stop
 }
 
@@ -52,7 +56,7 @@ pub(super) fn slots_assign(
         // Time of one's own, or of an environment one controls, may be passed on.
         Kind::Env => (
             from.first == caller.env.id().0 || rights.allows(Rights::CONTROL),
-            kernel.schedule.all_owned_by(kernel.info, first, count, EnvId(from.first)),
+            kernel.env(EnvId(from.first)).is_some_and(|owner| schedule::owns(owner, first, count)),
         ),
         _ => return Err(Error::BadHandle),
     };
@@ -62,9 +66,9 @@ pub(super) fn slots_assign(
     if !covered {
         return Err(Error::OutOfRange);
     }
-    let EnvId(owner) = caller.live_env_with(env, Rights::CONTROL)?.id();
+    let heir = caller.live_env_with(env, Rights::CONTROL)?;
     for slot in first..first + count {
-        kernel.schedule.assign(kernel.info, slot, EnvId(owner));
+        schedule::assign(kernel, slot, Some(heir));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::capability::{self, Kind, Progress};
 use crate::kernel::Kernel;
 use crate::net;
 use crate::paging;
+use crate::schedule;
 
 /// Frame-table entries looked at in one step.
 const SCAN: u32 = 2048;
@@ -43,8 +44,8 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
     let (stage, position) = env.destruction.get();
     let next = match stage {
         stage::STOP => {
-            env.set_state(EnvState::Dying);
-            kernel.schedule.forget(kernel.info, env.id());
+            schedule::set_state(kernel, env, EnvState::Dying);
+            schedule::forget(kernel, env);
             (stage::PAGE_TABLES, 0)
         }
         stage::PAGE_TABLES => {

@@ -10,6 +10,7 @@ use crate::kernel::Kernel;
 use crate::memory;
 use crate::object::{self, KernelObject};
 use crate::paging::{self, Table};
+use crate::schedule;
 
 /// Interrupts on; the bit that is always one.
 const START_FLAGS: u64 = 1 << 9 | 1 << 1;
@@ -78,7 +79,13 @@ pub fn create(kernel: &Kernel, creator: EnvId, parts: Parts) -> Result<&'static 
 /// # Errors
 /// [`Error::WrongState`] unless it is new; [`Error::BadAddress`] for an entry
 /// outside user space.
-pub fn start(env: &Env, entry: u64, stack: u64, argument: u64) -> Result<(), Error> {
+pub fn start(
+    kernel: &Kernel,
+    env: &Env,
+    entry: u64,
+    stack: u64,
+    argument: u64,
+) -> Result<(), Error> {
     if env.state() != EnvState::New {
         return Err(Error::WrongState);
     }
@@ -86,36 +93,36 @@ pub fn start(env: &Env, entry: u64, stack: u64, argument: u64) -> Result<(), Err
         return Err(Error::BadAddress);
     }
     env.context.set(Context { rdi: argument, ..Context::at(entry, stack, START_FLAGS) });
-    env.set_state(EnvState::Ready);
+    schedule::set_state(kernel, env, EnvState::Ready);
     Ok(())
 }
 
 /// Ends an environment: it will not run again. `status` says why. Its creator
 /// is told; what it holds stays until it is destroyed.
 pub fn end(kernel: &Kernel, env: &Env, status: EnvStatus) {
-    env.status.set(status);
+    schedule::set_status(kernel, env, status);
     if let Some(creator) = kernel.env(env.creator.get()) {
-        notify(&kernel.frames, creator);
+        notify(kernel, creator);
     }
 }
 
 /// Counts an event for `env`, and wakes it if it sleeps.
-pub fn notify(frames: &crate::frames::FrameTable, env: &Env) {
+pub fn notify(kernel: &Kernel, env: &Env) {
     let events = env.events.get().wrapping_add(1);
     env.events.set(events);
-    if frames.kind(env.u_area.get()) == Some(FrameKind::UArea) {
+    if kernel.frames.kind(env.u_area.get()) == Some(FrameKind::UArea) {
         let area = memory::frame(env.u_area.get()).cast::<UArea>();
         // SAFETY: the frame is the environment's U-area; ring 3 may write it at
         // any time, so only the atomic in it is referred to.
         unsafe { (*area).events.store(events, Relaxed) };
     }
-    wake(env);
+    wake(kernel, env);
 }
 
 /// Ends a sleep: `wait` returns the event count.
-pub fn wake(env: &Env) {
+pub fn wake(kernel: &Kernel, env: &Env) {
     if env.state() == EnvState::Waiting {
-        env.set_state(EnvState::Ready);
+        schedule::set_state(kernel, env, EnvState::Ready);
         env.deadline.set(0);
         env.context.set(Context { rax: 0, rdx: env.events.get(), ..env.context.get() });
     }

@@ -143,6 +143,8 @@ pub struct Env {
     pub(crate) next: Cell<Pfn>,
     /// First of the bindings it owns.
     pub bindings: Cell<Pfn>,
+    /// One bit for each slot of the slice vector that it owns.
+    pub slots: Cell<u64>,
     /// How far destruction has come.
     pub(crate) destruction: Cell<(u32, u32)>,
     /// Frames in `cap_tables`.
@@ -170,11 +172,6 @@ impl Env {
     /// What it is doing.
     pub fn state(&self) -> EnvState {
         EnvState::from_u32(self.status.get().state).unwrap_or(EnvState::Dying)
-    }
-
-    /// Changes what it is doing.
-    pub fn set_state(&self, state: EnvState) {
-        self.status.set(EnvStatus { state: state as u32, ..self.status.get() });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use exo_abi::{Error, FrameKind, Pfn};
 
+use crate::schedule;
 use crate::testing::{
     ALL_FRAMES, ALL_SLOTS, OWN, call, child, destroy, free_frames, machine, tables,
 };
@@ -16,10 +17,10 @@ fn create_and_destroy_balance() {
     call(kernel, root, "map", &[handle, handle, 620, 0x40_0000, 40, 1]).expect("mappable");
     call(kernel, root, "slots_assign", &[ALL_SLOTS, 3, 5, handle]).expect("slots");
     call(kernel, root, "env_start", &[handle, 0x40_0000, 0x50_0000, 0]).expect("new");
-    assert_eq!(kernel.schedule.next_ready(kernel).map(super::Env::id), Some(env.id()));
+    assert_eq!(schedule::next_ready(kernel).map(super::Env::id), Some(env.id()));
     assert_eq!(destroy(kernel, root, handle), Ok(()));
     assert_eq!(free_frames(kernel), before);
-    assert!(kernel.schedule.next_ready(kernel).is_none());
+    assert!(schedule::next_ready(kernel).is_none());
     assert_eq!(call(kernel, root, "env_start", &[handle, 0, 0, 0]), Err(Error::BadHandle));
     assert_eq!(call(kernel, root, "cap_drop", &[handle]), Ok(0), "a stale one can be dropped");
 }

@@ -30,6 +30,8 @@ pub struct Binding {
     net: Cell<(u32, u32)>,
     /// First of the filters attached.
     pub filters: Cell<Pfn>,
+    /// The filter whose mirror the last frame sent passed: tried first.
+    pub(super) spoke: Cell<Pfn>,
     order: Cell<u32>,
     itself: Cell<Pfn>,
     previous: Cell<Pfn>,

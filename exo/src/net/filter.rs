@@ -16,6 +16,7 @@ use exo_abi::{Error, FrameKind, Pfn};
 use super::binding::Binding;
 use super::nic::HEAD;
 use super::{NOBODY, Net, scope, station};
+use crate::frames::FrameTable;
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::object::{self, KernelObject};
@@ -37,6 +38,16 @@ struct Installed {
 // for `MaybeUninit`; all fields are cells.
 unsafe impl KernelObject for Installed {
     const KIND: FrameKind = FrameKind::Filter;
+}
+
+impl Installed {
+    /// What it allows to send, if anything.
+    #[inline]
+    fn speech(&self) -> Option<&Filter> {
+        // SAFETY: `install` writes it before it sets `speaks`, and it does not
+        // change afterwards.
+        self.speaks.get().then(|| unsafe { (*self.speech.get()).assume_init_ref() })
+    }
 }
 
 /// Which of a filter's two blocks of nodes.
@@ -92,9 +103,23 @@ pub fn classify(claims: &Trie, frame: &[u8]) -> Option<Pfn> {
 }
 
 /// Whether the binding may send a frame that begins with `head`.
+///
+/// Any of its mirrors will do, so the one that the last frame passed is tried
+/// first, alone: most binders send one kind of frame.
 #[inline]
-pub fn may_send(binding: &Binding, head: &[u8]) -> bool {
-    binding.speech.borrow().classify(&Frames, head).is_some()
+pub fn may_send(frames: &FrameTable, binding: &Binding, head: &[u8]) -> bool {
+    let hint = binding.spoke.get();
+    if let Some(installed) = object::get::<Installed>(frames, hint)
+        && installed.binding.get() == binding.frame()
+        && installed.speech().is_some_and(|speech| speech.matches(head))
+    {
+        return true;
+    }
+    let passed = binding.speech.borrow().classify(&Frames, head);
+    if let Some(Tag(filter)) = passed {
+        binding.spoke.set(Pfn(filter));
+    }
+    passed.is_some()
 }
 
 /// Attaches `filter` to `binding`, in frame `pfn` of the binding's owner.
@@ -142,8 +167,8 @@ pub fn install(
     // in the part of a frame that is copied before it is looked at.
     let mirror = dpf::mirror(filter, station(kernel)).ok().filter(|speech| speech.reach() <= HEAD);
     if let Some(speech) = mirror {
-        let merged =
-            binding.speech.borrow_mut().insert(&mut Frames, &speech, speech_block, tag).is_ok();
+        let mut speeches = binding.speech.borrow_mut();
+        let merged = speeches.insert(&mut Frames, &speech, speech_block, Tag(pfn.0)).is_ok();
         if merged {
             // SAFETY: as above.
             unsafe { (*installed.speech.get()).write(speech) };
@@ -170,17 +195,14 @@ pub fn remove(kernel: &Kernel, net: &mut Net, binding: &Binding, pfn: Pfn) -> Re
     let installed = object::get::<Installed>(frames, pfn)
         .filter(|installed| installed.binding.get() == binding.frame())
         .ok_or(Error::Vacant)?;
-    // SAFETY: `install` wrote the claim before it attached the filter, and the
-    // speech if it `speaks`; neither changes afterwards.
-    let (claim, speech) = unsafe {
-        let speech = installed.speaks.get().then(|| (*installed.speech.get()).assume_init());
-        ((*installed.claim.get()).assume_init(), speech)
-    };
-    let claims = net.claims.remove(&mut Frames, &claim, block(pfn, Side::Claim)?);
+    // SAFETY: `install` wrote the claim before it attached the filter, and it does
+    // not change afterwards.
+    let claim = unsafe { (*installed.claim.get()).assume_init_ref() };
+    let claims = net.claims.remove(&mut Frames, claim, block(pfn, Side::Claim)?);
     debug_assert!(claims.is_ok(), "an attached filter is in the trie");
-    if let Some(speech) = speech {
-        let speeches =
-            binding.speech.borrow_mut().remove(&mut Frames, &speech, block(pfn, Side::Speech)?);
+    if let Some(speech) = installed.speech() {
+        let mut speeches = binding.speech.borrow_mut();
+        let speeches = speeches.remove(&mut Frames, speech, block(pfn, Side::Speech)?);
         debug_assert!(speeches.is_ok(), "a filter that speaks is in the trie");
     }
     let (previous, next) = (installed.previous.get(), installed.next.get());

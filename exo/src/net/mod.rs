@@ -91,7 +91,7 @@ pub fn receive(kernel: &Kernel, net: &mut Net) {
 
 fn tell(kernel: &Kernel, binding: &Binding) {
     if let Some(owner) = kernel.env(binding.owner.get()) {
-        env::notify(&kernel.frames, owner);
+        env::notify(kernel, owner);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::env::{self, Env, Parts};
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::paging::{self, Mapping};
+use crate::schedule;
 
 /// Hands out free frames, lowest first.
 struct Taker<'a> {
@@ -82,9 +83,10 @@ pub(super) fn load(kernel: &Kernel, machine: &Machine) {
     loader.map(boot::U_AREA, parts.u_area, Protection::ReadWrite);
     tell(parts.u_area, [bundle_first.0.into(), bundle_bytes as u64]);
 
-    env::start(env, image.entry, boot::STACK_TOP, boot::U_AREA).expect("a user entry point");
+    env::start(kernel, env, image.entry, boot::STACK_TOP, boot::U_AREA)
+        .expect("a user entry point");
     for slot in 0..SLOT_COUNT as u32 {
-        kernel.schedule.assign(kernel.info, slot, env.id());
+        schedule::assign(kernel, slot, Some(env));
     }
     kernel.first.set(env.id());
 }

@@ -9,8 +9,8 @@ use dpf::packet::{arp_for, icmp_to, udp_to};
 use dpf::{Filter, MAX_WIRE};
 use exo_abi::{Error, Handle, RingOrder, SyncCounts, UserPtr};
 
-use super::NetConfig;
 use super::rings::{Doorbell, Rings};
+use super::{NetConfig, announce};
 use crate::memory::MemoryError;
 use crate::memory::guest::Memory;
 use crate::runtime::Environment;
@@ -61,7 +61,7 @@ impl From<MemoryError> for BindError {
 }
 
 /// Binds to the network as `config` says, with rings of `order`: claims ARP and
-/// ICMP for the own address, and UDP to `port` of it.
+/// ICMP for the own address, and UDP to `port` of it; then announces the address.
 ///
 /// # Errors
 /// [`BindError`]. What was set up by then stays until the environment ends: an
@@ -81,10 +81,11 @@ pub fn bind(
     let binding = exo_abi::Word::from_word(binding).map_err(BindError::Refused)?;
     // SAFETY: the run is page aligned, mapped read and write for good, zeroed by
     // the kernel when it was taken, and handed out to nobody else.
-    let rings = unsafe { Rings::new(run, order, KernelBell { binding }) };
+    let mut rings = unsafe { Rings::new(run, order, KernelBell { binding }) };
     for filter in [arp_for(config.address), icmp_to(config.address), udp_to(config.address, port)] {
         install(memory, binding, &filter)?;
     }
+    announce(&mut rings, config).map_err(BindError::Refused)?;
     Ok(rings)
 }
 

@@ -11,6 +11,7 @@
 //! | [`UdpSocket`](socket::UdpSocket) | the same for `async` tasks | over `SmolUdp` |
 //! | `bind` | makes rings and filters | guest only |
 
+mod announce;
 #[cfg(exo_guest)]
 pub mod bind;
 pub mod checksum;
@@ -27,5 +28,6 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use announce::announce;
 pub use device::{NetDevice, Slots, TxBuffer};
 pub use stack::{Endpoint, NetConfig, Service, UdpStack};

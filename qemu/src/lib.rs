@@ -7,6 +7,7 @@
 //!
 //! Nothing here runs in the guest or is part of the trusted base.
 
+mod bench;
 pub mod bundle;
 pub mod cli;
 pub mod client;

@@ -2,6 +2,7 @@
 //! does (`run`).
 
 pub(crate) mod attack;
+pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod client;
 pub(crate) mod lint;

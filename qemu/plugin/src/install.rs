@@ -1,0 +1,124 @@
+//! Being loaded, and taking part in translation.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fs::{self, OpenOptions};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+
+use crate::code::Code;
+use crate::layout::Place;
+use crate::{counts, layout, qemu};
+
+/// The programs; none until the plugin is installed.
+static CODE: Mutex<Option<Code>> = Mutex::new(None);
+
+/// Called by QEMU when it has loaded the plugin. Not zero is a refusal.
+///
+/// # Safety
+/// `info` is QEMU's description of the machine, and `arguments` are
+/// `argument_count` strings.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn qemu_plugin_install(
+    id: qemu::PluginId,
+    info: *const qemu::Info,
+    argument_count: c_int,
+    arguments: *const *const c_char,
+) -> c_int {
+    // SAFETY: the contract of this function.
+    let (info, arguments) = unsafe {
+        let count = usize::try_from(argument_count).unwrap_or(0);
+        let strings = (0..count).map(|index| CStr::from_ptr(*arguments.add(index)));
+        let strings = strings.map(|string| string.to_string_lossy().into_owned());
+        (&*info, strings.collect::<Vec<_>>())
+    };
+    if !info.system_emulation || info.max_vcpus != 1 {
+        eprintln!("exo-plugin: only machines with one processor can be counted");
+        return 1;
+    }
+    if let Err(problem) = prepare(&arguments) {
+        eprintln!("exo-plugin: {problem}");
+        return 1;
+    }
+    // SAFETY: `id` is what QEMU gave this plugin, and the callback lives for ever.
+    unsafe { qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, translated) };
+    0
+}
+
+/// Reads the table and maps the counts.
+fn prepare(arguments: &[String]) -> Result<(), String> {
+    let argument = |name: &str| {
+        let value = arguments.iter().find_map(|argument| argument.strip_prefix(name));
+        value.ok_or(format!("the argument {name}FILE is missing"))
+    };
+    let path = argument("table=")?;
+    let table = fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+    let sections = layout::decode(&table).ok_or(format!("{path}: not a table of this version"))?;
+    *CODE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Code::new(sections));
+
+    let path = argument("counts=")?;
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.map_err(|error| format!("{path}: {error}"))?;
+    // SAFETY: the file is made for this mapping and nobody cuts it; both sides use
+    // it through atomics only.
+    let map = unsafe { memmap2::MmapMut::map_mut(&file) };
+    let map = Box::leak(Box::new(map.map_err(|error| format!("{path}: {error}"))?));
+    // SAFETY: any bytes are valid atomics, which may be shared with another process.
+    let (_, words, _) = unsafe { map.align_to::<AtomicU64>() };
+    counts::start(words);
+    Ok(())
+}
+
+/// Called by QEMU for each block it has translated.
+extern "C" fn translated(_: qemu::PluginId, block: *mut qemu::Block) {
+    let mut code = CODE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(code) = code.as_mut() else { return };
+    // SAFETY: block, instructions and their bytes live until this function returns,
+    // and are used no longer; the indices are below the number of instructions; the
+    // callbacks live for ever and take the kind of data they are given here.
+    unsafe {
+        let handles: Vec<_> = (0..qemu::qemu_plugin_tb_n_insns(block))
+            .map(|index| qemu::qemu_plugin_tb_get_insn(block, index))
+            .collect();
+        let instructions: Vec<(u64, &[u8])> = handles
+            .iter()
+            .map(|&handle| {
+                let data = qemu::qemu_plugin_insn_data(handle).cast::<u8>();
+                let bytes = std::slice::from_raw_parts(data, qemu::qemu_plugin_insn_size(handle));
+                (qemu::qemu_plugin_insn_vaddr(handle), bytes)
+            })
+            .collect();
+        let first = handles.first().map_or(0, |&first| qemu::qemu_plugin_insn_haddr(first).addr());
+        let home = code.home(first & !0xfff, &instructions);
+
+        let none = std::ptr::null_mut();
+        qemu::qemu_plugin_register_vcpu_tb_exec_cb(block, on_block, qemu::NO_REGISTERS, none);
+        for (&handle, &(address, bytes)) in handles.iter().zip(&instructions) {
+            let callback = match bytes {
+                [0xf4] => on_halt,
+                [0x0f, 0x05] => on_call,
+                _ => on_instruction,
+            };
+            let place = std::ptr::without_provenance_mut(code.place(home, address).0 as usize);
+            let flags = qemu::NO_REGISTERS;
+            qemu::qemu_plugin_register_vcpu_insn_exec_cb(handle, callback, flags, place);
+        }
+    }
+}
+
+extern "C" fn on_block(_: u32, _: *mut c_void) {
+    counts::block();
+}
+
+extern "C" fn on_instruction(_: u32, place: *mut c_void) {
+    counts::instruction(Place(place.addr() as u32));
+}
+
+extern "C" fn on_call(_: u32, place: *mut c_void) {
+    counts::instruction(Place(place.addr() as u32));
+    counts::call();
+}
+
+extern "C" fn on_halt(_: u32, place: *mut c_void) {
+    counts::instruction(Place(place.addr() as u32));
+    counts::halt();
+}

@@ -1,0 +1,29 @@
+//! Counts a guest's instructions by where in the source they come from.
+//!
+//! A plugin of QEMU's translator (TCG). `cargo exo bench` writes a table that says
+//! of every instruction of the kernel and the programs which function and which
+//! row of its report it belongs to ([`layout`]), and starts QEMU with this:
+//!
+//! ```text
+//! -plugin file=libexo_plugin.so,table=FILE,counts=FILE
+//! ```
+//!
+//! While a block is translated ([`install`]), its program is found ([`code`]) and every
+//! instruction gets a call to [`counts`]. The guest is not changed, and it sees
+//! none of this: with `-icount`, not even in time. Instructions are counted one by
+//! one and not a block at a time, because a block may end early, at an access to a
+//! device for instance, and QEMU then executes the rest of it as another block.
+//!
+//! What is counted: every instruction that begins to execute. One that faults
+//! and is repeated counts twice, and each repetition of a `rep` string instruction
+//! counts, as it does for `-icount`. One processor only.
+
+mod code;
+mod counts;
+// What calls QEMU can be linked only for QEMU to load, not into a test program.
+#[cfg(not(test))]
+mod install;
+#[allow(dead_code, reason = "one side writes what the other reads")]
+mod layout;
+#[cfg(not(test))]
+mod qemu;

@@ -1,0 +1,67 @@
+//! The part of QEMU's plugin interface that is used here, version 1.
+//!
+//! QEMU offers these functions to what it loads; no header is shipped with it.
+//! What each does is documented in QEMU's manual, "TCG Plugins".
+
+use std::ffi::{c_char, c_int, c_void};
+
+/// The version of the interface this plugin is written for: that of QEMU 7.2. A
+/// QEMU that has another one refuses the plugin and says so.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "QEMU looks for this name")]
+pub(crate) static qemu_plugin_version: c_int = 1;
+
+/// What QEMU knows a plugin by.
+pub(crate) type PluginId = u64;
+
+/// A translation block while it is being translated.
+#[repr(C)]
+pub(crate) struct Block {
+    opaque: [u8; 0],
+}
+
+/// An instruction of such a block.
+#[repr(C)]
+pub(crate) struct Instruction {
+    opaque: [u8; 0],
+}
+
+/// What the machine is (`qemu_info_t`).
+#[repr(C)]
+pub(crate) struct Info {
+    target_name: *const c_char,
+    version: [c_int; 2],
+    /// Whether a whole machine is emulated.
+    pub(crate) system_emulation: bool,
+    smp_vcpus: c_int,
+    /// Most processors the machine can have.
+    pub(crate) max_vcpus: c_int,
+}
+
+/// `QEMU_PLUGIN_CB_NO_REGS`: the callback looks at no register.
+pub(crate) const NO_REGISTERS: c_int = 0;
+
+pub(crate) type TranslateCallback = extern "C" fn(PluginId, *mut Block);
+pub(crate) type ExecuteCallback = extern "C" fn(u32, *mut c_void);
+
+unsafe extern "C" {
+    pub(crate) fn qemu_plugin_register_vcpu_tb_trans_cb(id: PluginId, callback: TranslateCallback);
+    pub(crate) fn qemu_plugin_register_vcpu_tb_exec_cb(
+        block: *mut Block,
+        callback: ExecuteCallback,
+        flags: c_int,
+        data: *mut c_void,
+    );
+    pub(crate) fn qemu_plugin_register_vcpu_insn_exec_cb(
+        instruction: *mut Instruction,
+        callback: ExecuteCallback,
+        flags: c_int,
+        data: *mut c_void,
+    );
+    pub(crate) fn qemu_plugin_tb_n_insns(block: *const Block) -> usize;
+    pub(crate) fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
+    pub(crate) fn qemu_plugin_insn_vaddr(instruction: *const Instruction) -> u64;
+    pub(crate) fn qemu_plugin_insn_haddr(instruction: *const Instruction) -> *mut c_void;
+    pub(crate) fn qemu_plugin_insn_data(instruction: *const Instruction) -> *const c_void;
+    pub(crate) fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
+}

@@ -1,0 +1,298 @@
+//! The plugin in QEMU, and its counts as they grow.
+
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use memmap2::MmapMut;
+use tempfile::TempDir;
+
+use super::interrupt::Interrupt;
+use super::layout::{ROWS, counts_len, word};
+use super::table::Table;
+use crate::machine::Machine;
+use crate::{guest, workspace};
+
+/// How often to look at the counts while waiting.
+const GLANCE: Duration = Duration::from_micros(50);
+/// How long may pass until what is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The guest is at rest if it is halted and executes nothing for so long.
+const REST: Duration = Duration::from_millis(50);
+
+/// A counter for one machine.
+pub(crate) struct Counter {
+    plugin: PathBuf,
+    map: MmapMut,
+    // Table and counts.
+    dir: TempDir,
+}
+
+/// All counts at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Instructions.
+    pub(crate) total: u64,
+    /// `hlt` instructions: how often the processor went to sleep.
+    pub(crate) halts: u64,
+    /// `syscall` instructions.
+    pub(crate) calls: u64,
+    /// Instructions by function and row, [`ROWS`] for each function.
+    pub(crate) matrix: Vec<u64>,
+}
+
+impl Counter {
+    /// Builds the plugin and prepares its files. The machine it is for is to be
+    /// started with [`Counter::arguments`].
+    pub(crate) fn new(table: &Table) -> Result<Self> {
+        let plugin = build()?;
+        let dir = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
+        std::fs::write(dir.path().join("table"), table.encode())
+            .context("cannot write the table of instructions")?;
+        let path = dir.path().join("counts");
+        let file: File = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
+        file.set_len(counts_len(table.functions().len()) as u64)?;
+        // SAFETY: the file was made just now in a directory of our own, and nobody
+        // cuts it; both sides use it through atomics only.
+        let map = unsafe { MmapMut::map_mut(&file) }.context("cannot map the counts")?;
+        let counter = Self { plugin, map, dir };
+        counter.let_go();
+        Ok(counter)
+    }
+
+    /// Arguments for QEMU.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        // A comma ends an argument's part, and is itself written twice.
+        let path = |path: PathBuf| path.display().to_string().replace(',', ",,");
+        let part = |name: &str| path(self.dir.path().join(name));
+        let plugin = path(self.plugin.clone());
+        vec![
+            "-plugin".to_owned(),
+            format!("file={plugin},table={},counts={}", part("table"), part("counts")),
+        ]
+    }
+
+    /// Fails if QEMU runs without the plugin. To be called when the guest has spoken.
+    pub(crate) fn ensure_ready(&self, machine: &Machine) -> Result<()> {
+        ensure!(
+            self.word(word::READY).load(Acquire) != 0,
+            "QEMU did not load the counting plugin; it must be built with plugins, \
+             as Debian's is\n{}",
+            machine.report()
+        );
+        Ok(())
+    }
+
+    /// Instructions executed so far.
+    pub(crate) fn total(&self) -> u64 {
+        self.word(word::TOTAL).load(Relaxed)
+    }
+
+    /// All counts. Exact while the processor is held or halted.
+    pub(crate) fn read(&self) -> Counts {
+        let words = self.words();
+        let read = |index: usize| words.get(index).map_or(0, |word| word.load(Relaxed));
+        Counts {
+            total: read(word::TOTAL),
+            halts: read(word::HALTS),
+            calls: read(word::CALLS),
+            matrix: words.iter().skip(word::MATRIX).map(|word| word.load(Relaxed)).collect(),
+        }
+    }
+
+    /// From now on the processor is held at its next `hlt`.
+    pub(crate) fn hold(&self) {
+        self.word(word::HALTS_ALLOWED).store(self.word(word::HALTS).load(Acquire), Release);
+    }
+
+    /// Carries out the `hlt` that the processor is held at; it is held at the next one.
+    pub(crate) fn let_one_pass(&self) {
+        self.hold();
+    }
+
+    /// Holds the processor no more.
+    pub(crate) fn let_go(&self) {
+        self.word(word::HALTS_ALLOWED).store(u64::MAX, Release);
+    }
+
+    /// **Blocking** until the processor is held at a `hlt`.
+    pub(crate) fn wait_until_held(&self, machine: &Machine, interrupt: &Interrupt) -> Result<()> {
+        let held = || {
+            let allowed = self.word(word::HALTS_ALLOWED).load(Relaxed);
+            self.word(word::HALTS).load(Acquire) > allowed
+        };
+        wait_for(held, "the guest does not go to sleep", machine, interrupt)
+    }
+
+    /// **Blocking** until the processor has been halted for some time.
+    pub(crate) fn wait_until_at_rest(
+        &self,
+        machine: &Machine,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        let halted = || self.word(word::HALTED).load(Acquire) != 0;
+        let at_rest = || {
+            let before = self.total();
+            std::thread::sleep(REST);
+            halted() && self.total() == before
+        };
+        wait_for(at_rest, "the guest does not come to rest", machine, interrupt)
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the map begins on a page and any bytes are valid atomics, which may
+        // be shared with another process.
+        let (_, words, _) = unsafe { self.map.align_to::<AtomicU64>() };
+        words
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        &self.words()[index]
+    }
+}
+
+impl Counts {
+    /// What was counted between `earlier` and this.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let matrix = self.matrix.iter().zip(&earlier.matrix);
+        Self {
+            total: self.total.wrapping_sub(earlier.total),
+            halts: self.halts.wrapping_sub(earlier.halts),
+            calls: self.calls.wrapping_sub(earlier.calls),
+            matrix: matrix.map(|(now, then)| now.wrapping_sub(*then)).collect(),
+        }
+    }
+
+    /// Instructions of row `row`.
+    pub(crate) fn of_row(&self, row: usize) -> u64 {
+        self.matrix.iter().skip(row).step_by(ROWS).sum()
+    }
+
+    /// Instructions by function: number, row, count. Without zeros.
+    pub(crate) fn by_function(&self) -> impl Iterator<Item = (usize, usize, u64)> {
+        let cells = self.matrix.iter().enumerate().filter(|&(_, &count)| count != 0);
+        cells.map(|(index, &count)| (index / ROWS, index % ROWS, count))
+    }
+}
+
+/// **Blocking** until `done`. An error that begins with `problem` if that takes too long.
+pub(crate) fn wait_for(
+    mut done: impl FnMut() -> bool,
+    problem: &str,
+    machine: &Machine,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        interrupt.check()?;
+        ensure!(machine.running(), "the guest ended\n{}", machine.report());
+        ensure!(Instant::now() < deadline, "{problem}\n{}", machine.report());
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
+}
+
+/// Builds the plugin, and says where it is.
+fn build() -> Result<PathBuf> {
+    let guest = workspace::guest_target_dir();
+    let target = guest.parent().context("the build directory has no parent")?;
+    let mut command = workspace::cargo();
+    command.args(["build", "--release", "--package", "exo-plugin", "--target-dir"]).arg(target);
+    guest::run(command, "building the counting plugin")?;
+    let path = target.join("release/libexo_plugin.so");
+    ensure!(path.is_file(), "cargo built the counting plugin, but not to {}", path.display());
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::rows::Row;
+    use crate::machine::Config;
+    use crate::prerequisites::QEMU;
+
+    #[test]
+    fn counts_are_subtracted_and_summed() {
+        let mut matrix = vec![0; 3 * ROWS];
+        matrix[2] = 5;
+        let before = Counts { total: 5, halts: 1, calls: 2, matrix: matrix.clone() };
+        matrix[2] = 7;
+        matrix[ROWS + 2] = 10;
+        matrix[2 * ROWS + 4] = 100;
+        let after = Counts { total: 117, halts: 2, calls: 5, matrix };
+        let between = after.since(&before);
+        assert_eq!((between.total, between.halts, between.calls), (112, 1, 3));
+        assert_eq!((between.of_row(2), between.of_row(4), between.of_row(0)), (12, 100, 0));
+        assert_eq!(between.by_function().collect::<Vec<_>>(), [(0, 2, 2), (1, 2, 10), (2, 4, 100)]);
+    }
+
+    /// Where the code of the kernel below lies.
+    const CODE: u32 = 0x10_0000 + 64 + 2 * 56 + 20;
+
+    /// An ELF file with a PVH note and 32-bit code.
+    fn kernel(code: &[u8]) -> Vec<u8> {
+        let len = u64::from(CODE) - 0x10_0000 + code.len() as u64;
+        let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        elf.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+        for field in [u64::from(CODE), 64, 0] {
+            elf.extend(field.to_le_bytes());
+        }
+        elf.extend([0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        for (kind, offset, len) in [(1_u32, 0, len), (4, 64 + 2 * 56, 20)] {
+            elf.extend(kind.to_le_bytes());
+            elf.extend(7_u32.to_le_bytes());
+            for field in [offset, 0x10_0000 + offset, 0x10_0000 + offset, len, len, 4] {
+                elf.extend(field.to_le_bytes());
+            }
+        }
+        for field in [4_u32, 4, 18, u32::from_le_bytes(*b"Xen\0"), CODE] {
+            elf.extend(field.to_le_bytes());
+        }
+        elf.extend(code);
+        elf
+    }
+
+    /// What is counted must be what was executed, also where QEMU ends a block early:
+    /// at an access to a device.
+    #[test]
+    fn counts_a_known_number_of_instructions() {
+        if QEMU.find().is_none() {
+            eprintln!("skipped: {} is missing", QEMU.name);
+            return;
+        }
+        let code = [
+            0xb9, 0xe8, 3, 0, 0,    // mov ecx, 1000
+            0x49, // next: dec ecx
+            0x75, 0xfd, // jnz next
+            0xba, 0xf8, 3, 0, 0, // mov edx, 0x3f8
+            0xb0, b'x', // mov al, 'x'
+            0xee, 0x90, 0x90, 0xee, 0x90, // out, nop, nop, out, nop
+            0xb0, b'\n', 0xee, 0x90, // mov al, newline; out; nop
+            0xf4, // hlt
+        ];
+        let expected = 1 + 2 * 1000 + 2 + 5 + 3 + 1;
+        let table = Table::of_code(CODE.into(), &code, Row::Answer);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kernel");
+        std::fs::write(&path, kernel(&code)).unwrap();
+        let interrupt = Interrupt::register().unwrap();
+        for icount in [true, false] {
+            let counter = Counter::new(&table).unwrap();
+            let mut config = Config::named("bench").unwrap();
+            config.icount = icount;
+            config.extra = counter.arguments();
+            let machine = Machine::start(&config, &path, b"no bundle").unwrap();
+            assert_eq!(machine.wait_for_line("xx", PATIENCE).unwrap(), "xx");
+            counter.ensure_ready(&machine).unwrap();
+            counter.wait_until_at_rest(&machine, &interrupt).unwrap();
+            let counts = counter.read();
+            assert_eq!(counts.of_row(Row::Answer.index()), expected, "icount {icount}");
+            assert_eq!((counts.halts, counts.calls), (1, 0));
+            let sum: u64 = counts.by_function().map(|(_, _, count)| count).sum();
+            assert_eq!(sum, counts.total);
+        }
+    }
+}

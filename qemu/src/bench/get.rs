@@ -1,0 +1,137 @@
+//! Guest instructions per UDP GET.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::builder::RangedU64ValueParser;
+
+use super::conditions::Conditions;
+use super::counter::Counter;
+use super::interrupt::Interrupt;
+use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
+use super::report::{Report, Scenario, save};
+use super::table::Table;
+use crate::guest;
+use crate::machine::{Config, Machine, Network};
+
+/// How long the store may take until it serves. Every instruction costs a call, so
+/// this is slow.
+const READY: Duration = Duration::from_secs(120);
+
+/// Count guest instructions per GET, by step of a packet's journey
+///
+/// Boots boot/manifests/bench.toml, fills the store with 1024 items and asks for them
+/// in turn. The count is exact and, with requests that are all in the ring when the
+/// guest wakes, the same in every run. Counts say how much the code does, not how
+/// fast a processor does it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Requests in each pass
+    #[arg(long, default_value_t = 4096, value_name = "N",
+          value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000_000))]
+    requests: u32,
+    /// Passes; they should not differ
+    #[arg(long, default_value_t = 3, value_name = "N",
+          value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
+    passes: u32,
+    /// Requests outstanding at a time; may be given several times
+    /// [default: 1 and 32]
+    #[arg(long, value_name = "W",
+          value_parser = RangedU64ValueParser::<u32>::new().range(1..=128))]
+    outstanding: Vec<u32>,
+    /// Bytes of a key
+    #[arg(long, default_value_t = 16, value_name = "B",
+          value_parser = RangedU64ValueParser::<usize>::new().range(SHORTEST_KEY as u64..=250))]
+    key_bytes: usize,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 64, value_name = "B",
+          value_parser = RangedU64ValueParser::<usize>::new().range(0..=1024))]
+    value_bytes: usize,
+    /// How many functions to list for each kind of load
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    top: usize,
+    /// Where to save everything as JSON
+    /// [default: figures/out/get.json]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+    let mut config = Config::named("bench")?;
+    guest::build(&config.manifest)?;
+    eprintln!("bench: reading the programs' debug information");
+    let table = Table::of_programs([guest::KERNEL, guest::ROOT, "kvstore"])?;
+    let counter = Counter::new(&table)?;
+    config.network = Network::Frames;
+    config.icount = true;
+    let capture = Capture::new()?;
+    config.extra = counter.arguments();
+    config.extra.extend(capture.arguments());
+    let app = config.manifest.apps.iter().find(|app| app.image == "kvstore");
+    let address = app.and_then(|app| app.address).context("the manifest has no store")?;
+
+    let machine = Machine::boot(&config)?;
+    eprintln!("bench: booting, counting every instruction");
+    wait_until_serving(&machine, interrupt)?;
+    counter.ensure_ready(&machine)?;
+    let workload = Workload { key_bytes: args.key_bytes, value_bytes: args.value_bytes };
+    let address = Ipv4Addr::from(address);
+    let mut load = Load::start(&machine, &counter, interrupt, &capture, workload, address)?;
+
+    let mut scenarios = Vec::new();
+    for offer in offers(&args.outstanding) {
+        let outstanding = offer.outstanding();
+        eprintln!("bench: {outstanding} outstanding, {} passes", args.passes);
+        // Whole batches only.
+        let requests = args.requests.next_multiple_of(outstanding);
+        load.pass(offer, KEYS.max(outstanding))?;
+        let passes = (0..args.passes).map(|_| load.pass(offer, requests));
+        let passes = passes.collect::<Result<Vec<_>>>()?;
+        scenarios.extend(Scenario::new(offer, requests, &passes, table.functions()));
+    }
+    ensure!(machine.running(), "the guest ended\n{}", machine.report());
+    drop(load);
+    drop(machine);
+
+    let conditions = Conditions::now("TCG, -icount shift=0,sleep=off");
+    let report = Report::new(conditions, workload, scenarios);
+    let path = save(&report, args.json.as_deref(), "get")?;
+    print!("{}", report.text(args.top, table.functions())?);
+    println!("\nsaved to {}", path.display());
+    Ok(())
+}
+
+/// What to measure: one outstanding is the same either way.
+fn offers(outstanding: &[u32]) -> Vec<Offer> {
+    let outstanding = if outstanding.is_empty() { &[1, 32] } else { outstanding };
+    let offers = outstanding.iter().flat_map(|&count| [Offer::Held(count), Offer::Free(count)]);
+    offers.filter(|offer| *offer != Offer::Free(1)).collect()
+}
+
+/// **Blocking** until the store says that it serves.
+pub(super) fn wait_until_serving(machine: &Machine, interrupt: &Interrupt) -> Result<()> {
+    let start = std::time::Instant::now();
+    loop {
+        interrupt.check()?;
+        match machine.wait_for_line("kvstore: serving", Duration::from_millis(100)) {
+            Ok(_) => return Ok(()),
+            Err(error) if !machine.running() || start.elapsed() > READY => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offers_each_load_both_ways() {
+        let default = [Offer::Held(1), Offer::Held(32), Offer::Free(32)];
+        assert_eq!(offers(&[]), default);
+        assert_eq!(offers(&[1]), default[..1]);
+        assert_eq!(offers(&[8, 1]), [Offer::Held(8), Offer::Free(8), Offer::Held(1)]);
+    }
+}

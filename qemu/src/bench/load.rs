@@ -1,0 +1,321 @@
+//! Sends requests to the store and checks its answers, frame by frame.
+//!
+//! Two kinds of load. *Held*: the guest's processor is held where it goes to sleep
+//! while a number of requests is put into its network device's ring; let go, it is
+//! woken at once, answers them all, and is held where it goes to sleep again. No time
+//! passes for the guest while it is held, and nothing that happens outside can come
+//! between, so the count repeats. *Free*: as many requests are kept outstanding as
+//! asked for, each answer followed by the next request; how the guest finds them
+//! grouped depends on the host's timing, as it would in use. In both the guest's
+//! slice timer goes off after every million instructions; only when it sleeps freely
+//! does QEMU advance its clock, right to the next timer.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use super::counter::{Counter, Counts, wait_for};
+use super::frames::{Station, arp_answer, arp_request, datagram, payload};
+use super::interrupt::Interrupt;
+use crate::client::request;
+use crate::machine::{FrameSocket, Machine, STORE_PORT};
+
+/// Different keys that are asked for in turn.
+pub(crate) const KEYS: u32 = 1024;
+/// Shortest key: every one of them must be another.
+pub(crate) const SHORTEST_KEY: usize = 4;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often to look for signals.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How long QEMU is given from noting a frame to putting it into the device's ring,
+/// which is what it does next.
+const SETTLE: Duration = Duration::from_micros(100);
+/// Bytes of a capture file before its first frame, and before each frame.
+const CAPTURE_HEADER: u64 = 24;
+const CAPTURE_RECORD: u64 = 16;
+
+/// This end of the wire; the address is the gateway's.
+const HOST: Station = Station {
+    mac: [0x02, 0x65, 0x78, 0x6f, 0x00, 0x01],
+    address: Ipv4Addr::new(10, 0, 2, 2),
+    port: 40000,
+};
+
+/// What is stored and asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Workload {
+    pub(crate) key_bytes: usize,
+    pub(crate) value_bytes: usize,
+}
+
+/// How requests are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// So many at a time, put into the ring beforehand.
+    Held(u32),
+    /// So many outstanding.
+    Free(u32),
+}
+
+/// How many bytes QEMU has passed on to the guest's network device: the length of the
+/// file in which it captures them.
+pub(crate) struct Capture {
+    dir: TempDir,
+}
+
+/// A conversation with the store of one machine.
+pub(crate) struct Load<'a> {
+    machine: &'a Machine,
+    counter: &'a Counter,
+    interrupt: &'a Interrupt,
+    capture: &'a Capture,
+    socket: &'a FrameSocket,
+    /// Length of the capture file when all that was sent has arrived.
+    captured: u64,
+    store: Station,
+    workload: Workload,
+    next_id: u16,
+    next_key: u32,
+    /// Keys asked for by request id.
+    asked: HashMap<u16, u32>,
+}
+
+impl Workload {
+    fn key(self, number: u32) -> Vec<u8> {
+        format!("{number:0width$}", width = self.key_bytes).into_bytes()
+    }
+
+    /// A value that tells which key it is for.
+    fn value(self, number: u32) -> Vec<u8> {
+        self.key(number).into_iter().rev().cycle().take(self.value_bytes).collect()
+    }
+
+    fn set(self, number: u32) -> Vec<u8> {
+        let (key, value) = (self.key(number), self.value(number));
+        let length = value.len().to_string();
+        [b"set ", &key[..], b" 0 0 ", length.as_bytes(), b"\r\n", &value, b"\r\n"].concat()
+    }
+
+    fn get(self, number: u32) -> Vec<u8> {
+        [b"get ", &self.key(number)[..], b"\r\n"].concat()
+    }
+
+    fn answer(self, number: u32) -> Vec<u8> {
+        let (key, value) = (self.key(number), self.value(number));
+        let length = value.len().to_string();
+        [b"VALUE ", &key[..], b" 0 ", length.as_bytes(), b"\r\n", &value, b"\r\nEND\r\n"].concat()
+    }
+}
+
+impl Offer {
+    /// Requests that are outstanding at a time.
+    pub(crate) fn outstanding(self) -> u32 {
+        match self {
+            Self::Held(count) | Self::Free(count) => count,
+        }
+    }
+}
+
+impl Capture {
+    pub(crate) fn new() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
+        Ok(Self { dir })
+    }
+
+    /// Arguments for QEMU: capture what goes from the back end to the guest.
+    pub(crate) fn arguments(&self) -> [String; 2] {
+        // A comma ends an argument's part, and is itself written twice.
+        let file = self.file().display().to_string().replace(',', ",,");
+        ["-object".into(), format!("filter-dump,id=arrivals,netdev=n0,queue=tx,file={file}")]
+    }
+
+    fn length(&self) -> u64 {
+        std::fs::metadata(self.file()).map_or(0, |file| file.len())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("arrivals.pcap")
+    }
+}
+
+impl<'a> Load<'a> {
+    /// Finds the store of `machine` and fills it with [`KEYS`] items.
+    pub(crate) fn start(
+        machine: &'a Machine,
+        counter: &'a Counter,
+        interrupt: &'a Interrupt,
+        capture: &'a Capture,
+        workload: Workload,
+        address: Ipv4Addr,
+    ) -> Result<Self> {
+        let socket = machine.frames().context("this machine has no socket for frames")?;
+        let store = Station { mac: [0; 6], address, port: STORE_PORT };
+        let mut load = Self {
+            machine,
+            counter,
+            interrupt,
+            capture,
+            socket,
+            captured: CAPTURE_HEADER,
+            store,
+            workload,
+            next_id: 0,
+            next_key: 0,
+            asked: HashMap::new(),
+        };
+        load.send(&arp_request(HOST, address))?;
+        // The guest may be announcing itself just now; that is no answer.
+        load.store.mac = loop {
+            let frame = load.receive().context("no answer to ARP")?;
+            if let Some(mac) = arp_answer(&frame, HOST, address) {
+                break mac;
+            }
+        };
+        for key in 0..KEYS {
+            load.ask(key, &workload.set(key))?;
+            load.take_answer(|_| b"STORED\r\n".to_vec())?;
+        }
+        Ok(load)
+    }
+
+    /// Sends `requests` requests for all keys in turn, beginning with the first, and
+    /// returns what was counted for them, from sleep to sleep.
+    pub(crate) fn pass(&mut self, offer: Offer, requests: u32) -> Result<Counts> {
+        match offer {
+            Offer::Held(count) => {
+                // Wake it once, to hold it where it goes to sleep again.
+                self.counter.wait_until_at_rest(self.machine, self.interrupt)?;
+                self.counter.hold();
+                self.send_get()?;
+                self.take_value()?;
+                self.counter.wait_until_held(self.machine, self.interrupt)?;
+                self.next_key = 0;
+                let before = self.counter.read();
+                let mut left = requests;
+                while left > 0 {
+                    let batch = left.min(count);
+                    self.batch(batch)?;
+                    left -= batch;
+                }
+                let counts = self.counter.read().since(&before);
+                self.counter.let_go();
+                Ok(counts)
+            }
+            Offer::Free(count) => {
+                self.counter.wait_until_at_rest(self.machine, self.interrupt)?;
+                self.next_key = 0;
+                let before = self.counter.read();
+                for _ in 0..count.min(requests) {
+                    self.send_get()?;
+                }
+                for answered in 0..requests {
+                    self.take_value()?;
+                    if answered + count < requests {
+                        self.send_get()?;
+                    }
+                }
+                self.counter.wait_until_at_rest(self.machine, self.interrupt)?;
+                Ok(self.counter.read().since(&before))
+            }
+        }
+    }
+
+    /// From one sleep to the next: `count` requests that are all there when the guest
+    /// wakes.
+    fn batch(&mut self, count: u32) -> Result<()> {
+        for _ in 0..count {
+            self.send_get()?;
+        }
+        let arrived = || self.capture.length() >= self.captured;
+        let problem = "QEMU does not pass frames on to the guest";
+        wait_for(arrived, problem, self.machine, self.interrupt)?;
+        std::thread::sleep(SETTLE);
+        self.counter.let_one_pass();
+        for _ in 0..count {
+            self.take_value()?;
+        }
+        self.counter.wait_until_held(self.machine, self.interrupt)
+    }
+
+    fn send_get(&mut self) -> Result<()> {
+        let key = self.next_key;
+        self.next_key = (key + 1) % KEYS;
+        self.ask(key, &self.workload.get(key))
+    }
+
+    fn ask(&mut self, key: u32, text: &[u8]) -> Result<()> {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        self.asked.insert(id, key);
+        self.send(&datagram(HOST, self.store, &request(id, text)?))
+    }
+
+    fn send(&mut self, frame: &[u8]) -> Result<()> {
+        self.captured += CAPTURE_RECORD + frame.len() as u64;
+        self.socket.send(frame)
+    }
+
+    fn take_value(&mut self) -> Result<()> {
+        let workload = self.workload;
+        self.take_answer(|key| workload.answer(key))
+    }
+
+    /// Receives an answer, which must be what `expected` says for the key asked for.
+    fn take_answer(&mut self, expected: impl Fn(u32) -> Vec<u8>) -> Result<()> {
+        let frame = self.receive()?;
+        let datagram = payload(&frame, self.store, HOST).context("the store sent")?;
+        let (id, _) = datagram.split_first_chunk().context("the store sent a short datagram")?;
+        let id = u16::from_be_bytes(*id);
+        let key = self.asked.remove(&id).context("the store answered what nobody asked")?;
+        let wanted = request(id, &expected(key))?;
+        ensure!(
+            datagram == wanted,
+            "the store gave a wrong answer: \"{}\" instead of \"{}\"",
+            datagram.escape_ascii(),
+            wanted.escape_ascii()
+        );
+        Ok(())
+    }
+
+    fn receive(&self) -> Result<Vec<u8>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(frame) = self.socket.receive(GLANCE)? {
+                return Ok(frame);
+            }
+            self.interrupt.check()?;
+            ensure!(self.machine.running(), "the guest ended\n{}", self.machine.report());
+            if Instant::now() > deadline {
+                bail!("the store does not answer\n{}", self.machine.report());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_have_the_lengths_asked_for() {
+        let workload = Workload { key_bytes: 16, value_bytes: 64 };
+        assert_eq!(workload.get(7), b"get 0000000000000007\r\n");
+        let value = b"7000000000000000700000000000000070000000000000007000000000000000";
+        assert_eq!(
+            workload.set(7),
+            [&b"set 0000000000000007 0 0 64\r\n"[..], value, b"\r\n"].concat()
+        );
+        assert_eq!(
+            workload.answer(7),
+            [&b"VALUE 0000000000000007 0 64\r\n"[..], value, b"\r\nEND\r\n"].concat()
+        );
+        let short = Workload { key_bytes: SHORTEST_KEY, value_bytes: 0 };
+        assert_eq!(short.answer(KEYS - 1), b"VALUE 1023 0 0\r\n\r\nEND\r\n");
+    }
+}

@@ -1,0 +1,36 @@
+//! Measuring: guest instructions per request by step, time to the first answer,
+//! load of an idle machine.
+//!
+//! The unit is the *instruction*, counted by a plugin of QEMU's translator in the
+//! unmodified release build of the guest. It repeats exactly, on any machine, which
+//! time does not; it hides what caches, address translation and traps cost, which
+//! time does not. So counts tell whether a change of the code made it do less;
+//! they do not tell how fast it would be on a processor.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`rows`] | the rows of the report, and which source belongs to which |
+//! | [`table`] | every instruction of the guest with its function and row |
+//! | [`counter`] | the plugin in QEMU, and its counts as they grow |
+//! | [`frames`] | requests and answers as Ethernet frames |
+//! | [`load`] | sends requests, checks answers |
+//! | [`report`] | counts divided by requests, as a table and as JSON |
+//! | [`conditions`] | what a figure is worthless without |
+//! | [`get`], [`boot`], [`idle`] | the measurements |
+
+pub(crate) mod boot;
+mod conditions;
+mod counter;
+mod frames;
+pub(crate) mod get;
+pub(crate) mod idle;
+mod interrupt;
+#[allow(dead_code, reason = "one side writes what the other reads")]
+#[path = "../../plugin/src/layout.rs"]
+mod layout;
+mod load;
+mod report;
+mod rows;
+mod table;
+
+pub(crate) use interrupt::Interrupt;

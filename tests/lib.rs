@@ -1,1 +1,123 @@
-//! Whole-machine tests.
+//! What the whole-machine tests share.
+//!
+//! The tests boot real machines and are numbered by what they depend on: if s10
+//! fails, what s20 says means little.
+//!
+//! | test | shows |
+//! |---|---|
+//! | `s00_boot` | the kernel boots, or says why not |
+//! | `s10_abi` | every system call does what its description says |
+//! | `s20_isolation` | an attacker gets nothing, and its neighbour does not notice |
+//! | `s30_filters` | each application gets its own frames and no others |
+//! | `s40_network` | ARP, ICMP and UDP as other hosts expect them |
+//! | `s50_store` | memcached clients of others are served |
+//! | `s60_soak` | many mixed requests, every answer checked against a model |
+//! | `s70_idle` | an idle machine sleeps |
+//!
+//! Time limits here only keep a failed test from hanging. Nothing is asserted about
+//! how long anything takes.
+
+use std::time::Duration;
+
+use exo_cmd::machine::{Config, Machine, Network};
+use exo_cmd::manifest::{App, Grants, Manifest, OnExit};
+
+pub mod frame;
+pub mod model;
+
+/// Far longer than anything takes.
+pub const LONG: Duration = Duration::from_secs(120);
+
+/// Address of the store, as in the manifests of the tree.
+pub const STORE: [u8; 4] = [10, 0, 2, 15];
+/// Address of the echo service.
+pub const ECHO: [u8; 4] = [10, 0, 2, 16];
+/// Address of the third application, if there is one.
+pub const THIRD: [u8; 4] = [10, 0, 2, 17];
+/// Address of the network's router, which in tests with raw frames is the test.
+pub const GATEWAY: [u8; 4] = [10, 0, 2, 2];
+
+/// A manifest with these applications.
+#[must_use]
+pub fn manifest(apps: Vec<App>) -> Manifest {
+    Manifest {
+        version: 1,
+        boot_unix_seconds: 1_700_000_000,
+        gateway: GATEWAY,
+        prefix_len: 24,
+        apps,
+    }
+}
+
+/// An application of that image, with a console and nothing else. Root carries on
+/// when it ends.
+#[must_use]
+pub fn app(image: &str) -> App {
+    App {
+        name: image.to_owned(),
+        image: image.to_owned(),
+        frames: 2048,
+        slots: 16,
+        address: None,
+        args: Vec::new(),
+        grants: Grants { console: true, net: false, machine: false },
+        on_exit: OnExit::Ignore,
+    }
+}
+
+/// The same with the network, at `address`.
+#[must_use]
+pub fn net_app(image: &str, address: [u8; 4]) -> App {
+    let mut app = app(image);
+    app.address = Some(address);
+    app.grants.net = true;
+    app
+}
+
+/// Boots a machine whose NIC ends in user-mode networking.
+///
+/// # Panics
+/// If QEMU cannot be started.
+#[must_use]
+pub fn boot(manifest: Manifest) -> Machine {
+    Machine::boot(&Config::new(manifest)).expect("the machine starts")
+}
+
+/// Boots a machine whose NIC ends in the test's hands.
+///
+/// # Panics
+/// If QEMU cannot be started.
+#[must_use]
+pub fn boot_with_frames(manifest: Manifest) -> Machine {
+    let mut config = Config::new(manifest);
+    config.network = Network::Frames;
+    Machine::boot(&config).expect("the machine starts")
+}
+
+/// Waits for a console line that contains `pattern`.
+///
+/// # Panics
+/// If it does not come. The machine shows its console then.
+#[track_caller]
+pub fn expect(machine: &Machine, pattern: &str) -> String {
+    machine.wait_for_line(pattern, LONG).unwrap_or_else(|_| panic!("no line \"{pattern}\""))
+}
+
+/// Asserts that every leak check that root has made so far balanced, and that it
+/// made `count` of them.
+///
+/// # Panics
+/// If not.
+#[track_caller]
+pub fn assert_no_leak(machine: &Machine, count: usize) {
+    let lines = machine.console().lines();
+    let checks: Vec<_> =
+        lines.iter().filter_map(|line| line.split_once("root: leak check: ")).collect();
+    for (_, check) in &checks {
+        let numbers: Vec<u64> =
+            check.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [before, after] = numbers[..] else { panic!("\"{check}\" is no leak check") };
+        assert_eq!(before, after, "frames were lost: {check}");
+    }
+    assert_eq!(checks.len(), count, "leak checks");
+}

@@ -1,1 +1,141 @@
-fn main() {}
+//! Attacks the kernel and the neighbours from ring 3.
+//!
+//! An ordinary application with frames, a console and a network address. It tries
+//! what it must not be able to do, and prints for each attempt what the kernel
+//! said. An attempt that would end the application is made by a child environment
+//! of it, whose death is then examined. The attacks are in tables, a file for each
+//! family; an attack that is refused for another reason than the one it is meant to
+//! meet counts as a breach, since it may have tested nothing.
+//!
+//! Arguments: `then=spin` never gives the processor back when all attacks are
+//! done; `only=FAMILY` runs one family; `as=orphan` leaves a running child behind,
+//! which holds on to the attacker's memory; `as=lingerer` tries to keep the processor
+//! after frames that somebody outside must send; `as=flooder` and `as=hoarder` press
+//! their neighbours without breaking a rule.
+#![cfg_attr(exo_guest, no_std, no_main)]
+
+#[cfg(exo_guest)]
+extern crate alloc;
+
+#[cfg(exo_guest)]
+mod attack;
+#[cfg(exo_guest)]
+mod claims;
+#[cfg(exo_guest)]
+mod environments;
+#[cfg(exo_guest)]
+mod exhaustion;
+#[cfg(exo_guest)]
+mod frames;
+#[cfg(exo_guest)]
+mod handles;
+#[cfg(exo_guest)]
+mod instructions;
+#[cfg(exo_guest)]
+mod linger;
+#[cfg(exo_guest)]
+mod mappings;
+#[cfg(exo_guest)]
+mod memory;
+#[cfg(exo_guest)]
+mod nic;
+#[cfg(exo_guest)]
+mod noise;
+#[cfg(exo_guest)]
+mod orphan;
+#[cfg(exo_guest)]
+mod pointers;
+#[cfg(exo_guest)]
+mod pressure;
+#[cfg(exo_guest)]
+mod rings;
+#[cfg(exo_guest)]
+mod speech;
+#[cfg(exo_guest)]
+mod time;
+
+libos::app!(guest::main);
+
+#[cfg(exo_guest)]
+mod guest {
+    use libos::println;
+    use libos::runtime::Environment;
+
+    use crate::attack::{Attack, Attacker, Verdict};
+    use crate::{
+        claims, environments, exhaustion, frames, handles, instructions, linger, mappings, memory,
+        noise, orphan, pointers, pressure, rings, speech, time,
+    };
+
+    /// Families in order, with the name that `only=` takes.
+    const FAMILIES: &[(&str, &[Attack])] = &[
+        ("memory", memory::ATTACKS),
+        ("instructions", instructions::ATTACKS),
+        ("frames", frames::ATTACKS),
+        ("mappings", mappings::ATTACKS),
+        ("handles", handles::ATTACKS),
+        ("environments", environments::ATTACKS),
+        ("pointers", pointers::ATTACKS),
+        ("claims", claims::ATTACKS),
+        ("speech", speech::ATTACKS),
+        ("rings", rings::ATTACKS),
+        ("exhaustion", exhaustion::ATTACKS),
+        ("time", time::ATTACKS),
+        ("noise", noise::ATTACKS),
+    ];
+
+    pub(crate) fn main(environment: Environment) -> u64 {
+        let then_spin = environment.argument("then") == Some("spin");
+        let role = environment.argument("as");
+        let only = environment.argument("only");
+        let mut attacker = match Attacker::new(environment) {
+            Ok(attacker) => attacker,
+            Err(error) => {
+                println!("cannot set up: {error}");
+                return 1;
+            }
+        };
+        match role {
+            Some("orphan") => return report("no orphan", orphan::leave_behind(attacker)),
+            Some("lingerer") => {
+                let verdict = linger::attempt(&mut attacker).unwrap_or_else(Verdict::not_set_up);
+                println!("01 outstay a slice after a long sleep: kernel said {verdict}");
+                return report("cannot clean up", attacker.close());
+            }
+            Some("flooder") => return report("no flood", pressure::flood(&mut attacker)),
+            Some("hoarder") => return report("no hoard", pressure::hoard(&mut attacker)),
+            _ => {}
+        }
+        let (mut count, mut breaches) = (0, 0);
+        let mut number = 0;
+        for (family, attacks) in FAMILIES {
+            for attack in *attacks {
+                number += 1;
+                if only.is_some_and(|only| only != *family) {
+                    continue;
+                }
+                let verdict = (attack.run)(&mut attacker).unwrap_or_else(Verdict::not_set_up);
+                println!("{number:02} {}: kernel said {verdict}", attack.name);
+                count += 1;
+                breaches += u64::from(!verdict.repelled);
+            }
+        }
+        println!("done, {count} attacks, {breaches} breaches");
+        if then_spin {
+            loop {
+                core::hint::spin_loop();
+            }
+        }
+        breaches.max(report("cannot clean up", attacker.close()))
+    }
+
+    /// Exit code for a result that should be none.
+    fn report(what: &str, result: Result<(), exo_abi::Error>) -> u64 {
+        let Err(error) = result else { return 0 };
+        println!("{what}: {error}");
+        1
+    }
+}
+
+#[cfg(not(exo_guest))]
+use {dpf as _, exo_abi as _, selftest as _};

@@ -21,7 +21,7 @@ use libos::sys;
 use crate::frames::Frames;
 use crate::tables::{Page, Tables};
 
-/// Where applications begin (`boot/app.ld`).
+/// Where applications begin (`apps/app.ld`).
 const IMAGE: u64 = 0x40_0000;
 /// Most pages of text and read-only data.
 const IMAGE_PAGES: u32 = 4096;
@@ -60,6 +60,7 @@ pub struct Child<'a> {
     pub id: EnvId,
     /// The four frames it was made of: object, root table, capabilities, U-area.
     pub parts: Pfn,
+    destroyed: bool,
 }
 
 impl Maker {
@@ -85,9 +86,8 @@ impl Maker {
         // SAFETY: the creator mapped the U-area here for good (`app!` relies on
         // it, too); only its atomics are used.
         let u_area = unsafe { &*core::ptr::with_exposed_provenance::<UArea>(U_AREA as usize) };
-        let maker =
-            Self { frames, tables, image, slot, keeper: Cell::new(None), system, u_area };
-        let keeper = maker.bare()?.env;
+        let maker = Self { frames, tables, image, slot, keeper: Cell::new(None), system, u_area };
+        let keeper = maker.bare()?.keep();
         sys::slots_assign(SELF, slot, 1, keeper)?;
         maker.keeper.set(Some(keeper));
         Ok(maker)
@@ -100,7 +100,13 @@ impl Maker {
     pub fn bare(&self) -> Result<Child<'_>, Error> {
         let parts = self.frames.take(SELF, 4)?;
         let env = sys::env_create(parts, parts.plus(1), parts.plus(2), parts.plus(3))?;
-        Ok(Child { maker: self, env: Handle::from_word(env)?, id: EnvId(parts.0), parts })
+        Ok(Child {
+            maker: self,
+            env: Handle::from_word(env)?,
+            id: EnvId(parts.0),
+            parts,
+            destroyed: false,
+        })
     }
 
     /// An environment with the program's text, read-only data and a stack, and its
@@ -147,6 +153,11 @@ impl Maker {
         EnvId(self.system.slots.owners[self.slot as usize % SLOT_COUNT].load(Relaxed))
     }
 
+    /// The environment that has the slot while there is no child.
+    pub fn keeper(&self) -> Option<Handle> {
+        self.keeper.get()
+    }
+
     /// The slot that children run in.
     pub fn slot(&self) -> u32 {
         self.slot
@@ -178,12 +189,7 @@ impl Child<'_> {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn share_at(
-        &self,
-        frame: Pfn,
-        at: VirtAddr,
-        protection: Protection,
-    ) -> Result<(), Error> {
+    pub fn share_at(&self, frame: Pfn, at: VirtAddr, protection: Protection) -> Result<(), Error> {
         self.maker.frames.map((self.env, SELF), frame, at, 1, protection)
     }
 
@@ -225,11 +231,31 @@ impl Child<'_> {
         }
     }
 
+    /// Its handle, for somebody else to destroy it by.
+    fn keep(mut self) -> Handle {
+        self.destroyed = true;
+        self.env
+    }
+
+    /// Drops its handle and leaves it running, if it does.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn abandon(mut self) -> Result<(), Error> {
+        self.destroyed = true;
+        until_done(|| sys::cap_drop(self.env)).map(drop)
+    }
+
     /// Takes the slot back and the child apart.
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn destroy(self) -> Result<(), Error> {
+    pub fn destroy(mut self) -> Result<(), Error> {
+        self.destroyed = true;
+        self.take_apart()
+    }
+
+    fn take_apart(&self) -> Result<(), Error> {
         if self.maker.slot_owner() == self.id {
             let keeper = self.maker.keeper.get().ok_or(Error::WrongState)?;
             sys::slots_assign(self.env, self.maker.slot, 1, keeper)?;
@@ -240,10 +266,20 @@ impl Child<'_> {
     /// Whether nothing is left of it in the frame table.
     pub fn is_gone(maker: &Maker, id: EnvId) -> bool {
         !maker.frames.all().any(|pfn| {
-            maker.frames.look(pfn).is_some_and(|(kind, owner)| {
-                owner == id && kind != FrameKind::Free
-            })
+            maker
+                .frames
+                .look(pfn)
+                .is_some_and(|(kind, owner)| owner == id && kind != FrameKind::Free)
         })
+    }
+}
+
+impl Drop for Child<'_> {
+    fn drop(&mut self) {
+        if !self.destroyed {
+            // Whoever drops a child early has something worse to report.
+            let _ = self.take_apart();
+        }
     }
 }
 

@@ -1,6 +1,108 @@
+//! Checks the system-call contract from ring 3.
+//!
+//! Each check is a small function that makes calls and compares what comes back
+//! with what `exo_abi` promises: every call's success path, the refusals a correct
+//! program can meet, which registers survive, when `wait` returns, and that every
+//! frame comes back. What would end the program, or takes two, is done in child
+//! environments. Exits with the number of the first check that failed, or 0.
+//!
+//! With the argument `as=meter` it checks nothing and reports what it receives.
 #![cfg_attr(exo_guest, no_std, no_main)]
-libos::app!(m);
+
 #[cfg(exo_guest)]
-fn m(e: libos::runtime::Environment) -> u64 { let m = selftest::child::Maker::new(&e).unwrap(); 
- extern "C" fn hlt(_: u64) -> ! { unsafe { core::arch::asm!("hlt") }; loop {} }
- libos::println!("{:?}", m.try_out(hlt, 0, u64::MAX/2)); m.close().unwrap(); 0 }
+extern crate alloc;
+
+#[cfg(exo_guest)]
+mod balance;
+#[cfg(exo_guest)]
+mod capabilities;
+#[cfg(exo_guest)]
+mod check;
+#[cfg(exo_guest)]
+mod environments;
+#[cfg(exo_guest)]
+mod events;
+#[cfg(exo_guest)]
+mod memory;
+#[cfg(exo_guest)]
+mod meter;
+#[cfg(exo_guest)]
+mod network;
+#[cfg(exo_guest)]
+mod page_tables;
+#[cfg(exo_guest)]
+mod preemption;
+#[cfg(exo_guest)]
+mod registers;
+#[cfg(exo_guest)]
+mod revocation;
+
+libos::app!(guest::main);
+
+#[cfg(exo_guest)]
+mod guest {
+    use libos::println;
+    use libos::runtime::Environment;
+
+    use crate::check::{Bench, Check};
+    use crate::{
+        balance, capabilities, environments, events, memory, meter, network, page_tables,
+        preemption, registers, revocation,
+    };
+
+    /// In the order in which they depend on each other.
+    const CHECKS: &[&[Check]] = &[
+        registers::CHECKS,
+        memory::CHECKS,
+        page_tables::CHECKS,
+        capabilities::CHECKS,
+        revocation::CHECKS,
+        environments::CHECKS,
+        events::CHECKS,
+        preemption::CHECKS,
+        network::CHECKS,
+        balance::CHECKS,
+    ];
+
+    /// Exit code when there is nothing to check with.
+    const NO_BENCH: u64 = 200;
+
+    pub(crate) fn main(environment: Environment) -> u64 {
+        if environment.argument("as") == Some("meter") {
+            return meter::run(environment);
+        }
+        let mut bench = match Bench::new(environment) {
+            Ok(bench) => bench,
+            Err(error) => {
+                println!("cannot set up: {error}");
+                return NO_BENCH;
+            }
+        };
+        let mut first_failed = 0;
+        let mut failed = 0;
+        let checks = || CHECKS.iter().copied().flatten();
+        for (number, (name, check)) in (1..).zip(checks()) {
+            match check(&mut bench) {
+                Ok(()) => println!("{number:02} {name}: ok"),
+                Err(failure) => {
+                    println!("{number:02} {name}: FAILED: {failure}");
+                    failed += 1;
+                    if first_failed == 0 {
+                        first_failed = number;
+                    }
+                }
+            }
+        }
+        println!("done, {} checks, {failed} failed", checks().count());
+        match bench.close() {
+            Ok(()) => first_failed,
+            Err(error) => {
+                println!("cannot clean up: {error}");
+                NO_BENCH
+            }
+        }
+    }
+}
+
+#[cfg(not(exo_guest))]
+use selftest as _;

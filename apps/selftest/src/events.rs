@@ -1,0 +1,81 @@
+//! The event count, and when `wait` returns.
+
+use core::sync::atomic::Ordering::Acquire;
+
+use exo_abi::boot::U_AREA;
+use exo_abi::{EventCount, UArea};
+use libos::sys;
+use libos::time::timestamp;
+use selftest::child::exit;
+
+use crate::check::{Bench, Check, Outcome, PATIENCE, holds, same};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("wait returns at once if the count has moved", moved),
+    ("wait returns when the deadline has passed", passed),
+    ("wait sleeps until the deadline", deadline),
+    ("a child's end is one event", child_ends),
+    ("an event before the sleep is not lost", early_event),
+];
+
+/// The event count, as the U-area shows it.
+pub(crate) fn count(_: &Bench) -> u64 {
+    // SAFETY: the creator mapped the U-area here for good; only an atomic is used.
+    let area = unsafe { &*core::ptr::with_exposed_provenance::<UArea>(U_AREA as usize) };
+    area.events.load(Acquire)
+}
+
+extern "C" fn ends(code: u64) -> ! {
+    exit(code)
+}
+
+fn moved(bench: &mut Bench) -> Outcome {
+    let events = count(bench);
+    for seen in [events.wrapping_sub(1), events + 1, u64::MAX] {
+        same("count", sys::wait(EventCount(seen), 0)?, events)?;
+    }
+    Ok(())
+}
+
+fn passed(bench: &mut Bench) -> Outcome {
+    let events = count(bench);
+    for deadline in [1, timestamp()] {
+        same("count", sys::wait(EventCount(events), deadline)?, events)?;
+    }
+    same("count afterwards", count(bench), events)
+}
+
+fn deadline(bench: &mut Bench) -> Outcome {
+    let events = count(bench);
+    for step in [100_000, 3_000_000, 10_000_000] {
+        let deadline = timestamp() + step;
+        same("count", sys::wait(EventCount(events), deadline)?, events)?;
+        holds("woke before the deadline", timestamp() >= deadline)?;
+    }
+    Ok(())
+}
+
+fn child_ends(bench: &mut Bench) -> Outcome {
+    let before = count(bench);
+    let child = bench.maker.child()?;
+    same("count after making a child", count(bench), before)?;
+    child.start(ends, 7)?;
+    let status = child.wait(PATIENCE)?;
+    same("exit code", status.map(|status| status.code), Some(7))?;
+    same("count after its end", count(bench), before + 1)?;
+    child.destroy()?;
+    same("count after its destruction", count(bench), before + 1)
+}
+
+fn early_event(bench: &mut Bench) -> Outcome {
+    let seen = count(bench);
+    let child = bench.maker.child()?;
+    child.start(ends, 0)?;
+    while count(bench) == seen {
+        sys::slice_yield()?;
+    }
+    // No deadline: if the event were lost, nothing would end this sleep.
+    same("count", sys::wait(EventCount(seen), 0)?, seen + 1)?;
+    child.destroy()?;
+    Ok(())
+}

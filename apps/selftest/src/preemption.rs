@@ -1,0 +1,213 @@
+//! The timer takes the processor away in the middle of a computation; nothing of it
+//! may be lost, and nothing of anybody else's seen.
+
+use core::arch::{asm, naked_asm};
+use core::sync::atomic::Ordering::Relaxed;
+
+use selftest::child::{Code, SHARED};
+use selftest::frames::{read, write};
+
+use crate::check::{Bench, Check, Outcome, holds, same};
+use crate::registers::{Image, RCX};
+
+pub(crate) const CHECKS: &[Check] = &[("registers survive preemption", survive)];
+
+/// How often the processor is to be taken away while registers hold patterns.
+const PREEMPTIONS: u64 = 24;
+/// Rounds of the loop between two looks.
+const ROUNDS: u64 = 200_000;
+
+/// Vector, x87 and control state, as `fxsave` stores it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(16))]
+struct VectorImage([u64; 64]);
+
+/// Loads general registers and flags from `image`, goes round `image.general[RCX]`
+/// times without touching any register but `rcx` or any flag, and stores everything
+/// back to `image`.
+#[unsafe(naked)]
+unsafe extern "C" fn spin(image: *mut Image) {
+    naked_asm!(
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi",
+        "push [rdi + 120]",
+        "popfq",
+        "mov rax, [rdi + 0]",
+        "mov rbx, [rdi + 8]",
+        "mov rcx, [rdi + 16]",
+        "mov rdx, [rdi + 24]",
+        "mov rsi, [rdi + 32]",
+        "mov rbp, [rdi + 48]",
+        "mov r8, [rdi + 56]",
+        "mov r9, [rdi + 64]",
+        "mov r10, [rdi + 72]",
+        "mov r11, [rdi + 80]",
+        "mov r12, [rdi + 88]",
+        "mov r13, [rdi + 96]",
+        "mov r14, [rdi + 104]",
+        "mov r15, [rdi + 112]",
+        "mov rdi, [rdi + 40]",
+        "2:",
+        "lea rcx, [rcx - 1]",
+        "jrcxz 3f",
+        "jmp 2b",
+        "3:",
+        "push rdi",
+        "mov rdi, [rsp + 8]",
+        "pop [rdi + 40]",
+        "mov [rdi + 0], rax",
+        "mov [rdi + 8], rbx",
+        "mov [rdi + 16], rcx",
+        "mov [rdi + 24], rdx",
+        "mov [rdi + 32], rsi",
+        "mov [rdi + 48], rbp",
+        "mov [rdi + 56], r8",
+        "mov [rdi + 64], r9",
+        "mov [rdi + 72], r10",
+        "mov [rdi + 80], r11",
+        "mov [rdi + 88], r12",
+        "mov [rdi + 96], r13",
+        "mov [rdi + 104], r14",
+        "mov [rdi + 112], r15",
+        "pushfq",
+        "pop [rdi + 120]",
+        "push 2",
+        "popfq",
+        "pop rdi",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "ret",
+    )
+}
+
+/// Fills every register with other values again and again, and counts on the shared
+/// page.
+#[unsafe(naked)]
+extern "C" fn churn(_: u64) -> ! {
+    naked_asm!(
+        "mov rbx, rdi",
+        "push 0x3f80",
+        "ldmxcsr [rsp]",
+        "fninit",
+        "fldl2t",
+        "fldlg2",
+        "fldz",
+        "2:",
+        "inc qword ptr [rbx]",
+        "mov rax, [rbx]",
+        "not rax",
+        "mov rcx, rax",
+        "mov rdx, rax",
+        "mov rsi, rax",
+        "mov rdi, rax",
+        "mov rbp, rax",
+        "mov r8, rax",
+        "mov r9, rax",
+        "mov r10, rax",
+        "mov r11, rax",
+        "mov r12, rax",
+        "mov r13, rax",
+        "mov r14, rax",
+        "mov r15, rax",
+        "movq xmm0, rax",
+        "pshufd xmm1, xmm0, 0x1b",
+        "movaps xmm2, xmm1",
+        "movaps xmm3, xmm1",
+        "movaps xmm4, xmm1",
+        "movaps xmm5, xmm1",
+        "movaps xmm6, xmm1",
+        "movaps xmm7, xmm1",
+        "movaps xmm8, xmm1",
+        "movaps xmm9, xmm1",
+        "movaps xmm10, xmm1",
+        "movaps xmm11, xmm1",
+        "movaps xmm12, xmm1",
+        "movaps xmm13, xmm1",
+        "movaps xmm14, xmm1",
+        "movaps xmm15, xmm1",
+        "std",
+        "jmp 2b",
+    )
+}
+
+/// Loads the vector registers from `words`, sets control words and x87 registers apart
+/// from their defaults, and returns the state; then `act` must not use them.
+fn with_vectors(words: &[[u64; 2]; 16], image: &mut Image) -> (VectorImage, VectorImage) {
+    let mut before = VectorImage([0; 64]);
+    let mut after = before;
+    let control: u32 = 0x5f80; // round down
+    // SAFETY: loads registers that are all declared clobbered, stores 512 bytes to
+    // each of two aligned buffers of that size, calls a routine that keeps the C
+    // convention, and puts the control words back as the convention wants them.
+    unsafe {
+        asm!(
+            "movups xmm0, [rax]", "movups xmm1, [rax + 16]", "movups xmm2, [rax + 32]",
+            "movups xmm3, [rax + 48]", "movups xmm4, [rax + 64]", "movups xmm5, [rax + 80]",
+            "movups xmm6, [rax + 96]", "movups xmm7, [rax + 112]", "movups xmm8, [rax + 128]",
+            "movups xmm9, [rax + 144]", "movups xmm10, [rax + 160]",
+            "movups xmm11, [rax + 176]", "movups xmm12, [rax + 192]",
+            "movups xmm13, [rax + 208]", "movups xmm14, [rax + 224]",
+            "movups xmm15, [rax + 240]",
+            "ldmxcsr [rdx]",
+            "fninit", "fld1", "fldpi",
+            "fxsave [r12]",
+            "call {spin}",
+            "fxsave [r13]",
+            "fninit",
+            "push 0x1f80", "ldmxcsr [rsp]", "pop rax",
+            spin = sym spin,
+            inout("rax") words.as_ptr() => _,
+            inout("rdx") &raw const control => _,
+            inout("rdi") core::ptr::from_mut(image) => _,
+            in("r12") &raw mut before,
+            in("r13") &raw mut after,
+            clobber_abi("C"),
+        );
+    }
+    (before, after)
+}
+
+fn survive(bench: &mut Bench) -> Outcome {
+    let window = bench.window();
+    let page = bench.frames.page(window)?;
+    let rival = bench.maker.child()?;
+    rival.share(page)?;
+    let code: Code = churn;
+    rival.start(code, SHARED.get())?;
+    let system = bench.environment.system;
+    let traps = system.traps.load(Relaxed);
+    let words = Image::pattern().vectors;
+    let mut rounds = 0;
+    loop {
+        let mut image = Image::pattern();
+        image.general[RCX] = ROUNDS;
+        let mut wanted = image;
+        wanted.general[RCX] = 0;
+        wanted.flags |= 0x202;
+        let (before, after) = with_vectors(&words, &mut image);
+        same("general registers", image.general, wanted.general)?;
+        same("flags", image.flags, wanted.flags)?;
+        same("vector state", before, after)?;
+        rounds += 1;
+        let enough = system.traps.load(Relaxed) - traps >= PREEMPTIONS;
+        if enough && read(window, 0) > 0 {
+            break;
+        }
+        holds("never preempted", rounds < 100_000)?;
+    }
+    let ran = read(window, 0);
+    holds("the rival never ran", ran > 0)?;
+    write(window, 0, 0);
+    rival.destroy()?;
+    bench.frames.drop_page(window, page)?;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! The kernel boots, or says why not.
+
+use std::path::{Path, PathBuf};
+
+use exo_cmd::machine::{Config, GuestExit, Machine};
+use exo_cmd::manifest::OnExit;
+use exo_cmd::{guest, workspace};
+use machine_tests::{LONG, app, assert_no_leak, boot, expect, manifest};
+
+/// The kernel and a good bundle, with the self-test as an application.
+fn parts() -> (Config, PathBuf, Vec<u8>) {
+    let config = Config::new(manifest(vec![app("selftest")]));
+    guest::build(&config.manifest).expect("the guest builds");
+    let bundle = guest::bundle(&config.manifest).expect("a bundle");
+    (config, workspace::guest_elf(guest::KERNEL), bundle)
+}
+
+/// Boots the kernel with `initrd` and asserts that it panics with words that contain
+/// `pattern`, and a backtrace.
+#[track_caller]
+fn panics(config: &Config, kernel: &Path, initrd: &[u8], pattern: &str) {
+    let machine = Machine::start(config, kernel, initrd).expect("QEMU starts");
+    assert_eq!(machine.exit_status(LONG).expect("an end"), GuestExit::Panic);
+    let line = expect(&machine, "exo: panic: ");
+    assert!(line.contains(pattern), "\"{line}\" should say \"{pattern}\"");
+    expect(&machine, "exo: backtrace: exokernel 0x");
+    assert!(machine.report().contains("kernel_main"), "no function in {}", machine.report());
+}
+
+#[test]
+fn boots_to_the_last_application_and_powers_off() {
+    let machine = boot(manifest(vec![app("selftest")]));
+    assert!(expect(&machine, "exo: ").starts_with("exo: 128 MiB of memory, one network interface"));
+    expect(&machine, "root: nothing left to run");
+    assert_eq!(machine.exit_status(LONG).expect("an end"), GuestExit::Success);
+    assert_no_leak(&machine, 1);
+}
+
+#[test]
+fn powers_off_with_the_code_of_an_application() {
+    // Three slots of address space, and no memory worth the name: it cannot set up.
+    let mut tested = app("attacker");
+    tested.name = "attack".into();
+    tested.args = vec!["only=nothing".into()];
+    tested.on_exit = OnExit::PowerOff;
+    let machine = boot(manifest(vec![tested.clone()]));
+    assert_eq!(machine.exit_status(LONG).expect("an end"), GuestExit::Success);
+    // Without the network that family has nothing to attack with: breaches, counted.
+    tested.args = vec!["only=rings".into()];
+    let machine = boot(manifest(vec![tested]));
+    let done = expect(&machine, "attack: done, ");
+    let GuestExit::Failure(code) = machine.exit_status(LONG).expect("an end") else {
+        panic!("no failure")
+    };
+    assert!(done.ends_with(&format!(" {code} breaches")), "{done}, but code {code}");
+}
+
+#[test]
+fn runs_in_little_memory_and_in_much() {
+    for (memory, frames) in [(16, 1024), (1024, 200_000)] {
+        let mut tested = app("selftest");
+        tested.frames = frames;
+        let mut config = Config::new(manifest(vec![tested]));
+        config.memory = memory;
+        let machine = Machine::boot(&config).expect("the machine starts");
+        expect(&machine, &format!("exo: {memory} MiB of memory"));
+        expect(&machine, "root: selftest ended: exit code 0");
+        expect(&machine, "root: leak check");
+        assert_no_leak(&machine, 1);
+    }
+}
+
+#[test]
+fn a_broken_bundle_is_a_panic_with_a_reason() {
+    let (config, kernel, good) = parts();
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    panics(&config, &kernel, &changed(0, b'x'), "bundle");
+    panics(&config, &kernel, &changed(8, 99), "bundle");
+    panics(&config, &kernel, &changed(12, 0), "bundle");
+    // A segment of the first image outside of user space.
+    panics(&config, &kernel, &changed(64 + 2 * 48 + 7, 0xff), "bundle");
+    panics(&config, &kernel, &good[..4096], "bundle");
+    panics(&config, &kernel, &[0; 4096], "bundle");
+}
+
+#[test]
+fn a_broken_manifest_is_roots_to_report() {
+    let (config, kernel, mut bundle) = parts();
+    // The manifest lies where the header says, and begins with its version.
+    let at = u64::from_le_bytes(bundle[20..28].try_into().expect("eight bytes")) as usize;
+    bundle[at] = 99;
+    let machine = Machine::start(&config, &kernel, &bundle).expect("QEMU starts");
+    expect(&machine, "root: manifest: version");
+    assert_eq!(machine.exit_status(LONG).expect("an end"), GuestExit::Failure(125));
+}
+
+#[test]
+fn too_little_memory_is_a_panic_with_a_reason() {
+    let (mut config, kernel, bundle) = parts();
+    config.memory = 4;
+    // The manifest's frames would not fit either; what the kernel says is asked here.
+    config.manifest.apps[0].frames = 1;
+    panics(&config, &kernel, &bundle, "memory");
+}
+
+#[test]
+fn more_than_there_is_is_roots_to_refuse() {
+    let (config, kernel, _) = parts();
+    let mut manifest = config.manifest.clone();
+    manifest.apps[0].frames = 100_000;
+    let bundle = guest::bundle(&manifest).expect("a bundle");
+    let machine = Machine::start(&config, &kernel, &bundle).expect("QEMU starts");
+    expect(&machine, "root: cannot start selftest: ");
+    assert_eq!(machine.exit_status(LONG).expect("an end"), GuestExit::Failure(125));
+}
+
+#[test]
+fn boots_without_a_network_interface() {
+    let (mut config, kernel, bundle) = parts();
+    // Unplugged before the first instruction.
+    config.extra = ["-global", "virtio-mmio.force-legacy=true"].map(String::from).to_vec();
+    let machine = Machine::start(&config, &kernel, &bundle).expect("QEMU starts");
+    expect(&machine, "MiB of memory, no network interface");
+    expect(&machine, "root: selftest ended: exit code 0");
+}

@@ -1,0 +1,169 @@
+//! A client that others have written is served: the crate `memcache`.
+//!
+//! The store speaks UDP. No client known to us speaks memcached's text protocol over UDP
+//! as the original does (this crate's never sends its `get`, not to the original
+//! either), so it speaks TCP here, to a bridge in this file that passes each command
+//! on as a datagram and the answer back.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use exo_cmd::client::{Client as Datagrams, ClientError};
+use exo_cmd::machine::{Config, Machine};
+use machine_tests::{LONG, boot};
+use memcache::Client;
+
+/// The tree's default machine, with a store that answers.
+fn machine() -> Machine {
+    let machine = boot(Config::named("default").expect("boot/manifests/default.toml").manifest);
+    machine.store(LONG).expect("the store answers");
+    machine
+}
+
+/// That crate's client, behind a bridge of its own.
+fn client(machine: &Machine) -> Client {
+    let mut store = machine.store_client().expect("a store");
+    (store.timeout, store.attempts) = (Duration::from_secs(20), 1);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    thread::spawn(move || {
+        // One connection: the client keeps it for as long as it lives.
+        if let Ok((connection, _)) = listener.accept() {
+            bridge(connection, &mut store);
+        }
+    });
+    let url = format!("memcache://127.0.0.1:{port}?protocol=ascii");
+    let builder = Client::builder().add_server(url).expect("a URL").with_max_pool_size(1);
+    builder.with_read_timeout(Duration::from_secs(60)).build().expect("a client")
+}
+
+/// Passes commands on until the client hangs up.
+fn bridge(connection: TcpStream, store: &mut Datagrams) {
+    let mut answers = connection.try_clone().expect("a second handle");
+    let mut commands = BufReader::new(connection);
+    loop {
+        let mut command = Vec::new();
+        if commands.read_until(b'\n', &mut command).unwrap_or(0) == 0 {
+            return;
+        }
+        let line = String::from_utf8_lossy(&command).into_owned();
+        let words: Vec<_> = line.split_whitespace().collect();
+        if let ["set" | "add" | "replace" | "append" | "prepend" | "cas", _, _, _, length, ..] =
+            words[..]
+        {
+            // The value and what ends it.
+            let mut value = vec![0; length.parse::<usize>().expect("a length") + 2];
+            commands.read_exact(&mut value).expect("a whole value");
+            command.extend(value);
+        }
+        let answer = match store.ask_once(&command) {
+            Ok(answer) => answer,
+            // An error line is an answer like any other.
+            Err(ClientError::Refused(line)) => format!("{line}\r\n").into_bytes(),
+            Err(error) => panic!("{error}"),
+        };
+        if answers.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_client_stores_and_finds_thousands_of_keys() {
+    let machine = machine();
+    let client = client(&machine);
+    let value = |key: u32| format!("value {key} {}", "x".repeat(key as usize % 900));
+    for key in 0..4000_u32 {
+        client.set(&format!("key-{key}"), value(key), 0).expect("stored");
+    }
+    for key in (0..4000_u32).rev() {
+        let found: Option<String> = client.get(&format!("key-{key}")).expect("an answer");
+        assert_eq!(found, Some(value(key)));
+    }
+    for key in (0..4000_u32).step_by(3) {
+        assert!(client.delete(&format!("key-{key}")).expect("an answer"));
+    }
+    for key in 0..4000_u32 {
+        let found: Option<String> = client.get(&format!("key-{key}")).expect("an answer");
+        assert_eq!(found, (key % 3 != 0).then(|| value(key)));
+    }
+}
+
+#[test]
+fn two_clients_see_each_other() {
+    let machine = machine();
+    thread::scope(|scope| {
+        for own in 0..2_u32 {
+            let client = client(&machine);
+            scope.spawn(move || {
+                for key in 0..1500_u32 {
+                    let name = format!("{own}-{key}");
+                    client.set(&name, key * 2 + own, 0).expect("stored");
+                    let found: Option<u32> = client.get(&name).expect("an answer");
+                    assert_eq!(found, Some(key * 2 + own));
+                }
+            });
+        }
+    });
+    let client = client(&machine);
+    for own in 0..2_u32 {
+        for key in (0..1500_u32).step_by(7) {
+            let found: Option<u32> = client.get(&format!("{own}-{key}")).expect("an answer");
+            assert_eq!(found, Some(key * 2 + own));
+        }
+    }
+}
+
+#[test]
+fn every_command_of_the_client_works() {
+    let machine = machine();
+    let client = client(&machine);
+    assert_eq!(client.version().expect("an answer").len(), 1);
+    client.flush().expect("flushed");
+
+    client.add("fresh", "1", 0).expect("added");
+    // This client does not tell whether it was stored; what is there does.
+    client.add("fresh", "2", 0).expect("an answer");
+    assert_eq!(client.get::<String>("fresh").expect("an answer").as_deref(), Some("1"));
+    client.replace("fresh", "3", 0).expect("replaced");
+    client.replace("absent", "4", 0).expect("an answer");
+    assert_eq!(client.get::<String>("absent").expect("an answer"), None);
+    client.append("fresh", "+").expect("appended");
+    client.prepend("fresh", "-").expect("prepended");
+    assert_eq!(client.get::<String>("fresh").expect("an answer").as_deref(), Some("-3+"));
+
+    client.set("number", "41", 0).expect("stored");
+    assert_eq!(client.increment("number", 1).expect("counted"), 42);
+    assert_eq!(client.decrement("number", 50).expect("counted"), 0);
+    assert!(client.increment("absent", 1).is_err());
+    client.set("number", u64::MAX.to_string(), 0).expect("stored");
+    assert_eq!(client.increment("number", 2).expect("counted"), 1);
+
+    assert!(client.touch("fresh", 100).expect("touched"));
+    assert!(!client.touch("absent", 100).expect("an answer"));
+
+    let found: HashMap<String, (Vec<u8>, u32, Option<u64>)> =
+        client.gets(&["fresh", "absent", "number"]).expect("an answer");
+    assert_eq!(found.len(), 2);
+    let id = found["fresh"].2.expect("an id");
+    assert!(client.cas("fresh", "new", 0, id).expect("an answer"));
+    assert!(!client.cas("fresh", "newer", 0, id).expect("an answer"));
+    assert_eq!(client.get::<String>("fresh").expect("an answer").as_deref(), Some("new"));
+
+    let longest = "k".repeat(250);
+    client.set(&longest, "long", 0).expect("stored");
+    assert_eq!(client.get::<String>(&longest).expect("an answer").as_deref(), Some("long"));
+    assert!(client.set(&"k".repeat(251), "longer", 0).is_err());
+
+    let stats = machine.store_client().expect("a store").stats().expect("an answer");
+    let items =
+        stats.iter().find(|(name, _)| name == "curr_items").map(|(_, value)| value.as_str());
+    assert_eq!(items, Some("3"), "{stats:?}");
+    assert!(client.delete("fresh").expect("an answer"));
+    assert!(!client.delete("fresh").expect("an answer"));
+    client.flush().expect("flushed");
+    assert_eq!(client.get::<String>("number").expect("an answer"), None);
+}

@@ -191,18 +191,29 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Makes a kernel object's frame plain memory of its owner again. Whatever
-    /// still names the object is stale from now on.
+    /// Makes a kernel object's frame plain memory of its owner again, cleared:
+    /// what the kernel kept there is nobody's to read. Whatever still names the
+    /// object is stale from now on.
     pub fn retire(&self, pfn: Pfn) {
         if let Some(entry) = self.entry(pfn) {
+            // SAFETY: the caller is done with the object, and ring 3 cannot have
+            // mapped its frame.
+            unsafe { memory::clear(pfn) };
             entry.kind.store(FrameKind::Memory as u8, Relaxed);
             entry.level.store(0, Relaxed);
             Self::age(entry);
         }
     }
 
+    /// Ends the frame's generation. After the last one the frame is never used
+    /// again, so that no generation comes twice and no stale name comes true.
     fn age(entry: &FrameInfo) {
-        entry.generation.store(entry.generation.load(Relaxed).wrapping_add(1), Relaxed);
+        let generation = entry.generation.load(Relaxed).saturating_add(1);
+        entry.generation.store(generation, Relaxed);
+        if generation == u32::MAX {
+            entry.kind.store(FrameKind::Reserved as u8, Relaxed);
+            entry.owner.store(0, Relaxed);
+        }
     }
 
     /// Makes the frame free, whatever it was. The caller has made sure that

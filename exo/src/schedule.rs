@@ -49,6 +49,11 @@ impl Schedule {
         self.cursor.set((self.cursor.get() + 1) % SLOT_COUNT as u32);
     }
 
+    /// The current slot.
+    pub fn slot(&self) -> u32 {
+        self.cursor.get()
+    }
+
     /// Notes that somebody sleeps until `deadline`.
     pub fn expect(&self, deadline: u64) {
         self.nearest.set(self.nearest.get().min(deadline));
@@ -93,8 +98,8 @@ pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&Env>) {
 
 /// Whether `env` owns the `count` slots from `first` on.
 pub fn owns(env: &Env, first: u32, count: u32) -> bool {
-    (first..first.saturating_add(count))
-        .all(|slot| slot < SLOT_COUNT as u32 && env.slots.get() >> slot & 1 == 1)
+    let end = first.checked_add(count).filter(|end| *end <= SLOT_COUNT as u32);
+    end.is_some_and(|end| (first..end).all(|slot| env.slots.get() >> slot & 1 == 1))
 }
 
 /// Takes all slots of `env` away.

@@ -22,13 +22,22 @@ use crate::user::UserSlice;
 const GENERAL_PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 
-/// Whether the timer is running: state of the one core.
-struct TimerRunning(Cell<bool>);
+/// What the timer runs for. A slice's timer belongs to its slot: whoever runs in
+/// another gets a whole slice, and nobody a longer one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Timer {
+    Off,
+    Deadline,
+    Slice(u32),
+}
+
+/// State of the one core's timer.
+struct CoreTimer(Cell<Timer>);
 
 // SAFETY: one core exists, and ring 0 is not interrupted while it uses this.
-unsafe impl Sync for TimerRunning {}
+unsafe impl Sync for CoreTimer {}
 
-static TIMER: TimerRunning = TimerRunning(Cell::new(false));
+static TIMER: CoreTimer = CoreTimer(Cell::new(Timer::Off));
 
 /// Serves a trap. Called by the vector stubs; returns only if the halted
 /// kernel was interrupted.
@@ -49,7 +58,7 @@ pub extern "C" fn trap(frame: &Context) {
         2 | 8 | 18 => panic!("processor exception {vector}, error code {:#x}", frame.error),
         0..32 => fault(kernel, env, frame, frame.vector),
         apic::TIMER_VECTOR => {
-            TIMER.0.set(false);
+            TIMER.0.set(Timer::Off);
             apic::end_of_interrupt();
             slice_over = true;
         }
@@ -75,7 +84,7 @@ fn interrupted_while_halted(frame: &Context) {
             );
         }
         apic::TIMER_VECTOR => {
-            TIMER.0.set(false);
+            TIMER.0.set(Timer::Off);
             apic::end_of_interrupt();
         }
         apic::SPURIOUS_VECTOR => {}
@@ -144,8 +153,9 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
         unsafe { cpu::set_page_table(env.root_table.get().address()) };
         set_vector_state(env.vectors.image());
     }
-    if !TIMER.0.get() {
-        TIMER.0.set(true);
+    let slice = Timer::Slice(kernel.schedule.slot());
+    if TIMER.0.get() != slice {
+        TIMER.0.set(slice);
         apic::start_timer(SLICE_MICROSECONDS * apic::ticks_per_microsecond());
     }
     // SAFETY: the context is a user state: made by `env::start`, or saved from
@@ -160,9 +170,9 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
         if let Some(deadline) = deadline
-            && !TIMER.0.get()
+            && !matches!(TIMER.0.get(), Timer::Slice(_))
         {
-            TIMER.0.set(true);
+            TIMER.0.set(Timer::Deadline);
             apic::start_timer(deadline.saturating_sub(now));
         }
         Kernel::count(&kernel.info.halts, 1);

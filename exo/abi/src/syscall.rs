@@ -103,7 +103,8 @@ macro_rules! syscall_table {
             22 net_unbind(binding: Handle);
             /// Installs the encoded filter at `filter` for `binding`, in the
             /// frame `object`. Refused if it would take packets that another
-            /// environment's filter claims. Needs [`Rights::FILTER`].
+            /// environment's filter claims. Only the binding's owner may, and it
+            /// needs [`Rights::FILTER`].
             23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn);
             /// Removes the filter in frame `object`, which becomes plain memory
             /// again. Needs [`Rights::FILTER`].
@@ -123,8 +124,9 @@ macro_rules! syscall_table {
             /// [`Rights::GRANT`] and [`Rights::BIND`].
             27 net_scope(net: Handle, filters: UserPtr, length: u64, object: Pfn);
             /// Takes the scope in the caller's frame `object` away: capabilities
-            /// and bindings made under it allow no more filters. The frame
-            /// becomes plain memory again.
+            /// that name it and bindings made by those allow no more filters. The
+            /// frame becomes plain memory again. Scopes made within it stay:
+            /// revoke the capability to reach those.
             28 net_unscope(object: Pfn);
         }
     };

@@ -137,6 +137,7 @@ pub unsafe fn enable_protection() {
     const CR0_TASK_SWITCHED: u64 = 1 << 3;
     const CR0_NUMERIC_ERROR: u64 = 1 << 5;
     const CR0_WRITE_PROTECT: u64 = 1 << 16;
+    const CR0_ALIGNMENT_MASK: u64 = 1 << 18;
     const CR4_TIME_STAMP_DISABLE: u64 = 1 << 2;
     const CR4_GLOBAL_PAGES: u64 = 1 << 7;
     const CR4_PERFORMANCE: u64 = 1 << 8;
@@ -170,7 +171,7 @@ pub unsafe fn enable_protection() {
         let (mut cr0, mut cr4): (u64, u64);
         asm!("mov {}, cr0", out(reg) cr0, options(nomem, nostack));
         asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack));
-        cr0 &= !(CR0_EMULATE | CR0_TASK_SWITCHED);
+        cr0 &= !(CR0_EMULATE | CR0_TASK_SWITCHED | CR0_ALIGNMENT_MASK);
         cr0 |= CR0_MONITOR | CR0_NUMERIC_ERROR | CR0_WRITE_PROTECT;
         cr4 &= !(CR4_TIME_STAMP_DISABLE
             | CR4_GLOBAL_PAGES

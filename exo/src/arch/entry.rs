@@ -226,6 +226,9 @@ global_asm!(
     "jz 3f",
     "mov rax, gs:[24]",
     "fxsave [rax]",
+    // Off the interrupt stack, which the next interrupt overwrites: the kernel
+    // may halt before it leaves. The call stack is empty while ring 3 runs.
+    "mov rsp, gs:[8]",
     "xor ebp, ebp",
     "3:",
     "mov rbx, rsp",

@@ -7,7 +7,8 @@ use super::cpu::{in8, out8};
 const PORT: u16 = 0x3f8;
 const LINE_STATUS: u16 = PORT + 5;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
-/// Longest wait for the port, in polls: a dead port must not stop the machine.
+/// Longest wait for the port in one call, in polls: a dead port must not stop the
+/// machine.
 const PATIENCE: u32 = 100_000;
 
 /// The serial port as a text sink.
@@ -16,11 +17,12 @@ pub struct Serial;
 impl Serial {
     /// Writes bytes, a carriage return before each line feed.
     pub fn write_bytes(&mut self, bytes: &[u8]) {
+        let mut patience = PATIENCE;
         for &byte in bytes {
             if byte == b'\n' {
-                put(b'\r');
+                put(b'\r', &mut patience);
             }
-            put(byte);
+            put(byte, &mut patience);
         }
     }
 }
@@ -32,12 +34,11 @@ impl fmt::Write for Serial {
     }
 }
 
-fn put(byte: u8) {
+fn put(byte: u8, patience: &mut u32) {
     // SAFETY: a serial port moves bytes and touches no memory.
     unsafe {
-        let mut polls = 0;
-        while in8(LINE_STATUS) & TRANSMIT_EMPTY == 0 && polls < PATIENCE {
-            polls += 1;
+        while in8(LINE_STATUS) & TRANSMIT_EMPTY == 0 && *patience > 0 {
+            *patience -= 1;
         }
         out8(PORT, byte);
     }

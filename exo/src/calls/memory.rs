@@ -111,7 +111,8 @@ pub(super) fn map(
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
     let mapping = Mapping { owner, first, at, count, protection };
-    paging::map(&caller.kernel.frames, space.root_table.get(), mapping)
+    let root = space.root_table.get();
+    paging::map(&caller.kernel.frames, root, mapping, |page| caller.forget(space, page))
 }
 
 pub(super) fn unmap(

@@ -1,7 +1,7 @@
 //! Calls on the network interface.
 
 use dpf::{Filter, MAX_WIRE};
-use exo_abi::{Error, FrameKind, Handle, Pfn, Rights, RingOrder, UserPtr, Word};
+use exo_abi::{EnvState, Error, FrameKind, Handle, Pfn, Rights, RingOrder, UserPtr, Word};
 
 use super::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress};
@@ -92,6 +92,9 @@ pub(super) fn filter_install(
     object: Pfn,
 ) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
+    if binding.owner.get() != caller.env.id() {
+        return Err(Error::NotOwned);
+    }
     let mut wire = [0; MAX_WIRE];
     let wire = caller.copy_in(filter, length, &mut wire)?;
     let filter = Filter::decode(wire).map_err(|_| Error::BadFilter)?;
@@ -108,6 +111,12 @@ pub(super) fn filter_remove(caller: Caller<'_>, binding: Handle, object: Pfn) ->
 #[inline]
 pub(super) fn net_sync(caller: Caller<'_>, binding: Handle) -> Result<u64, Error> {
     let binding = caller.binding_with(binding, Rights::SYNC)?;
+    let owner = binding.owner.get();
+    if owner != caller.env.id()
+        && caller.kernel.env(owner).is_none_or(|owner| owner.state() == EnvState::Dying)
+    {
+        return Err(Error::WrongState);
+    }
     let net = &mut *caller.kernel.net.borrow_mut();
     let counts = transmit::transmit(caller.kernel, net, binding);
     net::receive(caller.kernel, net);

@@ -61,7 +61,7 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
         stage::CHILDREN => match family::next_child(kernel, env) {
             Next::Done => (stage::SILENCED, 0),
             Next::Again => (stage, 0),
-            // The child has no family, so it goes no deeper than this.
+            // It is not stopped yet or has no family: it goes no deeper than this.
             Next::Child(child) if child.destruction.get().0 <= stage::PAGE_TABLES => {
                 destroy_step(kernel, child)?;
                 (stage, 0)

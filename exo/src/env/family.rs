@@ -10,7 +10,7 @@
 
 use core::cell::Cell;
 
-use exo_abi::Pfn;
+use exo_abi::{EnvState, Pfn};
 
 use super::Env;
 use crate::kernel::Kernel;
@@ -62,7 +62,7 @@ pub(super) enum Next {
     Done,
     /// A member of a child's family was moved up; ask again.
     Again,
-    /// This child has no family of its own.
+    /// This child is to be stopped, or has no family of its own.
     Child(&'static Env),
 }
 
@@ -70,6 +70,10 @@ pub(super) enum Next {
 pub(super) fn next_child(kernel: &Kernel, env: &Env) -> Next {
     let frames = &kernel.frames;
     let Some(child) = object::get::<Env>(frames, env.children.get()) else { return Next::Done };
+    if child.state() != EnvState::Dying {
+        // Stopped first: one that runs could have children as fast as they move up.
+        return Next::Child(child);
+    }
     if let Some(grandchild) = object::get::<Env>(frames, child.children.get()) {
         leave(kernel, grandchild);
         adopt(kernel, env, grandchild);

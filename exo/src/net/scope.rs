@@ -61,20 +61,22 @@ pub fn allows(frames: &FrameTable, net: Object, filter: &Filter) -> bool {
 /// [`Error::BadFilter`], [`Error::TooMuch`] for more than [`SCOPE_MAX`],
 /// [`Error::NoRight`] if `net` does not allow one.
 pub fn create(frames: &FrameTable, net: Object, mut wire: &[u8], pfn: Pfn) -> Result<(), Error> {
-    let mut filters = [const { MaybeUninit::<Filter>::uninit() }; SCOPE_MAX];
-    let mut count = 0;
+    let mut filters = [None; SCOPE_MAX];
+    let mut places = filters.iter_mut();
     while !wire.is_empty() {
         let (filter, rest) = Filter::decode_first(wire).map_err(|_| Error::BadFilter)?;
         if !allows(frames, net, &filter) {
             return Err(Error::NoRight);
         }
-        filters.get_mut(count).ok_or(Error::TooMuch)?.write(filter);
-        count += 1;
+        *places.next().ok_or(Error::TooMuch)? = Some(filter);
         wire = rest;
     }
     let scope = object::create::<Scope>(frames, pfn).ok_or(Error::InUse)?;
     // SAFETY: made just now; nothing else refers to it.
-    unsafe { *scope.filters.get() = filters };
-    scope.count.set(count);
+    let places = unsafe { &mut *scope.filters.get() };
+    for (place, filter) in places.iter_mut().zip(filters.into_iter().flatten()) {
+        place.write(filter);
+        scope.count.set(scope.count.get() + 1);
+    }
     Ok(())
 }

@@ -200,12 +200,18 @@ pub struct Mapping {
     pub protection: Protection,
 }
 
-/// Maps a run of frames. All or none.
+/// Maps a run of frames. All or none; `forget` as for [`unmap`], for pages that
+/// were mapped before another could not be.
 ///
 /// # Errors
 /// [`Error::TooMuch`], [`Error::BadAddress`], [`Error::NoTable`],
 /// [`Error::Occupied`], [`Error::NotOwned`], [`Error::NoRight`].
-pub fn map(frames: &FrameTable, root: Pfn, mapping: Mapping) -> Result<(), Error> {
+pub fn map(
+    frames: &FrameTable,
+    root: Pfn,
+    mapping: Mapping,
+    forget: impl FnMut(VirtAddr),
+) -> Result<(), Error> {
     if mapping.count > BATCH {
         return Err(Error::TooMuch);
     }
@@ -220,7 +226,7 @@ pub fn map(frames: &FrameTable, root: Pfn, mapping: Mapping) -> Result<(), Error
     }
     for offset in 0..mapping.count {
         if let Err(error) = map_one(frames, root, page(offset)?, mapping, offset) {
-            unmap(frames, root, mapping.at, offset, |_| {})?;
+            unmap(frames, root, mapping.at, offset, forget)?;
             return Err(error);
         }
     }

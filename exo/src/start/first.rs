@@ -136,7 +136,7 @@ impl Loader<'_> {
             }
         }
         let mapping = Mapping { owner, first, at, count: 1, protection };
-        paging::map(frames, root, mapping).expect("segments do not overlap");
+        paging::map(frames, root, mapping, |_| {}).expect("segments do not overlap");
     }
 
     /// Maps fresh frames for `length` bytes at `address`, filled with `data`.

@@ -152,3 +152,72 @@ fn relatives_that_map_each_other_can_be_destroyed() {
     assert_eq!(destroy(kernel, root, handle), Ok(()));
     assert_eq!(free_frames(kernel), before);
 }
+
+/// A child that runs while its creator is taken apart, and has children of its
+/// own faster than destruction makes steps.
+#[test]
+fn destruction_cannot_be_outrun() {
+    let (kernel, root) = machine();
+    let before = free_frames(kernel);
+    let (middle, handle) = child(kernel, root, 600);
+    let all = call(kernel, root, "cap_grant", &[ALL_FRAMES, handle]).expect("room");
+    call(kernel, middle, "frames_take", &[all, OWN, 700, 4]).expect("free");
+    let runner = call(kernel, middle, "env_create", &[700, 701, 702, 703]).expect("a child");
+    let theirs = call(kernel, middle, "cap_grant", &[all, runner]).expect("room");
+    let runner = kernel.env(exo_abi::EnvId(700)).expect("the child");
+    let mut frame = 704;
+    for _ in 0..1000 {
+        match call(kernel, root, "env_destroy", &[handle]) {
+            Err(Error::Again) => {}
+            result => {
+                assert_eq!(result, Ok(0));
+                assert_eq!(free_frames(kernel), before);
+                return;
+            }
+        }
+        for _ in 0..3 {
+            let runs = kernel.env(runner.id()).is_some_and(|_| {
+                !matches!(runner.state(), exo_abi::EnvState::Dying) && frame < 2000
+            });
+            if runs {
+                call(kernel, runner, "frames_take", &[theirs, OWN, frame, 4]).expect("free");
+                let parts = [frame, frame + 1, frame + 2, frame + 3];
+                let _ = call(kernel, runner, "env_create", &parts);
+                frame += 4;
+            }
+        }
+    }
+    panic!("not destroyed after 1000 steps");
+}
+
+#[test]
+fn no_generation_comes_twice() {
+    let (kernel, root) = machine();
+    // SAFETY: the entry of frame 700 in the simulated frame table; its generation.
+    let generation = unsafe { crate::memory::frame(Pfn(16)).add(700 * 16 + 12).cast::<u32>() };
+    // SAFETY: as above.
+    unsafe { generation.write(u32::MAX - 2) };
+    let take = || call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 700, 1]);
+    let free = || call(kernel, root, "frames_free", &[700, 1]);
+    assert_eq!((take(), free()), (Ok(0), Ok(0)));
+    assert_eq!((take(), free()), (Ok(0), Ok(0)), "its last generation");
+    assert_eq!(take(), Err(Error::NotFree));
+    assert_eq!(kernel.frames.kind(Pfn(700)), Some(FrameKind::Reserved));
+}
+
+#[test]
+fn slots_can_be_passed_on_only_by_who_owns_them() {
+    let (kernel, root) = machine();
+    let (one, one_handle) = child(kernel, root, 600);
+    let (_, two_handle) = child(kernel, root, 700);
+    call(kernel, root, "slots_assign", &[ALL_SLOTS, 3, 2, one_handle]).expect("slots");
+    let twos = call(kernel, root, "cap_grant", &[two_handle, one_handle]).expect("room");
+    let pass =
+        |first: u64, count: u64| call(kernel, one, "slots_assign", &[OWN, first, count, twos]);
+    for (first, count) in [(2, 1), (3, 3), (64, 1), (0, 65), (63, 2), (u64::from(u32::MAX), 1)] {
+        assert_eq!(pass(first, count), Err(Error::OutOfRange), "{count} from {first}");
+    }
+    assert_eq!(pass(3, 1), Ok(0));
+    assert_eq!(pass(3, 1), Err(Error::OutOfRange), "given away");
+    assert_eq!(pass(4, 1), Ok(0));
+}

@@ -451,3 +451,44 @@ fn a_scope_bounds_what_can_be_claimed() {
     assert_eq!(store.install(&packet::udp_to(STORE, 11211), 0), Err(Error::NoRight));
     assert_eq!(call(kernel, root, "cap_grant", &[narrow, OWN]), Err(Error::BadHandle));
 }
+
+#[test]
+fn frames_of_objects_come_back_clear() {
+    let (kernel, root) = machine();
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 1000, 2]).expect("free");
+    tables(kernel, root, OWN, 0x40_0000, 1010);
+    call(kernel, root, "map", &[OWN, OWN, 1000, 0x40_0000, 1, 1]).expect("mapped");
+    let mut wire = [0; dpf::MAX_WIRE];
+    let length = packet::arp_for(STORE).encode(&mut wire).unwrap();
+    // SAFETY: a frame of simulated memory that is root's.
+    unsafe { memory::frame(Pfn(1000)).copy_from_nonoverlapping(wire.as_ptr(), length) };
+    let store = App::new(kernel, root, 600);
+    store.install(&packet::udp_to(STORE, 11211), 0).expect("unclaimed");
+    let filter = store.first + 10;
+    call(kernel, store.env, "filter_remove", &[store.binding, filter.into()]).expect("installed");
+    call(kernel, root, "net_scope", &[NET, 0x40_0000, length as u64, 1001]).expect("a scope");
+    call(kernel, root, "net_unscope", &[1001]).expect("root's");
+    while call(kernel, store.env, "net_unbind", &[store.binding]) == Err(Error::Again) {}
+    for frame in [1001, filter, store.first + 9] {
+        assert_eq!(kernel.frames.kind(Pfn(frame)), Some(FrameKind::Memory));
+        // SAFETY: a frame of simulated memory.
+        let bytes = unsafe { std::slice::from_raw_parts(memory::frame(Pfn(frame)), 4096) };
+        assert!(bytes.iter().all(|byte| *byte == 0), "frame {frame}");
+    }
+}
+
+#[test]
+fn a_friend_cannot_keep_a_dying_binding_alive() {
+    let (kernel, root) = machine();
+    let (store, friend) = (App::new(kernel, root, 600), App::new(kernel, root, 800));
+    let known = call(kernel, root, "cap_grant", &[friend.handle, store.handle]).expect("room");
+    let lent = call(kernel, store.env, "cap_grant", &[store.binding, known]).expect("lent");
+    assert!(friend.install(&packet::udp_to(OTHER, 7), 0).is_ok());
+    let object = u64::from(store.first) + 10;
+    let install = call(kernel, friend.env, "filter_install", &[lent, 0x40_0000, 40, object]);
+    assert_eq!(install, Err(Error::NotOwned));
+    assert!(call(kernel, friend.env, "net_sync", &[lent]).is_ok(), "that much is lent");
+    assert_eq!(call(kernel, root, "env_destroy", &[store.handle]), Err(Error::Again));
+    assert_eq!(call(kernel, friend.env, "net_sync", &[lent]), Err(Error::WrongState));
+    assert_eq!(destroy(kernel, root, store.handle), Ok(()));
+}

@@ -232,7 +232,7 @@ impl<'a> Wire<'a> {
     }
 
     /// The next frame from the guest; questions for the router's station are answered
-    /// on the way.
+    /// on the way, announcements passed over.
     ///
     /// # Panics
     /// If QEMU is gone, or the frame breaks a standard.
@@ -246,6 +246,8 @@ impl<'a> Wire<'a> {
                 Heard::Arp(1, asker, (_, GATEWAY)) => {
                     self.send(&arp(2, (HOST_MAC, GATEWAY), asker));
                 }
+                // An application that has just bound announces its address.
+                Heard::Arp(1, (_, sender), (_, target)) if sender == target => {}
                 heard => return Some(heard),
             }
         }

@@ -32,6 +32,8 @@ mod guest {
     /// Most requests between two crossings. Enough to make the crossing cheap,
     /// few enough that the first answer does not wait long for the last.
     const BATCH: u32 = 64;
+    /// How long to leave a busy device alone.
+    const BUSY_MICROS: u64 = 100;
     /// Frames left to heap and page tables when the store takes the rest.
     const RESERVE: Pages = 128;
     /// Frames that one page table maps.
@@ -67,10 +69,14 @@ mod guest {
             let unix = clock.unix_seconds();
             store.now = Time { unix, uptime: unix.saturating_sub(start) as u32 };
             let moved = stack.poll(&mut device, &mut store, 0, BATCH);
-            match moved.and_then(|moved| if moved > 0 { device.sync().map(Some) } else { Ok(None) })
-            {
-                Ok(Some(_)) => Turn::Progress,
-                Ok(None) => Turn::Idle(None),
+            let cross = |moved| {
+                if moved > 0 || device.has_unsent() { device.sync().map(|_| moved) } else { Ok(0) }
+            };
+            match moved.and_then(cross) {
+                Ok(1..) => Turn::Progress,
+                // Answers wait for the device: look again soon, or when more comes.
+                Ok(0) if device.has_unsent() => Turn::Idle(Some(clock.after_micros(BUSY_MICROS))),
+                Ok(0) => Turn::Idle(None),
                 Err(error) => {
                     println!("network: {error}");
                     Turn::Done(1)

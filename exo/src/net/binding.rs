@@ -24,7 +24,9 @@ pub struct Binding {
     pub produced: Cell<u32>,
     /// Packets taken from the transmit ring: the kernel's own index.
     pub taken: Cell<u32>,
-    /// Frames the device is reading from the run.
+    /// Frames with the device.
+    pub held: Cell<u32>,
+    /// Of these, frames that it reads from the run.
     pub in_flight: Cell<u32>,
     /// What the network capability it was made by names: its scope.
     net: Cell<(u32, u32)>,

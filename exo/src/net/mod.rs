@@ -98,12 +98,16 @@ fn tell(kernel: &Kernel, binding: &Binding) {
 /// Takes back transmit buffers the device is done with.
 pub fn reclaim(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
-    while let Some(pfn) = nic.next_sent() {
-        if let Some(pfn) = pfn
-            && let Some(binding) = object::get::<Binding>(&kernel.frames, pfn)
-        {
-            binding.in_flight.set(binding.in_flight.get().saturating_sub(1));
-            ring::publish_sent(binding);
+    while let Some(sender) = nic.next_sent() {
+        // A binding may go while frames it does not lend memory for are with the
+        // device, and another may come in its place; then counts are too low for
+        // a moment, never too high.
+        if let Some(binding) = object::get::<Binding>(&kernel.frames, sender.binding) {
+            binding.held.set(binding.held.get().saturating_sub(1));
+            if sender.lends {
+                binding.in_flight.set(binding.in_flight.get().saturating_sub(1));
+                ring::publish_sent(binding);
+            }
         }
     }
 }

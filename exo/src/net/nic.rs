@@ -89,6 +89,15 @@ impl Mmio {
     }
 }
 
+/// Who sends a frame that is with the device.
+#[derive(Clone, Copy)]
+pub struct Sender {
+    /// The binding.
+    pub binding: Pfn,
+    /// Whether the device reads from its frames.
+    pub lends: bool,
+}
+
 /// A received frame, until it is recycled.
 pub struct Received {
     buffer: u16,
@@ -104,8 +113,8 @@ pub struct Nic {
     send_slots: Pfn,
     free: [u8; SEND_SLOTS as usize],
     free_count: usize,
-    /// For each slot the binding whose frames the device reads, if any.
-    lender: [Option<Pfn>; SEND_SLOTS as usize],
+    /// For each slot with the device the binding that sends it.
+    sender: [Option<Sender>; SEND_SLOTS as usize],
     /// The MAC address.
     pub station: [u8; 6],
 }
@@ -168,7 +177,7 @@ impl Nic {
             send_slots: memory.plus(2 * QUEUE_FRAMES + RECEIVE_FRAMES),
             free: core::array::from_fn(|slot| slot as u8),
             free_count: usize::from(SEND_SLOTS),
-            lender: [None; SEND_SLOTS as usize],
+            sender: [None; SEND_SLOTS as usize],
             station,
         };
         for buffer in 0..ENTRIES {
@@ -223,9 +232,15 @@ impl Nic {
         }
     }
 
-    /// A slot to put a frame into, if one is free.
+    /// A slot to put a frame into, for a sender that holds `held` already.
+    ///
+    /// Nobody may hold more slots than are free, so whoever holds none always
+    /// finds one, however hard others send.
     #[inline]
-    pub fn take_slot(&mut self) -> Option<SendSlot> {
+    pub fn take_slot(&mut self, held: u32) -> Option<SendSlot> {
+        if held as usize >= self.free_count {
+            return None;
+        }
         let count = self.free_count.checked_sub(1)?;
         let slot = *self.free.get(count)?;
         self.free_count = count;
@@ -259,15 +274,16 @@ impl Nic {
         }
     }
 
-    /// Queues the slot's first `length` bytes, and behind them the lender's
-    /// buffer if there is one, as one frame.
+    /// Queues the slot's first `length` bytes, and behind them the buffer `rest`
+    /// of the sender's if there is one, as one frame of `binding`.
     #[inline]
-    pub fn send(&mut self, slot: SendSlot, length: usize, rest: Option<(Pfn, Buffer)>) {
+    pub fn send(&mut self, binding: Pfn, slot: SendSlot, length: usize, rest: Option<Buffer>) {
         let head = u16::from(slot.0) * 2;
         // The header before the frame stays zero from the start: no offloads.
         let first = Buffer { address: self.slot_address(slot.0), length: (HEADER + length) as u32 };
-        self.lender[usize::from(slot.0 % SEND_SLOTS as u8)] = rest.map(|(lender, _)| lender);
-        if let Some((_, buffer)) = rest {
+        self.sender[usize::from(slot.0 % SEND_SLOTS as u8)] =
+            Some(Sender { binding, lends: rest.is_some() });
+        if let Some(buffer) = rest {
             self.transmit.describe(head, first, false, Some(head + 1));
             self.transmit.describe(head + 1, buffer, false, None);
         } else {
@@ -284,14 +300,18 @@ impl Nic {
         }
     }
 
-    /// The next frame the device has finished sending, and who lent memory
-    /// for it, if somebody did.
+    /// The sender of the next frame the device has finished sending.
     #[inline]
-    pub fn next_sent(&mut self) -> Option<Option<Pfn>> {
-        let (head, _) = self.transmit.next_used()?;
-        let slot = (head / 2) as u8;
-        self.give_back(SendSlot(slot));
-        Some(self.lender[usize::from(slot % SEND_SLOTS as u8)].take())
+    pub fn next_sent(&mut self) -> Option<Sender> {
+        loop {
+            let (head, _) = self.transmit.next_used()?;
+            let slot = (head / 2) as u8;
+            // A device that finishes what it was not given is not listened to.
+            if let Some(sender) = self.sender[usize::from(slot % SEND_SLOTS as u8)].take() {
+                self.give_back(SendSlot(slot));
+                return Some(sender);
+            }
+        }
     }
 
     /// Asks for an interrupt at the next received frame. True if one is there.

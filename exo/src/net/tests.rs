@@ -492,3 +492,28 @@ fn a_friend_cannot_keep_a_dying_binding_alive() {
     assert_eq!(call(kernel, friend.env, "net_sync", &[lent]), Err(Error::WrongState));
     assert_eq!(destroy(kernel, root, store.handle), Ok(()));
 }
+
+#[test]
+fn nobody_can_take_all_of_the_device() {
+    let (kernel, root) = machine();
+    let mut device = Device::default();
+    let (mut flooder, mut store) = (App::new(kernel, root, 600), App::new(kernel, root, 800));
+    flooder.install(&packet::udp_to(OTHER, 7), 0).expect("unclaimed");
+    store.install(&packet::udp_to(STORE, 11211), 0).expect("unclaimed");
+    let flood = udp((STATION, OTHER, 7), (CLIENT, PEER, 5000), b"flood");
+    let mut taken = 0;
+    for _ in 0..100 {
+        for _ in 0..8 {
+            if flooder.sent.wrapping_sub(taken) < 8 {
+                flooder.send(&flood);
+            }
+        }
+        taken += flooder.sync().taken;
+    }
+    assert_eq!(taken, 64, "half of the slots");
+    store.send(&reply(b"still there"));
+    assert_eq!(store.sync(), SyncCounts { taken: 1, refused: 0 });
+    while device.next_sent().is_some() {}
+    device.finish();
+    assert_eq!(flooder.sync().taken, 8, "as soon as the device has caught up");
+}

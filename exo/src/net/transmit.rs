@@ -63,7 +63,7 @@ fn send_one(
     if !(FRAME_MIN..=FRAME_MAX).contains(&length) {
         return Outcome::Refused;
     }
-    let Some(kernel_slot) = nic.take_slot() else { return Outcome::NoRoom };
+    let Some(kernel_slot) = nic.take_slot(binding.held.get()) else { return Outcome::NoRoom };
     let offset = binding.order().tx_offset(slot);
     let source = memory::frame(binding.first.get()).wrapping_add(offset);
     let copied = if length <= COPY_MAX { length } else { HEAD };
@@ -80,8 +80,9 @@ fn send_one(
     } else {
         binding.in_flight.set(binding.in_flight.get() + 1);
         let address = binding.first.get().address() + (offset + copied) as u64;
-        Some((binding.frame(), Buffer { address, length: (length - copied) as u32 }))
+        Some(Buffer { address, length: (length - copied) as u32 })
     };
-    nic.send(kernel_slot, copied, rest);
+    binding.held.set(binding.held.get() + 1);
+    nic.send(binding.frame(), kernel_slot, copied, rest);
     Outcome::Sent
 }

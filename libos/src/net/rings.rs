@@ -38,6 +38,8 @@ pub struct Rings<B> {
     /// Frames committed, and the count at which the ring is known to be full.
     tx_next: u32,
     tx_end: u32,
+    /// Frames the kernel has taken.
+    tx_taken: u32,
     bell: B,
 }
 
@@ -50,12 +52,28 @@ impl<B: Doorbell> Rings<B> {
     /// doorbell left them, and that are used only by this value and by a kernel
     /// that keeps to the protocol above.
     pub unsafe fn new(run: NonNull<u8>, order: RingOrder, bell: B) -> Self {
-        Self { run, order, rx_next: 0, rx_end: 0, tx_next: 0, tx_end: order.slots(), bell }
+        Self {
+            run,
+            order,
+            rx_next: 0,
+            rx_end: 0,
+            tx_next: 0,
+            tx_end: order.slots(),
+            tx_taken: 0,
+            bell,
+        }
     }
 
     /// The doorbell.
     pub fn bell(&mut self) -> &mut B {
         &mut self.bell
+    }
+
+    /// Whether frames are committed that the kernel has not taken: the device was
+    /// busy. That it has room again is no event, so whoever sleeps should do so only
+    /// for a while.
+    pub fn has_unsent(&self) -> bool {
+        self.tx_next != self.tx_taken
     }
 
     fn page(&self) -> &RingPage {
@@ -141,7 +159,9 @@ impl<B: Doorbell> NetDevice for Rings<B> {
 
     #[inline]
     fn sync(&mut self) -> Result<SyncCounts, Error> {
-        self.bell.ring()
+        let counts = self.bell.ring()?;
+        self.tx_taken = self.tx_taken.wrapping_add(counts.taken);
+        Ok(counts)
     }
 }
 

@@ -36,10 +36,11 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 3, value_name = "N",
           value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
     passes: u32,
-    /// Requests outstanding at a time; may be given several times
+    /// Requests outstanding at a time, at most 64: the answers that one application can
+    /// have with the device at once; may be given several times
     /// [default: 1 and 32]
     #[arg(long, value_name = "W",
-          value_parser = RangedU64ValueParser::<u32>::new().range(1..=128))]
+          value_parser = RangedU64ValueParser::<u32>::new().range(1..=64))]
     outstanding: Vec<u32>,
     /// Bytes of a key
     #[arg(long, default_value_t = 16, value_name = "B",

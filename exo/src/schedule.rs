@@ -92,6 +92,10 @@ pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&Env>) {
     entry.store(heir.map_or(0, |heir| heir.id().0), Relaxed);
     if let Some(heir) = heir {
         heir.slots.set(heir.slots.get() | bit);
+        // A deadline that passed while it owned no slot is still to be noticed.
+        if heir.state() == EnvState::Waiting && heir.deadline.get() != 0 {
+            kernel.schedule.expect(heir.deadline.get());
+        }
     }
     kernel.schedule.set_ready(bit, heir.is_some_and(|heir| heir.state() == EnvState::Ready));
 }

@@ -151,6 +151,7 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
         // SAFETY: the environment's root has the kernel's half like every
         // other, made by `paging::create_root`.
         unsafe { cpu::set_page_table(env.root_table.get().address()) };
+        cpu::forget_segments();
         set_vector_state(env.vectors.image());
     }
     let slice = Timer::Slice(kernel.schedule.slot());

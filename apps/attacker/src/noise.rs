@@ -57,7 +57,8 @@ fn word(random: &mut Random, frames: (u64, u64)) -> u64 {
     match bits >> 60 {
         0..=2 => Handle::new((bits & 15) as u32, 1 + (bits >> 8 & 1) as u32).into_word(),
         3..=5 => frames.0 + bits % frames.1,
-        6 => SHARED.get() + (bits & 0xfff),
+        // At the start of the page, or anywhere in it.
+        6 => SHARED.get() + (bits & 0xfff) * (bits >> 12 & 1),
         7 => (bits & 0xffff) << 12,
         8 => U_AREA + (bits & 0xff8),
         9 => bits & 7,

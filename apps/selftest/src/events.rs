@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Acquire;
 
 use exo_abi::boot::U_AREA;
-use exo_abi::{EventCount, UArea};
+use exo_abi::{EnvState, Error, EventCount, UArea};
 use libos::sys;
 use libos::time::timestamp;
 use selftest::child::exit;
@@ -14,6 +14,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("wait returns at once if the count has moved", moved),
     ("wait returns when the deadline has passed", passed),
     ("wait sleeps until the deadline", deadline),
+    ("a sleeper wakes when it gets its time back", without_time),
     ("a child's end is one event", child_ends),
     ("an event before the sleep is not lost", early_event),
 ];
@@ -52,6 +53,36 @@ fn deadline(bench: &mut Bench) -> Outcome {
         same("count", sys::wait(EventCount(events), deadline)?, events)?;
         holds("woke before the deadline", timestamp() >= deadline)?;
     }
+    Ok(())
+}
+
+extern "C" fn sleeps_until(deadline: u64) -> ! {
+    let _ = sys::wait(EventCount(0), deadline);
+    exit(0)
+}
+
+/// Who owns no slot cannot wake; its deadline must not be forgotten for that.
+fn without_time(bench: &mut Bench) -> Outcome {
+    let keeper = bench.maker.keeper().ok_or(Error::WrongState)?;
+    let slot = bench.maker.slot();
+    let child = bench.maker.child()?;
+    let deadline = timestamp() + 20_000_000;
+    child.start(sleeps_until, deadline)?;
+    while child.status()?.state != EnvState::Waiting as u32 {
+        sys::slice_yield()?;
+    }
+    sys::slots_assign(child.env, slot, 1, keeper)?;
+    while timestamp() < deadline {
+        sys::wait(EventCount(count(bench)), deadline)?;
+    }
+    same("state without time", child.status()?.state, EnvState::Waiting as u32)?;
+    sys::slots_assign(keeper, slot, 1, child.env)?;
+    // Without a deadline of one's own, at which the kernel would look again.
+    for _ in 0..500 {
+        sys::slice_yield()?;
+    }
+    same("state with time", child.status()?.state, EnvState::Exited as u32)?;
+    child.destroy()?;
     Ok(())
 }
 

@@ -4,13 +4,14 @@
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::Ordering::Relaxed;
 
-use selftest::child::{Code, SHARED};
+use selftest::child::{Code, SHARED, exit};
 use selftest::frames::{read, write};
 
-use crate::check::{Bench, Check, Outcome, holds, same};
+use crate::check::{Bench, Check, Outcome, PATIENCE, holds, same};
 use crate::registers::{Image, RCX};
 
-pub(crate) const CHECKS: &[Check] = &[("registers survive preemption", survive)];
+pub(crate) const CHECKS: &[Check] =
+    &[("registers survive preemption", survive), ("segment registers are nobody else's", segments)];
 
 /// How often the processor is to be taken away while registers hold patterns.
 const PREEMPTIONS: u64 = 24;
@@ -209,5 +210,38 @@ fn survive(bench: &mut Bench) -> Outcome {
     write(window, 0, 0);
     rival.destroy()?;
     bench.frames.drop_page(window, page)?;
+    Ok(())
+}
+
+/// The selectors in ds, es, fs and gs.
+#[inline(always)]
+fn selectors() -> u64 {
+    let (ds, es, fs, gs): (u64, u64, u64, u64);
+    // SAFETY: reads four registers.
+    unsafe {
+        asm!("mov {0:e}, ds", "mov {1:e}, es", "mov {2:e}, fs", "mov {3:e}, gs",
+            out(reg) ds, out(reg) es, out(reg) fs, out(reg) gs, options(nomem, nostack));
+    }
+    ds & 0xffff | (es & 0xffff) << 16 | (fs & 0xffff) << 32 | (gs & 0xffff) << 48
+}
+
+/// Loads the user data segment everywhere, and exits with what was there before.
+extern "C" fn loads_segments(_: u64) -> ! {
+    let before = selectors();
+    // SAFETY: the segment is flat, and 64-bit code does not use it.
+    unsafe {
+        asm!("mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}", "mov gs, {0:e}",
+            in(reg) 0x23, options(nostack));
+    }
+    exit(before)
+}
+
+fn segments(bench: &mut Bench) -> Outcome {
+    let own = selectors();
+    for _ in 0..2 {
+        let status = bench.maker.try_out(loads_segments, 0, PATIENCE)?;
+        same("selectors of a new environment", status.map(|status| status.code), Some(0))?;
+        same("own selectors", selectors(), own)?;
+    }
     Ok(())
 }

@@ -84,6 +84,18 @@ pub unsafe fn set_page_table(root: u64) {
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack)) };
 }
 
+/// Empties the segment registers, which ring 3 can load and 64-bit code does not
+/// use, so that no environment sees another's.
+pub fn forget_segments() {
+    // SAFETY: null selectors are valid in 64-bit mode for all four. Loading `gs`
+    // may change the active base, so it is done while ring 3's is active; ring
+    // 0 is not interrupted in between.
+    unsafe {
+        asm!("mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}",
+            "swapgs", "mov gs, {0:e}", "swapgs", in(reg) 0, options(nostack));
+    }
+}
+
 /// Forgets the translation of one page.
 #[inline]
 pub fn forget_page(address: u64) {

@@ -221,3 +221,18 @@ fn slots_can_be_passed_on_only_by_who_owns_them() {
     assert_eq!(pass(3, 1), Err(Error::OutOfRange), "given away");
     assert_eq!(pass(4, 1), Ok(0));
 }
+
+#[test]
+fn a_deadline_without_slots_is_not_forgotten() {
+    let (kernel, root) = machine();
+    let (env, handle) = child(kernel, root, 600);
+    call(kernel, root, "env_start", &[handle, 0x40_0000, 0x50_0000, 0]).expect("new");
+    env.deadline.set(100);
+    schedule::set_state(kernel, env, exo_abi::EnvState::Waiting);
+    kernel.schedule.expect(100);
+    assert_eq!(schedule::wake_expired(kernel, 200), None, "nobody with a slot waits");
+    assert_eq!(env.state(), exo_abi::EnvState::Waiting);
+    call(kernel, root, "slots_assign", &[ALL_SLOTS, 7, 1, handle]).expect("slots");
+    schedule::wake_expired(kernel, 300);
+    assert_eq!(env.state(), exo_abi::EnvState::Ready);
+}

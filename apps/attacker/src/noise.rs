@@ -2,7 +2,7 @@
 //! that without cutting the branch it sits on, and without any restraint from
 //! children.
 
-use exo_abi::boot::U_AREA;
+use exo_abi::boot::{STACK_TOP, U_AREA};
 use exo_abi::{EnvId, Handle, Pfn, Rights, SYSCALLS, Word};
 use libos::sys;
 use selftest::child::{SHARED, exit};
@@ -16,6 +16,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "random arguments to all calls, in children", run: careless },
 ];
 
+/// Where on the shared page the count of rounds lies, and behind it the seed and the
+/// frames: away from where a status is likely to be written.
+const WORDS: usize = 3072;
 const CAREFUL_ROUNDS: u32 = 30_000;
 const CARELESS_ROUNDS: u64 = 40_000;
 /// A child that still lives after this many rounds makes room for the next.
@@ -70,6 +73,21 @@ fn word(random: &mut Random, frames: (u64, u64)) -> u64 {
     }
 }
 
+/// A value of the type `name`, as the table of calls names it, that may well be good.
+fn likely(name: &str, random: &mut Random, (first, count): (u64, u64)) -> u64 {
+    const PLACES: [u64; 6] =
+        [SHARED.get(), SHARED.get() + 4096, U_AREA, 0x40_0000, STACK_TOP - 4096, 0x30_0000_0000];
+    match name {
+        "Handle" => Handle::first(random.below(6) as u32).into_word(),
+        "Pfn" => first + random.below(count),
+        "VirtAddr" | "UserPtr" => PLACES[random.below(6) as usize],
+        "Pages" | "Protection" => random.below(3),
+        "Level" | "RingOrder" => 1 + random.below(3),
+        "Rights" => random.below(1 << 12),
+        _ => random.below(64),
+    }
+}
+
 fn careful(attacker: &mut Attacker) -> Attempt {
     let mut random = attacker.random;
     let end = u64::from(attacker.frames.table.len() as u32);
@@ -93,17 +111,20 @@ fn careful(attacker: &mut Attacker) -> Attempt {
 /// Makes random calls and counts them on the shared page, which also says with what
 /// seed and on which frames.
 extern "C" fn rages(_: u64) -> ! {
-    let mut random = Random::new(read(SHARED, 8));
-    let frames = (read(SHARED, 16), read(SHARED, 24));
+    let mut random = Random::new(read(SHARED, WORDS + 8));
+    let frames = (read(SHARED, WORDS + 16), read(SHARED, WORDS + 24));
     let calls = SYSCALLS.len() as u64;
     for _ in 0..ROUNDS_PER_CHILD {
-        write(SHARED, 0, read(SHARED, 0) + 1);
+        write(SHARED, WORDS, read(SHARED, WORDS) + 1);
         let number = random.below(calls + 1);
         let mut words = [0; 6];
-        let mut index = 0;
-        while index < 6 {
-            words[index] = word(&mut random, frames);
-            index += 1;
+        let types = SYSCALLS.get(number as usize).map_or(&[][..], |entry| entry.arguments);
+        for (index, register) in words.iter_mut().enumerate() {
+            *register = match types.get(index) {
+                // Mostly what the call could do something with.
+                Some((_, name)) if random.below(4) != 0 => likely(name, &mut random, frames),
+                _ => word(&mut random, frames),
+            };
         }
         match number {
             // exit would only make the child's life shorter.
@@ -122,14 +143,14 @@ fn careless(attacker: &mut Attacker) -> Attempt {
     let page = attacker.frames.page(window)?;
     let before = attacker.frames.free();
     let (mut deaths, mut children) = (0, 0);
-    while read(window, 0) < CARELESS_ROUNDS {
-        write(window, 8, attacker.random.word());
+    while read(window, WORDS) < CARELESS_ROUNDS {
+        write(window, WORDS + 8, attacker.random.word());
         let child = attacker.maker.child()?;
         child.share(page)?;
         // Frames of its own to play with, and the network.
         let first = attacker.frames.find(64).ok_or(exo_abi::Error::NotFree)?;
-        write(window, 16, first.into_word());
-        write(window, 24, 64);
+        write(window, WORDS + 16, first.into_word());
+        write(window, WORDS + 24, 64);
         let rights = Rights::TAKE.with(Rights::GRANT);
         let capability = attacker.frames.capability;
         let narrow = sys::cap_derive(capability, rights, first.into_word(), 64)?;
@@ -145,7 +166,7 @@ fn careless(attacker: &mut Attacker) -> Attempt {
         child.destroy()?;
         sys::cap_drop(narrow)?;
     }
-    let rounds = read(window, 0);
+    let rounds = read(window, WORDS);
     let back = attacker.frames.free() == before;
     let unharmed = back && stole_nothing(attacker);
     attacker.frames.drop_page(window, page)?;

@@ -107,7 +107,11 @@ impl Virtqueue {
         let wish: u16 = self.read(4096 + USED + 4 + 8 * usize::from(ENTRIES));
         let passed = self.available.wrapping_sub(wish).wrapping_sub(1);
         let tell = passed < self.available.wrapping_sub(self.told);
-        self.told = self.available;
+        // Only a device that was told counts as told: should a notification ever be
+        // missed, the next one makes up for it instead of being taken for needless.
+        if tell {
+            self.told = self.available;
+        }
         tell
     }
 

@@ -126,7 +126,9 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
         if slice_over {
             // The tick is also when others' packets are looked for while an
             // environment computes.
-            net::receive(kernel, &mut kernel.net.borrow_mut());
+            let net = &mut *kernel.net.borrow_mut();
+            net::remind(kernel, net);
+            net::receive(kernel, net);
             kernel.schedule.end_slice();
             slice_over = false;
         }
@@ -167,7 +169,7 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
 /// Sleeps until a frame arrives or `deadline` passes.
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     let mut net = kernel.net.borrow_mut();
-    if !net::arm(&mut net) {
+    if !net::arm(kernel, &mut net) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
         if let Some(deadline) = deadline

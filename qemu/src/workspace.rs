@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// The Rust target of the guest: the host's own, without its runtime.
 pub const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -14,11 +15,17 @@ pub const GUEST_PROFILE: &str = "guest";
 /// pointers so that the kernel and root can walk a stack without tables.
 pub const GUEST_RUSTFLAGS: &str = "--cfg exo_guest -C force-frame-pointers=yes";
 
-/// The root of the source tree this command was built from.
+/// The root of the source tree: the one that cargo runs this in (it sets
+/// `EXO_WORKSPACE`, see `.cargo/config.toml`), otherwise the one this was built from.
+/// The two differ when checkouts share a target directory.
 #[must_use]
 pub fn root() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built_from = || Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = std::env::var_os("EXO_WORKSPACE").map_or_else(built_from, PathBuf::from);
+        root.canonicalize().unwrap_or(root)
+    });
+    &ROOT
 }
 
 /// `boot/manifests/NAME.toml` in the source tree.

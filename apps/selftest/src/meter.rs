@@ -42,6 +42,7 @@ fn measure(environment: Environment) -> Result<(), Error> {
     let mut narrow = bind(&environment, &[udp_to(address, NARROW)])?;
     println!("listening");
     let mut park = environment.park;
+    let mut asked = false;
     loop {
         let seen = park.seen();
         // One crossing looks for everybody's frames; each ring is its own.
@@ -57,15 +58,21 @@ fn measure(environment: Environment) -> Result<(), Error> {
                 let port = frame.get(36..38).map(|port| u16::from_be_bytes([port[0], port[1]]));
                 rings.consume();
                 match port {
-                    Some(ASKED) => print(environment.system),
+                    Some(ASKED) => asked = true,
                     Some(END) => return Ok(()),
                     _ => {}
                 }
             }
         }
-        if !any {
-            park.park(seen, None);
+        if any {
+            continue;
         }
+        // Only when both rings are empty: what came before the question, in either, is
+        // printed before the answer.
+        if core::mem::take(&mut asked) {
+            print(environment.system);
+        }
+        park.park(seen, None);
     }
 }
 

@@ -114,8 +114,15 @@ pub fn reclaim(kernel: &Kernel, net: &mut Net) {
 
 /// Before the processor halts: asks for an interrupt when a frame arrives.
 /// True if one has arrived already.
-pub fn arm(net: &mut Net) -> bool {
-    net.nic.as_mut().is_some_and(Nic::arm)
+pub fn arm(kernel: &Kernel, net: &mut Net) -> bool {
+    net.nic.as_mut().is_some_and(|nic| nic.arm(kernel.info))
+}
+
+/// Now and then: tells the device what it asked for just as the kernel looked away.
+pub fn remind(kernel: &Kernel, net: &mut Net) {
+    if let Some(nic) = &mut net.nic {
+        nic.remind(kernel.info);
+    }
 }
 
 /// After it was woken: no more interrupts, frames are looked for.

@@ -314,18 +314,28 @@ impl Nic {
         }
     }
 
-    /// Asks for an interrupt at the next received frame. True if one is there.
-    pub fn arm(&mut self) -> bool {
-        self.receive.listen()
+    /// Tells the device what it wants to be told by now.
+    pub fn remind(&mut self, info: &SystemInfo) {
+        self.kick(info);
+        self.offer_buffers(info);
     }
 
-    /// Asks for no interrupts, and acknowledges one that was raised.
-    pub fn disarm(&mut self) {
-        self.receive.silence();
+    /// Asks for an interrupt at the next received frame. True if one is there.
+    pub fn arm(&mut self, info: &SystemInfo) -> bool {
+        self.receive.listen();
+        // An interrupt line that was not lowered cannot rise. The access also is the
+        // barrier that does not depend on fences (`virtqueue`).
         let raised = self.registers.read(register::INTERRUPT_STATUS);
         if raised != 0 {
             self.registers.write(register::INTERRUPT_ACK, raised);
         }
+        self.remind(info);
+        self.receive.has_used()
+    }
+
+    /// Asks for no interrupts.
+    pub fn disarm(&mut self) {
+        self.receive.silence();
     }
 }
 

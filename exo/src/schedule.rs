@@ -12,9 +12,9 @@
 use core::cell::Cell;
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{EnvId, EnvState, EnvStatus, SLOT_COUNT};
+use exo_abi::{EnvId, EnvState, SLOT_COUNT};
 
-use crate::env::{self, Env};
+use crate::env::{self, Env, transfer};
 use crate::kernel::Kernel;
 
 /// Length of a slice in microseconds.
@@ -30,7 +30,11 @@ pub struct Schedule {
     ready: Cell<u64>,
     /// No deadline of a sleeping environment is earlier.
     nearest: Cell<u64>,
+    /// Who gets the rest of the slice.
+    heir: Cell<EnvId>,
 }
+
+const NOBODY: EnvId = EnvId(0);
 
 impl Default for Schedule {
     fn default() -> Self {
@@ -41,7 +45,12 @@ impl Default for Schedule {
 impl Schedule {
     /// A schedule in which nobody is ready.
     pub const fn new() -> Self {
-        Self { cursor: Cell::new(0), ready: Cell::new(0), nearest: Cell::new(NEVER) }
+        Self {
+            cursor: Cell::new(0),
+            ready: Cell::new(0),
+            nearest: Cell::new(NEVER),
+            heir: Cell::new(NOBODY),
+        }
     }
 
     /// Ends the slice: the next look starts behind the current slot.
@@ -71,15 +80,17 @@ fn owner(kernel: &Kernel, slot: u32) -> Option<&'static Env> {
     kernel.env(EnvId(owner))
 }
 
-/// Changes what `env` is doing, and why it ended if it did.
-pub fn set_status(kernel: &Kernel, env: &Env, status: EnvStatus) {
-    env.status.set(status);
-    kernel.schedule.set_ready(env.slots.get(), status.state == EnvState::Ready as u32);
+/// Whether slots of an environment in that state are worth a look: its own, or for
+/// whom it calls.
+fn counts(state: EnvState) -> bool {
+    matches!(state, EnvState::Ready | EnvState::Calling)
 }
 
 /// Changes what `env` is doing.
+#[inline]
 pub fn set_state(kernel: &Kernel, env: &Env, state: EnvState) {
-    set_status(kernel, env, EnvStatus { state: state as u32, ..env.status.get() });
+    env.set_state(state);
+    kernel.schedule.set_ready(env.slots.get(), counts(state));
 }
 
 /// Gives slot `slot` to `heir`, or to nobody.
@@ -97,7 +108,7 @@ pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&Env>) {
             kernel.schedule.expect(heir.deadline.get());
         }
     }
-    kernel.schedule.set_ready(bit, heir.is_some_and(|heir| heir.state() == EnvState::Ready));
+    kernel.schedule.set_ready(bit, heir.is_some_and(|heir| counts(heir.state())));
 }
 
 /// Whether `env` owns the `count` slots from `first` on.
@@ -113,17 +124,39 @@ pub fn forget(kernel: &Kernel, env: &Env) {
     }
 }
 
-/// The environment to run now: owner of the next slot whose owner is ready.
+/// The environment to run now: whoever was given the rest of this slice, or the
+/// owner of the next slot whose owner is ready, or whom that owner waits for in a
+/// protected call.
 #[inline]
 pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
     let schedule = &kernel.schedule;
-    let ahead = schedule.ready.get().rotate_right(schedule.cursor.get());
-    if ahead == 0 {
-        return None;
+    if schedule.heir.get() != NOBODY {
+        let heir = kernel.env(schedule.heir.replace(NOBODY));
+        if let Some(heir) = heir.and_then(|heir| transfer::end_of_line(kernel, heir)) {
+            return Some(heir);
+        }
     }
-    let slot = (schedule.cursor.get() + ahead.trailing_zeros()) % SLOT_COUNT as u32;
-    schedule.cursor.set(slot);
-    owner(kernel, slot)
+    let mut ahead = schedule.ready.get().rotate_right(schedule.cursor.get());
+    while ahead != 0 {
+        let slot = (schedule.cursor.get() + ahead.trailing_zeros()) % SLOT_COUNT as u32;
+        ahead &= ahead - 1;
+        let Some(env) = owner(kernel, slot) else { continue };
+        if let Some(runs) = transfer::end_of_line(kernel, env) {
+            // Who overran a slice's end loses the next, unless nobody else wants it.
+            if env.overruns.get() != 0 && ahead != 0 {
+                env.overruns.set(env.overruns.get() - 1);
+                continue;
+            }
+            schedule.cursor.set(slot);
+            return Some(runs);
+        }
+    }
+    None
+}
+
+/// Gives the rest of the current slice to `heir`.
+pub fn donate(kernel: &Kernel, heir: &Env) {
+    kernel.schedule.heir.set(heir.id());
 }
 
 /// Wakes whoever's deadline has passed. Returns the nearest deadline left.

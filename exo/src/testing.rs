@@ -114,13 +114,18 @@ pub(crate) fn call(
     name: &str,
     arguments: &[u64],
 ) -> Result<u64, exo_abi::Error> {
+    match reply(kernel, env, name, arguments) {
+        Reply::Done(result) => result,
+        _ => panic!("{name} does not return to its caller"),
+    }
+}
+
+/// The same for a call that may not return to its caller.
+pub(crate) fn reply(kernel: &Kernel, env: &'static Env, name: &str, arguments: &[u64]) -> Reply {
     let entry = exo_abi::SYSCALLS.iter().find(|entry| entry.name == name).expect("a call");
     let mut words = [0; 6];
     words[..arguments.len()].copy_from_slice(arguments);
-    match calls::call(Caller { kernel, env }, entry.number, words) {
-        Reply::Done(result) => result,
-        other => panic!("{name} ended with {other:?}"),
-    }
+    calls::call(Caller { kernel, env }, entry.number, words)
 }
 
 /// Root's handles, in the order `machine` makes them.

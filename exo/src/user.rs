@@ -6,6 +6,8 @@
 //! value, no fault can happen in ring 0, and supervisor-mode access prevention
 //! is never lifted. What is copied in is copied once and checked afterwards.
 
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use exo_abi::{Error, FRAME_BYTES, Pfn, UserPtr, VirtAddr};
 
 use crate::frames::FrameTable;
@@ -73,5 +75,61 @@ impl UserSlice {
             done += bytes;
         }
         Ok(())
+    }
+}
+
+/// Words within one page of user memory, both ways. The frame is pinned while they
+/// are held, so that it stays what it is whatever happens to the mapping.
+pub struct UserWords<'a> {
+    frames: &'a FrameTable,
+    pfn: Pfn,
+    words: &'static [AtomicU64],
+}
+
+impl<'a> UserWords<'a> {
+    /// Holds the `length` words at `pointer` in the address space of `root`.
+    ///
+    /// # Errors
+    /// [`Error::BadPointer`] if ring 3 could not write all of them, or they are not
+    /// aligned, or not in one page.
+    pub fn hold(
+        frames: &'a FrameTable,
+        root: Pfn,
+        pointer: UserPtr,
+        length: usize,
+    ) -> Result<Self, Error> {
+        let in_page = (pointer.0 % FRAME_BYTES) as usize;
+        if !in_page.is_multiple_of(8) || in_page + length * 8 > FRAME_BYTES as usize {
+            return Err(Error::BadPointer);
+        }
+        let page = VirtAddr::new(pointer.0 - in_page as u64).ok_or(Error::BadPointer)?;
+        let pfn = paging::translate(frames, root, page, true).ok_or(Error::BadPointer)?;
+        frames.pin(pfn)?;
+        let start = memory::frame(pfn).wrapping_add(in_page).cast();
+        // SAFETY: inside one frame, aligned; ring 3 can write it, so no kernel object
+        // lies in it, nor will while it is pinned. Atomics may change at any time.
+        let words = unsafe { core::slice::from_raw_parts(start, length) };
+        Ok(Self { frames, pfn, words })
+    }
+
+    /// The words.
+    pub fn get(&self) -> &[AtomicU64] {
+        self.words
+    }
+
+    /// Reads a word.
+    pub fn load(word: &AtomicU64) -> u64 {
+        word.load(Relaxed)
+    }
+
+    /// Writes a word.
+    pub fn store(word: &AtomicU64, value: u64) {
+        word.store(value, Relaxed);
+    }
+}
+
+impl Drop for UserWords<'_> {
+    fn drop(&mut self) {
+        self.frames.unpin(self.pfn);
     }
 }

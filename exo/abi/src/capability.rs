@@ -79,8 +79,10 @@ impl Rights {
     pub const PRINT: Self = Self(1 << 10);
     /// Machine: power off.
     pub const POWER: Self = Self(1 << 11);
+    /// Entry point: transfer control to it. Doorbell: ring it.
+    pub const CALL: Self = Self(1 << 12);
     /// All of the above.
-    pub const ALL: Self = Self((1 << 12) - 1);
+    pub const ALL: Self = Self((1 << 13) - 1);
 
     /// The union of two sets.
     #[must_use]

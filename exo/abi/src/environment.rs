@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
+use crate::upcall::{EventRing, UpcallArea};
 use crate::{Error, Word};
 
 /// Names an environment in the frame table and in reports: the number of the
@@ -28,11 +29,13 @@ impl Word for EventCount {
 }
 
 /// Bytes of the U-area that belong to creator and application.
-pub const START_BLOCK_BYTES: usize = 4096 - 64;
+pub const START_BLOCK_BYTES: usize = 2048;
 
 /// The page an environment shares with the kernel.
 ///
-/// The kernel writes the first words and never reads any; the rest is for
+/// Most words the kernel writes and never reads. Those by which the environment
+/// tells the kernel its wishes may hold anything at any time: they decide what
+/// happens to the environment itself, and nothing else. The second half is for
 /// whoever creates the environment to tell it what it was given.
 #[repr(C, align(4096))]
 pub struct UArea {
@@ -42,7 +45,11 @@ pub struct UArea {
     pub system_info: AtomicU32,
     /// The environment's [`EventCount`], kept current by the kernel.
     pub events: AtomicU64,
-    reserved: [u64; 6],
+    /// How the kernel calls the environment.
+    pub upcall: UpcallArea,
+    /// What was rung at its doorbells.
+    pub ring: EventRing,
+    reserved: [u64; 209],
     /// Start block: written by the creator before the start.
     pub start: [u8; START_BLOCK_BYTES],
 }
@@ -63,6 +70,8 @@ pub enum EnvState {
     Faulted = 4,
     /// Being destroyed.
     Dying = 5,
+    /// In a protected call: whoever serves it runs in its slots.
+    Calling = 6,
 }
 
 impl EnvState {
@@ -75,6 +84,7 @@ impl EnvState {
             3 => Self::Exited,
             4 => Self::Faulted,
             5 => Self::Dying,
+            6 => Self::Calling,
             _ => return None,
         })
     }
@@ -159,7 +169,7 @@ mod tests {
     #[test]
     fn u_area_is_one_page() {
         assert_eq!(size_of::<UArea>(), 4096);
-        assert_eq!(core::mem::offset_of!(UArea, start), 64);
+        assert_eq!(core::mem::offset_of!(UArea, start), 2048);
     }
 
     #[test]

@@ -72,6 +72,10 @@ errors! {
     NoDevice = 19, "no device";
     /// The number is above what the kernel does in one call.
     TooMuch = 20, "too much";
+    /// The environment serves another call.
+    Busy = 21, "busy";
+    /// The other side of a protected call has ended.
+    PeerGone = 22, "peer gone";
 }
 
 impl Error {
@@ -103,7 +107,7 @@ mod tests {
             assert_eq!(Error::from_code(error.code()), Some(error));
         }
         assert_eq!(Error::from_code(0), None);
-        assert_eq!(Error::from_code(21), None);
+        assert_eq!(Error::from_code(23), None);
         assert_eq!(Error::from_code(u64::MAX), None);
     }
 }

@@ -21,6 +21,7 @@ mod frame;
 mod info;
 mod ring;
 mod syscall;
+mod upcall;
 mod word;
 
 pub use capability::{Handle, MAX_CAPABILITIES, Rights};
@@ -35,12 +36,13 @@ pub use info::{SLOT_COUNT, SlotVector, SystemInfo};
 pub use ring::{
     BUFFER_BYTES, FRAME_MAX, FRAME_MIN, MAX_RING_ORDER, RingIndex, RingOrder, RingPage, SyncCounts,
 };
-pub use syscall::{Entry, SYSCALLS};
+pub use syscall::{BATCH_MAX, BATCH_WORDS, Entry, SYSCALLS};
+pub use upcall::{EVENT_RING_WORDS, EventRing, GRACE_MICROSECONDS, Upcall, UpcallArea};
 pub use word::{UserPtr, Word};
 
 /// Version of this contract. The kernel publishes it in [`SystemInfo`]; a
 /// library OS built against another version should refuse to run.
-pub const ABI_VERSION: u64 = 1;
+pub const ABI_VERSION: u64 = 2;
 
 /// Capabilities the kernel puts into the first environment's table, by index.
 ///

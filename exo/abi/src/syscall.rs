@@ -128,9 +128,51 @@ macro_rules! syscall_table {
             /// frame becomes plain memory again. Scopes made within it stay:
             /// revoke the capability to reach those.
             28 net_unscope(object: Pfn);
+            /// Gives the rest of the slice to `env`, if it is ready.
+            29 slice_donate(env: Handle);
+            /// Makes `address` entry point `index` (below 16) of the caller, entered
+            /// with stack pointer `stack`, and returns a capability for it. Address
+            /// zero: there is no such entry any more. One activity at a time is
+            /// entered; what the environment did otherwise goes on when that is over.
+            30 entry_create(index: u32, address: UserPtr, stack: UserPtr);
+            /// Derives from the entry or doorbell `source` one that shows `badge`,
+            /// which must not be zero, to whoever it calls or rings. A badge is given
+            /// once. Needs [`Rights::GRANT`].
+            31 cap_badge(source: Handle, badge: u64);
+            /// Protected control transfer: continues at the entry point, in its
+            /// environment and in this slice. `rbx rbp r12-r15` pass untouched both
+            /// ways and are the message. The other side finds the caller's badge in
+            /// `rax` and its [`EnvId`] in `rdx`. Returns when it replies;
+            /// [`Error::PeerGone`] if it ends instead, [`Error::Busy`] if it serves
+            /// another. Needs [`Rights::CALL`].
+            32 transfer_call(entry: Handle);
+            /// The same one way: the caller goes on when it is its turn again, and
+            /// gets no reply. Needs [`Rights::CALL`].
+            33 transfer_send(entry: Handle);
+            /// Ends the activity that a transfer began, and replies with the message
+            /// registers if there is a caller. Does not return, except with
+            /// [`Error::PeerGone`] when the caller has ended meanwhile; called again it
+            /// ends the activity all the same. [`Error::WrongState`] outside of one.
+            34 transfer_reply();
+            /// Makes a doorbell of the caller: whoever holds it can wake the caller and
+            /// put its badge into the caller's [`crate::EventRing`]. Returns its handle.
+            35 doorbell_create();
+            /// Rings. Needs [`Rights::CALL`].
+            36 doorbell_ring(doorbell: Handle);
+            /// Makes up to 32 calls in one crossing: `count` times nine words at `calls`
+            /// (number, six arguments, then the kernel writes error code and value),
+            /// all in one page. Calls that would not return to the caller are
+            /// [`Error::BadArgument`]. Each is as bounded as it is alone. Returns how
+            /// many succeeded.
+            37 batch(calls: UserPtr, count: u32);
         }
     };
 }
+
+/// Most calls in one `batch`.
+pub const BATCH_MAX: u32 = 32;
+/// Words of one call in a `batch`.
+pub const BATCH_WORDS: usize = 9;
 
 /// One line of the table, for people and for tests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,13 +5,16 @@
 //! [`crate::calls::dispatch`]; on the way back every register that the calling convention
 //! does not preserve is cleared, so that nothing of the kernel leaks. A trap
 //! saves everything, vector registers included. An environment that stopped for
-//! another one continues through [`resume`], whichever way it came in.
+//! another one continues through [`resume`], whichever way it came in; one that was
+//! only redirected (an upcall) or whose call ends in another environment (a protected
+//! control transfer) goes back the way it came.
 
 use core::arch::{asm, global_asm, naked_asm};
 use core::cell::{Cell, UnsafeCell};
 
 use super::cpu::{EFER, FMASK, GS_BASE, LSTAR, STAR, read_msr, write_msr};
 use super::descriptors::{KERNEL_CODE, SYSRET_BASE};
+use crate::env::transfer::Place;
 use crate::env::{Context, VectorState};
 
 /// Interrupts, single-step, direction, alignment check, nested task, I/O level:
@@ -67,9 +70,9 @@ struct CallFrame {
     r12: u64,
     rbx: u64,
     rbp: u64,
-    rip: u64,
-    flags: u64,
-    rsp: u64,
+    rip: Cell<u64>,
+    flags: Cell<u64>,
+    rsp: Cell<u64>,
 }
 
 /// Sets up the `syscall` instruction and the core's data.
@@ -98,9 +101,7 @@ pub fn set_vector_state(area: *mut VectorState) {
 /// The state in which the system call being served will return with `code`
 /// and `value`. Only meaningful while serving one.
 pub fn call_context(code: u64, value: u64) -> Context {
-    // SAFETY: while a system call is served its frame lies right below the top
-    // of the kernel stack, where the entry pushed it and nothing writes.
-    let frame = unsafe { &*(CORE.stack_top.get() as *const CallFrame).sub(1) };
+    let frame = call_frame();
     Context {
         rax: code,
         rdx: value,
@@ -110,8 +111,31 @@ pub fn call_context(code: u64, value: u64) -> Context {
         r13: frame.r13,
         r14: frame.r14,
         r15: frame.r15,
-        ..Context::at(frame.rip, frame.rsp, frame.flags)
+        ..Context::at(frame.rip.get(), frame.rsp.get(), frame.flags.get())
     }
+}
+
+fn call_frame() -> &'static CallFrame {
+    // SAFETY: while a system call is served its frame lies right below the top
+    // of the kernel stack, where the entry pushed it. Only cells in it are written.
+    unsafe { &*(CORE.stack_top.get() as *const CallFrame).sub(1) }
+}
+
+/// Where the system call being served will return to.
+#[inline]
+pub fn return_place() -> Place {
+    let frame = call_frame();
+    Place { rip: frame.rip.get(), rsp: frame.rsp.get(), flags: frame.flags.get() }
+}
+
+/// Makes the system call being served return elsewhere, with the page tables that
+/// are current. The registers `rbx rbp r12-r15` go there as they came.
+#[inline]
+pub fn return_to(place: Place) {
+    let frame = call_frame();
+    frame.rip.set(place.rip);
+    frame.rsp.set(place.rsp);
+    frame.flags.set(place.flags);
 }
 
 /// Saves the vector state of a caller that will not return at once.
@@ -123,13 +147,31 @@ pub fn call_context(code: u64, value: u64) -> Context {
 /// # Safety
 /// `area` must be the caller's own and not referred to by anything else.
 pub unsafe fn save_caller_vectors(area: *mut VectorState) {
-    const XMM: core::ops::Range<usize> = 160..416;
-    // SAFETY: `fxsave` writes 512 bytes to a buffer of that size and alignment,
-    // of which `XMM` is a part (SDM vol. 1, 10.5.1).
+    // SAFETY: as this function's.
     unsafe {
-        asm!("fxsave [{}]", in(reg) area, options(nostack));
-        area.cast::<u8>().add(XMM.start).write_bytes(0, XMM.len());
+        save_vectors(area);
+        (*area).clear_registers();
     }
+}
+
+/// Saves the vector state as it is.
+///
+/// # Safety
+/// As for [`save_caller_vectors`]; the vector registers in it are the kernel's.
+#[inline]
+pub unsafe fn save_vectors(area: *mut VectorState) {
+    // SAFETY: `fxsave` writes 512 bytes to a buffer of that size and alignment.
+    unsafe { asm!("fxsave [{}]", in(reg) area, options(nostack)) };
+}
+
+/// Loads a vector state. The compiler is told that vector registers change.
+///
+/// # Safety
+/// `area` must be an image that `fxsave` wrote, or the initial one.
+#[inline]
+pub unsafe fn load_vectors(area: *const VectorState) {
+    // SAFETY: a valid image (the caller's promise).
+    unsafe { asm!("fxrstor [{}]", in(reg) area, clobber_abi("C"), options(nostack)) };
 }
 
 /// Continues an environment from its saved state, with its page tables already
@@ -222,6 +264,7 @@ global_asm!(
     "and dword ptr [rsp], 0xfffbffff",
     "popfq",
     "mov rdi, rsp",
+    "mov rbx, rsp",
     "test byte ptr [rsp + 144], 3",
     "jz 3f",
     "mov rax, gs:[24]",
@@ -231,11 +274,17 @@ global_asm!(
     "mov rsp, gs:[8]",
     "xor ebp, ebp",
     "3:",
-    "mov rbx, rsp",
     "and rsp, -16",
     "call {trap}",
-    // Only an interrupt of the halted kernel comes back here.
+    // Back comes an interrupt of the halted kernel; and what was made an upcall of
+    // the environment that runs anyway.
     "mov rsp, rbx",
+    "test byte ptr [rsp + 144], 3",
+    "jz 4f",
+    "mov rax, gs:[24]",
+    "fxrstor [rax]",
+    "swapgs",
+    "4:",
     restore_registers!(),
     "iretq",
     ".popsection",

@@ -2,8 +2,12 @@
 
 use exo_abi::Error;
 
-use super::{Caller, Reply, call};
-use crate::arch::entry::{call_context, save_caller_vectors};
+use super::{Caller, Leaving, Reply, call};
+use crate::arch::entry::{
+    call_context, load_vectors, return_place, return_to, save_caller_vectors, save_vectors,
+};
+use crate::env::transfer::{self, Switch};
+use crate::env::{Env, VectorState, upcall};
 use crate::kernel::Kernel;
 use crate::start::kernel;
 use crate::trap;
@@ -17,7 +21,7 @@ pub struct Registers {
 
 /// Serves a system call of the running environment. Called by the assembly
 /// entry with the argument registers and, last, the number; returns to the
-/// caller, or not at all when another environment is to run.
+/// caller, or whoever it called, or not at all when another environment is to run.
 pub extern "C" fn dispatch(
     a: u64,
     b: u64,
@@ -33,16 +37,52 @@ pub extern "C" fn dispatch(
         // Only an environment that exists can have called.
         return Registers { code: Error::WrongState.code(), value: 0 };
     };
-    let yielding = match call(Caller { kernel, env }, number, [a, b, c, d, e, f]) {
-        Reply::Done(Ok(value)) => return Registers { code: 0, value },
-        Reply::Done(Err(error)) => return Registers { code: error.code(), value: 0 },
-        Reply::Yield => true,
-        Reply::Stop => false,
+    match call(Caller { kernel, env }, number, [a, b, c, d, e, f]) {
+        Reply::Done(Ok(value)) => Registers { code: 0, value },
+        Reply::Done(Err(error)) => Registers { code: error.code(), value: 0 },
+        Reply::Switch(leaving, switch) => go_on(kernel, env, leaving, switch),
+        Reply::Yield => {
+            save(env);
+            upcall::expect_begin(&kernel.frames, env);
+            trap::leave(kernel, true)
+        }
+        Reply::Stop => {
+            save(env);
+            trap::leave(kernel, false)
+        }
+        Reply::Over => trap::leave(kernel, false),
         Reply::PowerOff(code) => crate::panic::power_off(code),
-    };
-    env.context.set(call_context(0, env.events.get()));
+    }
+}
+
+/// Saves the state in which a caller goes on when it is its turn again.
+fn save(env: &Env) {
+    env.context().set(call_context(0, env.events.get()));
     // SAFETY: the caller is not running any more, and its saved state is
     // referred to only by the assembly that restores it.
-    unsafe { save_caller_vectors(env.vectors.image()) };
-    trap::leave(kernel, yielding)
+    unsafe { save_caller_vectors(env.vectors().image()) };
+}
+
+/// Goes on in another environment, by the way back of this call.
+#[inline]
+fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> Registers {
+    match leaving {
+        Leaving::Waits => {
+            transfer::leave_at(env, return_place());
+            // SAFETY: as in `save`. What the kernel left in the vector registers is
+            // cleared before the caller goes on, whichever way.
+            unsafe { save_vectors(env.vectors().image()) };
+        }
+        Leaving::Ready => save(env),
+        Leaving::Over => {}
+    }
+    trap::make_current(kernel, switch.to);
+    let vectors: *const VectorState = match leaving {
+        Leaving::Over => switch.to.vectors().image(),
+        _ => VectorState::initial(),
+    };
+    // SAFETY: an image that `fxsave` wrote when the caller waited, or the initial one.
+    unsafe { load_vectors(vectors) };
+    return_to(switch.place);
+    Registers { code: switch.code, value: switch.value }
 }

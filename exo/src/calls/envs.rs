@@ -48,7 +48,7 @@ pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> 
 }
 
 pub(super) fn env_status(caller: Caller<'_>, env: Handle, status: UserPtr) -> Result<(), Error> {
-    let bytes = caller.env_with(env, Rights::INSPECT)?.status.get().to_bytes();
+    let bytes = caller.env_with(env, Rights::INSPECT)?.status().to_bytes();
     let root = caller.env.root_table.get();
     UserSlice::new(root, status, EnvStatus::BYTES).copy_out(&caller.kernel.frames, &bytes)
 }

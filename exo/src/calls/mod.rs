@@ -5,17 +5,20 @@
 //! handler that bears the call's name. A handler sees only decoded values, the
 //! kernel and the caller.
 
+mod batch;
 mod caps;
 mod envs;
 mod memory;
 mod network;
 mod time;
+mod transfer;
 
 use exo_abi::{
     Error, EventCount, Handle, Level, Pages, Pfn, Protection, Rights, RingOrder, UserPtr, VirtAddr,
     Word,
 };
 
+use batch::batch;
 use caps::{cap_derive, cap_drop, cap_grant, cap_grow, cap_revoke};
 use envs::{env_create, env_destroy, env_start, env_status};
 use memory::{frames_free, frames_take, map, table_install, table_remove, unmap};
@@ -23,14 +26,19 @@ use network::{
     filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope,
 };
 use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait};
+use transfer::{
+    cap_badge, doorbell_create, doorbell_ring, entry_create, slice_donate, transfer_call,
+    transfer_reply, transfer_send,
+};
 
 use crate::capability::CapRef;
 use crate::env::Env;
+use crate::env::transfer::Switch;
 use crate::kernel::Kernel;
 use crate::user::UserSlice;
 
 /// How a call ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub enum Reply {
     /// The caller goes on with this.
     Done(Result<u64, Error>),
@@ -38,8 +46,23 @@ pub enum Reply {
     Yield,
     /// The caller sleeps or has ended; others run.
     Stop,
+    /// The activity that called is over, and nobody waits for it.
+    Over,
+    /// The processor goes on in another environment at once.
+    Switch(Leaving, Switch),
     /// The machine is to be powered off with this code.
     PowerOff(u8),
+}
+
+/// What becomes of the caller in a [`Reply::Switch`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// It waits for a reply.
+    Waits,
+    /// It goes on when it is its turn.
+    Ready,
+    /// Its activity is over.
+    Over,
 }
 
 impl From<Result<u64, Error>> for Reply {

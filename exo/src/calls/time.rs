@@ -30,6 +30,7 @@ pub(super) fn wait(caller: Caller<'_>, seen: EventCount, deadline: u64) -> Reply
     if events != seen.0 {
         return Reply::Done(Ok(events));
     }
+    caller.env.transfer.sleeps(events);
     caller.env.deadline.set(deadline);
     if deadline != 0 {
         caller.kernel.schedule.expect(deadline);

@@ -10,7 +10,7 @@ mod slot;
 mod table;
 mod tree;
 
-pub use slot::{CapRef, CapTable, Kind, Object, SLOTS_PER_FRAME, Slot};
+pub use slot::{BADGE_END, CapRef, CapTable, Kind, Object, SLOTS_PER_FRAME, Slot};
 pub use table::{donate, insert, lookup, occupied, table_slot};
 pub use tree::{Progress, drop_step, revoke_step};
 

@@ -30,12 +30,16 @@ pub enum Kind {
     Console = 6,
     /// The machine.
     Machine = 7,
+    /// An entry point of an environment.
+    Entry = 8,
+    /// A doorbell of an environment.
+    Doorbell = 9,
 }
 
-/// What a capability names. For frames and slots a range; for environments,
-/// bindings and a scoped network interface the frame of the object and that
-/// frame's generation, so that the capability is stale once the object is gone;
-/// otherwise nothing.
+/// What a capability names. For frames and slots a range; for environments, their
+/// entries and doorbells, for bindings and a scoped network interface the frame of
+/// the object and that frame's generation, so that the capability is stale once the
+/// object is gone; otherwise nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Object {
     /// What kind of thing.
@@ -44,29 +48,35 @@ pub struct Object {
     pub first: u32,
     /// Length of the range, or generation of the object's frame.
     pub extent: u32,
+    /// For entries and doorbells: what the environment is shown of who uses the
+    /// capability, below [`BADGE_END`]; above, an entry's number.
+    pub badge: u64,
 }
+
+/// Badges are below this.
+pub const BADGE_END: u64 = 1 << 60;
 
 impl Object {
     /// A range of frames or slots.
     pub const fn range(kind: Kind, first: u32, count: u32) -> Self {
-        Self { kind, first, extent: count }
+        Self { kind, first, extent: count, badge: 0 }
     }
 
     /// A kernel object in a frame.
     pub fn in_frame(kind: Kind, frames: &FrameTable, pfn: Pfn) -> Self {
-        Self { kind, first: pfn.0, extent: frames.generation(pfn) }
+        Self { kind, first: pfn.0, extent: frames.generation(pfn), badge: 0 }
     }
 
     /// The network interface, the console or the machine: there is one each.
     pub const fn only(kind: Kind) -> Self {
-        Self { kind, first: 0, extent: 0 }
+        Self { kind, first: 0, extent: 0, badge: 0 }
     }
 
     /// Whether the object in a frame that the capability names is gone.
     pub fn is_stale(self, frames: &FrameTable) -> bool {
         match self.kind {
             Kind::Net if self.first == 0 => false,
-            Kind::Env | Kind::Binding | Kind::Net => {
+            Kind::Env | Kind::Binding | Kind::Net | Kind::Entry | Kind::Doorbell => {
                 frames.generation(Pfn(self.first)) != self.extent
             }
             _ => false,
@@ -122,6 +132,7 @@ pub struct Slot {
     pub(super) rights: Cell<Rights>,
     first: Cell<u32>,
     extent: Cell<u32>,
+    badge: Cell<u64>,
     pub(super) parent: Cell<CapRef>,
     pub(super) child: Cell<CapRef>,
     pub(super) next: Cell<CapRef>,
@@ -139,13 +150,20 @@ impl Slot {
             5 => Kind::Binding,
             6 => Kind::Console,
             7 => Kind::Machine,
+            8 => Kind::Entry,
+            9 => Kind::Doorbell,
             _ => Kind::Empty,
         }
     }
 
     /// What the capability names.
     pub fn object(&self) -> Object {
-        Object { kind: self.kind(), first: self.first.get(), extent: self.extent.get() }
+        Object {
+            kind: self.kind(),
+            first: self.first.get(),
+            extent: self.extent.get(),
+            badge: self.badge.get(),
+        }
     }
 
     /// What the capability allows.
@@ -157,6 +175,7 @@ impl Slot {
         self.kind.set(object.kind as u32);
         self.first.set(object.first);
         self.extent.set(object.extent);
+        self.badge.set(object.badge);
     }
 }
 

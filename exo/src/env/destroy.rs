@@ -2,8 +2,8 @@
 
 use exo_abi::{EnvState, Error, FrameKind, Pfn};
 
-use super::Env;
 use super::family::{self, Next};
+use super::{Env, transfer};
 use crate::capability::{self, Kind, Progress};
 use crate::kernel::Kernel;
 use crate::net;
@@ -46,6 +46,7 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
         stage::STOP => {
             schedule::set_state(kernel, env, EnvState::Dying);
             schedule::forget(kernel, env);
+            transfer::hang_up(kernel, env);
             (stage::PAGE_TABLES, 0)
         }
         stage::PAGE_TABLES => {

@@ -1,19 +1,21 @@
 //! How environments begin, sleep, wake and end.
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, Release};
 
-use exo_abi::{EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, Pfn, Rights, UArea};
+use exo_abi::{
+    EVENT_RING_WORDS, EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, Pfn, Rights, UArea,
+    Upcall,
+};
 
-use super::{Context, Env, family};
+use super::{Context, Env, family, transfer};
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::kernel::Kernel;
-use crate::memory;
 use crate::object::{self, KernelObject};
 use crate::paging::{self, Table};
 use crate::schedule;
 
 /// Interrupts on; the bit that is always one.
-const START_FLAGS: u64 = 1 << 9 | 1 << 1;
+pub(super) const START_FLAGS: u64 = 1 << 9 | 1 << 1;
 
 /// The frames an environment is made of.
 #[derive(Clone, Copy)]
@@ -61,8 +63,7 @@ pub fn create(kernel: &Kernel, creator: EnvId, parts: Parts) -> Result<&'static 
     env.id.set(id.0);
     env.root_table.set(parts.root_table);
     env.u_area.set(parts.u_area);
-    env.vectors.reset();
-    env.status.set(EnvStatus::NEW);
+    env.vectors().reset();
     if let Some(creator) = kernel.env(creator) {
         family::adopt(kernel, creator, env);
     }
@@ -92,7 +93,7 @@ pub fn start(
     if entry >= exo_abi::USER_TOP || stack > exo_abi::USER_TOP {
         return Err(Error::BadAddress);
     }
-    env.context.set(Context { rdi: argument, ..Context::at(entry, stack, START_FLAGS) });
+    env.context().set(Context { rdi: argument, ..Context::at(entry, stack, START_FLAGS) });
     schedule::set_state(kernel, env, EnvState::Ready);
     Ok(())
 }
@@ -100,7 +101,10 @@ pub fn start(
 /// Ends an environment: it will not run again. `status` says why. Its creator
 /// is told; what it holds stays until it is destroyed.
 pub fn end(kernel: &Kernel, env: &Env, status: EnvStatus) {
-    schedule::set_status(kernel, env, status);
+    env.ended.set(status);
+    let state = EnvState::from_u32(status.state).unwrap_or(EnvState::Dying);
+    schedule::set_state(kernel, env, state);
+    transfer::hang_up(kernel, env);
     if let Some(creator) = kernel.env(env.creator.get()) {
         notify(kernel, creator);
     }
@@ -110,13 +114,31 @@ pub fn end(kernel: &Kernel, env: &Env, status: EnvStatus) {
 pub fn notify(kernel: &Kernel, env: &Env) {
     let events = env.events.get().wrapping_add(1);
     env.events.set(events);
-    if kernel.frames.kind(env.u_area.get()) == Some(FrameKind::UArea) {
-        let area = memory::frame(env.u_area.get()).cast::<UArea>();
-        // SAFETY: the frame is the environment's U-area; ring 3 may write it at
-        // any time, so only the atomic in it is referred to.
-        unsafe { (*area).events.store(events, Relaxed) };
+    if let Some(area) = env.area(&kernel.frames) {
+        area.events.store(events, Relaxed);
+        if area.upcall.wanted.load(Relaxed) & Upcall::Event as u32 != 0 {
+            env.pending.set(env.pending.get() | Upcall::Event as u32);
+        }
     }
     wake(kernel, env);
+}
+
+/// Puts `badge` into the event ring of `env`, if there is room, and counts an event.
+pub fn ring(kernel: &Kernel, env: &Env, badge: u64) {
+    if let Some(area) = env.area(&kernel.frames) {
+        let ring = &area.ring;
+        let produced = env.rung.get();
+        let waiting = produced.wrapping_sub(ring.consumed.load(Relaxed));
+        match ring.badges.get((produced % EVENT_RING_WORDS) as usize) {
+            Some(place) if waiting < EVENT_RING_WORDS => {
+                place.store(badge, Relaxed);
+                env.rung.set(produced.wrapping_add(1));
+                ring.produced.store(env.rung.get(), Release);
+            }
+            _ => ring.lost.store(ring.lost.load(Relaxed).wrapping_add(1), Relaxed),
+        }
+    }
+    notify(kernel, env);
 }
 
 /// Ends a sleep: `wait` returns the event count.
@@ -124,6 +146,8 @@ pub fn wake(kernel: &Kernel, env: &Env) {
     if env.state() == EnvState::Waiting {
         schedule::set_state(kernel, env, EnvState::Ready);
         env.deadline.set(0);
-        env.context.set(Context { rax: 0, rdx: env.events.get(), ..env.context.get() });
+        // Only the value is new: `wait` has saved the rest, with `rax` zero.
+        let context = env.context();
+        context.set(Context { rdx: env.events.get(), ..context.get() });
     }
 }

@@ -8,16 +8,20 @@
 mod destroy;
 mod family;
 mod lifecycle;
+pub mod transfer;
+pub mod upcall;
 
 use core::cell::{Cell, UnsafeCell};
 
-use exo_abi::{EnvId, EnvState, EnvStatus, FrameKind, Pfn};
+use exo_abi::{EnvId, EnvState, EnvStatus, FrameKind, Pfn, UArea};
 
 use crate::capability::CapRef;
+use crate::frames::FrameTable;
 use crate::object::KernelObject;
 
 pub use destroy::destroy_step;
-pub use lifecycle::{Parts, create, end, notify, start, wake};
+use lifecycle::START_FLAGS;
+pub use lifecycle::{Parts, create, end, notify, ring, start, wake};
 
 /// Selector of ring 3's code segment.
 pub const USER_CODE: u16 = 0x28 | 3;
@@ -95,15 +99,33 @@ impl Context {
 #[repr(C, align(16))]
 pub struct VectorState(UnsafeCell<[u8; 512]>);
 
+#[repr(C, align(16))]
+struct Image([u8; 512]);
+
+static INITIAL: Image = {
+    let mut image = [0; 512];
+    [image[0], image[1]] = 0x037f_u16.to_le_bytes(); // control word
+    [image[24], image[25], image[26], image[27]] = 0x1f80_u32.to_le_bytes(); // MXCSR
+    Image(image)
+};
+
 impl VectorState {
-    /// Resets to the state after `finit`, all exceptions masked.
+    /// The state after `finit`, all exceptions masked.
+    pub fn initial() -> *const Self {
+        (&raw const INITIAL).cast()
+    }
+
     fn reset(&self) {
-        let mut image = [0; 512];
-        image[..2].copy_from_slice(&0x037f_u16.to_le_bytes()); // control word
-        image[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes()); // MXCSR
         // SAFETY: the environment is not running, so neither the processor nor
         // anything else uses its saved state now.
-        unsafe { *self.0.get() = image };
+        unsafe { *self.0.get() = INITIAL.0 };
+    }
+
+    /// Makes the vector registers zero, and leaves the rest.
+    pub fn clear_registers(&self) {
+        const XMM: core::ops::Range<usize> = 160..416; // SDM vol. 1, 10.5.1
+        // SAFETY: as in `reset`.
+        unsafe { (&mut *self.0.get())[XMM].fill(0) };
     }
 
     /// For the processor to save into and restore from.
@@ -118,20 +140,30 @@ const CAP_TABLE_FRAMES: usize = 64;
 /// An environment.
 #[repr(C)]
 pub struct Env {
-    /// Saved registers, while another environment runs.
-    pub context: Cell<Context>,
-    /// Saved vector registers.
-    pub vectors: VectorState,
+    /// Saved registers of its two activities, while another environment runs: what
+    /// it does otherwise, and what a transfer began.
+    saved: [Cell<Context>; 2],
+    vectors: [VectorState; 2],
     /// Root page table.
     pub root_table: Cell<Pfn>,
     /// The U-area's frame.
     pub u_area: Cell<Pfn>,
+    /// Badges put into its event ring so far.
+    pub(crate) rung: Cell<u32>,
     /// Events so far; the U-area shows a copy.
     pub events: Cell<u64>,
     /// When a sleeping environment wakes without an event, or zero.
     pub deadline: Cell<u64>,
-    /// State and cause of death. The state in it is kept current.
-    pub status: Cell<EnvStatus>,
+    /// [`EnvState`] as a number.
+    state: Cell<u32>,
+    /// Upcalls to be made when it runs next, as bits.
+    pub pending: Cell<u32>,
+    /// Slots it is to lose for having overrun the end of a slice.
+    pub overruns: Cell<u32>,
+    /// What protected control transfers are about.
+    pub(crate) transfer: transfer::Transfer,
+    /// Cause of death.
+    ended: Cell<EnvStatus>,
     /// Who is told when this environment ends, and with whom it is destroyed.
     pub creator: Cell<EnvId>,
     /// First of the environments it created; of those among them that map
@@ -158,7 +190,7 @@ pub struct Env {
 
 // SAFETY: repr(C), within a frame (checked by `object::create`), zero is a
 // valid value of every field (`Pfn`, integers, `CapRef::NONE`, status `New`),
-// and all fields are cells.
+// and all fields are cells or made of them.
 unsafe impl KernelObject for Env {
     const KIND: FrameKind = FrameKind::Env;
 }
@@ -170,8 +202,40 @@ impl Env {
     }
 
     /// What it is doing.
+    #[inline]
     pub fn state(&self) -> EnvState {
-        EnvState::from_u32(self.status.get().state).unwrap_or(EnvState::Dying)
+        EnvState::from_u32(self.state.get()).unwrap_or(EnvState::Dying)
+    }
+
+    /// Changes what it is doing. The schedule must be told: see `schedule::set_state`.
+    #[inline]
+    pub(crate) fn set_state(&self, state: EnvState) {
+        self.state.set(state as u32);
+    }
+
+    /// What it is doing, and why it ended if it did.
+    pub fn status(&self) -> EnvStatus {
+        EnvStatus { state: self.state.get(), ..self.ended.get() }
+    }
+
+    /// The saved registers of the activity that runs when the environment does.
+    #[inline]
+    pub fn context(&self) -> &Cell<Context> {
+        &self.saved[usize::from(self.transfer.serving())]
+    }
+
+    /// Its vector registers.
+    #[inline]
+    pub fn vectors(&self) -> &VectorState {
+        &self.vectors[usize::from(self.transfer.serving())]
+    }
+
+    /// Its U-area.
+    #[inline]
+    pub fn area(&self, frames: &FrameTable) -> Option<&'static UArea> {
+        // Its owner may write it at any time, but all that the kernel looks at are
+        // atomics.
+        crate::object::get(frames, self.u_area.get())
     }
 }
 

@@ -1,0 +1,225 @@
+//! Protected control transfer: from one environment into another, at an entry point
+//! the other has named, in the caller's slice.
+//!
+//! After Aegis (SOSP'95, 5.4). The kernel changes address space and program counter,
+//! and says who calls; the message registers it does not touch. While an environment
+//! is called, its slots run whoever serves it, so a server needs no time of its own
+//! and a call is not held up by the schedule.
+//!
+//! An environment has two activities: what it does otherwise, and the one a transfer
+//! began; the first rests while the second is there. So it serves one call at a
+//! time, and nothing of it is saved that is not needed.
+
+use core::cell::Cell;
+
+use exo_abi::{EnvId, EnvState, Error};
+
+use super::{Context, Env, START_FLAGS};
+use crate::kernel::Kernel;
+use crate::schedule;
+
+/// Entry points of an environment.
+pub const ENTRIES: usize = 16;
+/// Environments in one chain of calls. Bounds the search for whom to run.
+const CHAIN: u32 = 8;
+
+/// Where a caller goes on.
+#[derive(Clone, Copy, Default)]
+pub struct Place {
+    /// Instruction pointer.
+    pub rip: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Flags.
+    pub flags: u64,
+}
+
+/// What an environment has to do with transfers.
+#[repr(C)]
+pub struct Transfer {
+    /// Entry points: address, or zero, and stack pointer.
+    entries: [Cell<(u64, u64)>; ENTRIES],
+    /// One if an activity is there that a transfer began.
+    serving: Cell<u8>,
+    /// Links to the end of the chain of calls it is part of.
+    depth: Cell<u32>,
+    /// Who waits for the activity's reply, or nobody.
+    caller: Cell<EnvId>,
+    /// Whom it calls, while its state is `Calling`.
+    callee: Cell<EnvId>,
+    /// Where it goes on after its call.
+    place: Cell<Place>,
+    /// Whether it slept when the activity began, having seen so many events.
+    slept: Cell<bool>,
+    seen: Cell<u64>,
+    /// Whether the caller has ended, and that was not told yet.
+    orphaned: Cell<bool>,
+}
+
+const NOBODY: EnvId = EnvId(0);
+
+impl Transfer {
+    /// Whether an activity is there that a transfer began.
+    #[inline]
+    pub fn serving(&self) -> bool {
+        self.serving.get() != 0
+    }
+
+    /// Notes what the environment has seen when it goes to sleep.
+    pub fn sleeps(&self, seen: u64) {
+        if self.serving() {
+            // What it did otherwise is woken when the activity is over: its own
+            // sleep is forgotten.
+            self.slept.set(false);
+        } else {
+            self.seen.set(seen);
+        }
+    }
+
+    /// Names entry point `index`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::BadAddress`].
+    pub fn set_entry(&self, index: u32, address: u64, stack: u64) -> Result<(), Error> {
+        let entry = self.entries.get(index as usize).ok_or(Error::OutOfRange)?;
+        if address >= exo_abi::USER_TOP || stack > exo_abi::USER_TOP {
+            return Err(Error::BadAddress);
+        }
+        entry.set((address, stack));
+        Ok(())
+    }
+}
+
+/// Whom the processor goes on with, and where.
+#[derive(Clone, Copy)]
+pub struct Switch {
+    /// The environment.
+    pub to: &'static Env,
+    /// Where.
+    pub place: Place,
+    /// What it finds in `rax` and `rdx`.
+    pub code: u64,
+    /// See [`Switch::code`].
+    pub value: u64,
+}
+
+/// Begins an activity of `callee` at entry `index`; `caller` waits if `waits`.
+///
+/// # Errors
+/// [`Error::Vacant`], [`Error::Busy`], [`Error::WrongState`], [`Error::TooMuch`].
+#[inline]
+pub fn begin(
+    kernel: &Kernel,
+    caller: &Env,
+    callee: &'static Env,
+    index: usize,
+    badge: u64,
+    waits: bool,
+) -> Result<Switch, Error> {
+    let (rip, rsp) = callee.transfer.entries.get(index).ok_or(Error::Vacant)?.get();
+    if rip == 0 {
+        return Err(Error::Vacant);
+    }
+    let state = callee.state();
+    let (from, to) = (&caller.transfer, &callee.transfer);
+    if to.serving() || state == EnvState::Calling || core::ptr::eq(caller, callee) {
+        return Err(Error::Busy);
+    }
+    if !matches!(state, EnvState::Ready | EnvState::Waiting) {
+        return Err(Error::WrongState);
+    }
+    let depth = if from.serving() { from.depth.get() + 1 } else { 1 };
+    if depth >= CHAIN {
+        return Err(Error::TooMuch);
+    }
+    to.depth.set(depth);
+    to.serving.set(1);
+    to.slept.set(state == EnvState::Waiting);
+    to.orphaned.set(false);
+    to.caller.set(if waits { caller.id() } else { NOBODY });
+    if state == EnvState::Waiting {
+        schedule::set_state(kernel, callee, EnvState::Ready);
+    }
+    if waits {
+        from.callee.set(callee.id());
+        caller.set_state(EnvState::Calling); // Its slots stay worth a look.
+    }
+    let place = Place { rip, rsp, flags: START_FLAGS };
+    Ok(Switch { to: callee, place, code: badge, value: u64::from(caller.id().0) })
+}
+
+/// Notes where `caller` goes on after its call.
+#[inline]
+pub fn leave_at(caller: &Env, place: Place) {
+    caller.transfer.place.set(place);
+}
+
+/// How an activity ends.
+pub enum End {
+    /// The caller goes on.
+    Reply(Switch),
+    /// Nobody waits for it.
+    Quiet,
+}
+
+/// Ends the activity of `env` that a transfer began.
+///
+/// # Errors
+/// [`Error::WrongState`] if there is none; [`Error::PeerGone`], once, if the caller
+/// has ended.
+#[inline]
+pub fn end(kernel: &Kernel, env: &Env) -> Result<End, Error> {
+    let own = &env.transfer;
+    if !own.serving() {
+        return Err(Error::WrongState);
+    }
+    if own.orphaned.replace(false) {
+        return Err(Error::PeerGone);
+    }
+    own.serving.set(0);
+    if own.slept.get() {
+        schedule::set_state(kernel, env, EnvState::Waiting);
+        if env.events.get() != own.seen.get() {
+            super::wake(kernel, env);
+        } else if env.deadline.get() != 0 {
+            kernel.schedule.expect(env.deadline.get());
+        }
+    }
+    let Some(caller) = kernel.env(own.caller.replace(NOBODY)) else { return Ok(End::Quiet) };
+    caller.set_state(EnvState::Ready);
+    Ok(End::Reply(Switch { to: caller, place: caller.transfer.place.get(), code: 0, value: 0 }))
+}
+
+/// `env` will not run again: whoever it calls or serves is told.
+pub fn hang_up(kernel: &Kernel, env: &Env) {
+    let own = &env.transfer;
+    if let Some(callee) = kernel.env(own.callee.replace(NOBODY))
+        && callee.transfer.caller.get() == env.id()
+    {
+        callee.transfer.caller.set(NOBODY);
+        callee.transfer.orphaned.set(true);
+    }
+    if let Some(caller) = kernel.env(own.caller.replace(NOBODY))
+        && caller.state() == EnvState::Calling
+    {
+        let Place { rip, rsp, flags } = caller.transfer.place.get();
+        let rax = Error::PeerGone.code();
+        caller.context().set(Context { rax, ..Context::at(rip, rsp, flags) });
+        // They were saved as the kernel had left them.
+        caller.vectors().clear_registers();
+        schedule::set_state(kernel, caller, EnvState::Ready);
+    }
+}
+
+/// Who runs when it is the turn of `env`: itself, or whoever it waits for in a call.
+#[inline]
+pub fn end_of_line(kernel: &Kernel, mut env: &'static Env) -> Option<&'static Env> {
+    for _ in 0..CHAIN {
+        match env.state() {
+            EnvState::Ready => return Some(env),
+            EnvState::Calling => env = kernel.env(env.transfer.callee.get())?,
+            _ => return None,
+        }
+    }
+    None
+}

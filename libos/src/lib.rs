@@ -14,6 +14,8 @@
 //! | [`time`] | ticks and wall clock | `Clock` |
 //! | [`console`] | whole lines of text | `Sink` |
 //! | [`trace`] | what happened last | `Record` |
+//! | `transfer` | functions of other environments | `Parcel` |
+//! | `upcall` | exceptions, slices, events | |
 //! | [`net`] | frames and datagrams | `NetDevice`, `UdpStack`, `Service` |
 //!
 //! Modules that make system calls exist only in the guest (`cfg(exo_guest)`);
@@ -32,6 +34,10 @@ pub mod start;
 pub mod sys;
 pub mod time;
 pub mod trace;
+#[cfg(exo_guest)]
+pub mod transfer;
+#[cfg(exo_guest)]
+pub mod upcall;
 
 /// The contract with the kernel.
 pub use exo_abi as abi;

@@ -1,0 +1,161 @@
+//! Protected calls: functions of other environments, called in this slice.
+//!
+//! The kernel passes six registers and says who calls (`transfer_call`); what they
+//! mean is the two sides' business. [`Remote`] gives a call types, [`entry_point!`]
+//! makes a function callable. A serving function runs on the entry's stack while
+//! everything else its environment does rests, maybe in the middle of something: it
+//! must not use the heap or wait for anything that the rest would have to do.
+
+mod stub;
+
+use core::marker::PhantomData;
+
+use exo_abi::{EnvId, Error, Handle, UserPtr, Word};
+
+use crate::sys;
+
+pub use stub::reply;
+
+/// What a call carries, both ways.
+pub type Message = [u64; 6];
+
+/// A value that fits a message.
+pub trait Parcel: Sized {
+    /// As a message.
+    fn pack(self) -> Message;
+    /// Out of a message. The other side may have put anything into it.
+    fn unpack(message: Message) -> Self;
+}
+
+impl Parcel for Message {
+    fn pack(self) -> Message {
+        self
+    }
+
+    fn unpack(message: Message) -> Self {
+        message
+    }
+}
+
+impl Parcel for () {
+    fn pack(self) -> Message {
+        [0; 6]
+    }
+
+    fn unpack(_: Message) -> Self {}
+}
+
+impl Parcel for u64 {
+    fn pack(self) -> Message {
+        [self, 0, 0, 0, 0, 0]
+    }
+
+    fn unpack(message: Message) -> Self {
+        message[0]
+    }
+}
+
+impl Parcel for (u64, u64) {
+    fn pack(self) -> Message {
+        [self.0, self.1, 0, 0, 0, 0]
+    }
+
+    fn unpack(message: Message) -> Self {
+        (message[0], message[1])
+    }
+}
+
+/// Who calls: the badge of the capability it used, and its environment. Neither can
+/// be forged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Visitor {
+    /// What the server marked the capability with; zero if it was not marked.
+    pub badge: u64,
+    /// The calling environment.
+    pub env: EnvId,
+}
+
+/// A function of another environment that takes an `A` and returns an `R`.
+#[derive(Debug)]
+pub struct Remote<A, R> {
+    entry: Handle,
+    types: PhantomData<fn(A) -> R>,
+}
+
+impl<A: Parcel, R: Parcel> Remote<A, R> {
+    /// The function behind the entry capability `entry`.
+    pub const fn new(entry: Handle) -> Self {
+        Self { entry, types: PhantomData }
+    }
+
+    /// Calls it.
+    ///
+    /// # Errors
+    /// The kernel's refusal; [`Error::Busy`] and [`Error::PeerGone`] above all.
+    pub fn call(&self, argument: A) -> Result<R, Error> {
+        let mut message = argument.pack();
+        stub::call(self.entry, &mut message)?;
+        Ok(R::unpack(message))
+    }
+
+    /// Sets it going, in what is left of this slice, and does not wait.
+    ///
+    /// # Errors
+    /// The kernel's refusal; [`Error::Busy`] above all.
+    pub fn send(&self, argument: A) -> Result<(), Error> {
+        stub::send(self.entry, &argument.pack())
+    }
+}
+
+/// Makes `entry`, which [`entry_point!`] made, the caller's entry point `index`.
+/// Returns the capability to give to others.
+///
+/// # Errors
+/// The kernel's refusal.
+///
+/// # Safety
+/// `stack_top`, 16 bytes aligned, must be the end of a stack that is used by nothing
+/// else and large enough for what is served.
+pub unsafe fn offer(
+    index: u32,
+    entry: unsafe extern "C" fn(),
+    stack_top: u64,
+) -> Result<Handle, Error> {
+    let address = UserPtr(entry as *const () as u64);
+    sys::entry_create(index, address, UserPtr(stack_top)).and_then(Handle::from_word)
+}
+
+/// Defines `$name`, an entry point that serves calls with the function `$serve`:
+/// `extern "C" fn(badge: u64, caller: u64, message: &mut Message)`.
+#[macro_export]
+macro_rules! entry_point {
+    ($(#[$about:meta])* $visible:vis $name:ident => $serve:path) => {
+        $(#[$about])*
+        #[unsafe(naked)]
+        $visible unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "push r15",
+                "push r14",
+                "push r13",
+                "push r12",
+                "push rbp",
+                "push rbx",
+                "mov rdi, rax",
+                "mov rsi, rdx",
+                "mov rdx, rsp",
+                "xor ebp, ebp",
+                "call {serve}",
+                "pop rbx",
+                "pop rbp",
+                "pop r12",
+                "pop r13",
+                "pop r14",
+                "pop r15",
+                "jmp {reply}",
+                serve = sym $serve,
+                reply = sym $crate::transfer::reply,
+            )
+        }
+        const _: extern "C" fn(u64, u64, &mut $crate::transfer::Message) = $serve;
+    };
+}

@@ -1,0 +1,93 @@
+//! The assembly of protected calls.
+
+use core::arch::naked_asm;
+
+use exo_abi::{Error, Handle, SYSCALLS, Word};
+
+use super::Message;
+
+/// Number of the call `name`.
+const fn number(name: &str) -> u64 {
+    let mut entry = 0;
+    loop {
+        let (ours, theirs) = (name.as_bytes(), SYSCALLS[entry].name.as_bytes());
+        let mut index = 0;
+        while index < ours.len() && index < theirs.len() && ours[index] == theirs[index] {
+            index += 1;
+        }
+        if index == ours.len() && index == theirs.len() {
+            return SYSCALLS[entry].number;
+        }
+        entry += 1;
+    }
+}
+
+fn answer(code: u64) -> Result<(), Error> {
+    if code == 0 { Ok(()) } else { Err(Error::from_code(code).unwrap_or(Error::NoSuchCall)) }
+}
+
+/// Calls, and puts the reply into `message`.
+pub(super) fn call(entry: Handle, message: &mut Message) -> Result<(), Error> {
+    // SAFETY: the stub keeps what the calling convention says, and touches no memory
+    // but its stack and the message.
+    answer(unsafe { cross(number("transfer_call"), entry.into_word(), message) })
+}
+
+/// Sends `message`.
+pub(super) fn send(entry: Handle, message: &Message) -> Result<(), Error> {
+    let mut message = *message;
+    // SAFETY: as above.
+    answer(unsafe { cross(number("transfer_send"), entry.into_word(), &mut message) })
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn cross(number: u64, entry: u64, message: *mut Message) -> u64 {
+    naked_asm!(
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdx",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "mov rbx, [rdx]",
+        "mov rbp, [rdx + 8]",
+        "mov r12, [rdx + 16]",
+        "mov r13, [rdx + 24]",
+        "mov r14, [rdx + 32]",
+        "mov r15, [rdx + 40]",
+        "syscall",
+        "pop rdx",
+        "mov [rdx], rbx",
+        "mov [rdx + 8], rbp",
+        "mov [rdx + 16], r12",
+        "mov [rdx + 24], r13",
+        "mov [rdx + 32], r14",
+        "mov [rdx + 40], r15",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "ret",
+    )
+}
+
+/// Replies with the registers as they are. Where every entry point ends.
+///
+/// # Safety
+/// Only as the end of an activity that a transfer began.
+#[unsafe(naked)]
+pub unsafe extern "C" fn reply() {
+    naked_asm!(
+        // Once more if the caller has ended: then nobody is there to reply to.
+        "2:",
+        "mov eax, {reply}",
+        "syscall",
+        "jmp 2b",
+        reply = const number("transfer_reply"),
+    )
+}

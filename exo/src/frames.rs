@@ -77,6 +77,11 @@ impl FrameTable {
             .is_some_and(|entry| entry.mapped.load(Relaxed) != 0 || entry.pins.load(Relaxed) != 0)
     }
 
+    /// Whether a device or a kernel object uses the frame.
+    pub fn is_pinned(&self, pfn: Pfn) -> bool {
+        self.entry(pfn).is_some_and(|entry| entry.pins.load(Relaxed) != 0)
+    }
+
     /// Checks that `pfn` can be donated by `owner` for a kernel object.
     ///
     /// # Errors

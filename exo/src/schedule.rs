@@ -26,7 +26,7 @@ const NEVER: u64 = u64::MAX;
 /// What goes with the slice vector.
 pub struct Schedule {
     cursor: Cell<u32>,
-    /// One bit per slot whose owner is ready.
+    /// One bit per slot whose owner may be able to run.
     ready: Cell<u64>,
     /// No deadline of a sleeping environment is earlier.
     nearest: Cell<u64>,
@@ -63,6 +63,11 @@ impl Schedule {
         self.cursor.get()
     }
 
+    /// Whether somebody waits for a condition that has to be tried now and then.
+    pub fn watches(&self) -> bool {
+        self.ready.get() != 0
+    }
+
     /// Notes that somebody sleeps until `deadline`.
     pub fn expect(&self, deadline: u64) {
         self.nearest.set(self.nearest.get().min(deadline));
@@ -80,17 +85,11 @@ fn owner(kernel: &Kernel, slot: u32) -> Option<&'static Env> {
     kernel.env(EnvId(owner))
 }
 
-/// Whether slots of an environment in that state are worth a look: its own, or for
-/// whom it calls.
-fn counts(state: EnvState) -> bool {
-    matches!(state, EnvState::Ready | EnvState::Calling)
-}
-
 /// Changes what `env` is doing.
 #[inline]
 pub fn set_state(kernel: &Kernel, env: &Env, state: EnvState) {
     env.set_state(state);
-    kernel.schedule.set_ready(env.slots.get(), counts(state));
+    kernel.schedule.set_ready(env.slots.get(), env.may_run());
 }
 
 /// Gives slot `slot` to `heir`, or to nobody.
@@ -108,7 +107,7 @@ pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&Env>) {
             kernel.schedule.expect(heir.deadline.get());
         }
     }
-    kernel.schedule.set_ready(bit, heir.is_some_and(|heir| counts(heir.state())));
+    kernel.schedule.set_ready(bit, heir.is_some_and(Env::may_run));
 }
 
 /// Whether `env` owns the `count` slots from `first` on.

@@ -5,7 +5,8 @@ use std::cell::{Cell, RefCell};
 
 use exo_abi::{EnvId, FRAME_BYTES, FrameKind, Pfn, Rights, VirtAddr};
 
-use crate::calls::{self, Caller, Reply};
+pub(crate) use crate::calls::Reply;
+use crate::calls::{self, Caller};
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::env::{self, Env, Parts};
 use crate::frames::FrameTable;

@@ -215,6 +215,10 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
 /// Sleeps until a frame arrives or `deadline` passes.
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     let mut net = kernel.net.borrow_mut();
+    // Conditions on memory are tried again a slice later.
+    let look =
+        kernel.schedule.watches().then(|| now + SLICE_MICROSECONDS * apic::ticks_per_microsecond());
+    let deadline = [deadline, look].into_iter().flatten().min();
     if !net::arm(kernel, &mut net) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::upcall::{EventRing, UpcallArea};
+use crate::upcall::{EventRing, Revocation, UpcallArea};
 use crate::{Error, Word};
 
 /// Names an environment in the frame table and in reports: the number of the
@@ -49,7 +49,9 @@ pub struct UArea {
     pub upcall: UpcallArea,
     /// What was rung at its doorbells.
     pub ring: EventRing,
-    reserved: [u64; 209],
+    /// What is wanted back, and what was taken.
+    pub revocation: Revocation,
+    reserved: [u64; 158],
     /// Start block: written by the creator before the start.
     pub start: [u8; START_BLOCK_BYTES],
 }

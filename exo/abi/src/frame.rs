@@ -162,6 +162,8 @@ pub enum FrameKind {
     Filter = 10,
     /// The filters within which a network capability allows claims.
     Scope = 11,
+    /// Memory that is being taken from its owner; nobody can map it any more.
+    Revoked = 12,
 }
 
 impl FrameKind {
@@ -180,6 +182,7 @@ impl FrameKind {
             9 => Self::Binding,
             10 => Self::Filter,
             11 => Self::Scope,
+            12 => Self::Revoked,
             _ => return None,
         })
     }

@@ -37,7 +37,10 @@ pub use ring::{
     BUFFER_BYTES, FRAME_MAX, FRAME_MIN, MAX_RING_ORDER, RingIndex, RingOrder, RingPage, SyncCounts,
 };
 pub use syscall::{BATCH_MAX, BATCH_WORDS, Entry, SYSCALLS};
-pub use upcall::{EVENT_RING_WORDS, EventRing, GRACE_MICROSECONDS, Upcall, UpcallArea};
+pub use upcall::{
+    EVENT_RING_WORDS, EXPENDABLE, EventRing, GRACE_MICROSECONDS, REPOSSESSED, Revocation, Upcall,
+    UpcallArea,
+};
 pub use word::{UserPtr, Word};
 
 /// Version of this contract. The kernel publishes it in [`SystemInfo`]; a

@@ -165,6 +165,30 @@ macro_rules! syscall_table {
             /// [`Error::BadArgument`]. Each is as bounded as it is alone. Returns how
             /// many succeeded.
             37 batch(calls: UserPtr, count: u32);
+            /// Sleeps until the encoded filter at `predicate` matches the bytes at
+            /// `memory`, or the time-stamp counter passes `deadline` (zero: none), or
+            /// the bytes can no longer be read. The filter may look at no more than
+            /// 256 bytes; it is tried when it is the turn of the caller's slots.
+            /// Events do not end the sleep: look at [`UArea::events`] for them.
+            /// Returns the event count.
+            38 wait_until(predicate: UserPtr, length: u64, memory: UserPtr, deadline: u64);
+            /// Asks `env` for `frames` frames and `slots` slots, until `deadline`. A new
+            /// request replaces an old one; one for nothing ends it. Needs
+            /// [`Rights::CONTROL`].
+            39 revoke_request(env: Handle, frames: Pages, slots: u32, deadline: u64);
+            /// After the deadline takes one of the frames `env` still owes, from
+            /// whoever maps it; expendable ones first, never one that a device or
+            /// kernel object uses. Returns it: it is free then. Bounded:
+            /// [`Error::Again`]. [`Error::WrongState`] if nothing is owed yet or any
+            /// more, [`Error::Vacant`] if there is none to take. Needs
+            /// [`Rights::CONTROL`].
+            40 revoke_enforce(env: Handle);
+            /// Maps the 512 frames of plain memory from `first`, all of `owner`, as one
+            /// page of 2 MiB at `at`. Both are to be multiples of 2 MiB. Needs
+            /// [`Rights::MEMORY`] on both.
+            41 map_large(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, protection: Protection);
+            /// Unmaps the page of 2 MiB at `at`. Needs [`Rights::MEMORY`].
+            42 unmap_large(space: Handle, at: VirtAddr);
         }
     };
 }

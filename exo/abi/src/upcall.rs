@@ -21,6 +21,8 @@ pub enum Upcall {
     SliceBegin = 4,
     /// Something happened while it was running, or while it was not asleep.
     Event = 8,
+    /// Somebody in control of it wants resources back: see [`Revocation`].
+    Revoke = 16,
 }
 
 /// How long an environment may go on after the end of its slice.
@@ -59,6 +61,33 @@ pub struct UpcallArea {
     /// See [`UpcallArea::rip`].
     pub rdi: AtomicU64,
 }
+
+/// The dialogue about resources that are wanted back (Aegis, SOSP'95, 3.4 and 3.5).
+///
+/// Who does not give back what was asked for by the deadline loses what the kernel
+/// finds: first what it called expendable, then anything. It goes on running, and
+/// finds here what it has lost.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Revocation {
+    /// Frames still owed.
+    pub frames: AtomicU32,
+    /// Slots wanted; who controls the slots takes them by assigning them.
+    pub slots: AtomicU32,
+    /// Until when, by the time-stamp counter.
+    pub deadline: AtomicU64,
+    /// Frames to be taken first; zero ones are passed over. Written by the application.
+    pub expendable: [AtomicU32; EXPENDABLE],
+    /// Frames taken so far; the next goes to this index modulo the vector's size.
+    pub count: AtomicU64,
+    /// The repossession vector: frames that were taken, unmapped everywhere.
+    pub repossessed: [AtomicU32; REPOSSESSED],
+}
+
+/// Frames that can be called expendable at a time.
+pub const EXPENDABLE: usize = 32;
+/// Length of the repossession vector.
+pub const REPOSSESSED: usize = 64;
 
 /// Words in an [`EventRing`].
 pub const EVENT_RING_WORDS: u32 = 32;

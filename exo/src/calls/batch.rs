@@ -17,6 +17,7 @@ const LEAVING: u64 = {
         "transfer_send",
         "transfer_reply",
         "batch",
+        "wait_until",
     ];
     let (mut mask, mut name) = (0, 0);
     while name < names.len() {

@@ -1,10 +1,10 @@
 //! Calls on environments.
 
-use exo_abi::{EnvStatus, Error, Handle, Pfn, Rights, UserPtr, Word};
+use exo_abi::{EnvStatus, Error, Handle, Pages, Pfn, Rights, UserPtr, Word};
 
 use super::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress};
-use crate::env::{self, Parts};
+use crate::env::{self, Parts, revocation};
 use crate::user::UserSlice;
 
 pub(super) fn env_create(
@@ -52,3 +52,46 @@ pub(super) fn env_status(caller: Caller<'_>, env: Handle, status: UserPtr) -> Re
     let root = caller.env.root_table.get();
     UserSlice::new(root, status, EnvStatus::BYTES).copy_out(&caller.kernel.frames, &bytes)
 }
+
+pub(super) fn revoke_request(
+    caller: Caller<'_>,
+    env: Handle,
+    frames: Pages,
+    slots: u32,
+    deadline: u64,
+) -> Result<(), Error> {
+    let env = caller.live_env_with(env, Rights::CONTROL)?;
+    revocation::request(caller.kernel, env, frames, slots, deadline);
+    Ok(())
+}
+
+pub(super) fn revoke_enforce(caller: Caller<'_>, env: Handle) -> Result<u64, Error> {
+    let kernel = caller.kernel;
+    let env = caller.live_env_with(env, Rights::CONTROL)?;
+    let forget = |table| {
+        if kernel.frames.owner(table) == Some(kernel.current.get()) {
+            forget_all(caller.env);
+        }
+    };
+    revocation::enforce(kernel, env, now(), forget).map(Word::into_word)
+}
+
+#[cfg(exo_guest)]
+fn now() -> u64 {
+    crate::arch::cpu::time_stamp()
+}
+
+#[cfg(exo_guest)]
+fn forget_all(current: &env::Env) {
+    // SAFETY: the tables that are current already.
+    unsafe { crate::arch::cpu::set_page_table(current.root_table.get().address()) };
+}
+
+/// Tests tell the time by the deadline: one in the past is zero.
+#[cfg(not(exo_guest))]
+fn now() -> u64 {
+    1
+}
+
+#[cfg(not(exo_guest))]
+fn forget_all(_current: &env::Env) {}

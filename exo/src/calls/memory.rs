@@ -5,7 +5,7 @@ use exo_abi::{Error, Handle, Level, Pages, Pfn, Protection, Rights, VirtAddr};
 use super::Caller;
 use crate::capability::{self, Kind};
 use crate::env::Env;
-use crate::paging::{self, Mapping};
+use crate::paging::{self, LARGE_PAGES, Mapping};
 
 impl Caller<'_> {
     /// The environment behind a handle of the caller.
@@ -34,7 +34,7 @@ impl Caller<'_> {
     }
 
     /// Makes the processor forget what it caches of `space`'s page `page`.
-    fn forget(&self, space: &Env, page: VirtAddr) {
+    pub(super) fn forget(&self, space: &Env, page: VirtAddr) {
         // Another space's translations went when its tables were last left.
         if space.id() == self.kernel.current.get() {
             forget_page(page);
@@ -71,7 +71,9 @@ pub(super) fn frames_take(
 }
 
 pub(super) fn frames_free(caller: Caller<'_>, first: Pfn, count: Pages) -> Result<(), Error> {
-    caller.kernel.frames.free(first, count, caller.env.id())
+    caller.kernel.frames.free(first, count, caller.env.id())?;
+    caller.env.revocation.given_back(count);
+    Ok(())
 }
 
 pub(super) fn table_install(
@@ -124,4 +126,25 @@ pub(super) fn unmap(
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let root = space.root_table.get();
     paging::unmap(&caller.kernel.frames, root, at, count, |page| caller.forget(space, page))
+}
+
+pub(super) fn map_large(
+    caller: Caller<'_>,
+    space: Handle,
+    owner: Handle,
+    first: Pfn,
+    at: VirtAddr,
+    protection: Protection,
+) -> Result<(), Error> {
+    let space = caller.live_env_with(space, Rights::MEMORY)?;
+    let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
+    let mapping = Mapping { owner, first, at, count: LARGE_PAGES, protection };
+    paging::map_large(&caller.kernel.frames, space.root_table.get(), mapping)
+}
+
+pub(super) fn unmap_large(caller: Caller<'_>, space: Handle, at: VirtAddr) -> Result<(), Error> {
+    let space = caller.live_env_with(space, Rights::MEMORY)?;
+    paging::unmap_large(&caller.kernel.frames, space.root_table.get(), at)?;
+    caller.forget(space, at);
+    Ok(())
 }

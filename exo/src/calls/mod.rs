@@ -20,12 +20,14 @@ use exo_abi::{
 
 use batch::batch;
 use caps::{cap_derive, cap_drop, cap_grant, cap_grow, cap_revoke};
-use envs::{env_create, env_destroy, env_start, env_status};
-use memory::{frames_free, frames_take, map, table_install, table_remove, unmap};
+use envs::{env_create, env_destroy, env_start, env_status, revoke_enforce, revoke_request};
+use memory::{
+    frames_free, frames_take, map, map_large, table_install, table_remove, unmap, unmap_large,
+};
 use network::{
     filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope,
 };
-use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait};
+use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait, wait_until};
 use transfer::{
     cap_badge, doorbell_create, doorbell_ring, entry_create, slice_donate, transfer_call,
     transfer_reply, transfer_send,

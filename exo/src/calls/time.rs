@@ -39,6 +39,29 @@ pub(super) fn wait(caller: Caller<'_>, seen: EventCount, deadline: u64) -> Reply
     Reply::Stop
 }
 
+pub(super) fn wait_until(
+    caller: Caller<'_>,
+    predicate: UserPtr,
+    length: u64,
+    memory: UserPtr,
+    deadline: u64,
+) -> Reply {
+    let mut wire = [0; dpf::MAX_WIRE];
+    let slept = caller.copy_in(predicate, length, &mut wire).and_then(|wire| {
+        let filter = dpf::Filter::decode(wire).map_err(|_| Error::BadFilter)?;
+        env::predicate::sleep(caller.kernel, caller.env, filter, memory)
+    });
+    if let Err(error) = slept {
+        return Reply::Done(Err(error));
+    }
+    caller.env.transfer.sleeps(caller.env.events.get());
+    caller.env.deadline.set(deadline);
+    if deadline != 0 {
+        caller.kernel.schedule.expect(deadline);
+    }
+    Reply::Stop
+}
+
 pub(super) fn slots_assign(
     caller: Caller<'_>,
     slots: Handle,

@@ -120,7 +120,9 @@ pub fn notify(kernel: &Kernel, env: &Env) {
             env.pending.set(env.pending.get() | Upcall::Event as u32);
         }
     }
-    wake(kernel, env);
+    if !env.predicate.is_set() {
+        wake(kernel, env);
+    }
 }
 
 /// Puts `badge` into the event ring of `env`, if there is room, and counts an event.
@@ -144,6 +146,7 @@ pub fn ring(kernel: &Kernel, env: &Env, badge: u64) {
 /// Ends a sleep: `wait` returns the event count.
 pub fn wake(kernel: &Kernel, env: &Env) {
     if env.state() == EnvState::Waiting {
+        env.predicate.clear();
         schedule::set_state(kernel, env, EnvState::Ready);
         env.deadline.set(0);
         // Only the value is new: `wait` has saved the rest, with `rax` zero.

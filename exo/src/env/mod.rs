@@ -8,6 +8,8 @@
 mod destroy;
 mod family;
 mod lifecycle;
+pub mod predicate;
+pub mod revocation;
 pub mod transfer;
 pub mod upcall;
 
@@ -162,6 +164,10 @@ pub struct Env {
     pub overruns: Cell<u32>,
     /// What protected control transfers are about.
     pub(crate) transfer: transfer::Transfer,
+    /// What it sleeps for, other than an event.
+    pub predicate: predicate::Predicate,
+    /// What is wanted back of it.
+    pub(crate) revocation: revocation::Demand,
     /// Cause of death.
     ended: Cell<EnvStatus>,
     /// Who is told when this environment ends, and with whom it is destroyed.
@@ -189,8 +195,8 @@ pub struct Env {
 }
 
 // SAFETY: repr(C), within a frame (checked by `object::create`), zero is a
-// valid value of every field (`Pfn`, integers, `CapRef::NONE`, status `New`),
-// and all fields are cells or made of them.
+// valid value of every field (`Pfn`, integers, `CapRef::NONE`, status `New`, a
+// `dpf::Filter` of no atoms, which is numbers too), and all fields are cells or made of them.
 unsafe impl KernelObject for Env {
     const KIND: FrameKind = FrameKind::Env;
 }
@@ -228,6 +234,17 @@ impl Env {
     #[inline]
     pub fn vectors(&self) -> &VectorState {
         &self.vectors[usize::from(self.transfer.serving())]
+    }
+
+    /// Whether its slots are worth a look: it can run, or waits for somebody who may,
+    /// or for a condition that may hold.
+    #[inline]
+    pub fn may_run(&self) -> bool {
+        match self.state() {
+            EnvState::Ready | EnvState::Calling => true,
+            EnvState::Waiting => self.predicate.is_set(),
+            _ => false,
+        }
     }
 
     /// Its U-area.

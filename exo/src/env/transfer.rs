@@ -14,7 +14,7 @@ use core::cell::Cell;
 
 use exo_abi::{EnvId, EnvState, Error};
 
-use super::{Context, Env, START_FLAGS};
+use super::{Context, Env, START_FLAGS, predicate};
 use crate::kernel::Kernel;
 use crate::schedule;
 
@@ -128,6 +128,9 @@ pub fn begin(
     if !matches!(state, EnvState::Ready | EnvState::Waiting) {
         return Err(Error::WrongState);
     }
+    // Its predicate is forgotten: what it did otherwise is woken after the activity.
+    let watched = callee.predicate.is_set();
+    callee.predicate.clear();
     let depth = if from.serving() { from.depth.get() + 1 } else { 1 };
     if depth >= CHAIN {
         return Err(Error::TooMuch);
@@ -135,6 +138,9 @@ pub fn begin(
     to.depth.set(depth);
     to.serving.set(1);
     to.slept.set(state == EnvState::Waiting);
+    if watched {
+        to.seen.set(callee.events.get().wrapping_sub(1));
+    }
     to.orphaned.set(false);
     to.caller.set(if waits { caller.id() } else { NOBODY });
     if state == EnvState::Waiting {
@@ -218,6 +224,9 @@ pub fn end_of_line(kernel: &Kernel, mut env: &'static Env) -> Option<&'static En
         match env.state() {
             EnvState::Ready => return Some(env),
             EnvState::Calling => env = kernel.env(env.transfer.callee.get())?,
+            EnvState::Waiting if env.predicate.is_set() && predicate::holds(kernel, env) => {
+                super::wake(kernel, env);
+            }
             _ => return None,
         }
     }

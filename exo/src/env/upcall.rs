@@ -60,7 +60,7 @@ pub fn exception(frames: &FrameTable, env: &Env, state: &mut Context, address: u
 /// Makes the first of the upcalls that wait for `env`, which is about to run.
 #[cold]
 pub fn make_pending(frames: &FrameTable, env: &Env) {
-    for reason in [Upcall::SliceBegin, Upcall::Event] {
+    for reason in [Upcall::SliceBegin, Upcall::Revoke, Upcall::Event] {
         if env.pending.get() & reason as u32 == 0 {
             continue;
         }

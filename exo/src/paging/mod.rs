@@ -17,9 +17,15 @@ use crate::object::{self, KernelObject};
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
+/// The entry maps 2 MiB instead of naming a table.
+const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+/// Frames of a large page.
+pub const LARGE_PAGES: Pages = 512;
+/// Level of the tables whose entries can map large pages.
+const LARGE_LEVEL: u8 = 2;
 /// Level of an environment's root table.
 pub const ROOT_LEVEL: u8 = 4;
 /// Root entries from here on belong to the kernel and are the same everywhere.
@@ -78,7 +84,7 @@ fn table_at(
     let mut table: &Table = object::get(frames, root)?;
     for above in (level + 1..=ROOT_LEVEL).rev() {
         let entry = table.entry(above, address).load(Relaxed);
-        if entry & PRESENT == 0 {
+        if entry & PRESENT == 0 || entry & LARGE != 0 {
             return None;
         }
         pfn = frame_of(entry);
@@ -89,9 +95,18 @@ fn table_at(
 
 /// The frame that ring 3 reaches at `page`, for writing if `write`.
 pub fn translate(frames: &FrameTable, root: Pfn, page: VirtAddr, write: bool) -> Option<Pfn> {
-    let (table, _) = table_at(frames, root, page, 1)?;
-    let entry = table.entry(1, page).load(Relaxed);
     let needed = if write { PRESENT | USER | WRITE } else { PRESENT | USER };
+    let (directory, _) = table_at(frames, root, page, LARGE_LEVEL)?;
+    let above = directory.entry(LARGE_LEVEL, page).load(Relaxed);
+    if above & LARGE != 0 {
+        let offset = (page.get() / FRAME_BYTES) as u32 % LARGE_PAGES;
+        return (above & needed == needed).then(|| frame_of(above).plus(offset));
+    }
+    if above & PRESENT == 0 {
+        return None;
+    }
+    let table: &Table = object::get(frames, frame_of(above))?;
+    let entry = table.entry(1, page).load(Relaxed);
     (entry & needed == needed).then(|| frame_of(entry))
 }
 
@@ -137,7 +152,7 @@ pub fn remove_table(
     let above = level.get() + 1;
     let (parent, parent_pfn) = table_at(frames, root, address, above).ok_or(Error::Vacant)?;
     let entry = parent.entry(above, address);
-    if entry.load(Relaxed) & PRESENT == 0 {
+    if entry.load(Relaxed) & PRESENT == 0 || entry.load(Relaxed) & LARGE != 0 {
         return Err(Error::Vacant);
     }
     let frame = frame_of(entry.load(Relaxed));
@@ -289,11 +304,96 @@ pub fn clear_table(frames: &FrameTable, pfn: Pfn) {
         if old & PRESENT != 0 {
             entry.store(0, Relaxed);
             frames.remove_mapping(pfn);
-            if level == 1 {
-                uncount(frames, frame_of(old));
-            }
+            mapped_by(level, old).for_each(|mapped| uncount(frames, mapped));
         }
     }
+}
+
+/// How many frames an entry of a table of `level` maps: none, if it names a table.
+fn reach(level: u8, entry: u64) -> Pages {
+    match level {
+        1 => 1,
+        LARGE_LEVEL if entry & LARGE != 0 => LARGE_PAGES,
+        _ => 0,
+    }
+}
+
+/// The frames that it maps.
+fn mapped_by(level: u8, entry: u64) -> impl Iterator<Item = Pfn> {
+    (0..reach(level, entry)).map(move |offset| frame_of(entry).plus(offset))
+}
+
+/// Removes every mapping of `victim` from the page table in `pfn`. Whether there was
+/// one, so that the processor must be made to forget.
+pub fn break_mappings(frames: &FrameTable, pfn: Pfn, victim: Pfn) -> bool {
+    let level = frames.level(pfn);
+    let mut broken = false;
+    let Some(table) = object::get::<Table>(frames, pfn) else { return false };
+    for entry in &table.0[..if level > LARGE_LEVEL { 0 } else { 512 }] {
+        let old = entry.load(Relaxed);
+        let offset = victim.0.wrapping_sub(frame_of(old).0);
+        if old & PRESENT != 0 && offset < reach(level, old) {
+            entry.store(0, Relaxed);
+            frames.remove_mapping(pfn);
+            mapped_by(level, old).for_each(|mapped| uncount(frames, mapped));
+            broken = true;
+        }
+    }
+    broken
+}
+
+/// Maps [`LARGE_PAGES`] frames as one page.
+///
+/// # Errors
+/// [`Error::BadAddress`] or [`Error::BadArgument`] if place or frames are not
+/// aligned; [`Error::NoTable`], [`Error::Occupied`], [`Error::NotOwned`],
+/// [`Error::TooMuch`].
+pub fn map_large(frames: &FrameTable, root: Pfn, mapping: Mapping) -> Result<(), Error> {
+    let Mapping { owner, first, at, protection, .. } = mapping;
+    if !at.get().is_multiple_of(u64::from(LARGE_PAGES) * FRAME_BYTES) {
+        return Err(Error::BadAddress);
+    }
+    if !first.0.is_multiple_of(LARGE_PAGES) {
+        return Err(Error::BadArgument);
+    }
+    let (table, table_pfn) = table_at(frames, root, at, LARGE_LEVEL).ok_or(Error::NoTable)?;
+    let entry = table.entry(LARGE_LEVEL, at);
+    if entry.load(Relaxed) & PRESENT != 0 {
+        return Err(Error::Occupied);
+    }
+    let run = || (0..LARGE_PAGES).map(|offset| first.plus(offset));
+    if !run().all(|pfn| frames.is_memory_of(pfn, owner)) {
+        return Err(Error::NotOwned);
+    }
+    for (counted, pfn) in run().enumerate() {
+        if let Err(error) = frames.add_mapping(pfn) {
+            run().take(counted).for_each(|pfn| frames.remove_mapping(pfn));
+            return Err(error);
+        }
+    }
+    if let Err(error) = frames.add_mapping(table_pfn) {
+        run().for_each(|pfn| frames.remove_mapping(pfn));
+        return Err(error);
+    }
+    entry.store(leaf(first, protection) | LARGE, Relaxed);
+    Ok(())
+}
+
+/// Unmaps the large page at `at`; the processor must be made to forget it.
+///
+/// # Errors
+/// [`Error::Vacant`] if there is none.
+pub fn unmap_large(frames: &FrameTable, root: Pfn, at: VirtAddr) -> Result<(), Error> {
+    let (table, table_pfn) = table_at(frames, root, at, LARGE_LEVEL).ok_or(Error::Vacant)?;
+    let entry = table.entry(LARGE_LEVEL, at);
+    let old = entry.load(Relaxed);
+    if old & (PRESENT | LARGE) != PRESENT | LARGE {
+        return Err(Error::Vacant);
+    }
+    entry.store(0, Relaxed);
+    frames.remove_mapping(table_pfn);
+    mapped_by(LARGE_LEVEL, old).for_each(|mapped| uncount(frames, mapped));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use exo_abi::{Error, FrameKind, Pfn, UserPtr};
 
 use super::translate;
 use crate::testing::{
-    ALL_FRAMES, FIRST_FREE, NET, OWN, call, child, free_frames, machine, page, root_of, tables,
+    ALL_FRAMES, FIRST_FREE, NET, OWN, call, child, destroy, free_frames, machine, page, root_of,
+    tables,
 };
 use crate::user::UserSlice;
 
@@ -140,4 +141,64 @@ fn frames_are_taken_and_freed_by_name() {
     assert_eq!(call(kernel, root, "frames_free", &[707, 2]), Err(Error::NotOwned));
     assert_eq!(call(kernel, root, "frames_free", &[700, 8]), Ok(0));
     assert_eq!(call(kernel, root, "frames_take", &[NET, OWN, 700, 1]), Err(Error::BadHandle));
+}
+
+#[test]
+fn large_pages_count_every_frame_and_take_no_less() {
+    const LARGE: u64 = 0x4000_0000;
+    let (kernel, root) = machine();
+    // Two tables are enough: the third would be in the way.
+    for (level, frame) in [(3, 600), (2, 601)] {
+        call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, frame, 1]).expect("free");
+        call(kernel, root, "table_install", &[OWN, LARGE, level, frame]).expect("a table");
+    }
+    for first in (1024..1536).step_by(64) {
+        call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, first, 64]).expect("free");
+    }
+    let map = |first, at| call(kernel, root, "map_large", &[OWN, OWN, first, at, 1]);
+    assert_eq!(map(1024, LARGE + 0x1000), Err(Error::BadAddress));
+    assert_eq!(map(1025, LARGE), Err(Error::BadArgument));
+    assert_eq!(map(1536, LARGE), Err(Error::NotOwned), "free frames");
+    assert_eq!(map(512, LARGE), Err(Error::NotOwned), "frames of which some are objects");
+    assert_eq!(map(1 << 31, LARGE), Err(Error::NotOwned), "no frames");
+    assert_eq!(map(1024, 0x80_0000_0000), Err(Error::NoTable));
+    assert_eq!(map(1024, LARGE), Ok(0));
+    assert_eq!(map(1024, LARGE), Err(Error::Occupied));
+    let frames = &kernel.frames;
+    let found =
+        |page: u64| translate(frames, root.root_table.get(), crate::testing::page(page), true);
+    assert_eq!(found(LARGE / 4096 + 511), Some(Pfn(1535)));
+    assert_eq!(found(LARGE / 4096 + 512), None);
+    assert!((1024..1536).all(|frame| frames.mappings(Pfn(frame)) == 1));
+    assert_eq!(frames.mappings(Pfn(1536)), 0);
+    // Nothing can be put where it is, and nothing below it taken out.
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 602, 1]).expect("free");
+    let install = call(kernel, root, "table_install", &[OWN, LARGE, 1, 602]);
+    assert_eq!(install, Err(Error::Occupied));
+    assert_eq!(call(kernel, root, "table_remove", &[OWN, LARGE, 1]), Err(Error::Vacant));
+    assert_eq!(call(kernel, root, "map", &[OWN, OWN, 602, LARGE, 1, 1]), Err(Error::NoTable));
+    assert_eq!(call(kernel, root, "unmap", &[OWN, LARGE, 1]), Ok(0), "no small page");
+    assert_eq!(call(kernel, root, "frames_free", &[1500, 1]), Err(Error::InUse));
+    assert_eq!(call(kernel, root, "table_remove", &[OWN, LARGE, 2]), Err(Error::InUse));
+    assert_eq!(call(kernel, root, "unmap_large", &[OWN, LARGE]), Ok(0));
+    assert_eq!(call(kernel, root, "unmap_large", &[OWN, LARGE]), Err(Error::Vacant));
+    assert!((1024..1536).all(|frame| frames.mappings(Pfn(frame)) == 0));
+    assert_eq!(call(kernel, root, "table_remove", &[OWN, LARGE, 2]), Ok(0));
+}
+
+#[test]
+fn destruction_undoes_large_pages() {
+    let (kernel, root) = machine();
+    let before = free_frames(kernel);
+    let (_, handle) = child(kernel, root, 600);
+    for (level, frame) in [(3, 610), (2, 611)] {
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, frame, 1]).expect("free");
+        call(kernel, root, "table_install", &[handle, 0x4000_0000, level, frame]).expect("a table");
+    }
+    for first in (1024..1536).step_by(64) {
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, first, 64]).expect("free");
+    }
+    call(kernel, root, "map_large", &[handle, handle, 1024, 0x4000_0000, 1]).expect("mappable");
+    assert_eq!(destroy(kernel, root, handle), Ok(()));
+    assert_eq!(free_frames(kernel), before);
 }

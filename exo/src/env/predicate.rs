@@ -1,0 +1,140 @@
+//! Wakeup predicates: sleeping until a condition on memory holds.
+//!
+//! After Xok (SOSP'97, 5.1). The condition is a filter of the language that packets
+//! are classified with: verified when it comes, bounded, without loops. It is tried
+//! when it would be the sleeper's turn, so it costs nobody else's time; memory is
+//! looked up in the sleeper's own page tables each time, so it can be nobody else's.
+
+use exo_abi::{EnvState, Error, UserPtr};
+
+use super::Env;
+use crate::kernel::Kernel;
+use crate::schedule;
+use crate::user::UserSlice;
+
+/// Most bytes a predicate may look at.
+const REACH: usize = 256;
+
+/// What a sleeping environment waits for.
+#[repr(C)]
+pub struct Predicate {
+    filter: core::cell::Cell<dpf::Filter>,
+    /// Address of what it is tried on; zero: there is none.
+    memory: core::cell::Cell<u64>,
+}
+
+impl Predicate {
+    /// Whether there is one.
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        self.memory.get() != 0
+    }
+
+    /// Takes it away.
+    #[inline]
+    pub fn clear(&self) {
+        self.memory.set(0);
+    }
+}
+
+/// Lets `env` sleep until `filter` matches the bytes at `memory`.
+///
+/// # Errors
+/// [`Error::TooMuch`] for a filter that looks too far; [`Error::BadPointer`].
+pub fn sleep(
+    kernel: &Kernel,
+    env: &Env,
+    filter: dpf::Filter,
+    memory: UserPtr,
+) -> Result<(), Error> {
+    if filter.reach() > REACH {
+        return Err(Error::TooMuch);
+    }
+    let mut bytes = [0; REACH];
+    let bytes = &mut bytes[..filter.reach()];
+    UserSlice::new(env.root_table.get(), memory, bytes.len()).copy_in(&kernel.frames, bytes)?;
+    env.predicate.filter.set(filter);
+    env.predicate.memory.set(memory.0.max(1));
+    schedule::set_state(kernel, env, EnvState::Waiting);
+    Ok(())
+}
+
+/// Whether what `env` sleeps for has come.
+pub fn holds(kernel: &Kernel, env: &Env) -> bool {
+    let filter = env.predicate.filter.get();
+    let mut bytes = [0; REACH];
+    let Some(bytes) = bytes.get_mut(..filter.reach()) else { return true };
+    let memory = UserPtr(env.predicate.memory.get());
+    let memory = UserSlice::new(env.root_table.get(), memory, bytes.len());
+    memory.copy_in(&kernel.frames, bytes).is_err() || filter.matches(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use dpf::{Atom, Filter, MAX_WIRE};
+    use exo_abi::{EnvState, Error, Pfn};
+
+    use crate::memory;
+    use crate::schedule;
+    use crate::testing::{ALL_FRAMES, ALL_SLOTS, Reply, call, child, machine, reply, tables};
+
+    const AT: u64 = 0x40_0000;
+
+    fn write(frame: u32, offset: usize, bytes: &[u8]) {
+        let place = memory::frame(Pfn(frame)).wrapping_add(offset);
+        // SAFETY: simulated memory of one frame; offsets of this test lie in it.
+        unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+
+    fn encoded(atoms: &[Atom]) -> (Vec<u8>, u64) {
+        let mut wire = [0; MAX_WIRE];
+        let length = Filter::new(atoms).expect("a filter").encode(&mut wire).expect("room");
+        (wire[..length].to_vec(), length as u64)
+    }
+
+    #[test]
+    fn a_sleeper_runs_when_its_condition_holds() {
+        let (kernel, root) = machine();
+        let (env, handle) = child(kernel, root, 600);
+        tables(kernel, root, handle, AT, 610);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 2]).expect("free");
+        call(kernel, root, "map", &[handle, handle, 620, AT, 2, 1]).expect("mappable");
+        call(kernel, root, "slots_assign", &[ALL_SLOTS, 3, 5, handle]).expect("slots");
+        call(kernel, root, "env_start", &[handle, AT, AT, 0]).expect("new");
+        let (wire, length) = encoded(&[Atom::exact(8, 4, 0xfeed)]);
+        write(620, 0, &wire);
+        let sleep = |memory| reply(kernel, env, "wait_until", &[AT, length, memory, 0]);
+        assert!(matches!(sleep(AT + 0x2000), Reply::Done(Err(Error::BadPointer))));
+        assert!(matches!(sleep(AT + 0x1ffc), Reply::Done(Err(Error::BadPointer))), "half");
+        assert!(matches!(sleep(AT + 0x1000), Reply::Stop));
+        assert_eq!(env.state(), EnvState::Waiting);
+        assert!(schedule::next_ready(kernel).is_none());
+        crate::env::notify(kernel, env);
+        assert!(schedule::next_ready(kernel).is_none(), "an event is not what it waits for");
+        write(621, 8, &[0, 0, 0xfe, 0xed]);
+        assert_eq!(schedule::next_ready(kernel).map(super::Env::id), Some(env.id()));
+        assert_eq!((env.state(), env.context().get().rdx), (EnvState::Ready, 1));
+        // A condition that can no longer be tried wakes, too.
+        write(621, 8, &[0; 4]);
+        assert!(matches!(sleep(AT + 0x1000), Reply::Stop));
+        assert!(schedule::next_ready(kernel).is_none());
+        call(kernel, root, "unmap", &[handle, AT + 0x1000, 1]).expect("mapped");
+        assert!(schedule::next_ready(kernel).is_some());
+    }
+
+    #[test]
+    fn a_condition_looks_at_no_more_than_it_may() {
+        let (kernel, root) = machine();
+        let (env, handle) = child(kernel, root, 600);
+        tables(kernel, root, handle, AT, 610);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 2]).expect("free");
+        call(kernel, root, "map", &[handle, handle, 620, AT, 2, 1]).expect("mappable");
+        let (wire, length) = encoded(&[Atom::exact(256, 1, 1)]);
+        write(620, 0, &wire);
+        let slept = reply(kernel, env, "wait_until", &[AT, length, AT, 0]);
+        assert!(matches!(slept, Reply::Done(Err(Error::TooMuch))));
+        write(620, 0, &[0xff; 40]);
+        let slept = reply(kernel, env, "wait_until", &[AT, 40, AT, 0]);
+        assert!(matches!(slept, Reply::Done(Err(Error::BadFilter))));
+    }
+}

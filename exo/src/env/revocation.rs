@@ -1,0 +1,238 @@
+//! Visible revocation: asking an environment for frames, and taking them if it does
+//! not give any.
+//!
+//! After Aegis (SOSP'95, 3.4 and 3.5). Asking is a word in the U-area and an upcall:
+//! which frame it can best do without only the environment knows. The abort protocol
+//! follows when the deadline has passed: the kernel takes a frame, breaks every
+//! mapping of it, and says so in the repossession vector. There is no list of who
+//! maps what, so mappings are found by going through page tables, a few in each call.
+
+use core::cell::Cell;
+use core::sync::atomic::Ordering::{Relaxed, Release};
+
+use exo_abi::{EXPENDABLE, Error, FrameKind, Pages, Pfn, REPOSSESSED, Upcall};
+
+use super::Env;
+use crate::kernel::Kernel;
+use crate::paging;
+
+/// Frame-table entries looked at in one step.
+const SCAN: u32 = 2048;
+/// Page tables gone through in one step.
+const TABLES: u32 = 8;
+
+/// What is wanted back of an environment.
+#[repr(C)]
+pub struct Demand {
+    owed: Cell<Pages>,
+    deadline: Cell<u64>,
+    /// The frame being taken, or zero.
+    victim: Cell<Pfn>,
+    /// Where the search for it, or for its mappings, goes on.
+    cursor: Cell<u32>,
+}
+
+impl Demand {
+    /// Counts frames that were given back.
+    pub fn given_back(&self, count: Pages) {
+        self.owed.set(self.owed.get().saturating_sub(count));
+    }
+}
+
+/// Asks `env` for frames and slots until `deadline`.
+pub fn request(kernel: &Kernel, env: &Env, frames: Pages, slots: u32, deadline: u64) {
+    env.revocation.owed.set(frames);
+    env.revocation.deadline.set(deadline);
+    env.revocation.cursor.set(0);
+    if let Some(area) = env.area(&kernel.frames) {
+        area.revocation.frames.store(frames, Relaxed);
+        area.revocation.slots.store(slots, Relaxed);
+        area.revocation.deadline.store(deadline, Relaxed);
+        let wanted = area.upcall.wanted.load(Relaxed) & Upcall::Revoke as u32;
+        env.pending.set(env.pending.get() | wanted);
+    }
+    super::notify(kernel, env);
+}
+
+/// Goes on taking one frame of `env`. Returns it once nobody maps it any more;
+/// `forget` must make the processor forget what it caches of the environment's pages
+/// whose table is given.
+///
+/// # Errors
+/// [`Error::WrongState`], [`Error::Vacant`], [`Error::Again`].
+pub fn enforce(
+    kernel: &Kernel,
+    env: &Env,
+    now: u64,
+    mut forget: impl FnMut(Pfn),
+) -> Result<Pfn, Error> {
+    let (demand, frames) = (&env.revocation, &kernel.frames);
+    let mut victim = demand.victim.get();
+    if victim == Pfn(0) {
+        if demand.owed.get() == 0 || now < demand.deadline.get() {
+            return Err(Error::WrongState);
+        }
+        victim = choose(kernel, env)?;
+        demand.victim.set(victim);
+        demand.cursor.set(0);
+        // From here on nobody can map it, give it away or have it back.
+        frames.set_kind(victim, FrameKind::Revoked, 0);
+    }
+    let mut tables = 0;
+    let mut place = demand.cursor.get();
+    let end = place.saturating_add(SCAN);
+    while frames.mappings(victim) != 0 {
+        if place >= end.min(frames.len()) || tables == TABLES {
+            // Mappings can be in tables made meanwhile only if the frame was still to
+            // be had: going round again finds the rest.
+            demand.cursor.set(if place >= frames.len() { 0 } else { place });
+            return Err(Error::Again);
+        }
+        let table = Pfn(place);
+        place += 1;
+        if frames.kind(table) == Some(FrameKind::PageTable) {
+            tables += 1;
+            if paging::break_mappings(frames, table, victim) {
+                forget(table);
+            }
+        }
+    }
+    demand.victim.set(Pfn(0));
+    demand.cursor.set(0);
+    demand.given_back(1);
+    frames.release(victim);
+    if let Some(area) = env.area(frames) {
+        let words = &area.revocation;
+        let count = words.count.load(Relaxed);
+        if let Some(place) = words.repossessed.get(count as usize % REPOSSESSED) {
+            place.store(victim.0, Relaxed);
+        }
+        words.frames.store(demand.owed.get(), Relaxed);
+        words.count.store(count.wrapping_add(1), Release);
+    }
+    super::notify(kernel, env);
+    Ok(victim)
+}
+
+/// A frame of `env` to take: one it called expendable, or the next one found.
+fn choose(kernel: &Kernel, env: &Env) -> Result<Pfn, Error> {
+    let frames = &kernel.frames;
+    let can_be_taken = |pfn: &Pfn| frames.is_memory_of(*pfn, env.id()) && !frames.is_pinned(*pfn);
+    if let Some(area) = env.area(frames) {
+        let expendable: &[_; EXPENDABLE] = &area.revocation.expendable;
+        let mut named = expendable.iter().map(|word| Pfn(word.load(Relaxed)));
+        if let Some(pfn) = named.find(can_be_taken) {
+            return Ok(pfn);
+        }
+    }
+    let start = env.revocation.cursor.get();
+    let end = start.saturating_add(SCAN).min(frames.len());
+    if let Some(pfn) = (start..end).map(Pfn).find(can_be_taken) {
+        return Ok(pfn);
+    }
+    if end == frames.len() {
+        env.revocation.cursor.set(0);
+        return Err(Error::Vacant);
+    }
+    env.revocation.cursor.set(end);
+    Err(Error::Again)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use exo_abi::{Error, FrameKind, Pfn};
+
+    use crate::paging;
+    use crate::testing::{ALL_FRAMES, OWN, call, child, machine, page, root_of, tables};
+
+    const AT: u64 = 0x40_0000;
+
+    /// Runs to completion.
+    fn enforce(
+        kernel: &crate::kernel::Kernel,
+        root: &'static super::Env,
+        handle: u64,
+    ) -> Result<u64, Error> {
+        loop {
+            match call(kernel, root, "revoke_enforce", &[handle]) {
+                Err(Error::Again) => {}
+                result => return result,
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_owed_is_taken_expendable_first_and_nothing_more() {
+        let (kernel, root) = machine();
+        let (env, handle) = child(kernel, root, 600);
+        tables(kernel, root, handle, AT, 610);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 10]).expect("free");
+        call(kernel, root, "map", &[handle, handle, 620, AT, 10, 1]).expect("mappable");
+        assert_eq!(enforce(kernel, root, handle), Err(Error::WrongState), "nobody asked");
+        call(kernel, root, "revoke_request", &[handle, 3, 2, 2]).expect("in control");
+        assert_eq!(enforce(kernel, root, handle), Err(Error::WrongState), "before the deadline");
+        call(kernel, root, "revoke_request", &[handle, 3, 2, 1]).expect("in control");
+        let words = &env.area(&kernel.frames).expect("a U-area").revocation;
+        assert_eq!((words.frames.load(Relaxed), words.slots.load(Relaxed)), (3, 2));
+        // A lie, and the truth.
+        words.expendable[0].store(8, Relaxed);
+        words.expendable[1].store(627, Relaxed);
+        assert_eq!(enforce(kernel, root, handle), Ok(627));
+        call(kernel, root, "unmap", &[handle, AT + 0x9000, 1]).expect("mapped");
+        call(kernel, env, "frames_free", &[629, 1]).expect("its own");
+        assert_eq!(enforce(kernel, root, handle), Ok(620));
+        assert_eq!(enforce(kernel, root, handle), Err(Error::WrongState), "nothing is owed");
+        assert_eq!((words.frames.load(Relaxed), words.count.load(Relaxed)), (0, 2));
+        let taken: Vec<_> = words.repossessed[..2].iter().map(|word| word.load(Relaxed)).collect();
+        assert_eq!(taken, [627, 620]);
+        for (offset, there) in [(0, false), (1, true), (7, false), (8, true), (9, false)] {
+            let found =
+                paging::translate(&kernel.frames, env.root_table.get(), page(0x400 + offset), true);
+            assert_eq!(found.is_some(), there, "page {offset}");
+            let kind = if there { FrameKind::Memory } else { FrameKind::Free };
+            assert_eq!(kernel.frames.kind(Pfn(620 + offset as u32)), Some(kind));
+        }
+        let table = root_of(kernel, env);
+        assert!(!core::ptr::eq(table, root_of(kernel, root)));
+        assert_eq!(kernel.frames.mappings(Pfn(612)), 7, "entries of the page table");
+    }
+
+    #[test]
+    fn what_is_used_stays_and_what_others_map_goes() {
+        let (kernel, root) = machine();
+        let (_, handle) = child(kernel, root, 600);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 2]).expect("free");
+        kernel.frames.pin(Pfn(620)).expect("room");
+        tables(kernel, root, OWN, 0x80_0000, 700);
+        call(kernel, root, "map", &[OWN, handle, 621, 0x80_0000, 1, 1]).expect("mappable");
+        call(kernel, root, "revoke_request", &[handle, 9, 0, 0]).expect("in control");
+        assert_eq!(enforce(kernel, root, handle), Ok(621));
+        assert_eq!(kernel.frames.mappings(Pfn(702)), 0, "root's mapping");
+        assert_eq!(enforce(kernel, root, handle), Err(Error::Vacant), "the other is in use");
+        kernel.frames.unpin(Pfn(620));
+        assert_eq!(enforce(kernel, root, handle), Ok(620));
+    }
+
+    #[test]
+    fn a_frame_on_its_way_out_cannot_be_mapped_or_freed() {
+        let (kernel, root) = machine();
+        let (env, handle) = child(kernel, root, 600);
+        tables(kernel, root, handle, AT, 610);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 2040, 1]).expect("free");
+        // Mapped in a table far behind: taking it needs several steps.
+        tables(kernel, root, OWN, 0x80_0000, 2042);
+        call(kernel, root, "map", &[OWN, handle, 2040, 0x80_0000, 1, 1]).expect("mappable");
+        for number in 1..40 {
+            tables(kernel, root, OWN, u64::from(number) << 39, 1000 + 3 * number);
+        }
+        call(kernel, root, "revoke_request", &[handle, 1, 0, 0]).expect("in control");
+        assert_eq!(call(kernel, root, "revoke_enforce", &[handle]), Err(Error::Again));
+        assert_eq!(kernel.frames.kind(Pfn(2040)), Some(FrameKind::Revoked));
+        let map = call(kernel, root, "map", &[handle, handle, 2040, AT, 1, 1]);
+        assert_eq!(map, Err(Error::NotOwned));
+        assert_eq!(call(kernel, env, "frames_free", &[2040, 1]), Err(Error::NotOwned));
+        assert_eq!(enforce(kernel, root, handle), Ok(2040));
+    }
+}

@@ -7,12 +7,14 @@
 //! |---|---|
 //! | `s00_boot` | the kernel boots, or says why not |
 //! | `s10_abi` | every system call does what its description says |
+//! | `s15_libos` | what the library OS makes of upcalls and frames |
 //! | `s20_isolation` | an attacker gets nothing, and its neighbour does not notice |
 //! | `s30_filters` | each application gets its own frames and no others |
 //! | `s40_network` | ARP, ICMP and UDP as other hosts expect them |
 //! | `s50_store` | memcached clients of others are served |
 //! | `s60_soak` | many mixed requests, every answer checked against a model |
 //! | `s70_idle` | an idle machine sleeps |
+//! | `s80_cores` | the same on two processors |
 //!
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
 //! how long anything takes.

@@ -10,7 +10,9 @@
 //! tables, with protection, at once, and never returns here.
 
 /// Puts the entry into the program that invokes it: the kernel, which must
-/// define `extern "C" fn kernel_main(start_info: u64) -> !`.
+/// define `extern "C" fn kernel_main(start_info: u64) -> !`, and for other processors
+/// `extern "C" fn other_main() -> !` and `OTHER_STACK`, the stack pointer of the one
+/// that is being started. Those begin at `other_entry`, wherever that is copied.
 #[macro_export]
 macro_rules! pvh_entry {
     () => {
@@ -94,12 +96,73 @@ boot_long:
 boot_gdt:
     .quad 0
     .quad 0x00209a0000000000    # 64-bit code
+    .quad 0x00cf9a000000ffff    # 32-bit code
+    .quad 0x00cf92000000ffff    # data
 boot_gdt_pointer:
-    .word 15
+    .word 31
     .long boot_gdt
+
+    .code32
+other_protected:
+    mov eax, 0x18
+    mov ds, eax
+    mov ss, eax
+    mov eax, offset boot_tables + {to_low}
+    mov cr3, eax
+    mov eax, cr4
+    or eax, 0x620               # as above
+    mov cr4, eax
+    mov ecx, 0xc0000080
+    rdmsr
+    or eax, 0x100
+    wrmsr
+    mov eax, cr0
+    or eax, 0x80000000
+    mov cr0, eax
+    .byte 0xea                  # far jump
+    .long other_long
+    .word 8
+    .code64
+other_long:
+    xor eax, eax
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov fs, eax
+    mov gs, eax
+    movabs rax, offset other_high
+    jmp rax
+    .popsection
+
+    # Copied to a page below 1 MiB, where other processors start in real mode.
+    .pushsection .text.other_entry, "ax"
+    .code16
+    .global other_entry
+    .global other_entry_end
+other_entry:
+    cli
+    .byte 0x2e, 0x66, 0x0f, 0x01, 0x16      # lgdt cs:[...], with a 32-bit base
+    .word other_gdt_pointer - other_entry
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    .byte 0x66, 0xea                        # far jump, with a 32-bit offset
+    .long other_protected
+    .word 0x10
+    .balign 4
+other_gdt_pointer:
+    .word 31
+    .long boot_gdt
+other_entry_end:
+    .code64
     .popsection
 
     .pushsection .text.boot_high, "ax"
+other_high:
+    mov rsp, [rip + OTHER_STACK]
+    xor ebp, ebp
+    call other_main
+    ud2
 boot_high:
     lea rsp, [rip + boot_stack_top]
     xor ebp, ebp

@@ -5,11 +5,11 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use exo_abi::{EnvId, Pfn, SystemInfo};
 
+use crate::cores::{Core, MAX_CORES};
 use crate::env::Env;
 use crate::frames::FrameTable;
 use crate::net::Net;
 use crate::object;
-use crate::schedule::Schedule;
 
 /// Everything the kernel knows that is not in a kernel object.
 pub struct Kernel {
@@ -23,10 +23,8 @@ pub struct Kernel {
     pub root_table: Pfn,
     /// The first environment; the machine ends with it.
     pub first: Cell<EnvId>,
-    /// The environment whose registers and page tables are current.
-    pub current: Cell<EnvId>,
-    /// The slice vector's cursor.
-    pub schedule: Schedule,
+    /// The processors.
+    pub cores: [Core; MAX_CORES],
     /// The network interface and all filters.
     pub net: RefCell<Net>,
 }
@@ -38,7 +36,7 @@ impl Kernel {
     }
 
     /// Counts one more `counter` event. Plain load and store: only the kernel
-    /// writes, and it is not interrupted.
+    /// writes, and whoever is in it holds the lock.
     #[inline]
     pub fn count(counter: &AtomicU64, amount: u64) {
         counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);

@@ -13,7 +13,7 @@
 //! | [`frames`], [`paging`] | who owns which frame; mappings proposed and checked |
 //! | [`capability`] | tables, derivation tree, revocation |
 //! | [`env`] | environments: creation, death, destruction |
-//! | [`schedule`] | the slice vector, sleeping, idling |
+//! | [`schedule`], [`cores`] | slice vectors, sleeping; processors and the lock |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
 //! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
@@ -24,10 +24,13 @@
 pub mod arch;
 pub mod calls;
 pub mod capability;
+pub mod cores;
 pub mod env;
 pub mod frames;
 pub mod kernel;
 pub mod memory;
+#[cfg(test)]
+mod model;
 pub mod net;
 pub mod object;
 pub mod paging;

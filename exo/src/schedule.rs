@@ -7,13 +7,15 @@
 //!
 //! Who owns a slot is in [`SystemInfo`]; whose owner is ready is a bit here, kept
 //! current when an environment's state changes, so that finding who runs next
-//! takes constant time on the way of every packet.
+//! takes constant time on the way of every packet. Each processor has a vector of
+//! its own, and slots are numbered through.
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{EnvId, EnvState, SLOT_COUNT};
 
+use crate::cores::number;
 use crate::env::{self, Env, transfer};
 use crate::kernel::Kernel;
 
@@ -56,6 +58,8 @@ impl Schedule {
     /// Ends the slice: the next look starts behind the current slot.
     pub fn end_slice(&self) {
         self.cursor.set((self.cursor.get() + 1) % SLOT_COUNT as u32);
+        // There is no rest of it to give away.
+        self.heir.set(NOBODY);
     }
 
     /// The current slot.
@@ -82,44 +86,67 @@ impl Schedule {
 /// The owner of a slot.
 fn owner(kernel: &Kernel, slot: u32) -> Option<&'static Env> {
     let owner = kernel.info.slots.owners.get(slot as usize)?.load(Relaxed);
-    kernel.env(EnvId(owner))
+    if owner == 0 { None } else { kernel.env(EnvId(owner)) }
 }
 
 /// Changes what `env` is doing.
 #[inline]
 pub fn set_state(kernel: &Kernel, env: &Env, state: EnvState) {
     env.set_state(state);
-    kernel.schedule.set_ready(env.slots.get(), env.may_run());
+    let may_run = env.may_run();
+    for (core, slots) in kernel.cores.iter().zip(&env.slots) {
+        if slots.get() != 0 {
+            core.schedule.set_ready(slots.get(), may_run);
+        }
+    }
+    if may_run && kernel.has_others() {
+        kernel.wake_core(env);
+    }
+}
+
+/// The processor of a slot, and the slot's bit there.
+fn place(kernel: &Kernel, slot: u32) -> Option<(usize, &Schedule, u64)> {
+    let number = slot as usize / SLOT_COUNT;
+    Some((number, &kernel.cores.get(number)?.schedule, 1 << (slot as usize % SLOT_COUNT)))
 }
 
 /// Gives slot `slot` to `heir`, or to nobody.
 pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&Env>) {
+    let Some((number, schedule, bit)) = place(kernel, slot) else { return };
     let Some(entry) = kernel.info.slots.owners.get(slot as usize) else { return };
-    let bit = 1 << slot;
     if let Some(owner) = owner(kernel, slot) {
-        owner.slots.set(owner.slots.get() & !bit);
+        owner.slots[number].set(owner.slots[number].get() & !bit);
     }
     entry.store(heir.map_or(0, |heir| heir.id().0), Relaxed);
-    if let Some(heir) = heir {
-        heir.slots.set(heir.slots.get() | bit);
-        // A deadline that passed while it owned no slot is still to be noticed.
-        if heir.state() == EnvState::Waiting && heir.deadline.get() != 0 {
-            kernel.schedule.expect(heir.deadline.get());
-        }
+    schedule.set_ready(bit, heir.is_some_and(Env::may_run));
+    let Some(heir) = heir else { return };
+    heir.slots[number].set(heir.slots[number].get() | bit);
+    // A deadline that passed while it owned no slot is still to be noticed.
+    if let Some(deadline) = kernel.env(heir.id()).and_then(|heir| deadline(kernel, heir)) {
+        kernel.here().schedule.expect(deadline);
     }
-    kernel.schedule.set_ready(bit, heir.is_some_and(Env::may_run));
+    if heir.may_run() {
+        kernel.wake_core(heir);
+    }
 }
 
 /// Whether `env` owns the `count` slots from `first` on.
 pub fn owns(env: &Env, first: u32, count: u32) -> bool {
-    let end = first.checked_add(count).filter(|end| *end <= SLOT_COUNT as u32);
-    end.is_some_and(|end| (first..end).all(|slot| env.slots.get() >> slot & 1 == 1))
+    let has = |slot: u32| {
+        let slots = env.slots.get(slot as usize / SLOT_COUNT).map_or(0, Cell::get);
+        slots >> (slot as usize % SLOT_COUNT) & 1 == 1
+    };
+    let end = first.checked_add(count).filter(|_| count as usize <= SLOT_COUNT);
+    end.is_some_and(|end| (first..end).all(has))
 }
 
 /// Takes all slots of `env` away.
 pub fn forget(kernel: &Kernel, env: &Env) {
-    while env.slots.get() != 0 {
-        assign(kernel, env.slots.get().trailing_zeros(), None);
+    for (slots, number) in env.slots.iter().zip(0..) {
+        while slots.get() != 0 {
+            let first = number * SLOT_COUNT as u32;
+            assign(kernel, first + slots.get().trailing_zeros(), None);
+        }
     }
 }
 
@@ -128,40 +155,47 @@ pub fn forget(kernel: &Kernel, env: &Env) {
 /// protected call.
 #[inline]
 pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
-    let schedule = &kernel.schedule;
+    let schedule = &kernel.here().schedule;
     if schedule.heir.get() != NOBODY {
         let heir = kernel.env(schedule.heir.replace(NOBODY));
         if let Some(heir) = heir.and_then(|heir| transfer::end_of_line(kernel, heir)) {
             return Some(heir);
         }
     }
+    let mut passed_over = None;
+    let first = (number() * SLOT_COUNT) as u32;
     let mut ahead = schedule.ready.get().rotate_right(schedule.cursor.get());
     while ahead != 0 {
         let slot = (schedule.cursor.get() + ahead.trailing_zeros()) % SLOT_COUNT as u32;
         ahead &= ahead - 1;
-        let Some(env) = owner(kernel, slot) else { continue };
+        let Some(env) = owner(kernel, first + slot) else { continue };
         if let Some(runs) = transfer::end_of_line(kernel, env) {
-            // Who overran a slice's end loses the next, unless nobody else wants it.
-            if env.overruns.get() != 0 && ahead != 0 {
-                env.overruns.set(env.overruns.get() - 1);
-                continue;
+            let overruns = env.overruns.get();
+            if overruns == 0 {
+                schedule.cursor.set(slot);
+                return Some(runs);
             }
-            schedule.cursor.set(slot);
-            return Some(runs);
+            // Who overran a slice's end loses the next, unless nobody else wants it;
+            // either way it is paid for then, or the debt of one that was alone for
+            // long would keep it from running when it no longer is.
+            env.overruns.set(overruns - 1);
+            passed_over = passed_over.or(Some((slot, runs)));
         }
     }
-    None
+    let (slot, runs) = passed_over?;
+    schedule.cursor.set(slot);
+    Some(runs)
 }
 
 /// Gives the rest of the current slice to `heir`.
 pub fn donate(kernel: &Kernel, heir: &Env) {
-    kernel.schedule.heir.set(heir.id());
+    kernel.here().schedule.heir.set(heir.id());
 }
 
 /// Wakes whoever's deadline has passed. Returns the nearest deadline left.
 #[inline]
 pub fn wake_expired(kernel: &Kernel, now: u64) -> Option<u64> {
-    let nearest = kernel.schedule.nearest.get();
+    let nearest = kernel.here().schedule.nearest.get();
     match nearest {
         NEVER => None,
         later if later > now => Some(later),
@@ -169,19 +203,25 @@ pub fn wake_expired(kernel: &Kernel, now: u64) -> Option<u64> {
     }
 }
 
+/// When whoever the slots of `env` are for now is to be woken, if it sleeps: the
+/// environment itself, or whom it waits for in a protected call.
+fn deadline(kernel: &Kernel, env: &'static Env) -> Option<u64> {
+    let sleeper = transfer::last_of_line(kernel, env)?;
+    let deadline = sleeper.deadline.get();
+    (sleeper.state() == EnvState::Waiting && deadline != 0).then_some(deadline)
+}
+
 fn look_at_deadlines(kernel: &Kernel, now: u64) -> Option<u64> {
     let mut nearest = NEVER;
-    for env in (0..SLOT_COUNT as u32).filter_map(|slot| owner(kernel, slot)) {
-        let deadline = env.deadline.get();
-        if env.state() != EnvState::Waiting || deadline == 0 {
-            continue;
-        }
-        if deadline <= now {
-            env::wake(kernel, env);
-        } else {
+    let slots = (kernel.started().count() * SLOT_COUNT) as u32;
+    for env in (0..slots).filter_map(|slot| owner(kernel, slot)) {
+        let Some(deadline) = deadline(kernel, env) else { continue };
+        if deadline > now {
             nearest = nearest.min(deadline);
+        } else if let Some(sleeper) = transfer::last_of_line(kernel, env) {
+            env::wake(kernel, sleeper);
         }
     }
-    kernel.schedule.nearest.set(nearest);
+    kernel.here().schedule.nearest.set(nearest);
     (nearest != NEVER).then_some(nearest)
 }

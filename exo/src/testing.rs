@@ -16,7 +16,6 @@ use crate::net::Net;
 use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
 use crate::object;
 use crate::paging::{ROOT_LEVEL, Table};
-use crate::schedule::Schedule;
 
 /// Frames of the simulated machine.
 pub(crate) const FRAMES: u32 = 2048;
@@ -51,8 +50,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         info_frame,
         root_table,
         first: Cell::new(EnvId(0)),
-        current: Cell::new(EnvId(0)),
-        schedule: Schedule::new(),
+        cores: Default::default(),
         net: RefCell::new(Net { nic: Some(interface()), claims: dpf::Trie::new() }),
     }));
     let mut mac = [0; 8];
@@ -78,7 +76,9 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         .expect("room in the table");
     }
     kernel.first.set(root.id());
-    kernel.current.set(root.id());
+    kernel.info.cores.store(1, std::sync::atomic::Ordering::Relaxed);
+    kernel.here().current.set(root.id());
+    kernel.here().running.set(root.id());
     (kernel, root)
 }
 

@@ -14,6 +14,7 @@ use exo_abi::{
 
 use crate::arch::entry::{resume, set_vector_state};
 use crate::arch::{apic, cpu};
+use crate::cores::{self, MAX_CORES, number};
 use crate::env::{self, Context, Env, upcall};
 use crate::kernel::Kernel;
 use crate::net;
@@ -42,13 +43,18 @@ impl Timer {
     }
 }
 
-/// State of the one core's timer.
-struct CoreTimer(Cell<Timer>);
+/// State of each processor's timer.
+struct Timers([Cell<Timer>; MAX_CORES]);
 
-// SAFETY: one core exists, and ring 0 is not interrupted while it uses this.
-unsafe impl Sync for CoreTimer {}
+// SAFETY: each is used by its own processor, which is not interrupted meanwhile.
+unsafe impl Sync for Timers {}
 
-static TIMER: CoreTimer = CoreTimer(Cell::new(Timer::Off));
+static TIMERS: Timers = Timers([const { Cell::new(Timer::Off) }; MAX_CORES]);
+
+#[inline]
+fn timer() -> &'static Cell<Timer> {
+    &TIMERS.0[number() % MAX_CORES]
+}
 
 /// Serves a trap. Called by the vector stubs; returns if the halted kernel was
 /// interrupted, or if the running environment is to go on as `frame` now says.
@@ -58,8 +64,9 @@ pub extern "C" fn trap(frame: &mut Context) {
         return interrupted_while_halted(frame);
     }
     let kernel = kernel();
+    kernel.come_in();
     Kernel::count(&kernel.info.traps, 1);
-    let Some(env) = kernel.env(kernel.current.get()) else {
+    let Some(env) = kernel.env(kernel.here().current.get()) else {
         panic!("a trap from ring 3 while no environment runs");
     };
     let mut slice_over = false;
@@ -68,19 +75,25 @@ pub extern "C" fn trap(frame: &mut Context) {
         2 | 8 | 18 => panic!("processor exception {vector}, error code {:#x}", frame.error),
         0..32 => {
             let address = if vector == PAGE_FAULT as u8 { cpu::fault_address() } else { 0 };
-            if upcall::exception(&kernel.frames, env, frame, address) {
-                return;
+            if env.state() == EnvState::Ready
+                && upcall::exception(&kernel.frames, env, frame, address)
+            {
+                return kernel.go_out();
             }
             env.context().set(*frame);
             fault(kernel, env, frame, frame.vector);
         }
         apic::TIMER_VECTOR => {
             apic::end_of_interrupt();
-            if slice_ends(kernel, env, frame) {
-                return;
+            // One that struck while ring 0 went from one slice to the next comes late:
+            // the timer runs for the next already, whose owner must not lose it.
+            if !apic::timer_runs() {
+                if slice_ends(kernel, env, frame) {
+                    return kernel.go_out();
+                }
+                upcall::expect_begin(&kernel.frames, env);
+                slice_over = true;
             }
-            upcall::expect_begin(&kernel.frames, env);
-            slice_over = true;
         }
         apic::SPURIOUS_VECTOR => {}
         _ => apic::end_of_interrupt(),
@@ -97,15 +110,16 @@ pub extern "C" fn trap(frame: &mut Context) {
 
 /// The timer has fired. True if `env` is told, and may go on for its grace.
 fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
-    if let Timer::Grace(_, told) = TIMER.0.replace(Timer::Off) {
+    if let Timer::Grace(_, told) = timer().replace(Timer::Off) {
         if let Some(told) = kernel.env(told) {
             told.overruns.set(told.overruns.get().saturating_add(1));
         }
         return false;
     }
-    let made = upcall::make(&kernel.frames, env, frame, Upcall::SliceEnd);
+    let made = env.state() == EnvState::Ready
+        && upcall::make(&kernel.frames, env, frame, Upcall::SliceEnd);
     if made {
-        TIMER.0.set(Timer::Grace(kernel.schedule.slot(), env.id()));
+        timer().set(Timer::Grace(kernel.here().schedule.slot(), env.id()));
         apic::start_timer(GRACE_MICROSECONDS * apic::ticks_per_microsecond());
     }
     made
@@ -121,7 +135,7 @@ fn interrupted_while_halted(frame: &Context) {
             );
         }
         apic::TIMER_VECTOR => {
-            TIMER.0.set(Timer::Off);
+            timer().set(Timer::Off);
             apic::end_of_interrupt();
         }
         apic::SPURIOUS_VECTOR => {}
@@ -154,10 +168,22 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
     env::end(kernel, env, status);
 }
 
+/// Leaves ring 0 because the running environment stopped of itself. Its grace is not
+/// part of its slice: whoever stops in it, in whatever way, has ended the slice.
+pub fn stop(kernel: &Kernel, yields: bool) -> ! {
+    let in_grace = matches!(timer().get(), Timer::Grace(..));
+    if in_grace {
+        timer().set(Timer::Off);
+    }
+    leave(kernel, yields || in_grace)
+}
+
 /// Leaves ring 0 for whichever environment is to run now; halts while there is
 /// none.
 pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
+    kernel.here().running.set(EnvId(0));
     loop {
+        kernel.let_go();
         let now = cpu::time_stamp();
         let deadline = schedule::wake_expired(kernel, now);
         if slice_over {
@@ -166,7 +192,7 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
             let net = &mut *kernel.net.borrow_mut();
             net::remind(kernel, net);
             net::receive(kernel, net);
-            kernel.schedule.end_slice();
+            kernel.here().schedule.end_slice();
             slice_over = false;
         }
         if let Some(env) = schedule::next_ready(kernel) {
@@ -186,52 +212,65 @@ fn has_ended(env: &Env) -> bool {
 /// Makes the address space and the registers that traps save to those of `env`.
 #[inline]
 pub fn make_current(kernel: &Kernel, env: &Env) {
-    if kernel.current.get() != env.id() {
-        kernel.current.set(env.id());
+    let core = kernel.here();
+    if core.current.get() != env.id() || env.core.get() as usize != number() {
+        core.current.set(env.id());
+        env.core.set(number() as u32);
         Kernel::count(&kernel.info.switches, 1);
         // SAFETY: the environment's root has the kernel's half like every
         // other, made by `paging::create_root`.
         unsafe { cpu::set_page_table(env.root_table.get().address()) };
         cpu::forget_segments();
     }
+    core.running.set(env.id());
     set_vector_state(env.vectors().image());
 }
 
 fn run(kernel: &Kernel, env: &'static Env) -> ! {
     make_current(kernel, env);
-    let slot = kernel.schedule.slot();
-    if !TIMER.0.get().bounds(slot) {
-        TIMER.0.set(Timer::Slice(slot));
+    let slot = kernel.here().schedule.slot();
+    if !timer().get().bounds(slot) {
+        timer().set(Timer::Slice(slot));
         apic::start_timer(SLICE_MICROSECONDS * apic::ticks_per_microsecond());
     }
     if env.pending.get() != 0 {
         upcall::make_pending(&kernel.frames, env);
     }
+    kernel.go_out();
     // SAFETY: the context is a user state: made by `env::start`, or saved from
     // ring 3 by a trap or call. Nothing on the kernel stack is needed.
     unsafe { resume(env.context().as_ptr(), env.vectors().image()) }
 }
 
-/// Sleeps until a frame arrives or `deadline` passes.
+/// Sleeps until a frame arrives, `deadline` passes or another processor calls. Frames
+/// are the first processor's business.
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
-    let mut net = kernel.net.borrow_mut();
+    let core = kernel.here();
     // Conditions on memory are tried again a slice later.
-    let look =
-        kernel.schedule.watches().then(|| now + SLICE_MICROSECONDS * apic::ticks_per_microsecond());
+    let slice = SLICE_MICROSECONDS * apic::ticks_per_microsecond();
+    let look = core.schedule.watches().then(|| now + slice);
     let deadline = [deadline, look].into_iter().flatten().min();
-    if !net::arm(kernel, &mut net) {
+    let listens = number() == 0;
+    if !listens || !net::arm(kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
         if let Some(deadline) = deadline
-            && !matches!(TIMER.0.get(), Timer::Slice(_) | Timer::Grace(..))
+            && !matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..))
         {
-            TIMER.0.set(Timer::Deadline);
+            timer().set(Timer::Deadline);
             apic::start_timer(deadline.saturating_sub(now));
         }
         Kernel::count(&kernel.info.halts, 1);
+        core.idle.set(true);
+        cores::unlock();
         cpu::halt_until_interrupt();
+        cores::lock();
+        core.idle.set(false);
     }
-    net::disarm(&mut net);
-    net::reclaim(kernel, &mut net);
-    net::receive(kernel, &mut net);
+    if listens {
+        let net = &mut *kernel.net.borrow_mut();
+        net::disarm(net);
+        net::reclaim(kernel, net);
+        net::receive(kernel, net);
+    }
 }

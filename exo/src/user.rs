@@ -8,7 +8,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use exo_abi::{Error, FRAME_BYTES, Pfn, UserPtr, VirtAddr};
+use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn, UserPtr, VirtAddr};
 
 use crate::frames::FrameTable;
 use crate::memory;
@@ -104,6 +104,10 @@ impl<'a> UserWords<'a> {
         }
         let page = VirtAddr::new(pointer.0 - in_page as u64).ok_or(Error::BadPointer)?;
         let pfn = paging::translate(frames, root, page, true).ok_or(Error::BadPointer)?;
+        // A frame that is being taken away is still mapped, and would not stay.
+        if !matches!(frames.kind(pfn), Some(FrameKind::Memory | FrameKind::UArea)) {
+            return Err(Error::BadPointer);
+        }
         frames.pin(pfn)?;
         let start = memory::frame(pfn).wrapping_add(in_page).cast();
         // SAFETY: inside one frame, aligned; ring 3 can write it, so no kernel object

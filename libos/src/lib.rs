@@ -10,7 +10,8 @@
 //! |---|---|---|
 //! | [`runtime`] | from entry point to `main`, panics | |
 //! | [`memory`] | frames, address space, heap | `FrameSource`, `Heap` |
-//! | [`sched`] | what runs next, sleeping | `Scheduler`, `Park` |
+//! | [`paging`] | pages that come when touched | `Pager` |
+//! | [`sched`] | what runs next, sleeping, threads | `Scheduler`, `Park`, `Policy` |
 //! | [`time`] | ticks and wall clock | `Clock` |
 //! | [`console`] | whole lines of text | `Sink` |
 //! | [`trace`] | what happened last | `Record` |
@@ -27,6 +28,7 @@ extern crate alloc;
 pub mod console;
 pub mod memory;
 pub mod net;
+pub mod paging;
 pub mod runtime;
 pub mod sched;
 pub mod start;

@@ -172,7 +172,7 @@ fn more_rights(attacker: &mut Attacker) -> Attempt {
 fn strange_rights(_: &mut Attacker) -> Attempt {
     let number = exo_abi::SYSCALLS.iter().find(|entry| entry.name == "cap_derive");
     let number = number.map_or(u64::MAX, |entry| entry.number);
-    let tries = (12..64)
+    let tries = (Rights::ALL.into_word().trailing_ones()..64)
         .map(|bit| 1 << bit)
         .chain([u64::MAX])
         .map(|bits: u64| sys::raw(number, [SELF.into_word(), bits, 0, 0, 0, 0]));

@@ -20,7 +20,11 @@ extern crate alloc;
 #[cfg(exo_guest)]
 mod attack;
 #[cfg(exo_guest)]
+mod batches;
+#[cfg(exo_guest)]
 mod claims;
+#[cfg(exo_guest)]
+mod doorbells;
 #[cfg(exo_guest)]
 mod environments;
 #[cfg(exo_guest)]
@@ -53,6 +57,10 @@ mod rings;
 mod speech;
 #[cfg(exo_guest)]
 mod time;
+#[cfg(exo_guest)]
+mod transfers;
+#[cfg(exo_guest)]
+mod upcalls;
 
 libos::app!(guest::main);
 
@@ -63,8 +71,9 @@ mod guest {
 
     use crate::attack::{Attack, Attacker, Verdict};
     use crate::{
-        claims, environments, exhaustion, frames, handles, instructions, linger, mappings, memory,
-        noise, orphan, pointers, pressure, rings, speech, time,
+        batches, claims, doorbells, environments, exhaustion, frames, handles, instructions,
+        linger, mappings, memory, noise, orphan, pointers, pressure, rings, speech, time,
+        transfers, upcalls,
     };
 
     /// Families in order, with the name that `only=` takes.
@@ -81,6 +90,10 @@ mod guest {
         ("rings", rings::ATTACKS),
         ("exhaustion", exhaustion::ATTACKS),
         ("time", time::ATTACKS),
+        ("upcalls", upcalls::ATTACKS),
+        ("transfers", transfers::ATTACKS),
+        ("doorbells", doorbells::ATTACKS),
+        ("batches", batches::ATTACKS),
         ("noise", noise::ATTACKS),
     ];
 

@@ -55,7 +55,8 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
             .map_err(|error| alloc::format!("cannot start {}: {error}", app.name))?;
         children.push(child);
     }
-    share_processor(&manifest, &children)?;
+    let cores = system.cores.load(core::sync::atomic::Ordering::Relaxed);
+    share_processors(&manifest, &children, cores)?;
     for child in &children {
         child::start(child).map_err(|error| alloc::format!("{}: {error}", child.name))?;
     }
@@ -63,15 +64,19 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
 }
 
 /// Spreads the slots over the applications; what nobody asked for stays
-/// root's, at least one slot, so that it can wake when somebody ends.
-fn share_processor(manifest: &Manifest, children: &[Child]) -> Result<(), String> {
+/// root's, at least one slot, so that it can wake when somebody ends. On every
+/// processor alike: an application runs on one at a time, whichever comes to it first.
+fn share_processors(manifest: &Manifest, children: &[Child], cores: u32) -> Result<(), String> {
     let mut shares: Vec<u32> = manifest.apps.iter().map(|app| u32::from(app.slots)).collect();
     let asked: u32 = shares.iter().sum();
     shares.push((SLOT_COUNT as u32).saturating_sub(asked).max(1));
     for (slot, owner) in (0..).zip(slots::spread(&shares, SLOT_COUNT)) {
         let env = children.get(owner).map_or(boot::SELF, |child| child.env);
         if env != boot::SELF {
-            sys::slots_assign(boot::SLOTS, slot, 1, env).map_err(|error| error.to_string())?;
+            for core in 0..cores {
+                let slot = core * SLOT_COUNT as u32 + slot;
+                sys::slots_assign(boot::SLOTS, slot, 1, env).map_err(|error| error.to_string())?;
+            }
         }
     }
     Ok(())

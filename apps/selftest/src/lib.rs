@@ -17,4 +17,6 @@ pub mod frames;
 #[cfg(exo_guest)]
 pub mod random;
 #[cfg(exo_guest)]
+pub mod server;
+#[cfg(exo_guest)]
 pub mod tables;

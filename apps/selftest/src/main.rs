@@ -15,9 +15,13 @@ extern crate alloc;
 #[cfg(exo_guest)]
 mod balance;
 #[cfg(exo_guest)]
+mod batches;
+#[cfg(exo_guest)]
 mod capabilities;
 #[cfg(exo_guest)]
 mod check;
+#[cfg(exo_guest)]
+mod doorbells;
 #[cfg(exo_guest)]
 mod environments;
 #[cfg(exo_guest)]
@@ -36,6 +40,10 @@ mod preemption;
 mod registers;
 #[cfg(exo_guest)]
 mod revocation;
+#[cfg(exo_guest)]
+mod transfers;
+#[cfg(exo_guest)]
+mod upcalls;
 
 libos::app!(guest::main);
 
@@ -46,8 +54,8 @@ mod guest {
 
     use crate::check::{Bench, Check};
     use crate::{
-        balance, capabilities, environments, events, memory, meter, network, page_tables,
-        preemption, registers, revocation,
+        balance, batches, capabilities, doorbells, environments, events, memory, meter, network,
+        page_tables, preemption, registers, revocation, transfers, upcalls,
     };
 
     /// In the order in which they depend on each other.
@@ -60,6 +68,10 @@ mod guest {
         environments::CHECKS,
         events::CHECKS,
         preemption::CHECKS,
+        doorbells::CHECKS,
+        batches::CHECKS,
+        upcalls::CHECKS,
+        transfers::CHECKS,
         network::CHECKS,
         balance::CHECKS,
     ];

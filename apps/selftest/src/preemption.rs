@@ -21,13 +21,13 @@ const ROUNDS: u64 = 200_000;
 /// Vector, x87 and control state, as `fxsave` stores it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C, align(16))]
-struct VectorImage([u64; 64]);
+pub(crate) struct VectorImage(pub(crate) [u64; 64]);
 
 /// Loads general registers and flags from `image`, goes round `image.general[RCX]`
 /// times without touching any register but `rcx` or any flag, and stores everything
 /// back to `image`.
 #[unsafe(naked)]
-unsafe extern "C" fn spin(image: *mut Image) {
+pub(crate) unsafe extern "C" fn spin(image: *mut Image) {
     naked_asm!(
         "push rbx",
         "push rbp",
@@ -93,7 +93,7 @@ unsafe extern "C" fn spin(image: *mut Image) {
 /// Fills every register with other values again and again, and counts on the shared
 /// page.
 #[unsafe(naked)]
-extern "C" fn churn(_: u64) -> ! {
+pub(crate) extern "C" fn churn(_: u64) -> ! {
     naked_asm!(
         "mov rbx, rdi",
         "push 0x3f80",
@@ -141,14 +141,23 @@ extern "C" fn churn(_: u64) -> ! {
 }
 
 /// Loads the vector registers from `words`, sets control words and x87 registers apart
-/// from their defaults, and returns the state; then `act` must not use them.
-fn with_vectors(words: &[[u64; 2]; 16], image: &mut Image) -> (VectorImage, VectorImage) {
+/// from their defaults, calls `routine` with `argument`, and returns the state before
+/// and after.
+///
+/// # Safety
+/// `routine` must keep the C convention, except that it may return with vector
+/// registers and control words changed, and `argument` must be what it wants.
+pub(crate) unsafe fn with_vectors(
+    words: &[[u64; 2]; 16],
+    routine: *const (),
+    argument: u64,
+) -> (VectorImage, VectorImage) {
     let mut before = VectorImage([0; 64]);
     let mut after = before;
     let control: u32 = 0x5f80; // round down
     // SAFETY: loads registers that are all declared clobbered, stores 512 bytes to
-    // each of two aligned buffers of that size, calls a routine that keeps the C
-    // convention, and puts the control words back as the convention wants them.
+    // each of two aligned buffers of that size, calls the routine, which the caller
+    // vouches for, and puts the control words back as the convention wants them.
     unsafe {
         asm!(
             "movups xmm0, [rax]", "movups xmm1, [rax + 16]", "movups xmm2, [rax + 32]",
@@ -161,16 +170,16 @@ fn with_vectors(words: &[[u64; 2]; 16], image: &mut Image) -> (VectorImage, Vect
             "ldmxcsr [rdx]",
             "fninit", "fld1", "fldpi",
             "fxsave [r12]",
-            "call {spin}",
+            "call r14",
             "fxsave [r13]",
             "fninit",
             "push 0x1f80", "ldmxcsr [rsp]", "pop rax",
-            spin = sym spin,
             inout("rax") words.as_ptr() => _,
             inout("rdx") &raw const control => _,
-            inout("rdi") core::ptr::from_mut(image) => _,
+            inout("rdi") argument => _,
             in("r12") &raw mut before,
             in("r13") &raw mut after,
+            in("r14") routine,
             clobber_abi("C"),
         );
     }
@@ -194,7 +203,12 @@ fn survive(bench: &mut Bench) -> Outcome {
         let mut wanted = image;
         wanted.general[RCX] = 0;
         wanted.flags |= 0x202;
-        let (before, after) = with_vectors(&words, &mut image);
+        // SAFETY: the routine keeps the convention, and wants an image.
+        let (before, after) = unsafe {
+            let image = (&raw mut image).expose_provenance() as u64;
+            with_vectors(&words, spin as *const (), image)
+        };
+        let image = core::hint::black_box(image);
         same("general registers", image.general, wanted.general)?;
         same("flags", image.flags, wanted.flags)?;
         same("vector state", before, after)?;

@@ -172,7 +172,10 @@ unsafe extern "C" fn cross(before: *const Image, after: *mut Image) {
 /// Makes the call and applies the convention to what comes back. Returns code and
 /// value.
 #[track_caller]
-fn checked(number: u64, arguments: [u64; 6]) -> Result<(u64, u64), crate::check::Failure> {
+pub(crate) fn checked(
+    number: u64,
+    arguments: [u64; 6],
+) -> Result<(u64, u64), crate::check::Failure> {
     let before = Image::call(number, arguments);
     let mut after = before;
     // SAFETY: both images are live; the routine preserves what the C convention
@@ -197,7 +200,7 @@ fn checked(number: u64, arguments: [u64; 6]) -> Result<(u64, u64), crate::check:
 }
 
 /// The number of the call `name`.
-fn number(name: &str) -> u64 {
+pub(crate) fn number(name: &str) -> u64 {
     SYSCALLS.iter().find(|entry| entry.name == name).map_or(u64::MAX, |entry| entry.number)
 }
 

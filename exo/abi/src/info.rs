@@ -2,14 +2,17 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Slots of a slice vector. The processor goes round them; each is one slice.
+/// Slots of a processor's slice vector. It goes round them; each is one slice.
 pub const SLOT_COUNT: usize = 64;
+/// Most processors used.
+pub const MAX_CORES: usize = 4;
 
-/// The slice vector of a core: which environment owns which slot, by position.
+/// The slice vectors: which environment owns which slot, by position. Slots are
+/// numbered through: those of processor `n` begin at `n` times [`SLOT_COUNT`].
 #[repr(C)]
 pub struct SlotVector {
     /// Owner of each slot ([`crate::EnvId`]), or zero.
-    pub owners: [AtomicU32; SLOT_COUNT],
+    pub owners: [AtomicU32; SLOT_COUNT * MAX_CORES],
 }
 
 /// What everybody may know about the machine, in one page.
@@ -25,6 +28,9 @@ pub struct SystemInfo {
     pub frame_table: AtomicU32,
     /// Number of frames, and so of entries in the frame table.
     pub frame_count: AtomicU32,
+    /// Processors at work.
+    pub cores: AtomicU32,
+    reserved: u32,
     /// The network interface's MAC address in the low six bytes, in network
     /// order from the lowest byte; zero without a network interface.
     pub mac: AtomicU64,
@@ -50,7 +56,7 @@ pub struct SystemInfo {
     pub notifications: AtomicU64,
     /// Bytes of packets copied.
     pub copied: AtomicU64,
-    /// The slice vector of core 0.
+    /// The slice vectors.
     pub slots: SlotVector,
 }
 

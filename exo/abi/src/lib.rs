@@ -32,7 +32,7 @@ pub use error::Error;
 pub use frame::{
     FRAME_BYTES, FrameInfo, FrameKind, Level, Pages, Pfn, Protection, USER_TOP, VirtAddr,
 };
-pub use info::{SLOT_COUNT, SlotVector, SystemInfo};
+pub use info::{MAX_CORES, SLOT_COUNT, SlotVector, SystemInfo};
 pub use ring::{
     BUFFER_BYTES, FRAME_MAX, FRAME_MIN, MAX_RING_ORDER, RingIndex, RingOrder, RingPage, SyncCounts,
 };

@@ -90,6 +90,7 @@ macro_rules! syscall_table {
             /// [`Rights::ASSIGN`] over them, and [`Rights::CONTROL`] on `env`.
             /// In place of slots, `slots` may name the environment that owns
             /// them: the caller itself, or one it has [`Rights::CONTROL`] on.
+            /// Slots of all processors are numbered through ([`crate::SlotVector`]).
             20 slots_assign(slots: Handle, first: u32, count: u32, env: Handle);
             /// Makes a network binding whose rings and buffers are the
             /// [`RingOrder::frames`] frames from `first`, plain memory of the

@@ -11,11 +11,15 @@ use super::cpu::{APIC_BASE, out8, read_msr, time_stamp, write_msr};
 pub const TIMER_VECTOR: u8 = 32;
 /// Vector of the network interface's interrupt.
 pub const NET_VECTOR: u8 = 33;
+/// Vector by which a processor makes another look up.
+pub const LOOK_UP_VECTOR: u8 = 34;
 /// Vector the local APIC uses when an interrupt vanished before delivery.
 pub const SPURIOUS_VECTOR: u8 = 47;
 
 const END_OF_INTERRUPT: u64 = 0xb0;
 const SPURIOUS: u64 = 0xf0;
+const COMMAND: u64 = 0x300;
+const COMMAND_TARGET: u64 = 0x310;
 const TIMER_ENTRY: u64 = 0x320;
 const TIMER_INITIAL: u64 = 0x380;
 const TIMER_CURRENT: u64 = 0x390;
@@ -55,12 +59,42 @@ pub fn start() -> u64 {
         out8(0xa1, 0xff);
         write_msr(APIC_BASE, read_msr(APIC_BASE) | 1 << 11);
     }
-    write_local(SPURIOUS, SOFTWARE_ENABLE | u32::from(SPURIOUS_VECTOR));
-    write_local(TIMER_DIVIDE, DIVIDE_BY_1);
-    write_local(TIMER_ENTRY, u32::from(TIMER_VECTOR));
+    start_local();
     let frequency = measure();
     TSC_HZ.store(frequency, Ordering::Relaxed);
     frequency
+}
+
+/// Turns this processor's controller on.
+pub fn start_local() {
+    write_local(SPURIOUS, SOFTWARE_ENABLE | u32::from(SPURIOUS_VECTOR));
+    write_local(TIMER_DIVIDE, DIVIDE_BY_1);
+    write_local(TIMER_ENTRY, u32::from(TIMER_VECTOR));
+}
+
+/// Interrupts processor `core`.
+pub fn interrupt(core: u32, vector: u8) {
+    command(core, u32::from(vector));
+}
+
+/// Starts processor `core` in real mode at physical address `page`, below 1 MiB
+/// (SDM vol. 3, 9.4.4).
+pub fn start_core(core: u32, page: u64) {
+    const INIT: u32 = 5 << 8 | 1 << 14;
+    const STARTUP: u32 = 6 << 8 | 1 << 14;
+    command(core, INIT);
+    let start = time_stamp();
+    while time_stamp() - start < 200 * ticks_per_microsecond() {}
+    command(core, STARTUP | (page >> 12) as u32);
+}
+
+fn command(core: u32, command: u32) {
+    const PENDING: u32 = 1 << 12;
+    while read_local(COMMAND) & PENDING != 0 {
+        core::hint::spin_loop();
+    }
+    write_local(COMMAND_TARGET, core << 24);
+    write_local(COMMAND, command);
 }
 
 fn measure() -> u64 {
@@ -90,6 +124,11 @@ pub fn start_timer(ticks: u64) {
     let frequency = TSC_HZ.load(Ordering::Relaxed).max(1);
     let count = u128::from(ticks) * u128::from(TIMER_HZ) / u128::from(frequency);
     write_local(TIMER_INITIAL, count.clamp(1, u128::from(u32::MAX)) as u32);
+}
+
+/// Whether the timer has been started and has not run out since.
+pub fn timer_runs() -> bool {
+    read_local(TIMER_CURRENT) != 0
 }
 
 /// Ticks of the time-stamp counter in a microsecond.

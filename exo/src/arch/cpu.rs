@@ -26,6 +26,16 @@ pub unsafe fn out8(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) };
 }
 
+/// Writes two bytes to an I/O port.
+///
+/// # Safety
+/// As for [`out8`].
+#[inline]
+pub unsafe fn out16(port: u16, value: u16) {
+    // SAFETY: the caller vouches for the device.
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack)) };
+}
+
 /// Reads a byte from an I/O port.
 ///
 /// # Safety

@@ -9,6 +9,7 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 
 use super::entry::stub_addresses;
+use crate::cores::MAX_CORES;
 
 /// Kernel code segment.
 pub const KERNEL_CODE: u16 = 0x08;
@@ -24,13 +25,14 @@ const STACK_BYTES: usize = 16 * 1024;
 #[repr(C, align(16))]
 struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
 
-// SAFETY: only the processor and assembly use a stack's bytes, never Rust
-// through this object; one core exists.
+// SAFETY: only its processor and assembly use a stack's bytes, never Rust through
+// this object.
 unsafe impl Sync for Stack {}
 
 /// Stacks for exceptions, for faults that can hit anywhere (NMI, double fault,
 /// machine check), and for interrupts.
-static STACKS: [Stack; 3] = [const { Stack(UnsafeCell::new([0; STACK_BYTES])) }; 3];
+static STACKS: [[Stack; 3]; MAX_CORES] =
+    [const { [const { Stack(UnsafeCell::new([0; STACK_BYTES])) }; 3] }; MAX_CORES];
 
 /// Task-state segment (SDM vol. 3, 8.7).
 #[repr(C, packed(4))]
@@ -72,35 +74,41 @@ impl Gate {
 struct Tables {
     segments: UnsafeCell<[u64; 8]>,
     task: UnsafeCell<TaskState>,
-    gates: UnsafeCell<[Gate; 256]>,
 }
 
-// SAFETY: written once by `load` before interrupts exist, on the only core;
-// afterwards only the processor reads them.
-unsafe impl Sync for Tables {}
+struct Gates(UnsafeCell<[Gate; 256]>);
 
-static TABLES: Tables = Tables {
-    segments: UnsafeCell::new([
-        0,
-        0x00af_9a00_0000_ffff, // ring 0 code, 64-bit
-        0x00cf_9200_0000_ffff, // ring 0 data
-        0,                     // where sysret to 32-bit code would point
-        0x00cf_f200_0000_ffff, // ring 3 data
-        0x00af_fa00_0000_ffff, // ring 3 code, 64-bit
-        0,
-        0,
-    ]),
-    task: UnsafeCell::new(TaskState {
-        reserved0: 0,
-        ring_stacks: [0; 3],
-        reserved1: 0,
-        interrupt_stacks: [0; 7],
-        reserved2: 0,
-        reserved3: 0,
-        io_map: size_of::<TaskState>() as u16,
-    }),
-    gates: UnsafeCell::new([Gate::ABSENT; 256]),
-};
+// SAFETY: written once by `load` before interrupts exist, by the processor they are
+// for; afterwards only the processor reads them.
+unsafe impl Sync for Tables {}
+// SAFETY: written by the first processor, before any other is started.
+unsafe impl Sync for Gates {}
+
+static GATES: Gates = Gates(UnsafeCell::new([Gate::ABSENT; 256]));
+
+static TABLES: [Tables; MAX_CORES] = [const {
+    Tables {
+        segments: UnsafeCell::new([
+            0,
+            0x00af_9a00_0000_ffff, // ring 0 code, 64-bit
+            0x00cf_9200_0000_ffff, // ring 0 data
+            0,                     // where sysret to 32-bit code would point
+            0x00cf_f200_0000_ffff, // ring 3 data
+            0x00af_fa00_0000_ffff, // ring 3 code, 64-bit
+            0,
+            0,
+        ]),
+        task: UnsafeCell::new(TaskState {
+            reserved0: 0,
+            ring_stacks: [0; 3],
+            reserved1: 0,
+            interrupt_stacks: [0; 7],
+            reserved2: 0,
+            reserved3: 0,
+            io_map: size_of::<TaskState>() as u16,
+        }),
+    }
+}; MAX_CORES];
 
 #[repr(C, packed)]
 struct TablePointer {
@@ -117,45 +125,38 @@ fn stack_of(vector: usize) -> u8 {
     }
 }
 
-/// Fills the tables and makes them the processor's.
+/// Fills the tables of processor `core` and makes them this one's.
 ///
 /// # Safety
-/// Once, with interrupts off.
-pub unsafe fn load() {
-    // SAFETY: first and only call, so nothing else refers to the tables; every
+/// Once on each processor with its own number, on the first one before any other is
+/// started, with interrupts off.
+pub unsafe fn load(core: usize) {
+    let tables = &TABLES[core];
+    // SAFETY: the only call for these tables, so nothing else refers to them; every
     // selector loaded names a descriptor written just before. Reloading `cs`
     // by a far return goes on at the next instruction.
     unsafe {
-        let task = &mut *TABLES.task.get();
-        for (slot, stack) in STACKS.iter().enumerate() {
+        let task = &mut *tables.task.get();
+        for (slot, stack) in STACKS[core].iter().enumerate() {
             task.interrupt_stacks[slot] = stack.0.get() as u64 + STACK_BYTES as u64;
         }
-        let base = TABLES.task.get() as u64;
-        let segments = &mut *TABLES.segments.get();
+        let base = tables.task.get() as u64;
+        let segments = &mut *tables.segments.get();
         segments[6] = (size_of::<TaskState>() as u64 - 1)
             | (base & 0xff_ffff) << 16
             | 0x89 << 40
             | (base >> 24 & 0xff) << 56;
         segments[7] = base >> 32;
-        let gates = &mut *TABLES.gates.get();
-        for (vector, (gate, address)) in gates.iter_mut().zip(stub_addresses()).enumerate() {
-            *gate = Gate {
-                offset_low: address as u16,
-                selector: KERNEL_CODE,
-                stack: stack_of(vector),
-                kind: 0x8e, // present, ring 0 only, interrupt gate
-                offset_middle: (address >> 16) as u16,
-                offset_high: (address >> 32) as u32,
-                reserved: 0,
-            };
+        if core == 0 {
+            fill_gates();
         }
         let segments = TablePointer {
             limit: (size_of::<[u64; 8]>() - 1) as u16,
-            base: TABLES.segments.get() as u64,
+            base: tables.segments.get() as u64,
         };
         let gates = TablePointer {
             limit: (size_of::<[Gate; 256]>() - 1) as u16,
-            base: TABLES.gates.get() as u64,
+            base: GATES.0.get() as u64,
         };
         asm!(
             "lgdt [{segments}]",
@@ -180,5 +181,21 @@ pub unsafe fn load() {
             task = in(reg) u64::from(TASK_STATE),
             scratch = out(reg) _,
         );
+    }
+}
+
+fn fill_gates() {
+    // SAFETY: called once, before interrupts exist and other processors run.
+    let gates = unsafe { &mut *GATES.0.get() };
+    for (vector, (gate, address)) in gates.iter_mut().zip(stub_addresses()).enumerate() {
+        *gate = Gate {
+            offset_low: address as u16,
+            selector: KERNEL_CODE,
+            stack: stack_of(vector),
+            kind: 0x8e, // present, ring 0 only, interrupt gate
+            offset_middle: (address >> 16) as u16,
+            offset_high: (address >> 32) as u32,
+            reserved: 0,
+        };
     }
 }

@@ -14,6 +14,7 @@ use core::cell::{Cell, UnsafeCell};
 
 use super::cpu::{EFER, FMASK, GS_BASE, LSTAR, STAR, read_msr, write_msr};
 use super::descriptors::{KERNEL_CODE, SYSRET_BASE};
+use crate::cores::MAX_CORES;
 use crate::env::transfer::Place;
 use crate::env::{Context, VectorState};
 
@@ -26,10 +27,11 @@ const STACK_BYTES: usize = 32 * 1024;
 #[repr(C, align(16))]
 struct KernelStack(UnsafeCell<[u8; STACK_BYTES]>);
 
-// SAFETY: only the stack pointer of the one core refers to it.
+// SAFETY: only the stack pointer of its processor refers to it.
 unsafe impl Sync for KernelStack {}
 
-static STACK: KernelStack = KernelStack(UnsafeCell::new([0; STACK_BYTES]));
+static STACKS: [KernelStack; MAX_CORES] =
+    [const { KernelStack(UnsafeCell::new([0; STACK_BYTES])) }; MAX_CORES];
 
 /// What `gs` points to in ring 0. The offsets are known to the assembly below.
 #[repr(C)]
@@ -38,17 +40,48 @@ struct Core {
     stack_top: Cell<u64>,
     user_stack: Cell<u64>,
     vector_state: Cell<*mut VectorState>,
+    number: Cell<usize>,
 }
 
-// SAFETY: one core exists, and ring 0 is not interrupted while using it.
+// SAFETY: each is used by one processor, and ring 0 is not interrupted while using it.
 unsafe impl Sync for Core {}
 
-static CORE: Core = Core {
-    itself: Cell::new(0),
-    stack_top: Cell::new(0),
-    user_stack: Cell::new(0),
-    vector_state: Cell::new(core::ptr::null_mut()),
-};
+static CORES: [Core; MAX_CORES] = [const {
+    Core {
+        itself: Cell::new(0),
+        stack_top: Cell::new(0),
+        user_stack: Cell::new(0),
+        vector_state: Cell::new(core::ptr::null_mut()),
+        number: Cell::new(0),
+    }
+}; MAX_CORES];
+
+#[inline]
+fn this_core() -> &'static Core {
+    let itself: *const Core;
+    // SAFETY: in ring 0 `gs` addresses the processor's data, which begins with its own
+    // address (`start`).
+    unsafe {
+        asm!("mov {}, gs:[0]", out(reg) itself, options(nostack, readonly, preserves_flags));
+        &*itself
+    }
+}
+
+/// The number of this processor.
+#[inline]
+pub fn core_number() -> usize {
+    let number;
+    // SAFETY: as in `this_core`; the number is the fifth word.
+    unsafe {
+        asm!("mov {}, gs:[32]", out(reg) number, options(nostack, readonly, preserves_flags));
+    }
+    number
+}
+
+/// Where the kernel stack of processor `core` begins.
+pub fn stack_top(core: usize) -> u64 {
+    STACKS[core].0.get() as u64 + STACK_BYTES as u64
+}
 
 /// Pops the general registers in the order of `Context`, then vector and error
 /// code, which leaves the stack at what `iretq` pops.
@@ -78,24 +111,26 @@ struct CallFrame {
 /// Sets up the `syscall` instruction and the core's data.
 ///
 /// # Safety
-/// Once, after the descriptors are loaded.
-pub unsafe fn start() {
-    CORE.itself.set(&raw const CORE as u64);
-    CORE.stack_top.set(STACK.0.get() as u64 + STACK_BYTES as u64);
+/// Once on each processor, with its own number, after the descriptors are loaded.
+pub unsafe fn start(number: usize) {
+    let core = &CORES[number];
+    core.itself.set(core as *const Core as u64);
+    core.stack_top.set(stack_top(number));
+    core.number.set(number);
     // SAFETY: the selectors are those of `descriptors`, the target is the entry
     // below, and `gs` addresses the core's data while in ring 0.
     unsafe {
         write_msr(STAR, u64::from(SYSRET_BASE) << 48 | u64::from(KERNEL_CODE) << 32);
         write_msr(LSTAR, syscall_entry as *const () as u64);
         write_msr(FMASK, CLEARED_FLAGS);
-        write_msr(GS_BASE, &raw const CORE as u64);
+        write_msr(GS_BASE, core.itself.get());
         debug_assert!(read_msr(EFER) & 1 == 1);
     }
 }
 
 /// Tells the trap entry where the running environment's vector registers go.
 pub fn set_vector_state(area: *mut VectorState) {
-    CORE.vector_state.set(area);
+    this_core().vector_state.set(area);
 }
 
 /// The state in which the system call being served will return with `code`
@@ -118,7 +153,7 @@ pub fn call_context(code: u64, value: u64) -> Context {
 fn call_frame() -> &'static CallFrame {
     // SAFETY: while a system call is served its frame lies right below the top
     // of the kernel stack, where the entry pushed it. Only cells in it are written.
-    unsafe { &*(CORE.stack_top.get() as *const CallFrame).sub(1) }
+    unsafe { &*(this_core().stack_top.get() as *const CallFrame).sub(1) }
 }
 
 /// Where the system call being served will return to.

@@ -39,6 +39,7 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
     index == a.len() && index == b.len()
 }
 
+#[inline(never)]
 pub(super) fn batch(caller: Caller<'_>, calls: UserPtr, count: u32) -> Result<u64, Error> {
     if count > BATCH_MAX {
         return Err(Error::TooMuch);

@@ -5,6 +5,7 @@ use exo_abi::{Error, Handle, Pfn, Rights, Word};
 use super::Caller;
 use crate::capability::{self, Kind, Object, Progress};
 
+#[inline(never)]
 pub(super) fn cap_derive(
     caller: Caller<'_>,
     source: Handle,
@@ -32,6 +33,7 @@ pub(super) fn cap_derive(
     capability::insert(frames, caller.env, object, rights, place).map(Word::into_word)
 }
 
+#[inline(never)]
 pub(super) fn cap_grant(caller: Caller<'_>, cap: Handle, env: Handle) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
     let (place, slot) = capability::lookup(frames, caller.env, cap, Rights::GRANT)?;
@@ -46,12 +48,14 @@ fn progress(progress: Progress) -> Result<(), Error> {
     }
 }
 
+#[inline(never)]
 pub(super) fn cap_revoke(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     let (place, slot) = capability::lookup(frames, caller.env, cap, Rights::NONE)?;
     progress(capability::revoke_step(frames, place, slot))
 }
 
+#[inline(never)]
 pub(super) fn cap_drop(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     // A stale capability is dropped too: its slot is the caller's.
@@ -59,6 +63,7 @@ pub(super) fn cap_drop(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     progress(capability::drop_step(frames, place, slot))
 }
 
+#[inline(never)]
 pub(super) fn cap_grow(caller: Caller<'_>, frame: Pfn) -> Result<(), Error> {
     caller.kernel.frames.check_donation(frame, caller.env.id())?;
     capability::donate(&caller.kernel.frames, caller.env, frame)

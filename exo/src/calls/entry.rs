@@ -32,25 +32,33 @@ pub extern "C" fn dispatch(
     number: u64,
 ) -> Registers {
     let kernel = kernel();
+    kernel.come_in();
+    let registers = serve(kernel, number, [a, b, c, d, e, f]);
+    kernel.go_out();
+    registers
+}
+
+#[inline]
+fn serve(kernel: &'static Kernel, number: u64, words: [u64; 6]) -> Registers {
     Kernel::count(&kernel.info.calls, 1);
-    let Some(env) = kernel.env(kernel.current.get()) else {
+    let Some(env) = kernel.env(kernel.here().current.get()) else {
         // Only an environment that exists can have called.
         return Registers { code: Error::WrongState.code(), value: 0 };
     };
-    match call(Caller { kernel, env }, number, [a, b, c, d, e, f]) {
+    match call(Caller { kernel, env }, number, words) {
         Reply::Done(Ok(value)) => Registers { code: 0, value },
         Reply::Done(Err(error)) => Registers { code: error.code(), value: 0 },
         Reply::Switch(leaving, switch) => go_on(kernel, env, leaving, switch),
         Reply::Yield => {
             save(env);
             upcall::expect_begin(&kernel.frames, env);
-            trap::leave(kernel, true)
+            trap::stop(kernel, true)
         }
         Reply::Stop => {
             save(env);
-            trap::leave(kernel, false)
+            trap::stop(kernel, false)
         }
-        Reply::Over => trap::leave(kernel, false),
+        Reply::Over => trap::stop(kernel, false),
         Reply::PowerOff(code) => crate::panic::power_off(code),
     }
 }

@@ -7,6 +7,7 @@ use crate::capability::{self, CapRef, Kind, Object, Progress};
 use crate::env::{self, Parts, revocation};
 use crate::user::UserSlice;
 
+#[inline(never)]
 pub(super) fn env_create(
     caller: Caller<'_>,
     object: Pfn,
@@ -28,6 +29,7 @@ pub(super) fn env_create(
     capability::insert(frames, caller.env, named, rights, CapRef::NONE).map(Word::into_word)
 }
 
+#[inline(never)]
 pub(super) fn env_start(
     caller: Caller<'_>,
     env: Handle,
@@ -39,6 +41,7 @@ pub(super) fn env_start(
     env::start(caller.kernel, env, entry.0, stack.0, argument)
 }
 
+#[inline(never)]
 pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> {
     let env = caller.env_with(env, Rights::CONTROL)?;
     match env::destroy_step(caller.kernel, env)? {
@@ -47,12 +50,14 @@ pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> 
     }
 }
 
+#[inline(never)]
 pub(super) fn env_status(caller: Caller<'_>, env: Handle, status: UserPtr) -> Result<(), Error> {
     let bytes = caller.env_with(env, Rights::INSPECT)?.status().to_bytes();
     let root = caller.env.root_table.get();
     UserSlice::new(root, status, EnvStatus::BYTES).copy_out(&caller.kernel.frames, &bytes)
 }
 
+#[inline(never)]
 pub(super) fn revoke_request(
     caller: Caller<'_>,
     env: Handle,
@@ -65,13 +70,16 @@ pub(super) fn revoke_request(
     Ok(())
 }
 
+#[inline(never)]
 pub(super) fn revoke_enforce(caller: Caller<'_>, env: Handle) -> Result<u64, Error> {
     let kernel = caller.kernel;
     let env = caller.live_env_with(env, Rights::CONTROL)?;
     let forget = |table| {
-        if kernel.frames.owner(table) == Some(kernel.current.get()) {
+        let Some(space) = kernel.frames.owner(table) else { return };
+        if space == kernel.here().current.get() {
             forget_all(caller.env);
         }
+        kernel.expel(space);
     };
     revocation::enforce(kernel, env, now(), forget).map(Word::into_word)
 }

@@ -33,10 +33,10 @@ impl Caller<'_> {
         Ok(env)
     }
 
-    /// Makes the processor forget what it caches of `space`'s page `page`.
-    pub(super) fn forget(&self, space: &Env, page: VirtAddr) {
+    /// Makes this processor forget what it caches of `space`'s page `page`.
+    fn forget(&self, space: &Env, page: VirtAddr) {
         // Another space's translations went when its tables were last left.
-        if space.id() == self.kernel.current.get() {
+        if space.id() == self.kernel.here().current.get() {
             forget_page(page);
         }
     }
@@ -50,6 +50,7 @@ fn forget_page(page: VirtAddr) {
 #[cfg(not(exo_guest))]
 fn forget_page(_page: VirtAddr) {}
 
+#[inline(never)]
 pub(super) fn frames_take(
     caller: Caller<'_>,
     frames: Handle,
@@ -70,12 +71,14 @@ pub(super) fn frames_take(
     table.take(first, count, owner.id())
 }
 
+#[inline(never)]
 pub(super) fn frames_free(caller: Caller<'_>, first: Pfn, count: Pages) -> Result<(), Error> {
     caller.kernel.frames.free(first, count, caller.env.id())?;
     caller.env.revocation.given_back(count);
     Ok(())
 }
 
+#[inline(never)]
 pub(super) fn table_install(
     caller: Caller<'_>,
     env: Handle,
@@ -88,6 +91,7 @@ pub(super) fn table_install(
     paging::install_table(&caller.kernel.frames, space.id(), root, at, level, frame)
 }
 
+#[inline(never)]
 pub(super) fn table_remove(
     caller: Caller<'_>,
     env: Handle,
@@ -98,9 +102,11 @@ pub(super) fn table_remove(
     paging::remove_table(&caller.kernel.frames, space.root_table.get(), at, level)?;
     // Forgetting any page drops all cached upper levels (SDM vol. 3, 4.10.4.1).
     caller.forget(space, at);
+    caller.kernel.expel(space.id());
     Ok(())
 }
 
+#[inline(never)]
 pub(super) fn map(
     caller: Caller<'_>,
     space: Handle,
@@ -114,9 +120,15 @@ pub(super) fn map(
     let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
     let mapping = Mapping { owner, first, at, count, protection };
     let root = space.root_table.get();
-    paging::map(&caller.kernel.frames, root, mapping, |page| caller.forget(space, page))
+    let mapped =
+        paging::map(&caller.kernel.frames, root, mapping, |page| caller.forget(space, page));
+    if mapped.is_err() {
+        caller.kernel.expel(space.id());
+    }
+    mapped
 }
 
+#[inline(never)]
 pub(super) fn unmap(
     caller: Caller<'_>,
     space: Handle,
@@ -125,9 +137,13 @@ pub(super) fn unmap(
 ) -> Result<(), Error> {
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let root = space.root_table.get();
-    paging::unmap(&caller.kernel.frames, root, at, count, |page| caller.forget(space, page))
+    let forget = |page| caller.forget(space, page);
+    let unmapped = paging::unmap(&caller.kernel.frames, root, at, count, forget);
+    caller.kernel.expel(space.id());
+    unmapped
 }
 
+#[inline(never)]
 pub(super) fn map_large(
     caller: Caller<'_>,
     space: Handle,
@@ -142,9 +158,11 @@ pub(super) fn map_large(
     paging::map_large(&caller.kernel.frames, space.root_table.get(), mapping)
 }
 
+#[inline(never)]
 pub(super) fn unmap_large(caller: Caller<'_>, space: Handle, at: VirtAddr) -> Result<(), Error> {
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     paging::unmap_large(&caller.kernel.frames, space.root_table.get(), at)?;
     caller.forget(space, at);
+    caller.kernel.expel(space.id());
     Ok(())
 }

@@ -28,6 +28,7 @@ impl Caller<'_> {
     }
 }
 
+#[inline(never)]
 pub(super) fn net_scope(
     caller: Caller<'_>,
     net: Handle,
@@ -47,6 +48,7 @@ pub(super) fn net_scope(
     capability::insert(frames, caller.env, narrowed, rights, place).map(Word::into_word)
 }
 
+#[inline(never)]
 pub(super) fn net_unscope(caller: Caller<'_>, object: Pfn) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     if frames.kind(object) != Some(FrameKind::Scope)
@@ -58,6 +60,7 @@ pub(super) fn net_unscope(caller: Caller<'_>, object: Pfn) -> Result<(), Error> 
     Ok(())
 }
 
+#[inline(never)]
 pub(super) fn net_bind(
     caller: Caller<'_>,
     net: Handle,
@@ -75,6 +78,7 @@ pub(super) fn net_bind(
     capability::insert(frames, caller.env, named, rights, place).map(Word::into_word)
 }
 
+#[inline(never)]
 pub(super) fn net_unbind(caller: Caller<'_>, binding: Handle) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let net = &mut *caller.kernel.net.borrow_mut();
@@ -84,6 +88,7 @@ pub(super) fn net_unbind(caller: Caller<'_>, binding: Handle) -> Result<(), Erro
     }
 }
 
+#[inline(never)]
 pub(super) fn filter_install(
     caller: Caller<'_>,
     binding: Handle,
@@ -102,6 +107,7 @@ pub(super) fn filter_install(
     filter::install(caller.kernel, net, binding, &filter, object)
 }
 
+#[inline(never)]
 pub(super) fn filter_remove(caller: Caller<'_>, binding: Handle, object: Pfn) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let net = &mut *caller.kernel.net.borrow_mut();

@@ -15,6 +15,7 @@ pub(super) fn null(_: Caller<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+#[inline(never)]
 pub(super) fn exit(caller: Caller<'_>, code: u64) -> Reply {
     let status = EnvStatus { state: EnvState::Exited as u32, code, ..EnvStatus::NEW };
     env::end(caller.kernel, caller.env, status);
@@ -33,12 +34,13 @@ pub(super) fn wait(caller: Caller<'_>, seen: EventCount, deadline: u64) -> Reply
     caller.env.transfer.sleeps(events);
     caller.env.deadline.set(deadline);
     if deadline != 0 {
-        caller.kernel.schedule.expect(deadline);
+        caller.kernel.here().schedule.expect(deadline);
     }
     schedule::set_state(caller.kernel, caller.env, EnvState::Waiting);
     Reply::Stop
 }
 
+#[inline(never)]
 pub(super) fn wait_until(
     caller: Caller<'_>,
     predicate: UserPtr,
@@ -57,11 +59,12 @@ pub(super) fn wait_until(
     caller.env.transfer.sleeps(caller.env.events.get());
     caller.env.deadline.set(deadline);
     if deadline != 0 {
-        caller.kernel.schedule.expect(deadline);
+        caller.kernel.here().schedule.expect(deadline);
     }
     Reply::Stop
 }
 
+#[inline(never)]
 pub(super) fn slots_assign(
     caller: Caller<'_>,
     slots: Handle,
@@ -102,6 +105,7 @@ fn check(caller: Caller<'_>, handle: Handle, kind: Kind, needed: Rights) -> Resu
     if slot.object().kind == kind { Ok(()) } else { Err(Error::BadHandle) }
 }
 
+#[inline(never)]
 pub(super) fn console_write(
     caller: Caller<'_>,
     console: Handle,
@@ -123,6 +127,7 @@ fn print(line: &[u8]) {
 #[cfg(not(exo_guest))]
 fn print(_line: &[u8]) {}
 
+#[inline(never)]
 pub(super) fn machine_exit(caller: Caller<'_>, machine: Handle, code: u64) -> Reply {
     if let Err(error) = check(caller, machine, Kind::Machine, Rights::POWER) {
         return Reply::Done(Err(error));

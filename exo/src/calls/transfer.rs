@@ -1,6 +1,6 @@
 //! Calls that cross into another environment, or tell it something.
 
-use exo_abi::{Error, Handle, Pfn, Rights, UserPtr, Word};
+use exo_abi::{EnvState, Error, Handle, Pfn, Rights, UserPtr, Word};
 
 use super::{Caller, Leaving, Reply};
 use crate::capability::{self, BADGE_END, CapRef, Kind, Object};
@@ -30,6 +30,7 @@ impl Caller<'_> {
     }
 }
 
+#[inline(never)]
 pub(super) fn slice_donate(caller: Caller<'_>, env: Handle) -> Reply {
     match caller.live_env_with(env, Rights::NONE) {
         Ok(heir) => {
@@ -40,6 +41,7 @@ pub(super) fn slice_donate(caller: Caller<'_>, env: Handle) -> Reply {
     }
 }
 
+#[inline(never)]
 pub(super) fn entry_create(
     caller: Caller<'_>,
     index: u32,
@@ -56,6 +58,7 @@ pub(super) fn entry_create(
     }
 }
 
+#[inline(never)]
 pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
     let (place, slot) = capability::lookup(frames, caller.env, source, Rights::GRANT)?;
@@ -101,12 +104,18 @@ pub(super) fn transfer_reply(caller: Caller<'_>) -> Reply {
     }
 }
 
+#[inline(never)]
 pub(super) fn doorbell_create(caller: Caller<'_>) -> Result<u64, Error> {
     caller.own(Kind::Doorbell, 0)
 }
 
+#[inline(never)]
 pub(super) fn doorbell_ring(caller: Caller<'_>, doorbell: Handle) -> Result<(), Error> {
     let (owner, named) = caller.target(doorbell, Kind::Doorbell)?;
+    if owner.state() == EnvState::Dying {
+        // Its U-area may be somebody else's by now.
+        return Err(Error::WrongState);
+    }
     env::ring(caller.kernel, owner, named.badge);
     Ok(())
 }

@@ -21,13 +21,14 @@ const SLOTS: u32 = 64;
 /// that the caller may stop and resume between any two steps.
 mod stage {
     pub(super) const STOP: u32 = 0;
-    pub(super) const PAGE_TABLES: u32 = 1;
-    pub(super) const CHILDREN: u32 = 2;
-    pub(super) const SILENCED: u32 = 3;
-    pub(super) const BINDINGS: u32 = 4;
-    pub(super) const CAPABILITIES: u32 = 5;
-    pub(super) const CHECK: u32 = 6;
-    pub(super) const FRAMES: u32 = 7;
+    pub(super) const LEAVE: u32 = 1;
+    pub(super) const PAGE_TABLES: u32 = 2;
+    pub(super) const CHILDREN: u32 = 3;
+    pub(super) const SILENCED: u32 = 4;
+    pub(super) const BINDINGS: u32 = 5;
+    pub(super) const CAPABILITIES: u32 = 6;
+    pub(super) const CHECK: u32 = 7;
+    pub(super) const FRAMES: u32 = 8;
 }
 
 /// Goes on destroying `env`, and first all it created. After [`Progress::Done`] its object is gone.
@@ -37,7 +38,7 @@ mod stage {
 /// [`Error::InUse`] while another environment maps one of its frames or the
 /// device still sends from one: call again when that has changed.
 pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
-    if kernel.current.get() == env.id() || kernel.first.get() == env.id() {
+    if kernel.here().current.get() == env.id() || kernel.first.get() == env.id() {
         return Err(Error::WrongState);
     }
     let frames = &kernel.frames;
@@ -47,8 +48,10 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
             schedule::set_state(kernel, env, EnvState::Dying);
             schedule::forget(kernel, env);
             transfer::hang_up(kernel, env);
-            (stage::PAGE_TABLES, 0)
+            (stage::LEAVE, 0)
         }
+        stage::LEAVE if kernel.is_loaded_elsewhere(env) => (stage::LEAVE, 0),
+        stage::LEAVE => (stage::PAGE_TABLES, 0),
         stage::PAGE_TABLES => {
             let mut tables = 0;
             scan(kernel, env, position, stage, |pfn, kind| {

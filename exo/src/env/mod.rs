@@ -18,6 +18,7 @@ use core::cell::{Cell, UnsafeCell};
 use exo_abi::{EnvId, EnvState, EnvStatus, FrameKind, Pfn, UArea};
 
 use crate::capability::CapRef;
+use crate::cores::MAX_CORES;
 use crate::frames::FrameTable;
 use crate::object::KernelObject;
 
@@ -181,8 +182,10 @@ pub struct Env {
     pub(crate) next: Cell<Pfn>,
     /// First of the bindings it owns.
     pub bindings: Cell<Pfn>,
-    /// One bit for each slot of the slice vector that it owns.
-    pub slots: Cell<u64>,
+    /// For each processor one bit for each of its slots that the environment owns.
+    pub slots: [Cell<u64>; MAX_CORES],
+    /// The processor it ran on last.
+    pub core: Cell<u32>,
     /// How far destruction has come.
     pub(crate) destruction: Cell<(u32, u32)>,
     /// Frames in `cap_tables`.

@@ -60,6 +60,7 @@ pub fn sleep(
 }
 
 /// Whether what `env` sleeps for has come.
+#[inline(never)]
 pub fn holds(kernel: &Kernel, env: &Env) -> bool {
     let filter = env.predicate.filter.get();
     let mut bytes = [0; REACH];

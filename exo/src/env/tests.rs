@@ -1,5 +1,10 @@
 //! Life cycle, and that everything comes back.
 
+mod batch;
+mod slices;
+mod transfers;
+mod upcalls;
+
 use exo_abi::{Error, FrameKind, Pfn};
 
 use crate::schedule;
@@ -75,7 +80,7 @@ fn nobody_destroys_the_first_or_the_running_environment() {
     let (kernel, root) = machine();
     let (env, handle) = child(kernel, root, 600);
     let copy = call(kernel, root, "cap_grant", &[handle, handle]).expect("itself, with CONTROL");
-    kernel.current.set(env.id());
+    kernel.here().current.set(env.id());
     assert_eq!(call(kernel, env, "env_destroy", &[copy]), Err(Error::WrongState));
     assert_eq!(call(kernel, env, "env_destroy", &[OWN]), Err(Error::NoRight));
 }
@@ -229,7 +234,7 @@ fn a_deadline_without_slots_is_not_forgotten() {
     call(kernel, root, "env_start", &[handle, 0x40_0000, 0x50_0000, 0]).expect("new");
     env.deadline.set(100);
     schedule::set_state(kernel, env, exo_abi::EnvState::Waiting);
-    kernel.schedule.expect(100);
+    kernel.here().schedule.expect(100);
     assert_eq!(schedule::wake_expired(kernel, 200), None, "nobody with a slot waits");
     assert_eq!(env.state(), exo_abi::EnvState::Waiting);
     call(kernel, root, "slots_assign", &[ALL_SLOTS, 7, 1, handle]).expect("slots");

@@ -122,19 +122,24 @@ pub fn begin(
     }
     let state = callee.state();
     let (from, to) = (&caller.transfer, &callee.transfer);
-    if to.serving() || state == EnvState::Calling || core::ptr::eq(caller, callee) {
-        return Err(Error::Busy);
-    }
-    if !matches!(state, EnvState::Ready | EnvState::Waiting) {
+    // First: one that ended while it served will not be free again.
+    if !matches!(state, EnvState::Ready | EnvState::Waiting | EnvState::Calling) {
         return Err(Error::WrongState);
     }
-    // Its predicate is forgotten: what it did otherwise is woken after the activity.
-    let watched = callee.predicate.is_set();
-    callee.predicate.clear();
+    if to.serving()
+        || state == EnvState::Calling
+        || core::ptr::eq(caller, callee)
+        || kernel.runs_elsewhere(callee)
+    {
+        return Err(Error::Busy);
+    }
     let depth = if from.serving() { from.depth.get() + 1 } else { 1 };
     if depth >= CHAIN {
         return Err(Error::TooMuch);
     }
+    // Its predicate is forgotten: what it did otherwise is woken after the activity.
+    let watched = callee.predicate.is_set();
+    callee.predicate.clear();
     to.depth.set(depth);
     to.serving.set(1);
     to.slept.set(state == EnvState::Waiting);
@@ -188,7 +193,7 @@ pub fn end(kernel: &Kernel, env: &Env) -> Result<End, Error> {
         if env.events.get() != own.seen.get() {
             super::wake(kernel, env);
         } else if env.deadline.get() != 0 {
-            kernel.schedule.expect(env.deadline.get());
+            kernel.here().schedule.expect(env.deadline.get());
         }
     }
     let Some(caller) = kernel.env(own.caller.replace(NOBODY)) else { return Ok(End::Quiet) };
@@ -217,11 +222,24 @@ pub fn hang_up(kernel: &Kernel, env: &Env) {
     }
 }
 
+/// Who is at the end of the chain of calls that `env` waits for, whatever it does.
+#[inline]
+pub fn last_of_line(kernel: &Kernel, mut env: &'static Env) -> Option<&'static Env> {
+    for _ in 0..CHAIN {
+        if env.state() != EnvState::Calling {
+            return Some(env);
+        }
+        env = kernel.env(env.transfer.callee.get())?;
+    }
+    None
+}
+
 /// Who runs when it is the turn of `env`: itself, or whoever it waits for in a call.
 #[inline]
 pub fn end_of_line(kernel: &Kernel, mut env: &'static Env) -> Option<&'static Env> {
     for _ in 0..CHAIN {
         match env.state() {
+            EnvState::Ready if kernel.runs_elsewhere(env) => return None,
             EnvState::Ready => return Some(env),
             EnvState::Calling => env = kernel.env(env.transfer.callee.get())?,
             EnvState::Waiting if env.predicate.is_set() && predicate::holds(kernel, env) => {

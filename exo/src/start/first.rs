@@ -85,10 +85,15 @@ pub(super) fn load(kernel: &Kernel, machine: &Machine) {
 
     env::start(kernel, env, image.entry, boot::STACK_TOP, boot::U_AREA)
         .expect("a user entry point");
-    for slot in 0..SLOT_COUNT as u32 {
+    for slot in 0..slots(kernel) {
         schedule::assign(kernel, slot, Some(env));
     }
     kernel.first.set(env.id());
+}
+
+/// Slots of all processors.
+fn slots(kernel: &Kernel) -> u32 {
+    (kernel.started().count() * SLOT_COUNT) as u32
 }
 
 /// Puts the capabilities for everything into the first environment's table.
@@ -96,7 +101,7 @@ fn endow(kernel: &Kernel, env: &Env) {
     let frames = &kernel.frames;
     for (expected, object) in [
         (boot::FRAMES, Object::range(Kind::Frames, 0, frames.len())),
-        (boot::SLOTS, Object::range(Kind::Slots, 0, SLOT_COUNT as u32)),
+        (boot::SLOTS, Object::range(Kind::Slots, 0, slots(kernel))),
         (boot::NET, Object::only(Kind::Net)),
         (boot::CONSOLE, Object::only(Kind::Console)),
         (boot::MACHINE, Object::only(Kind::Machine)),

@@ -7,6 +7,7 @@
 mod first;
 mod layout;
 mod machine;
+mod others;
 
 use core::cell::{Cell, RefCell, UnsafeCell};
 use core::mem::MaybeUninit;
@@ -20,7 +21,6 @@ use crate::frames::FrameTable;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
-use crate::schedule::Schedule;
 use crate::{memory, say};
 use machine::Machine;
 
@@ -29,7 +29,7 @@ exo_boot::pvh_entry!();
 struct Cellar(UnsafeCell<MaybeUninit<Kernel>>);
 
 // SAFETY: written once by `kernel_main` before anything reads it; afterwards
-// only shared, on one core, in ring 0, which is not interrupted.
+// only shared, and used by whichever processor holds the lock.
 unsafe impl Sync for Cellar {}
 
 static KERNEL: Cellar = Cellar(UnsafeCell::new(MaybeUninit::uninit()));
@@ -46,7 +46,7 @@ pub fn kernel() -> &'static Kernel {
 extern "C" fn kernel_main(start_info: u64) -> ! {
     // SAFETY: first code to run, once, with interrupts off. The boot tables map
     // everything writable, so protection comes on with the final tables below.
-    unsafe { descriptors::load() };
+    unsafe { descriptors::load(0) };
     let mut machine = Machine::discover(start_info);
     let root_table = layout::build(&mut machine);
     // SAFETY: the final tables map the image and the direct map as the boot
@@ -54,7 +54,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     unsafe {
         cpu::enable_protection();
         cpu::set_page_table(root_table.address());
-        entry::start();
+        entry::start(0);
     }
     let info_frame = machine.allocate(2);
     // SAFETY: an allocated, zeroed frame of the kernel; all fields are atomics,
@@ -100,11 +100,11 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             info_frame,
             root_table,
             first: Cell::new(EnvId(0)),
-            current: Cell::new(EnvId(0)),
-            schedule: Schedule::new(),
+            cores: Default::default(),
             net: RefCell::new(Net { nic, claims: dpf::Trie::new() }),
         })
     };
+    others::start(kernel);
     first::load(kernel, &machine);
     crate::trap::leave(kernel, false)
 }

@@ -155,18 +155,18 @@ pub fn count_free(table: &[FrameInfo], range: Range) -> Pages {
 }
 
 /// The part of `table` that describes `range`.
-fn entries(table: &[FrameInfo], range: Range) -> &[FrameInfo] {
+pub(super) fn entries(table: &[FrameInfo], range: Range) -> &[FrameInfo] {
     let from = (range.first.0 as usize).min(table.len());
     let to = from.saturating_add(range.count as usize).min(table.len());
     &table[from..to]
 }
 
-fn is_free(entry: &FrameInfo) -> bool {
+pub(super) fn is_free(entry: &FrameInfo) -> bool {
     entry.kind.load(Relaxed) == FrameKind::Free as u8
 }
 
 /// Takes a whole run, or nothing.
-fn take_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
+pub(super) fn take_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
     let mut taken = 0;
     while taken < run.count {
         let piece = (run.count - taken).min(BATCH);
@@ -179,7 +179,7 @@ fn take_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
     Ok(())
 }
 
-fn give_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
+pub(super) fn give_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
     let mut given = 0;
     while given < run.count {
         let piece = (run.count - given).min(BATCH);

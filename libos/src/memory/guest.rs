@@ -16,6 +16,7 @@ use super::heap::{Heap, growth_for};
 use super::space::{AddressSpace, Regions};
 use super::{MemoryCalls, MemoryError, Range, layout};
 use crate::runtime::Local;
+use crate::sched::uninterrupted;
 use crate::sys;
 
 /// The environment's own memory calls, made under one frames capability.
@@ -54,10 +55,13 @@ impl MemoryCalls for KernelCalls {
 }
 
 struct State {
+    calls: KernelCalls,
+    range: Range,
     space: AddressSpace<NextFit, KernelCalls>,
     heap: Regions,
     regions: Regions,
     network: Regions,
+    paged: Regions,
 }
 
 static STATE: Local<Option<State>> = Local::new(None);
@@ -67,11 +71,15 @@ static STATE: Local<Option<State>> = Local::new(None);
 /// [`app!`](crate::app) does it; an application with its own entry point calls
 /// it once, before it allocates.
 pub fn init(frames: Handle, range: Range) {
+    let calls = KernelCalls { frames };
     *STATE.borrow_mut() = Some(State {
-        space: AddressSpace::new(NextFit::new(range), KernelCalls { frames }),
+        calls,
+        range,
+        space: AddressSpace::new(NextFit::new(range), calls),
         heap: Regions::new(layout::HEAP),
         regions: Regions::new(layout::REGIONS),
         network: Regions::new(layout::NETWORK),
+        paged: Regions::new(layout::PAGED),
     });
 }
 
@@ -89,8 +97,27 @@ impl Memory {
         self,
         act: impl FnOnce(&mut State) -> Result<T, MemoryError>,
     ) -> Result<T, MemoryError> {
-        let mut state = STATE.borrow_mut();
-        act(state.as_mut().ok_or(MemoryError::OutOfFrames)?)
+        uninterrupted(|| {
+            let mut state = STATE.borrow_mut();
+            act(state.as_mut().ok_or(MemoryError::OutOfFrames)?)
+        })
+    }
+
+    /// The capability and the range of the frames granted, to take some by another
+    /// policy: the kernel keeps the two apart.
+    pub fn grant(self) -> Option<(KernelCalls, Range)> {
+        uninterrupted(|| STATE.borrow().as_ref().map(|state| (state.calls, state.range)))
+    }
+
+    /// Addresses for `pages` pages, with nothing mapped there.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfAddresses`].
+    pub fn reserve(self, pages: Pages) -> Result<VirtAddr, MemoryError> {
+        self.with(|state| {
+            let at = state.paged.reserve(pages, FRAME_BYTES, true);
+            at.ok_or(MemoryError::OutOfAddresses)
+        })
     }
 
     /// A new region of up to `pages` zeroed pages; fewer if frames ran out.
@@ -205,10 +232,12 @@ impl<H: Heap> GlobalHeap<H> {
 // call panics in the `RefCell` instead of touching the heap twice.
 unsafe impl<H: Heap> GlobalAlloc for GlobalHeap<H> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let block = self.0.borrow_mut().allocate(layout);
-        let block = block.or_else(|| {
-            self.grow(layout)?;
-            self.0.borrow_mut().allocate(layout)
+        let block = uninterrupted(|| {
+            let block = self.0.borrow_mut().allocate(layout);
+            block.or_else(|| {
+                self.grow(layout)?;
+                self.0.borrow_mut().allocate(layout)
+            })
         });
         block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
@@ -216,7 +245,7 @@ unsafe impl<H: Heap> GlobalAlloc for GlobalHeap<H> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller frees what `alloc` returned for this layout.
-            unsafe { self.0.borrow_mut().free(block, layout) };
+            uninterrupted(|| unsafe { self.0.borrow_mut().free(block, layout) });
         }
     }
 }

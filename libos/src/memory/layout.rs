@@ -10,6 +10,7 @@
 //! 0x0000_4000_0000  network rings and buffers       (up to 1 GiB)
 //! 0x0010_0000_0000  heap, grows upwards             (up to 64 GiB)
 //! 0x0020_0000_0000  regions, unmapped page between  (up to 64 GiB)
+//! 0x0030_0000_0000  regions that are paged          (up to 64 GiB)
 //! ```
 //!
 //! The gaps are wide so that a stray pointer meets an unmapped page. Everything
@@ -39,6 +40,8 @@ pub const NETWORK: Window = window(0x4000_0000, 0x8000_0000);
 pub const HEAP: Window = window(0x10_0000_0000, 0x20_0000_0000);
 /// Regions that the application asks for.
 pub const REGIONS: Window = window(0x20_0000_0000, 0x30_0000_0000);
+/// Regions whose pages come when they are touched: [`crate::paging`].
+pub const PAGED: Window = window(0x30_0000_0000, 0x40_0000_0000);
 
 const fn at(address: u64) -> VirtAddr {
     match VirtAddr::new(address) {
@@ -55,13 +58,13 @@ const fn window(start: u64, end: u64) -> Window {
 mod tests {
     use exo_abi::boot::{STACK_TOP, U_AREA};
 
-    use super::{FRAME_TABLE, HEAP, NETWORK, REGIONS, SYSTEM_INFO};
+    use super::{FRAME_TABLE, HEAP, NETWORK, PAGED, REGIONS, SYSTEM_INFO};
 
     #[test]
     fn parts_ascend_and_do_not_overlap() {
         assert!(U_AREA + 4096 <= SYSTEM_INFO.get() && SYSTEM_INFO.get() + 4096 <= STACK_TOP);
         let mut end = STACK_TOP;
-        for window in [FRAME_TABLE, NETWORK, HEAP, REGIONS] {
+        for window in [FRAME_TABLE, NETWORK, HEAP, REGIONS, PAGED] {
             assert!(end <= window.start.get() && window.start.get() < window.end);
             end = window.end;
         }

@@ -11,9 +11,13 @@
 //! | [`layout`] | what lies at which virtual address | one table |
 //! | [`heap::Heap`] | allocation inside a region | [`heap::Buddy`], [`heap::Arena`] |
 //!
+//! What a device or a cache wants of frames beyond their number, size and alignment or
+//! a colour, is in [`choice`].
+//!
 //! All of it asks the kernel through [`MemoryCalls`], so it runs against a
 //! model of the kernel in tests.
 
+pub mod choice;
 pub mod frames;
 #[cfg(exo_guest)]
 pub mod guest;

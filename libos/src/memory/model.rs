@@ -65,6 +65,12 @@ impl Model {
         self.own.contains(&frame.0)
     }
 
+    /// Somebody else takes a frame, if it is free.
+    pub(crate) fn take_for_somebody_else(&mut self, frame: Pfn) -> bool {
+        let kind = &self.table[frame.0 as usize].kind;
+        kind.swap(FrameKind::Memory as u8, Relaxed) == FrameKind::Free as u8
+    }
+
     fn frames(&self, first: Pfn, count: Pages) -> Result<std::ops::Range<u32>, Error> {
         let end = self.range.first.0 + self.range.count;
         match first.0.checked_add(count) {

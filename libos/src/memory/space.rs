@@ -40,7 +40,7 @@ impl Regions {
 
     /// Reserves `pages` pages at a multiple of `align` bytes (a power of two, at
     /// least a page), with an unmapped page behind them if `guard`.
-    fn reserve(&mut self, pages: Pages, align: u64, guard: bool) -> Option<VirtAddr> {
+    pub(super) fn reserve(&mut self, pages: Pages, align: u64, guard: bool) -> Option<VirtAddr> {
         let start = self.next.checked_next_multiple_of(align.max(FRAME_BYTES))?;
         let end = start.checked_add(u64::from(pages) * FRAME_BYTES)?;
         if end > self.window.end {

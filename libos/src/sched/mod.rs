@@ -9,19 +9,40 @@
 //! - [`Tasks`]: cooperative `async` tasks; for code that waits for several
 //!   things at once.
 //!
+//! Computations that do not give way by themselves are `threads` (in the guest): they
+//! take turns on the kernel's upcalls, in an order that a [`policy::Policy`] decides.
+//!
 //! Sleeping is race-free because of the event count. A scheduler reads it
 //! before it looks for work, and hands it to [`Park::park`], which returns at
 //! once if it has moved since.
 
+pub mod conformance;
 mod park;
+pub mod policy;
 mod run;
+mod section;
+#[cfg(any(exo_guest, test))]
+mod table;
 mod tasks;
+#[cfg(exo_guest)]
+pub mod threads;
 
 #[cfg(exo_guest)]
 pub use park::KernelPark;
 pub use park::{Park, Ticks};
 pub use run::{RunToCompletion, Turn};
+pub use section::uninterrupted;
 pub use tasks::{Events, Full, MAX_TASKS, Tasks, yield_now};
+
+/// What a blocked thread waits for, whichever comes first. Another thread may wake it
+/// in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Until {
+    /// The clock passing this.
+    pub time: Option<Ticks>,
+    /// The application's event count being another than this.
+    pub event: Option<exo_abi::EventCount>,
+}
 
 /// Runs an application's work.
 pub trait Scheduler {

@@ -30,14 +30,14 @@ fn answer(code: u64) -> Result<(), Error> {
 pub(super) fn call(entry: Handle, message: &mut Message) -> Result<(), Error> {
     // SAFETY: the stub keeps what the calling convention says, and touches no memory
     // but its stack and the message.
-    answer(unsafe { cross(number("transfer_call"), entry.into_word(), message) })
+    answer(unsafe { cross(const { number("transfer_call") }, entry.into_word(), message) })
 }
 
 /// Sends `message`.
 pub(super) fn send(entry: Handle, message: &Message) -> Result<(), Error> {
     let mut message = *message;
     // SAFETY: as above.
-    answer(unsafe { cross(number("transfer_send"), entry.into_word(), &mut message) })
+    answer(unsafe { cross(const { number("transfer_send") }, entry.into_word(), &mut message) })
 }
 
 #[unsafe(naked)]

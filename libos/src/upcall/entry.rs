@@ -96,3 +96,31 @@ unsafe extern "C" fn entry() {
         frame_rdi = const offset_of!(Frame, rdi) - 512,
     )
 }
+
+/// Begins an upcall from here, with `what` in `rdi`, instead of the kernel.
+///
+/// # Safety
+/// As for [`super::enter`].
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn enter(what: usize) {
+    naked_asm!(
+        // First: a true upcall would write over the words below.
+        "mov dword ptr [{masked}], 1",
+        "pop [{rip}]",
+        "mov [{rsp}], rsp",
+        "pushfq",
+        "pop [{flags}]",
+        "mov [{rdi}], rdi",
+        "mov rsp, [{stack}]",
+        "mov edi, {entered}",
+        "jmp {entry}",
+        masked = const word(offset_of!(UpcallArea, masked)),
+        rip = const word(offset_of!(UpcallArea, rip)),
+        rsp = const word(offset_of!(UpcallArea, rsp)),
+        flags = const word(offset_of!(UpcallArea, flags)),
+        rdi = const word(offset_of!(UpcallArea, rdi)),
+        stack = const word(offset_of!(UpcallArea, stack)),
+        entered = const super::ENTERED,
+        entry = sym entry,
+    )
+}

@@ -48,6 +48,38 @@ pub struct Frame {
     pub rsp: u64,
 }
 
+impl Frame {
+    /// Nothing in the registers, and the flags and vector control words that the calling
+    /// convention wants at the start of a function (System V ABI, 3.4.1).
+    pub const START: Self = Self {
+        vectors: {
+            let mut vectors = [0; 512];
+            // x87 control word and MXCSR: all exceptions masked.
+            [vectors[0], vectors[1]] = 0x037f_u16.to_le_bytes();
+            [vectors[24], vectors[25]] = 0x1f80_u16.to_le_bytes();
+            vectors
+        },
+        r15: 0,
+        r14: 0,
+        r13: 0,
+        r12: 0,
+        r11: 0,
+        r10: 0,
+        r9: 0,
+        r8: 0,
+        rdi: 0,
+        rsi: 0,
+        rbp: 0,
+        rbx: 0,
+        rdx: 0,
+        rcx: 0,
+        rax: 0,
+        rip: 0,
+        flags: 0x202,
+        rsp: 0,
+    };
+}
+
 /// What an exception was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Exception {
@@ -79,7 +111,14 @@ pub enum Reason {
     SliceBegin,
     /// Something happened.
     Event,
+    /// Resources are wanted back: the U-area says which.
+    Revoke,
+    /// The application came by itself, by [`enter`] with this.
+    Entered(usize),
 }
+
+/// The number with which [`enter`] comes; the kernel's are single bits.
+const ENTERED: u64 = 0;
 
 struct Installed(Cell<Option<(Handler, &'static UArea)>>);
 
@@ -111,19 +150,47 @@ pub fn remove(u_area: &UArea) {
     u_area.upcall.wanted.store(0, Relaxed);
 }
 
+/// Comes to the handler as an upcall would, with [`Reason::Entered`] and upcalls masked,
+/// but without the kernel. Returns when the handler lets this computation go on.
+///
+/// **Cost** saving and restoring a [`Frame`].
+///
+/// # Safety
+/// Upcalls must be installed, and `what` mean to the handler what it takes it for.
+pub unsafe fn enter(what: usize) {
+    // SAFETY: as this function's.
+    unsafe { entry::enter(what) }
+}
+
+/// The application's own U-area.
+pub fn u_area() -> &'static UArea {
+    // SAFETY: whoever creates an environment maps its U-area there for good (as `app!`
+    // relies on, too). The kernel changes only its atomics.
+    unsafe { &*core::ptr::with_exposed_provenance::<UArea>(exo_abi::boot::U_AREA as usize) }
+}
+
 /// Called by the entry.
 extern "C" fn serve(reason: u64, frame: &mut Frame) {
     let Some((handler, u_area)) = INSTALLED.0.get() else { return };
     let area = &u_area.upcall;
-    let reason = match reason as u32 {
-        reason if reason == Upcall::SliceEnd as u32 => Reason::SliceEnd,
-        reason if reason == Upcall::SliceBegin as u32 => Reason::SliceBegin,
-        reason if reason == Upcall::Event as u32 => Reason::Event,
-        _ => Reason::Exception(Exception {
+    const EXCEPTION: u64 = Upcall::Exception as u64;
+    const SLICE_END: u64 = Upcall::SliceEnd as u64;
+    const SLICE_BEGIN: u64 = Upcall::SliceBegin as u64;
+    const EVENT: u64 = Upcall::Event as u64;
+    const REVOKE: u64 = Upcall::Revoke as u64;
+    let reason = match reason {
+        ENTERED => Reason::Entered(frame.rdi as usize),
+        EXCEPTION => Reason::Exception(Exception {
             vector: area.vector.load(Relaxed),
             code: area.code.load(Relaxed),
             address: area.address.load(Relaxed),
         }),
+        SLICE_END => Reason::SliceEnd,
+        SLICE_BEGIN => Reason::SliceBegin,
+        EVENT => Reason::Event,
+        REVOKE => Reason::Revoke,
+        // One of a later kernel, which was not asked for.
+        _ => return,
     };
     handler(reason, frame);
 }

@@ -17,6 +17,7 @@
 //! | [`report`] | counts divided by requests, as a table and as JSON |
 //! | [`conditions`] | what a figure is worthless without |
 //! | [`get`], [`boot`], [`idle`] | the measurements |
+//! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
 
 pub(crate) mod boot;
 mod conditions;
@@ -29,6 +30,7 @@ mod interrupt;
 #[path = "../../plugin/src/layout.rs"]
 mod layout;
 mod load;
+pub(crate) mod primitives;
 mod report;
 mod rows;
 mod table;

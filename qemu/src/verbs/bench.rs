@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench::{Interrupt, boot, get, idle};
+use crate::bench::{Interrupt, boot, get, idle, primitives};
 use crate::prerequisites::QEMU;
 
-/// Measure: instructions per request, time to the first answer, load when idle
+/// Measure: instructions per request and per primitive operation, time to the first
+/// answer, load when idle
 ///
 /// Every measurement states its conditions and saves what it found as JSON.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,7 @@ enum What {
     Get(get::Args),
     Boot(boot::Args),
     Idle(idle::Args),
+    Primitives(primitives::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -31,6 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Get(args) => get::run(args, &interrupt),
         What::Boot(args) => boot::run(args, &interrupt),
         What::Idle(args) => idle::run(args, &interrupt),
+        What::Primitives(args) => primitives::run(args, &interrupt),
     };
     // A signal has many consequences; whichever came first, it is the cause.
     match (result, interrupt.check()) {

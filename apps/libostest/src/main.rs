@@ -1,0 +1,81 @@
+//! Runs, under real timer ticks and page faults, what the library OS builds on the
+//! kernel's upcalls and its frame table: preemptive threads under several policies,
+//! pagers, frames chosen by order and colour.
+//!
+//! Policies and pagers pass their conformance suites on the host; here the same suites
+//! and more run on the machine. Exits with the number of the first check that failed,
+//! or 0.
+//!
+//! The argument `beside=others` says that the machine has other work; with
+//! `as=crash` a thread does what no handler serves.
+#![cfg_attr(exo_guest, no_std, no_main)]
+
+#[cfg(exo_guest)]
+extern crate alloc;
+
+#[cfg(exo_guest)]
+mod check;
+#[cfg(exo_guest)]
+mod frames;
+#[cfg(exo_guest)]
+mod paging;
+#[cfg(exo_guest)]
+mod registers;
+#[cfg(exo_guest)]
+mod threads;
+
+#[cfg(exo_guest)]
+#[path = "../../../libos/examples/own_pager.rs"]
+mod own_pager;
+#[cfg(exo_guest)]
+#[path = "../../../libos/examples/own_policy.rs"]
+mod own_policy;
+
+libos::app!(guest::main);
+
+#[cfg(exo_guest)]
+mod guest {
+    use libos::println;
+    use libos::runtime::Environment;
+
+    use crate::check::{Bench, Check};
+    use crate::{frames, paging, threads};
+
+    const CHECKS: &[&[Check]] = &[threads::CHECKS, paging::CHECKS, frames::CHECKS];
+
+    /// Exit code when there is nothing to check with.
+    const NO_BENCH: u64 = 200;
+
+    pub(crate) fn main(environment: Environment) -> u64 {
+        let crash = environment.argument("as") == Some("crash");
+        let mut bench = match Bench::new(environment) {
+            Ok(bench) => bench,
+            Err(error) => {
+                println!("cannot set up: {error}");
+                return NO_BENCH;
+            }
+        };
+        if crash {
+            return threads::crash(&mut bench);
+        }
+        let (mut first_failed, mut failed) = (0, 0);
+        let checks = || CHECKS.iter().copied().flatten();
+        for (number, (name, check)) in (1..).zip(checks()) {
+            match check(&mut bench) {
+                Ok(()) => println!("{number:02} {name}: ok"),
+                Err(failure) => {
+                    println!("{number:02} {name}: FAILED: {failure}");
+                    failed += 1;
+                    if first_failed == 0 {
+                        first_failed = number;
+                    }
+                }
+            }
+        }
+        println!("done, {} checks, {failed} failed", checks().count());
+        first_failed
+    }
+}
+
+#[cfg(not(exo_guest))]
+use {exo_abi as _, libos as _};

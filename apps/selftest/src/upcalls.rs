@@ -1,0 +1,527 @@
+//! Upcalls: exceptions, slice ends and events come to the application, and going back
+//! from them loses nothing.
+
+use core::arch::naked_asm;
+use core::cell::UnsafeCell;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use exo_abi::boot::{SELF, STACK_TOP};
+use exo_abi::{EnvState, Protection, Upcall, VirtAddr};
+use libos::sys;
+use libos::time::timestamp;
+use libos::upcall::{self, Frame, Handler, Reason};
+use selftest::child::{Code, SHARED, exit};
+use selftest::frames::{read, write};
+use selftest::server::{area, events};
+
+use crate::check::{Bench, Check, Outcome, PATIENCE, holds, same};
+use crate::preemption::{churn, spin, with_vectors};
+use crate::registers::{FLAGS, Image, RCX};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("exceptions come with the state they left", exceptions),
+    ("going back from an exception is no crossing", no_crossing),
+    ("a pager can be written", pager),
+    ("a masked exception ends the environment", masked),
+    ("an entry or stack that is none ends the environment", garbage),
+    ("the end of a slice is told, and time to yield given", slice_end),
+    ("the beginning of a slice is told", slice_begin),
+    ("registers survive thousands of slice ends", hammer),
+    ("what is taken beyond the grace is taken off later", overrun),
+    ("who yields in the grace pays nothing, even alone", polite_alone),
+    ("an event is told to one that does not sleep", event),
+];
+
+#[repr(align(16))]
+struct Stack(UnsafeCell<[u8; 16384]>);
+
+// SAFETY: only the upcall entry's stack pointer refers to it.
+unsafe impl Sync for Stack {}
+
+static STACK: Stack = Stack(UnsafeCell::new([0; 16384]));
+
+/// What the last upcall was about: vector, error code, address; `rip`, `rsp`, flags and
+/// the other fifteen registers in the order of [`Image`].
+static SEEN: [AtomicU64; 21] = [const { AtomicU64::new(0) }; 21];
+/// Exceptions so far, and how far to go on behind the instruction.
+static EXCEPTIONS: AtomicU64 = AtomicU64::new(0);
+static SKIP: AtomicU64 = AtomicU64::new(0);
+/// Other upcalls so far.
+static ENDS: AtomicU64 = AtomicU64::new(0);
+static BEGINS: AtomicU64 = AtomicU64::new(0);
+static EVENTS: AtomicU64 = AtomicU64::new(0);
+
+fn add(counter: &AtomicU64) {
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
+}
+
+fn general(frame: &Frame) -> [u64; 15] {
+    let Frame { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, .. } =
+        *frame;
+    [rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15]
+}
+
+fn notes(reason: Reason, frame: &mut Frame) {
+    match reason {
+        Reason::Exception(exception) => {
+            let head = [exception.vector, exception.code, exception.address];
+            let words = head.into_iter().chain([frame.rip, frame.rsp, frame.flags]);
+            for (place, word) in SEEN.iter().zip(words.chain(general(frame))) {
+                place.store(word, Relaxed);
+            }
+            add(&EXCEPTIONS);
+            frame.rip += SKIP.load(Relaxed);
+        }
+        Reason::SliceEnd => {
+            add(&ENDS);
+            let _ = sys::slice_yield();
+        }
+        Reason::SliceBegin => add(&BEGINS),
+        Reason::Event => add(&EVENTS),
+        #[allow(unreachable_patterns, reason = "there may be more reasons some day")]
+        _ => {}
+    }
+}
+
+/// Runs `body` with upcalls to `handler`.
+fn with_upcalls(wanted: &[Upcall], handler: Handler, body: impl FnOnce() -> Outcome) -> Outcome {
+    let top = STACK.0.get() as u64 + size_of::<Stack>() as u64;
+    // SAFETY: the stack is used by nothing else, and there for ever.
+    unsafe { upcall::install(area(), top, wanted, handler) };
+    let outcome = body();
+    upcall::remove(area());
+    outcome
+}
+
+/// Defines a routine that loads general registers and flags from `image`, executes one
+/// instruction, and stores all registers and flags back to `image`.
+macro_rules! one_instruction {
+    ($name:ident, $instruction:literal) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(image: *mut Image) {
+            naked_asm!(
+                "push rbx",
+                "push rbp",
+                "push r12",
+                "push r13",
+                "push r14",
+                "push r15",
+                "push rdi",
+                "push [rdi + 120]",
+                "popfq",
+                "mov rax, [rdi + 0]",
+                "mov rbx, [rdi + 8]",
+                "mov rcx, [rdi + 16]",
+                "mov rdx, [rdi + 24]",
+                "mov rsi, [rdi + 32]",
+                "mov rbp, [rdi + 48]",
+                "mov r8, [rdi + 56]",
+                "mov r9, [rdi + 64]",
+                "mov r10, [rdi + 72]",
+                "mov r11, [rdi + 80]",
+                "mov r12, [rdi + 88]",
+                "mov r13, [rdi + 96]",
+                "mov r14, [rdi + 104]",
+                "mov r15, [rdi + 112]",
+                "mov rdi, [rdi + 40]",
+                $instruction,
+                // Nothing here changes a flag.
+                "push rdi",
+                "mov rdi, [rsp + 8]",
+                "pop [rdi + 40]",
+                "mov [rdi + 0], rax",
+                "mov [rdi + 8], rbx",
+                "mov [rdi + 16], rcx",
+                "mov [rdi + 24], rdx",
+                "mov [rdi + 32], rsi",
+                "mov [rdi + 48], rbp",
+                "mov [rdi + 56], r8",
+                "mov [rdi + 64], r9",
+                "mov [rdi + 72], r10",
+                "mov [rdi + 80], r11",
+                "mov [rdi + 88], r12",
+                "mov [rdi + 96], r13",
+                "mov [rdi + 104], r14",
+                "mov [rdi + 112], r15",
+                "pushfq",
+                "pop [rdi + 120]",
+                "push 2",
+                "popfq",
+                "pop rdi",
+                "pop r15",
+                "pop r14",
+                "pop r13",
+                "pop r12",
+                "pop rbp",
+                "pop rbx",
+                "ret",
+            )
+        }
+    };
+}
+
+one_instruction!(invalid, "ud2");
+one_instruction!(breakpoint, "int3");
+one_instruction!(divides, "div ecx");
+one_instruction!(halts, "hlt");
+// mov rax, [0x1000] and mov [0x1000], rax, of a length that is known.
+one_instruction!(loads, ".byte 0x48, 0x8b, 0x04, 0x25, 0x00, 0x10, 0x00, 0x00");
+one_instruction!(stores, ".byte 0x48, 0x89, 0x04, 0x25, 0x00, 0x10, 0x00, 0x00");
+
+/// Routine, length of its instruction as far as it is to be skipped, and what comes:
+/// vector, error code, address.
+type Fault = (unsafe extern "C" fn(*mut Image), u64, [u64; 3]);
+
+/// An `int` whose gate ring 3 may not use is a protection fault that names the gate
+/// (SDM vol. 3, 6.13).
+const BREAKPOINT: [u64; 3] = [13, 3 << 3 | 2, 0];
+/// The same as QEMU 7.2 has it, which takes the gate's size for eight times two.
+const QEMU_BREAKPOINT: [u64; 3] = [13, 3 << 4 | 2, 0];
+
+const FAULTS: [Fault; 6] = [
+    (invalid, 2, [6, 0, 0]),
+    (breakpoint, 1, BREAKPOINT),
+    (divides, 2, [0, 0, 0]),
+    (halts, 1, [13, 0, 0]),
+    (loads, 8, [14, 4, 0x1000]),
+    (stores, 8, [14, 6, 0x1000]),
+];
+
+/// Resume flag: the processor's own (SDM vol. 3, 2.3).
+const RESUME: u64 = 1 << 16;
+
+fn cause((routine, skip, what): Fault) -> Outcome {
+    SKIP.store(skip, Relaxed);
+    let mut image = Image::pattern();
+    image.general[RCX] = 0;
+    let wanted = image;
+    let words = image.vectors;
+    let before_count = EXCEPTIONS.load(Relaxed);
+    // SAFETY: the routine keeps the convention, once its exception was served.
+    let (before, after) = unsafe {
+        let image = (&raw mut image).expose_provenance() as u64;
+        with_vectors(&words, routine as *const (), image)
+    };
+    let image = core::hint::black_box(image);
+    same("exceptions", EXCEPTIONS.load(Relaxed), before_count + 1)?;
+    let seen: [u64; 21] = core::array::from_fn(|index| SEEN[index].load(Relaxed));
+    if !(what == BREAKPOINT && seen[..3] == QEMU_BREAKPOINT) {
+        same("vector, code and address", seen[..3].to_vec(), what.to_vec())?;
+    }
+    let at = seen[3].wrapping_sub(routine as *const () as u64);
+    holds("rip is not in the routine", at < 256)?;
+    holds("rsp is not on the stack", (STACK_TOP - (1 << 24)..STACK_TOP).contains(&seen[4]))?;
+    same("flags at the exception", seen[5] & !RESUME, FLAGS | 0x202)?;
+    same("registers at the exception", seen[6..].to_vec(), wanted.general.to_vec())?;
+    same("registers afterwards", image.general, wanted.general)?;
+    same("flags afterwards", image.flags, wanted.flags | 0x202)?;
+    same("vector state afterwards", after, before)
+}
+
+fn exceptions(_: &mut Bench) -> Outcome {
+    with_upcalls(&[], notes, || {
+        for fault in FAULTS {
+            for _ in 0..3 {
+                cause(fault)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn no_crossing(bench: &mut Bench) -> Outcome {
+    let system = bench.environment.system;
+    with_upcalls(&[], notes, || {
+        let mut tries = 0;
+        loop {
+            let (calls, traps) = (system.calls.load(Relaxed), system.traps.load(Relaxed));
+            cause(FAULTS[0])?;
+            let counted = (system.calls.load(Relaxed) - calls, system.traps.load(Relaxed) - traps);
+            if counted == (0, 1) {
+                return Ok(());
+            }
+            // Somebody else may have run in between.
+            tries += 1;
+            holds("never one trap and no call", tries < 100)?;
+        }
+    })
+}
+
+/// First page the pager has charge of, and the frame it uses for it.
+static PAGED: AtomicU64 = AtomicU64::new(0);
+static BACKING: AtomicU64 = AtomicU64::new(0);
+
+fn pages(reason: Reason, frame: &mut Frame) {
+    let Reason::Exception(exception) = reason else { return };
+    let page = VirtAddr::new(exception.address & !0xfff);
+    let Some(page) = page.filter(|page| page.get() == PAGED.load(Relaxed)) else {
+        exit(frame.rip);
+    };
+    add(&EXCEPTIONS);
+    let backing = exo_abi::Pfn(BACKING.load(Relaxed) as u32);
+    if sys::map(SELF, SELF, backing, page, 1, Protection::ReadWrite).is_err() {
+        exit(exception.address);
+    }
+}
+
+fn pager(bench: &mut Bench) -> Outcome {
+    let page = bench.window();
+    let frame = bench.frames.page(page)?;
+    PAGED.store(page.get(), Relaxed);
+    BACKING.store(frame.0.into(), Relaxed);
+    let before = EXCEPTIONS.load(Relaxed);
+    with_upcalls(&[], pages, || {
+        for round in 1..=100 {
+            sys::unmap(SELF, page, 1)?;
+            write(page, 64, read(page, 64) + 1);
+            same("word", read(page, 64), round)?;
+        }
+        Ok(())
+    })?;
+    same("faults", EXCEPTIONS.load(Relaxed), before + 100)?;
+    Ok(bench.frames.drop_page(page, frame)?)
+}
+
+/// End of the stack that upcalls of children run on, as if called.
+const CHILD_STACK: u64 = STACK_TOP - 0x2000 - 8;
+
+/// Where an upcall of a child must not come.
+extern "C" fn told_wrongly(reason: u64) -> ! {
+    exit(reason)
+}
+
+extern "C" fn faults_masked(_: u64) -> ! {
+    let upcall = &area().upcall;
+    upcall.stack.store(CHILD_STACK, Relaxed);
+    upcall.entry.store(told_wrongly as *const () as u64, Relaxed);
+    upcall.masked.store(1, Relaxed);
+    // SAFETY: ends this environment, which is meant.
+    unsafe { core::arch::asm!("ud2", options(noreturn)) }
+}
+
+fn masked(bench: &mut Bench) -> Outcome {
+    let code: Code = faults_masked;
+    let status = bench.maker.try_out(code, 0, PATIENCE)?;
+    let got = status.map(|status| (status.state, status.vector));
+    same("status", got, Some((EnvState::Faulted as u32, 6)))
+}
+
+/// Faults with the entry and stack that are on the shared page.
+extern "C" fn faults_astray(_: u64) -> ! {
+    let upcall = &area().upcall;
+    upcall.stack.store(read(SHARED, 8), Relaxed);
+    upcall.entry.store(read(SHARED, 0), Relaxed);
+    // SAFETY: ends this environment, which is meant.
+    unsafe { core::arch::asm!("ud2", options(noreturn)) }
+}
+
+fn garbage(bench: &mut Bench) -> Outcome {
+    let window = bench.window();
+    let page = bench.frames.page(window)?;
+    let good = told_wrongly as *const () as u64;
+    let code: Code = faults_astray;
+    // The first ones the kernel sees through; the others it cannot, and they fault again.
+    for (entry, stack, vector) in [
+        (0, CHILD_STACK, 6),
+        (0x7fff_ffff_f000, CHILD_STACK, 6),
+        (1 << 47, CHILD_STACK, 6),
+        (0xffff_8000_0000_0000, CHILD_STACK, 6),
+        (0xffff_ffff_8020_0000, CHILD_STACK, 6),
+        (u64::MAX, CHILD_STACK, 6),
+        (good, 1 << 47, 6),
+        (good, 0xffff_ffff_8020_0000, 6),
+        (good, u64::MAX, 6),
+        (8, CHILD_STACK, 14),
+        (SHARED.get(), CHILD_STACK, 14),
+        (good, 0, 14),
+        (good, 0x1001, 14),
+        (good, 0x7fff_ffff_f000, 14),
+        (good, 0x40_0800, 14),
+    ] {
+        write(window, 0, entry);
+        write(window, 8, stack);
+        let child = bench.maker.child()?;
+        child.share(page)?;
+        child.start(code, 0)?;
+        let status = child.wait(PATIENCE)?.map(|status| (status.state, status.vector));
+        same("status", status, Some((EnvState::Faulted as u32, vector)))?;
+        child.destroy()?;
+    }
+    Ok(bench.frames.drop_page(window, page)?)
+}
+
+/// Computes until `enough`, with a rival beside it.
+fn beside_a_rival(bench: &Bench, enough: impl Fn() -> bool) -> Outcome {
+    let window = bench.window();
+    let page = bench.frames.page(window)?;
+    let rival = bench.maker.child()?;
+    rival.share(page)?;
+    let code: Code = churn;
+    rival.start(code, SHARED.get())?;
+    let words = Image::pattern().vectors;
+    let end = timestamp() + PATIENCE;
+    while !enough() || read(window, 0) == 0 {
+        let mut image = Image::pattern();
+        image.general[RCX] = 20_000;
+        let mut wanted = image;
+        wanted.general[RCX] = 0;
+        wanted.flags |= 0x202;
+        // SAFETY: the routine keeps the convention, and wants an image.
+        let (before, after) = unsafe {
+            let image = (&raw mut image).expose_provenance() as u64;
+            with_vectors(&words, spin as *const (), image)
+        };
+        let image = core::hint::black_box(image);
+        same("general registers", image.general, wanted.general)?;
+        same("flags", image.flags, wanted.flags)?;
+        same("vector state", before, after)?;
+        holds("too few upcalls", timestamp() < end)?;
+    }
+    rival.destroy()?;
+    Ok(bench.frames.drop_page(window, page)?)
+}
+
+fn slice_end(bench: &mut Bench) -> Outcome {
+    let before = ENDS.load(Relaxed);
+    with_upcalls(&[Upcall::SliceEnd], notes, || {
+        beside_a_rival(bench, || ENDS.load(Relaxed) >= before + 50)
+    })
+}
+
+fn slice_begin(bench: &mut Bench) -> Outcome {
+    let before = BEGINS.load(Relaxed);
+    with_upcalls(&[Upcall::SliceBegin], notes, || {
+        beside_a_rival(bench, || BEGINS.load(Relaxed) >= before + 50)
+    })
+}
+
+/// Slice ends to live through.
+const HAMMER: u64 = 2000;
+
+fn hammer(bench: &mut Bench) -> Outcome {
+    let before = ENDS.load(Relaxed);
+    with_upcalls(&[Upcall::SliceEnd, Upcall::SliceBegin, Upcall::Event], notes, || {
+        beside_a_rival(bench, || ENDS.load(Relaxed) >= before + HAMMER)
+    })
+}
+
+/// Words of the page shared with the one that overruns: how often it was told, and for
+/// how many ticks it goes on then; zero: it yields.
+const TOLD: usize = 0;
+const GOES_ON: usize = 8;
+
+extern "C" fn told(_: u64) -> ! {
+    write(SHARED, TOLD, read(SHARED, TOLD) + 1);
+    match read(SHARED, GOES_ON) {
+        0 => drop(sys::slice_yield()),
+        ticks => {
+            let end = timestamp() + ticks;
+            while timestamp() < end {
+                core::hint::spin_loop();
+            }
+        }
+    }
+    area().upcall.masked.store(0, Relaxed);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+extern "C" fn listens(_: u64) -> ! {
+    let upcall = &area().upcall;
+    upcall.stack.store(CHILD_STACK, Relaxed);
+    upcall.wanted.store(Upcall::SliceEnd as u32, Relaxed);
+    upcall.entry.store(told as *const () as u64, Relaxed);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// How many slots the program has: turns of its own in a turn of somebody with one.
+fn own_slots(bench: &Bench) -> usize {
+    let owners = &bench.environment.system.slots.owners;
+    owners.iter().filter(|owner| owner.load(Relaxed) == bench.environment.id.0).count()
+}
+
+fn overrun(bench: &mut Bench) -> Outcome {
+    let window = bench.window();
+    let page = bench.frames.page(window)?;
+    let system = bench.environment.system;
+    let millisecond = system.tsc_hz.load(Relaxed) / 1000;
+    let own = own_slots(bench);
+    let mut turns = [0, 0];
+    for (turns, goes_on) in turns.iter_mut().zip([0, millisecond]) {
+        write(window, GOES_ON, goes_on);
+        let child = bench.maker.child()?;
+        child.share(page)?;
+        let code: Code = listens;
+        child.start(code, 0)?;
+        let end = timestamp() + PATIENCE;
+        while read(window, TOLD) == 0 {
+            sys::slice_yield()?;
+            holds("never told", timestamp() < end)?;
+        }
+        let before = read(window, TOLD);
+        for _ in 0..60 * own {
+            sys::slice_yield()?;
+        }
+        *turns = read(window, TOLD) - before;
+        child.destroy()?;
+        write(window, TOLD, 0);
+    }
+    let [polite, rude] = turns;
+    holds("who yields in time lost slots", polite >= 45)?;
+    holds("who does not lost none", rude * 4 <= polite * 3)?;
+    holds("who does not lost all", rude > 0)?;
+    Ok(bench.frames.drop_page(window, page)?)
+}
+
+/// Alone, the next slice is in the same slot: its timer must not be the grace's.
+fn polite_alone(bench: &mut Bench) -> Outcome {
+    let window = bench.window();
+    let page = bench.frames.page(window)?;
+    let system = bench.environment.system;
+    let own = own_slots(bench);
+    let child = bench.maker.child()?;
+    child.share(page)?;
+    let code: Code = listens;
+    child.start(code, 0)?;
+    let end = timestamp() + PATIENCE;
+    while read(window, TOLD) < 200 {
+        let nap = timestamp() + system.tsc_hz.load(Relaxed) / 20;
+        sys::wait(events(), nap)?;
+        holds("never told", timestamp() < end)?;
+    }
+    let before = read(window, TOLD);
+    for _ in 0..60 * own {
+        sys::slice_yield()?;
+    }
+    let turns = read(window, TOLD) - before;
+    holds("it paid for having been alone", turns >= 45)?;
+    child.destroy()?;
+    Ok(bench.frames.drop_page(window, page)?)
+}
+
+extern "C" fn ends(code: u64) -> ! {
+    exit(code)
+}
+
+fn event(bench: &mut Bench) -> Outcome {
+    let before = EVENTS.load(Relaxed);
+    with_upcalls(&[Upcall::Event], notes, || {
+        for round in 1..=5 {
+            let child = bench.maker.child()?;
+            let code: Code = ends;
+            child.start(code, 0)?;
+            let end = timestamp() + PATIENCE;
+            while EVENTS.load(Relaxed) < before + round {
+                core::hint::spin_loop();
+                holds("not told", timestamp() < end)?;
+            }
+            same("status", child.status()?.state, EnvState::Exited as u32)?;
+            child.destroy()?;
+        }
+        Ok(())
+    })
+}

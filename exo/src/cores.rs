@@ -1,0 +1,231 @@
+//! Processors: what each has of its own, and how one makes another look up.
+//!
+//! One lock guards all of ring 0. It is taken at every entry and given back at every
+//! exit, so everything else in the kernel is written as for one processor. What an
+//! entry does is bounded, and so is the wait for it: the lock goes round in order of
+//! arrival.
+//!
+//! An environment runs on one processor at a time; its slots may lie on several. A
+//! processor keeps the page tables of whoever ran last until somebody else runs, so
+//! that sleeping and waking cost no flush. Whoever takes a mapping away therefore
+//! marks the processors that have the tables loaded, and *expels* those that are in
+//! ring 3: when the call ends nobody can use the old translation, because the way
+//! back to ring 3 leads past the mark.
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+pub use exo_abi::MAX_CORES;
+use exo_abi::{EnvId, EnvState};
+
+use crate::env::Env;
+use crate::kernel::Kernel;
+use crate::schedule::Schedule;
+
+/// A processor.
+pub struct Core {
+    /// Its slice vector's state.
+    pub schedule: Schedule,
+    /// The environment whose page tables are loaded.
+    pub current: Cell<EnvId>,
+    /// The environment that runs, or on whose behalf the kernel does.
+    pub running: Cell<EnvId>,
+    /// Translations may be cached that are no longer true.
+    stale: Cell<bool>,
+    /// It halts, or is about to.
+    pub idle: Cell<bool>,
+    /// It is in ring 3, or on the way there.
+    outside: AtomicBool,
+}
+
+impl Default for Core {
+    /// One on which nothing has run.
+    fn default() -> Self {
+        Self {
+            schedule: Schedule::new(),
+            current: Cell::new(EnvId(0)),
+            running: Cell::new(EnvId(0)),
+            stale: Cell::new(false),
+            idle: Cell::new(false),
+            outside: AtomicBool::new(false),
+        }
+    }
+}
+
+/// The lock. Tickets, so that nobody waits for ever.
+struct Lock {
+    next: AtomicU32,
+    serving: AtomicU32,
+}
+
+static LOCK: Lock = Lock { next: AtomicU32::new(0), serving: AtomicU32::new(0) };
+
+/// Takes the lock.
+#[inline]
+pub fn lock() {
+    let ticket = LOCK.next.fetch_add(1, Ordering::Relaxed);
+    while LOCK.serving.load(Ordering::Acquire) != ticket {
+        core::hint::spin_loop();
+    }
+}
+
+/// Gives the lock back.
+#[inline]
+pub fn unlock() {
+    let serving = LOCK.serving.load(Ordering::Relaxed);
+    LOCK.serving.store(serving.wrapping_add(1), Ordering::Release);
+}
+
+/// The number of this processor.
+#[inline]
+pub fn number() -> usize {
+    processor::number()
+}
+
+impl Kernel {
+    /// This processor.
+    #[inline]
+    pub fn here(&self) -> &Core {
+        &self.cores[number() % MAX_CORES]
+    }
+
+    /// The processors that were started.
+    pub fn started(&self) -> impl Iterator<Item = (usize, &Core)> {
+        let count = self.info.cores.load(Ordering::Relaxed) as usize;
+        self.cores.iter().enumerate().take(count)
+    }
+
+    /// Whether there is more than one.
+    #[inline]
+    pub fn has_others(&self) -> bool {
+        self.info.cores.load(Ordering::Relaxed) > 1
+    }
+
+    fn others(&self) -> impl Iterator<Item = (usize, &Core)> {
+        let here = number();
+        self.started().filter(move |(number, _)| *number != here)
+    }
+
+    /// Whether another processor runs `env`.
+    #[inline]
+    pub fn runs_elsewhere(&self, env: &Env) -> bool {
+        let last = env.core.get() as usize;
+        last != number() && self.cores[last % MAX_CORES].running.get() == env.id()
+    }
+
+    /// Whether another processor has the page tables of `env` loaded. If so, it is
+    /// asked to let go of those of an environment that will not run again.
+    pub fn is_loaded_elsewhere(&self, env: &Env) -> bool {
+        let mut loaded = false;
+        for (number, core) in self.others().filter(|(_, core)| core.current.get() == env.id()) {
+            processor::interrupt(number);
+            core.stale.set(true);
+            loaded = true;
+        }
+        loaded
+    }
+
+    /// Makes other processors forget what they cache of the address space of `space`
+    /// before they are in ring 3 again, and waits until those that are have left it.
+    pub fn expel(&self, space: EnvId) {
+        for (number, core) in self.others().filter(|(_, core)| core.current.get() == space) {
+            core.stale.set(true);
+            if core.outside.load(Ordering::Acquire) {
+                processor::interrupt(number);
+                while core.outside.load(Ordering::Acquire) {
+                    core::hint::spin_loop();
+                }
+            }
+        }
+    }
+
+    /// `env` may run now. If this processor is not about to run it, one that halts
+    /// and where it has slots looks again.
+    #[inline(never)]
+    pub fn wake_core(&self, env: &Env) {
+        let is_free = self.here().running.get() == EnvId(0);
+        if is_free && env.slots[number() % MAX_CORES].get() != 0 {
+            return;
+        }
+        let mut others = self.others();
+        let sleeper =
+            others.find(|(number, core)| core.idle.get() && env.slots[*number].get() != 0);
+        if let Some((number, core)) = sleeper {
+            core.idle.set(false);
+            processor::interrupt(number);
+        }
+    }
+
+    /// Takes the lock on the way in from ring 3.
+    #[inline]
+    pub fn come_in(&self) {
+        self.here().outside.store(false, Ordering::Release);
+        lock();
+    }
+
+    /// Gives the lock back on the way to ring 3, where the environment goes on whose
+    /// page tables are loaded.
+    #[inline]
+    pub fn go_out(&self) {
+        let core = self.here();
+        if core.stale.get() {
+            core.stale.set(false);
+            if let Some(env) = self.env(core.current.get()) {
+                processor::load(env.root_table.get());
+            }
+        }
+        core.outside.store(true, Ordering::Release);
+        unlock();
+    }
+
+    /// Lets go of the page tables of an environment that will not run again.
+    pub fn let_go(&self) {
+        let core = self.here();
+        let gone = |env: &Env| env.state() == EnvState::Dying;
+        if core.stale.get() && self.env(core.current.get()).is_none_or(gone) {
+            core.stale.set(false);
+            core.current.set(EnvId(0));
+            processor::load(self.root_table);
+        }
+    }
+}
+
+#[cfg(exo_guest)]
+mod processor {
+    use exo_abi::Pfn;
+
+    use crate::arch::{apic, cpu, entry};
+
+    #[inline]
+    pub(super) fn number() -> usize {
+        entry::core_number()
+    }
+
+    pub(super) fn interrupt(core: usize) {
+        apic::interrupt(core as u32, apic::LOOK_UP_VECTOR);
+    }
+
+    pub(super) fn load(root: Pfn) {
+        // SAFETY: an environment's root table or the kernel's: the kernel's half is
+        // the same in all.
+        unsafe { cpu::set_page_table(root.address()) };
+    }
+}
+
+/// On the host a thread is a processor, number 0 unless a test says otherwise.
+#[cfg(not(exo_guest))]
+pub(crate) mod processor {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(crate) static NUMBER: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn number() -> usize {
+        NUMBER.get()
+    }
+
+    pub(super) fn interrupt(_core: usize) {}
+
+    pub(super) fn load(_root: exo_abi::Pfn) {}
+}

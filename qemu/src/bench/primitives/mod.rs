@@ -1,0 +1,101 @@
+//! Guest instructions per primitive operation, beside the nearest operation of Linux.
+//!
+//! Both systems measure themselves from ring 3, one after the other, in the same machine
+//! under `-icount shift=0,sleep=off`: there the time-stamp counter advances by one with
+//! each instruction, whoever executes it. It is neither trapped nor scaled, which both
+//! programs show by counting a thousand instructions that do nothing.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`rows`] | which operation is held against which, goals, published ratios |
+//! | [`lines`] | what the guests print, as figures |
+//! | [`linux`] | the Linux guest: kernel and program |
+//! | [`cpio`] | the archive it boots from |
+//! | [`report`] | the table, and JSON |
+
+mod cpio;
+mod lines;
+mod linux;
+mod report;
+mod rows;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use super::conditions::Conditions;
+use super::interrupt::Interrupt;
+use super::report::save;
+use crate::machine::{Config, Machine};
+use lines::Measured;
+use report::Report;
+
+/// How long a guest may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often to look for signals.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How this system's lines begin.
+const PREFIX: &str = "primbench: ";
+
+/// Count guest instructions per primitive operation, beside those of Linux
+///
+/// Boots boot/manifests/primitives.toml, whose one application measures itself, then
+/// Debian's kernel for virtual machines with a program that does the nearest Linux has,
+/// in the same machine. The kernel is fetched through apt at the first call and kept in
+/// target/linux; remove it there to fetch the current one. Counts say how much the
+/// code does, not how fast a processor does it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Leave Linux out
+    #[arg(long, conflicts_with = "vmlinuz")]
+    exo_only: bool,
+    /// Boot this kernel of Linux and fetch none
+    #[arg(long, value_name = "FILE")]
+    vmlinuz: Option<PathBuf>,
+    /// Where to save everything as JSON
+    /// [default: figures/out/primitives.json]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+    let mut config = Config::named("primitives")?;
+    config.icount = true;
+    let exo = Machine::boot(&config)?;
+    eprintln!("bench: measuring this system");
+    let exo = read(&exo, PREFIX, interrupt)?;
+    let linux = if args.exo_only {
+        Measured::default()
+    } else {
+        let linux = linux::boot(&config, args.vmlinuz.as_deref(), interrupt)?;
+        read(&linux, "", interrupt)?
+    };
+
+    let conditions = Conditions::now("TCG, microvm, -cpu max, -icount shift=0,sleep=off");
+    let report = Report::new(conditions, &exo, &linux)?;
+    let path = save(&report, args.json.as_deref(), "primitives")?;
+    print!("{}", report.text()?);
+    println!("\nsaved to {}", path.display());
+    Ok(())
+}
+
+/// **Blocking** until the guest is done. Its lines begin with `prefix`.
+fn read(machine: &Machine, prefix: &str, interrupt: &Interrupt) -> Result<Measured> {
+    let deadline = Instant::now() + PATIENCE;
+    let console = machine.console();
+    for number in 0.. {
+        while !console.wait_for(number, Instant::now() + GLANCE) {
+            interrupt.check()?;
+            ensure!(!console.ended(), "the guest ended before it was done\n{}", machine.report());
+            ensure!(Instant::now() < deadline, "the guest takes too long\n{}", machine.report());
+        }
+        let Some(line) = console.line(number) else { continue };
+        match line.strip_prefix(prefix) {
+            Some("done") => break,
+            Some(text) if text.starts_with("failed: ") => bail!("{line}\n{}", machine.report()),
+            _ => {}
+        }
+    }
+    Measured::read(&console.lines(), prefix)
+}

@@ -1,0 +1,57 @@
+//! The same on two processors: the contract, the attacks, the store.
+
+use exo_cmd::machine::{Config, Machine};
+use exo_cmd::manifest::{App, Manifest};
+use machine_tests::model::Worker;
+use machine_tests::{ECHO, LONG, STORE, THIRD, app, assert_no_leak, expect, manifest, net_app};
+
+/// A machine with two processors and user-mode networking.
+fn boot(manifest: Manifest) -> Machine {
+    let mut config = Config::new(manifest);
+    config.cpus = 2;
+    let machine = Machine::boot(&config).expect("the machine starts");
+    expect(&machine, "exo: 2 processors");
+    machine
+}
+
+fn named(mut app: App, name: &str) -> App {
+    app.name = name.to_owned();
+    app
+}
+
+#[test]
+fn the_contract_holds_on_two_processors() {
+    let apps = ["one", "two"].map(|name| named(app("selftest"), name));
+    let machine = boot(manifest(apps.into()));
+    for name in ["one", "two"] {
+        expect(&machine, &format!("root: {name} ended: exit code 0"));
+    }
+    expect(&machine, "root: nothing left to run");
+    assert_no_leak(&machine, 2);
+}
+
+/// Attackers on both processors at once, against each other and the store.
+#[test]
+fn attacks_are_repelled_on_two_processors() {
+    let mut store = net_app("kvstore", STORE);
+    store.frames = 8192;
+    let first = named(net_app("attacker", THIRD), "first");
+    let second = named(net_app("attacker", ECHO), "second");
+    let machine = boot(manifest(vec![store, first, second]));
+    machine.store(LONG).expect("the store answers");
+    let mut worker = Worker::new(machine.store_client().expect("a client"), "w", 300, 7);
+    for _ in 0..6000 {
+        worker.step().expect("the store answers");
+    }
+    worker.check_all().expect("the store answers");
+    for name in ["first", "second"] {
+        let done = expect(&machine, &format!("{name}: done, "));
+        assert!(done.ends_with(", 0 breaches"), "{done}");
+        expect(&machine, &format!("root: {name} ended: exit code 0"));
+    }
+    while machine.console().text().matches("root: leak check").count() < 2 {
+        std::thread::yield_now();
+    }
+    assert_no_leak(&machine, 2);
+    assert!(machine.running());
+}

@@ -28,8 +28,9 @@ pub struct Core {
     pub schedule: Schedule,
     /// The environment whose page tables are loaded.
     pub current: Cell<EnvId>,
-    /// The environment that runs, or on whose behalf the kernel does.
-    pub running: Cell<EnvId>,
+    /// The environment that runs, or on whose behalf the kernel does. It exists: while
+    /// its page tables are loaded it is not destroyed.
+    pub running: Cell<Option<&'static Env>>,
     /// Translations may be cached that are no longer true.
     stale: Cell<bool>,
     /// It halts, or is about to.
@@ -44,7 +45,7 @@ impl Default for Core {
         Self {
             schedule: Schedule::new(),
             current: Cell::new(EnvId(0)),
-            running: Cell::new(EnvId(0)),
+            running: Cell::new(None),
             stale: Cell::new(false),
             idle: Cell::new(false),
             outside: AtomicBool::new(false),
@@ -86,7 +87,7 @@ impl Kernel {
     /// This processor.
     #[inline]
     pub fn here(&self) -> &Core {
-        &self.cores[number() % MAX_CORES]
+        processor::core(self)
     }
 
     /// The processors that were started.
@@ -110,7 +111,8 @@ impl Kernel {
     #[inline]
     pub fn runs_elsewhere(&self, env: &Env) -> bool {
         let last = env.core.get() as usize;
-        last != number() && self.cores[last % MAX_CORES].running.get() == env.id()
+        last != number()
+            && self.cores[last % MAX_CORES].running.get().is_some_and(|it| core::ptr::eq(it, env))
     }
 
     /// Whether another processor has the page tables of `env` loaded. If so, it is
@@ -143,7 +145,7 @@ impl Kernel {
     /// and where it has slots looks again.
     #[inline(never)]
     pub fn wake_core(&self, env: &Env) {
-        let is_free = self.here().running.get() == EnvId(0);
+        let is_free = self.here().running.get().is_none();
         if is_free && env.slots[number() % MAX_CORES].get() != 0 {
             return;
         }
@@ -170,7 +172,7 @@ impl Kernel {
         let core = self.here();
         if core.stale.get() {
             core.stale.set(false);
-            if let Some(env) = self.env(core.current.get()) {
+            if let Some(env) = core.running.get() {
                 processor::load(env.root_table.get());
             }
         }
@@ -194,7 +196,15 @@ impl Kernel {
 mod processor {
     use exo_abi::Pfn;
 
+    use super::{Core, Kernel};
     use crate::arch::{apic, cpu, entry};
+
+    #[inline]
+    pub(super) fn core(_kernel: &Kernel) -> &Core {
+        // SAFETY: set to one of the kernel's, which stay where they are, before this
+        // processor first enters the schedule.
+        unsafe { &*entry::core_data() }
+    }
 
     #[inline]
     pub(super) fn number() -> usize {
@@ -223,6 +233,10 @@ pub(crate) mod processor {
 
     pub(super) fn number() -> usize {
         NUMBER.get()
+    }
+
+    pub(super) fn core(kernel: &super::Kernel) -> &super::Core {
+        &kernel.cores[number() % super::MAX_CORES]
     }
 
     pub(super) fn interrupt(_core: usize) {}

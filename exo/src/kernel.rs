@@ -23,6 +23,8 @@ pub struct Kernel {
     pub root_table: Pfn,
     /// The first environment; the machine ends with it.
     pub first: Cell<EnvId>,
+    /// Whether it has ended.
+    pub over: Cell<bool>,
     /// The processors.
     pub cores: [Core; MAX_CORES],
     /// The network interface and all filters.

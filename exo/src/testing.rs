@@ -50,6 +50,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         info_frame,
         root_table,
         first: Cell::new(EnvId(0)),
+        over: Cell::new(false),
         cores: Default::default(),
         net: RefCell::new(Net { nic: Some(interface()), claims: dpf::Trie::new() }),
     }));
@@ -78,7 +79,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     kernel.first.set(root.id());
     kernel.info.cores.store(1, std::sync::atomic::Ordering::Relaxed);
     kernel.here().current.set(root.id());
-    kernel.here().running.set(root.id());
+    kernel.here().running.set(Some(root));
     (kernel, root)
 }
 

@@ -66,7 +66,7 @@ pub extern "C" fn trap(frame: &mut Context) {
     let kernel = kernel();
     kernel.come_in();
     Kernel::count(&kernel.info.traps, 1);
-    let Some(env) = kernel.env(kernel.here().current.get()) else {
+    let Some(env) = kernel.here().running.get() else {
         panic!("a trap from ring 3 while no environment runs");
     };
     let mut slice_over = false;
@@ -181,7 +181,7 @@ pub fn stop(kernel: &Kernel, yields: bool) -> ! {
 /// Leaves ring 0 for whichever environment is to run now; halts while there is
 /// none.
 pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
-    kernel.here().running.set(EnvId(0));
+    kernel.here().running.set(None);
     loop {
         kernel.let_go();
         let now = cpu::time_stamp();
@@ -198,20 +198,16 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
         if let Some(env) = schedule::next_ready(kernel) {
             run(kernel, env);
         }
-        if kernel.env(kernel.first.get()).is_none_or(has_ended) {
+        if kernel.over.get() {
             crate::panic::first_ended(kernel);
         }
         halt(kernel, now, deadline);
     }
 }
 
-fn has_ended(env: &Env) -> bool {
-    matches!(env.state(), EnvState::Exited | EnvState::Faulted | EnvState::Dying)
-}
-
 /// Makes the address space and the registers that traps save to those of `env`.
 #[inline]
-pub fn make_current(kernel: &Kernel, env: &Env) {
+pub fn make_current(kernel: &Kernel, env: &'static Env) {
     let core = kernel.here();
     if core.current.get() != env.id() || env.core.get() as usize != number() {
         core.current.set(env.id());
@@ -222,7 +218,7 @@ pub fn make_current(kernel: &Kernel, env: &Env) {
         unsafe { cpu::set_page_table(env.root_table.get().address()) };
         cpu::forget_segments();
     }
-    core.running.set(env.id());
+    core.running.set(Some(env));
     set_vector_state(env.vectors().image());
 }
 
@@ -247,8 +243,8 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     let core = kernel.here();
     // Conditions on memory are tried again a slice later.
-    let slice = SLICE_MICROSECONDS * apic::ticks_per_microsecond();
-    let look = core.schedule.watches().then(|| now + slice);
+    let slice = || SLICE_MICROSECONDS * apic::ticks_per_microsecond();
+    let look = core.schedule.watches().then(|| now + slice());
     let deadline = [deadline, look].into_iter().flatten().min();
     let listens = number() == 0;
     if !listens || !net::arm(kernel, &mut kernel.net.borrow_mut()) {

@@ -66,7 +66,8 @@ errors! {
     Again = 16, "again";
     /// The filter is malformed.
     BadFilter = 17, "bad filter";
-    /// The filter would take packets that another binding has claimed.
+    /// The filter would take packets that another environment has claimed, or is
+    /// installed already.
     FilterConflict = 18, "filter conflict";
     /// The machine lacks the device.
     NoDevice = 19, "no device";

@@ -41,7 +41,7 @@ macro_rules! syscall_table {
             /// Removes everything derived from `cap`, in whatever table, leaving
             /// `cap` itself. Bounded: [`Error::Again`].
             7 cap_revoke(cap: Handle);
-            /// Removes `cap`; what was derived from it stays and becomes
+            /// Removes `cap`, live or stale; what was derived from it stays and becomes
             /// derived from its parent. Bounded: [`Error::Again`].
             8 cap_drop(cap: Handle);
             /// Donates `frame`, the caller's own memory, for 64 more capability
@@ -80,8 +80,9 @@ macro_rules! syscall_table {
             17 env_start(env: Handle, entry: UserPtr, stack: UserPtr, argument: u64);
             /// Ends `env` if it still runs, and gives back everything it holds.
             /// Bounded: [`Error::Again`]. [`Error::InUse`] while others still map
-            /// its frames or the device still sends from them. Needs
-            /// [`Rights::CONTROL`].
+            /// its frames or the device still sends from them.
+            /// [`Error::WrongState`] for the caller itself, whoever created it, and the
+            /// first environment. Needs [`Rights::CONTROL`].
             18 env_destroy(env: Handle);
             /// Writes the [`EnvStatus`] of `env` to `status`. Needs
             /// [`Rights::INSPECT`].
@@ -104,7 +105,7 @@ macro_rules! syscall_table {
             22 net_unbind(binding: Handle);
             /// Installs the encoded filter at `filter` for `binding`, in the
             /// frame `object`. Refused if it would take packets that another
-            /// environment's filter claims. Only the binding's owner may, and it
+            /// environment's filter claims, or is equal to one of the caller's. Only the binding's owner may, and it
             /// needs [`Rights::FILTER`].
             23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn);
             /// Removes the filter in frame `object`, which becomes plain memory
@@ -126,8 +127,8 @@ macro_rules! syscall_table {
             27 net_scope(net: Handle, filters: UserPtr, length: u64, object: Pfn);
             /// Takes the scope in the caller's frame `object` away: capabilities
             /// that name it and bindings made by those allow no more filters. The
-            /// frame becomes plain memory again. Scopes made within it stay:
-            /// revoke the capability to reach those.
+            /// frame becomes plain memory again. Scopes made within it stay: revoke
+            /// the capability first to reach those.
             28 net_unscope(object: Pfn);
             /// Gives the rest of the slice to `env`, if it is ready.
             29 slice_donate(env: Handle);

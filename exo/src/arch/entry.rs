@@ -14,7 +14,7 @@ use core::cell::{Cell, UnsafeCell};
 
 use super::cpu::{EFER, FMASK, GS_BASE, LSTAR, STAR, read_msr, write_msr};
 use super::descriptors::{KERNEL_CODE, SYSRET_BASE};
-use crate::cores::MAX_CORES;
+use crate::cores::{self, MAX_CORES};
 use crate::env::transfer::Place;
 use crate::env::{Context, VectorState};
 
@@ -41,6 +41,7 @@ struct Core {
     user_stack: Cell<u64>,
     vector_state: Cell<*mut VectorState>,
     number: Cell<usize>,
+    data: Cell<*const cores::Core>,
 }
 
 // SAFETY: each is used by one processor, and ring 0 is not interrupted while using it.
@@ -53,6 +54,7 @@ static CORES: [Core; MAX_CORES] = [const {
         user_stack: Cell::new(0),
         vector_state: Cell::new(core::ptr::null_mut()),
         number: Cell::new(0),
+        data: Cell::new(core::ptr::null()),
     }
 }; MAX_CORES];
 
@@ -73,9 +75,25 @@ pub fn core_number() -> usize {
     let number;
     // SAFETY: as in `this_core`; the number is the fifth word.
     unsafe {
-        asm!("mov {}, gs:[32]", out(reg) number, options(nostack, readonly, preserves_flags));
+        asm!("mov {}, gs:[32]", out(reg) number, options(nostack, pure, readonly, preserves_flags));
     }
     number
+}
+
+/// What the kernel keeps of this processor: what [`set_core_data`] set.
+#[inline]
+pub fn core_data() -> *const cores::Core {
+    let data;
+    // SAFETY: as in `this_core`; it is the sixth word.
+    unsafe {
+        asm!("mov {}, gs:[40]", out(reg) data, options(nostack, pure, readonly, preserves_flags));
+    }
+    data
+}
+
+/// Says where the kernel keeps what it keeps of this processor.
+pub fn set_core_data(data: &cores::Core) {
+    this_core().data.set(data);
 }
 
 /// Where the kernel stack of processor `core` begins.

@@ -13,16 +13,23 @@ unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, bytes: usize) ->
     // stays inside: whole blocks while they fit, then one last block that ends
     // with the range (overlapping the previous one), or single bytes.
     unsafe {
+        let block = |at| {
+            let block = _mm_loadu_si128(source.add(at).cast());
+            _mm_storeu_si128(target.add(at).cast(), block);
+        };
         let mut done = 0;
-        if bytes >= 16 {
-            let last = bytes - 16;
+        if bytes >= 32 {
+            let last = bytes - 32;
             while done < last {
-                let block = _mm_loadu_si128(source.add(done).cast());
-                _mm_storeu_si128(target.add(done).cast(), block);
-                done += 16;
+                block(done);
+                block(done + 16);
+                done += 32;
             }
-            let block = _mm_loadu_si128(source.add(last).cast());
-            _mm_storeu_si128(target.add(last).cast(), block);
+            block(last);
+            block(last + 16);
+        } else if bytes >= 16 {
+            block(0);
+            block(bytes - 16);
         } else if bytes >= 8 {
             let first = source.cast::<u64>().read_unaligned();
             let last = source.add(bytes - 8).cast::<u64>().read_unaligned();

@@ -41,7 +41,7 @@ pub extern "C" fn dispatch(
 #[inline]
 fn serve(kernel: &'static Kernel, number: u64, words: [u64; 6]) -> Registers {
     Kernel::count(&kernel.info.calls, 1);
-    let Some(env) = kernel.env(kernel.here().current.get()) else {
+    let Some(env) = kernel.here().running.get() else {
         // Only an environment that exists can have called.
         return Registers { code: Error::WrongState.code(), value: 0 };
     };

@@ -113,7 +113,7 @@ impl Caller<'_> {
 macro_rules! dispatcher {
     ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
         /// Serves call `number` with `words` as the six argument registers.
-        #[inline]
+        #[inline(always)]
         pub fn call(caller: Caller<'_>, number: u64, words: [u64; 6]) -> Reply {
             match number {
                 $($number => {

@@ -105,6 +105,9 @@ pub fn end(kernel: &Kernel, env: &Env, status: EnvStatus) {
     let state = EnvState::from_u32(status.state).unwrap_or(EnvState::Dying);
     schedule::set_state(kernel, env, state);
     transfer::hang_up(kernel, env);
+    if kernel.first.get() == env.id() {
+        kernel.over.set(true);
+    }
     if let Some(creator) = kernel.env(env.creator.get()) {
         notify(kernel, creator);
     }

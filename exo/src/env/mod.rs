@@ -157,8 +157,7 @@ pub struct Env {
     pub events: Cell<u64>,
     /// When a sleeping environment wakes without an event, or zero.
     pub deadline: Cell<u64>,
-    /// [`EnvState`] as a number.
-    state: Cell<u32>,
+    state: Cell<EnvState>,
     /// Upcalls to be made when it runs next, as bits.
     pub pending: Cell<u32>,
     /// Slots it is to lose for having overrun the end of a slice.
@@ -198,7 +197,7 @@ pub struct Env {
 }
 
 // SAFETY: repr(C), within a frame (checked by `object::create`), zero is a
-// valid value of every field (`Pfn`, integers, `CapRef::NONE`, status `New`, a
+// valid value of every field (`Pfn`, integers, `CapRef::NONE`, `EnvState::New`, a
 // `dpf::Filter` of no atoms, which is numbers too), and all fields are cells or made of them.
 unsafe impl KernelObject for Env {
     const KIND: FrameKind = FrameKind::Env;
@@ -213,18 +212,18 @@ impl Env {
     /// What it is doing.
     #[inline]
     pub fn state(&self) -> EnvState {
-        EnvState::from_u32(self.state.get()).unwrap_or(EnvState::Dying)
+        self.state.get()
     }
 
     /// Changes what it is doing. The schedule must be told: see `schedule::set_state`.
     #[inline]
     pub(crate) fn set_state(&self, state: EnvState) {
-        self.state.set(state as u32);
+        self.state.set(state);
     }
 
     /// What it is doing, and why it ended if it did.
     pub fn status(&self) -> EnvStatus {
-        EnvStatus { state: self.state.get(), ..self.ended.get() }
+        EnvStatus { state: self.state.get() as u32, ..self.ended.get() }
     }
 
     /// The saved registers of the activity that runs when the environment does.

@@ -98,7 +98,7 @@ impl Machine {
     pub(super) fn call(&self, request: &Request) -> Result<u64, Error> {
         let env = self.env(request.by).expect("a caller that exists");
         self.kernel.here().current.set(env.id());
-        self.kernel.here().running.set(env.id());
+        self.kernel.here().running.set(Some(env));
         let (name, arguments) = (request.call.name(), self.words(request));
         for _ in 0..1000 {
             match testing::call(self.kernel, env, name, &arguments) {

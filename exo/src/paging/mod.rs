@@ -278,6 +278,8 @@ pub fn unmap(
     if count > BATCH {
         return Err(Error::TooMuch);
     }
+    // All or none: the last page first of all.
+    at.plus(count.saturating_sub(1)).ok_or(Error::BadAddress)?;
     for offset in 0..count {
         let page = at.plus(offset).ok_or(Error::BadAddress)?;
         let Some((table, table_pfn)) = table_at(frames, root, page, 1) else { continue };

@@ -202,3 +202,16 @@ fn destruction_undoes_large_pages() {
     assert_eq!(destroy(kernel, root, handle), Ok(()));
     assert_eq!(free_frames(kernel), before);
 }
+
+#[test]
+fn a_run_that_leaves_user_space_is_left_alone() {
+    let (kernel, root) = machine();
+    let last = exo_abi::USER_TOP - 4096;
+    tables(kernel, root, OWN, last, 610);
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 620, 1]).expect("free");
+    call(kernel, root, "map", &[OWN, OWN, 620, last, 1, 1]).expect("mappable");
+    assert_eq!(call(kernel, root, "unmap", &[OWN, last, 2]), Err(Error::BadAddress));
+    assert_eq!(kernel.frames.mappings(Pfn(620)), 1);
+    assert_eq!(call(kernel, root, "unmap", &[OWN, last, 1]), Ok(0));
+    assert_eq!(kernel.frames.mappings(Pfn(620)), 0);
+}

@@ -100,10 +100,12 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             info_frame,
             root_table,
             first: Cell::new(EnvId(0)),
+            over: Cell::new(false),
             cores: Default::default(),
             net: RefCell::new(Net { nic, claims: dpf::Trie::new() }),
         })
     };
+    entry::set_core_data(&kernel.cores[0]);
     others::start(kernel);
     first::load(kernel, &machine);
     crate::trap::leave(kernel, false)

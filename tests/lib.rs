@@ -15,6 +15,7 @@
 //! | `s60_soak` | many mixed requests, every answer checked against a model |
 //! | `s70_idle` | an idle machine sleeps |
 //! | `s80_cores` | the same on two processors |
+//! | `s90_fuzz` | what must always be true is, under random calls |
 //!
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
 //! how long anything takes.
@@ -22,7 +23,7 @@
 use std::time::Duration;
 
 use exo_cmd::machine::{Config, Machine, Network};
-use exo_cmd::manifest::{App, Grants, Manifest, OnExit};
+use exo_cmd::manifest::{App, Grants, Manifest, OnExit, VERSION};
 
 pub mod frame;
 pub mod model;
@@ -43,7 +44,7 @@ pub const GATEWAY: [u8; 4] = [10, 0, 2, 2];
 #[must_use]
 pub fn manifest(apps: Vec<App>) -> Manifest {
     Manifest {
-        version: 1,
+        version: VERSION,
         boot_unix_seconds: 1_700_000_000,
         gateway: GATEWAY,
         prefix_len: 24,
@@ -60,6 +61,7 @@ pub fn app(image: &str) -> App {
         image: image.to_owned(),
         frames: 2048,
         slots: 16,
+        core: None,
         address: None,
         args: Vec::new(),
         grants: Grants { console: true, net: false, machine: false },

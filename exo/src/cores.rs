@@ -102,6 +102,11 @@ impl Kernel {
         self.info.cores.load(Ordering::Relaxed) > 1
     }
 
+    /// Whether one of the others halts.
+    pub fn others_sleep(&self) -> bool {
+        self.has_others() && self.others().any(|(_, core)| core.idle.get())
+    }
+
     fn others(&self) -> impl Iterator<Item = (usize, &Core)> {
         let here = number();
         self.started().filter(move |(number, _)| *number != here)

@@ -146,6 +146,12 @@ impl FrameTable {
         Ok(())
     }
 
+    /// How many devices and kernel objects use the frame.
+    #[cfg(any(test, exo_check))]
+    pub fn pins(&self, pfn: Pfn) -> u16 {
+        self.entry(pfn).map_or(0, |entry| entry.pins.load(Relaxed))
+    }
+
     /// Counts one user less.
     pub fn unpin(&self, pfn: Pfn) {
         if let Some(entry) = self.entry(pfn) {

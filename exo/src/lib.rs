@@ -24,6 +24,8 @@
 pub mod arch;
 pub mod calls;
 pub mod capability;
+#[cfg(any(test, exo_check))]
+pub mod check;
 pub mod cores;
 pub mod env;
 pub mod frames;

@@ -29,9 +29,9 @@ const NEVER: u64 = u64::MAX;
 pub struct Schedule {
     cursor: Cell<u32>,
     /// One bit per slot whose owner may be able to run.
-    ready: Cell<u64>,
+    pub(crate) ready: Cell<u64>,
     /// No deadline of a sleeping environment is earlier.
-    nearest: Cell<u64>,
+    pub(crate) nearest: Cell<u64>,
     /// Who gets the rest of the slice.
     heir: Cell<EnvId>,
 }
@@ -205,7 +205,7 @@ pub fn wake_expired(kernel: &Kernel, now: u64) -> Option<u64> {
 
 /// When whoever the slots of `env` are for now is to be woken, if it sleeps: the
 /// environment itself, or whom it waits for in a protected call.
-fn deadline(kernel: &Kernel, env: &'static Env) -> Option<u64> {
+pub(crate) fn deadline(kernel: &Kernel, env: &'static Env) -> Option<u64> {
     let sleeper = transfer::last_of_line(kernel, env)?;
     let deadline = sleeper.deadline.get();
     (sleeper.state() == EnvState::Waiting && deadline != 0).then_some(deadline)

@@ -238,16 +238,18 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
     unsafe { resume(env.context().as_ptr(), env.vectors().image()) }
 }
 
-/// Sleeps until a frame arrives, `deadline` passes or another processor calls. Frames
-/// are the first processor's business.
+/// Sleeps until a frame arrives, `deadline` passes or another processor calls.
+///
+/// The interface interrupts the first processor. Whichever halts last asks it to, from
+/// the frame on that is to come; so while all sleep it is asked, and the interrupt's
+/// processor gives the frame to its owner and wakes another if that is where it runs.
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     let core = kernel.here();
     // Conditions on memory are tried again a slice later.
     let slice = || SLICE_MICROSECONDS * apic::ticks_per_microsecond();
     let look = core.schedule.watches().then(|| now + slice());
     let deadline = [deadline, look].into_iter().flatten().min();
-    let listens = number() == 0;
-    if !listens || !net::arm(kernel, &mut kernel.net.borrow_mut()) {
+    if !net::arm(kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
         if let Some(deadline) = deadline
@@ -263,10 +265,10 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         cores::lock();
         core.idle.set(false);
     }
-    if listens {
-        let net = &mut *kernel.net.borrow_mut();
+    let net = &mut *kernel.net.borrow_mut();
+    if !kernel.others_sleep() {
         net::disarm(net);
-        net::reclaim(kernel, net);
-        net::receive(kernel, net);
     }
+    net::reclaim(kernel, net);
+    net::receive(kernel, net);
 }

@@ -9,6 +9,7 @@
 //! address = "10.0.2.15"     # with the grant "net", and only then
 //! frames = 8192             # of 4 KiB
 //! slots = 24                # of a processor's 64 time slots
+//! core = 0                  # of this processor; of each, if left out
 //! grants = ["console", "net"] # and "machine"
 //! args = []                 # optional
 //! on_exit = "power-off"     # or "ignore", the default
@@ -21,10 +22,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use root::manifest::VERSION;
 use serde::Deserialize;
 
-pub use root::manifest::{App, Grants, Manifest, ManifestError, OnExit};
+pub use root::manifest::{App, Grants, Manifest, ManifestError, OnExit, VERSION};
 
 /// Reads the manifest file at `path`; boot time is now.
 pub fn read(path: &Path) -> Result<Manifest> {
@@ -63,6 +63,7 @@ struct FileApp {
     image: Option<String>,
     frames: u32,
     slots: u8,
+    core: Option<u8>,
     address: Option<Ipv4Addr>,
     #[serde(default)]
     args: Vec<String>,
@@ -95,6 +96,7 @@ impl FileApp {
             image: self.image.unwrap_or_else(|| self.name.clone()),
             frames: self.frames,
             slots: self.slots,
+            core: self.core,
             address: self.address.map(|address| address.octets()),
             args: self.args,
             grants: Grants {

@@ -1,7 +1,7 @@
 //! Environments: others', one's own, and what is left of dead ones.
 
 use exo_abi::boot::{SELF, STACK_TOP};
-use exo_abi::{EnvState, Error, EventCount, FrameKind, Handle, SLOT_COUNT, UserPtr};
+use exo_abi::{EnvState, Error, EventCount, FrameKind, Handle, MAX_CORES, SLOT_COUNT, UserPtr};
 use libos::sys;
 use selftest::child::{Child, exit};
 
@@ -123,25 +123,31 @@ fn revive(attacker: &mut Attacker) -> Attempt {
 
 fn owner(attacker: &Attacker, slot: u32) -> u32 {
     let owners = &attacker.environment.system.slots.owners;
-    owners[slot as usize % SLOT_COUNT].load(core::sync::atomic::Ordering::Relaxed)
+    owners[slot as usize].load(core::sync::atomic::Ordering::Relaxed)
 }
 
 fn own_slot(attacker: &Attacker) -> Result<u32, Error> {
     let own = |slot: &u32| owner(attacker, *slot) == attacker.id().0;
-    (0..SLOT_COUNT as u32).find(own).ok_or(Error::OutOfRange)
+    (0..(SLOT_COUNT * MAX_CORES) as u32).find(own).ok_or(Error::OutOfRange)
 }
 
 fn take_slots(attacker: &mut Attacker) -> Attempt {
     let child = attacker.maker.bare()?;
     let before: alloc::vec::Vec<u32> =
-        (0..SLOT_COUNT as u32).map(|slot| owner(attacker, slot)).collect();
-    let foreign = (0..SLOT_COUNT as u32).filter(|slot| owner(attacker, *slot) != attacker.id().0);
+        (0..(SLOT_COUNT * MAX_CORES) as u32).map(|slot| owner(attacker, slot)).collect();
+    let foreign = (0..(SLOT_COUNT * MAX_CORES) as u32)
+        .filter(|slot| owner(attacker, *slot) != attacker.id().0);
     let tries = foreign
         .flat_map(|slot| [SELF, child.env].map(|from| sys::slots_assign(from, slot, 1, child.env)));
     let verdict = Verdict::every(tries, &[Error::OutOfRange]);
     let whole = sys::slots_assign(SELF, 0, SLOT_COUNT as u32, child.env);
-    let after = (0..SLOT_COUNT as u32).map(|slot| owner(attacker, slot));
-    let unharmed = whole == Err(Error::OutOfRange) && after.eq(before.iter().copied());
+    // Others may move their own about meanwhile; none has come to be the attacker's.
+    let own = attacker.id().0;
+    let after = (0..(SLOT_COUNT * MAX_CORES) as u32).map(|slot| owner(attacker, slot));
+    let unharmed = whole == Err(Error::OutOfRange)
+        && after
+            .zip(&before)
+            .all(|(after, before)| after != child.id.0 && (after == own) == (*before == own));
     child.destroy()?;
     Ok(if unharmed { verdict } else { Verdict::breach("slots") })
 }

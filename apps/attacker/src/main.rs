@@ -8,7 +8,7 @@
 //! meet counts as a breach, since it may have tested nothing.
 //!
 //! Arguments: `then=spin` never gives the processor back when all attacks are
-//! done; `only=FAMILY` runs one family; `as=orphan` leaves a running child behind,
+//! done; `only=FAMILY` or `only=FAMILY+FAMILY` runs some; `as=orphan` leaves a running child behind,
 //! which holds on to the attacker's memory; `as=lingerer` tries to keep the processor
 //! after frames that somebody outside must send; `as=flooder` and `as=hoarder` press
 //! their neighbours without breaking a rule.
@@ -124,7 +124,7 @@ mod guest {
         for (family, attacks) in FAMILIES {
             for attack in *attacks {
                 number += 1;
-                if only.is_some_and(|only| only != *family) {
+                if only.is_some_and(|only| !only.split('+').any(|only| only == *family)) {
                     continue;
                 }
                 let verdict = (attack.run)(&mut attacker).unwrap_or_else(Verdict::not_set_up);

@@ -70,13 +70,19 @@ fn share_processors(manifest: &Manifest, children: &[Child], cores: u32) -> Resu
     let mut shares: Vec<u32> = manifest.apps.iter().map(|app| u32::from(app.slots)).collect();
     let asked: u32 = shares.iter().sum();
     shares.push((SLOT_COUNT as u32).saturating_sub(asked).max(1));
+    for app in &manifest.apps {
+        if let Some(core) = app.core.filter(|core| u32::from(*core) >= cores) {
+            return Err(alloc::format!("{}: there is no processor {core}", app.name));
+        }
+    }
     for (slot, owner) in (0..).zip(slots::spread(&shares, SLOT_COUNT)) {
-        let env = children.get(owner).map_or(boot::SELF, |child| child.env);
-        if env != boot::SELF {
-            for core in 0..cores {
-                let slot = core * SLOT_COUNT as u32 + slot;
-                sys::slots_assign(boot::SLOTS, slot, 1, env).map_err(|error| error.to_string())?;
-            }
+        let (Some(child), Some(app)) = (children.get(owner), manifest.apps.get(owner)) else {
+            continue;
+        };
+        for core in (0..cores).filter(|core| app.core.is_none_or(|only| u32::from(only) == *core)) {
+            let slot = core * SLOT_COUNT as u32 + slot;
+            sys::slots_assign(boot::SLOTS, slot, 1, child.env)
+                .map_err(|error| error.to_string())?;
         }
     }
     Ok(())

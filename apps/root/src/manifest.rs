@@ -16,7 +16,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The version of the encoding this module reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest name of an application or image in bytes, as in the boot bundle.
 pub const NAME_LEN: usize = 16;
 /// Slots of a processor's slice vector that the applications divide among them.
@@ -48,6 +48,8 @@ pub struct App {
     pub frames: u32,
     /// How many of a processor's [`SLOTS`] time slots it gets.
     pub slots: u8,
+    /// The processor these slots are of; if none is named, it gets as many of each.
+    pub core: Option<u8>,
     /// Its IPv4 address; with [`Grants::net`], and only then.
     pub address: Option<[u8; 4]>,
     /// Arguments, for the application to interpret.
@@ -225,6 +227,7 @@ mod tests {
             image: "kvstore".into(),
             frames: 8192,
             slots: 24,
+            core: None,
             address: Some([10, 0, 2, last]),
             args: vec!["--verbose".into()],
             grants: Grants { console: true, net: true, machine: false },

@@ -12,8 +12,8 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use exo_abi::boot::{SELF, STACK_TOP, U_AREA};
 use exo_abi::{
-    EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, Pfn, Protection, SLOT_COUNT, SystemInfo,
-    UArea, UserPtr, VirtAddr, Word,
+    EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, Pfn, Protection, SystemInfo, UArea,
+    UserPtr, VirtAddr, Word,
 };
 use libos::runtime::Environment;
 use libos::sys;
@@ -80,8 +80,10 @@ impl Maker {
             }
         }
         let system = environment.system;
-        let slot = (0..SLOT_COUNT as u32)
-            .find(|slot| system.slots.owners[*slot as usize].load(Relaxed) == environment.id.0)
+        let owners = system.slots.owners.iter();
+        let (slot, _) = (0..)
+            .zip(owners)
+            .find(|(_, owner)| owner.load(Relaxed) == environment.id.0)
             .ok_or(Error::OutOfRange)?;
         // SAFETY: the creator mapped the U-area here for good (`app!` relies on
         // it, too); only its atomics are used.
@@ -150,7 +152,8 @@ impl Maker {
     /// Who has the slot that children run in; nobody after the end of a child that
     /// was destroyed with it.
     pub fn slot_owner(&self) -> EnvId {
-        EnvId(self.system.slots.owners[self.slot as usize % SLOT_COUNT].load(Relaxed))
+        let owner = self.system.slots.owners.get(self.slot as usize);
+        EnvId(owner.map_or(0, |owner| owner.load(Relaxed)))
     }
 
     /// The environment that has the slot while there is no child.

@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::{SELF, STACK_TOP};
 use exo_abi::{
-    BACKTRACE_DEPTH, EnvState, Error, FrameKind, Handle, Pfn, Protection, Rights, SLOT_COUNT,
-    USER_TOP, UserPtr,
+    BACKTRACE_DEPTH, EnvState, Error, FrameKind, Handle, MAX_CORES, Pfn, Protection, Rights,
+    SLOT_COUNT, USER_TOP, UserPtr,
 };
 use libos::sys;
 use selftest::child::{Child, Code, exit, status};
@@ -259,7 +259,8 @@ fn slots(bench: &mut Bench) -> Outcome {
     let owner = |slot: u32| bench.environment.system.slots.owners[slot as usize].load(Relaxed);
     // Not one's own, since it was given away; not anybody else's.
     refused(sys::slots_assign(SELF, slot, 1, child.env), Error::OutOfRange)?;
-    let others = (0..SLOT_COUNT as u32).find(|slot| owner(*slot) != bench.environment.id.0);
+    let others =
+        (0..(SLOT_COUNT * MAX_CORES) as u32).find(|slot| owner(*slot) != bench.environment.id.0);
     let others = others.ok_or(Error::OutOfRange)?;
     refused(sys::slots_assign(SELF, others, 1, child.env), Error::OutOfRange)?;
     for (first, count) in [(64, 1), (0, 65), (u32::MAX, 1), (63, 2)] {
@@ -267,7 +268,8 @@ fn slots(bench: &mut Bench) -> Outcome {
     }
     refused(sys::slots_assign(bench.frames.capability, slot, 1, child.env), Error::BadHandle)?;
     let weak = derive(child.env, Rights::INSPECT, 0, 0)?;
-    let own = (0..SLOT_COUNT as u32).find(|slot| owner(*slot) == bench.environment.id.0);
+    let own =
+        (0..(SLOT_COUNT * MAX_CORES) as u32).find(|slot| owner(*slot) == bench.environment.id.0);
     let own = own.ok_or(Error::OutOfRange)?;
     refused(sys::slots_assign(SELF, own, 1, weak), Error::NoRight)?;
     // On to the child, and on from the child to another.

@@ -11,6 +11,9 @@ use libos::memory::{BATCH, Range};
 use libos::runtime::Environment;
 use libos::sys;
 
+/// Frames of a page of 2 MiB.
+pub const LARGE_PAGES: Pages = 512;
+
 /// The frames the program was granted.
 #[derive(Clone, Copy)]
 pub struct Frames {
@@ -87,6 +90,35 @@ impl Frames {
         Ok(first)
     }
 
+    /// Takes the frames of a page of 2 MiB for `env`: aligned, and free before.
+    ///
+    /// # Errors
+    /// [`Error::NotFree`] if there is no such run; the kernel's refusal.
+    pub fn take_large(&self, env: Handle) -> Result<Pfn, Error> {
+        let is_free = |pfn: Pfn| matches!(self.look(pfn), Some((FrameKind::Free, _)));
+        let end = self.range.first.0 + self.range.count;
+        let first = (self.range.first.0..end)
+            .filter(|first| first.is_multiple_of(LARGE_PAGES) && first + LARGE_PAGES <= end)
+            .map(Pfn)
+            .find(|first| (0..LARGE_PAGES).all(|offset| is_free(first.plus(offset))))
+            .ok_or(Error::NotFree)?;
+        for offset in (0..LARGE_PAGES).step_by(BATCH as usize) {
+            sys::frames_take(self.capability, env, first.plus(offset), BATCH)?;
+        }
+        Ok(first)
+    }
+
+    /// Puts in the page tables that a page of 2 MiB at `page` of `space` lacks.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn cover_large(&self, space: Handle, page: VirtAddr) -> Result<(), Error> {
+        for level in (2..=3).rev().filter_map(Level::new) {
+            self.install(space, page, level)?;
+        }
+        Ok(())
+    }
+
     /// Gives `count` own frames back.
     ///
     /// # Errors
@@ -134,17 +166,20 @@ impl Frames {
     /// The kernel's refusal.
     pub fn cover(&self, space: Handle, page: VirtAddr) -> Result<(), Error> {
         for level in (1..=3).rev().filter_map(Level::new) {
-            let frame = self.take(space, 1)?;
-            match sys::table_install(space, page, level, frame) {
-                Ok(_) => {}
-                // Not needed. Only the owner can give a frame back, so one for
-                // another environment stays with it until it is destroyed.
-                Err(Error::Occupied) if space == SELF => self.give(frame, 1)?,
-                Err(Error::Occupied) => {}
-                Err(error) => return Err(error),
-            }
+            self.install(space, page, level)?;
         }
         Ok(())
+    }
+
+    fn install(&self, space: Handle, page: VirtAddr, level: Level) -> Result<(), Error> {
+        let frame = self.take(space, 1)?;
+        match sys::table_install(space, page, level, frame) {
+            // Not needed. Only the owner can give a frame back, so one for
+            // another environment stays with it until it is destroyed.
+            Err(Error::Occupied) if space == SELF => self.give(frame, 1),
+            Err(Error::Occupied) => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     /// A zeroed frame of the program's own, mapped read and write at `at`.

@@ -27,6 +27,8 @@ mod environments;
 #[cfg(exo_guest)]
 mod events;
 #[cfg(exo_guest)]
+mod large_pages;
+#[cfg(exo_guest)]
 mod memory;
 #[cfg(exo_guest)]
 mod meter;
@@ -35,9 +37,13 @@ mod network;
 #[cfg(exo_guest)]
 mod page_tables;
 #[cfg(exo_guest)]
+mod predicates;
+#[cfg(exo_guest)]
 mod preemption;
 #[cfg(exo_guest)]
 mod registers;
+#[cfg(exo_guest)]
+mod repossession;
 #[cfg(exo_guest)]
 mod revocation;
 #[cfg(exo_guest)]
@@ -54,8 +60,9 @@ mod guest {
 
     use crate::check::{Bench, Check};
     use crate::{
-        balance, batches, capabilities, doorbells, environments, events, memory, meter, network,
-        page_tables, preemption, registers, revocation, transfers, upcalls,
+        balance, batches, capabilities, doorbells, environments, events, large_pages, memory,
+        meter, network, page_tables, predicates, preemption, registers, repossession, revocation,
+        transfers, upcalls,
     };
 
     /// In the order in which they depend on each other.
@@ -72,6 +79,9 @@ mod guest {
         batches::CHECKS,
         upcalls::CHECKS,
         transfers::CHECKS,
+        predicates::CHECKS,
+        repossession::CHECKS,
+        large_pages::CHECKS,
         network::CHECKS,
         balance::CHECKS,
     ];

@@ -33,6 +33,8 @@ pub extern "C" fn dispatch(
 ) -> Registers {
     let kernel = kernel();
     kernel.come_in();
+    #[cfg(exo_check)]
+    crate::check::entered(kernel, number, [a, b, c, d, e, f]);
     let registers = serve(kernel, number, [a, b, c, d, e, f]);
     kernel.go_out();
     registers

@@ -4,7 +4,7 @@ use exo_abi::{Error, Handle, Level, Pages, Pfn, Protection, Rights, VirtAddr};
 
 use super::Caller;
 use crate::capability::{self, Kind};
-use crate::env::Env;
+use crate::env::{Env, revocation};
 use crate::paging::{self, LARGE_PAGES, Mapping};
 
 impl Caller<'_> {
@@ -68,13 +68,15 @@ pub(super) fn frames_take(
         return Err(Error::OutOfRange);
     }
     let owner = caller.live_env_with(env, Rights::MEMORY)?;
-    table.take(first, count, owner.id())
+    table.take(first, count, owner.id())?;
+    revocation::received(caller.kernel, owner, count);
+    Ok(())
 }
 
 #[inline(never)]
 pub(super) fn frames_free(caller: Caller<'_>, first: Pfn, count: Pages) -> Result<(), Error> {
     caller.kernel.frames.free(first, count, caller.env.id())?;
-    caller.env.revocation.given_back(count);
+    revocation::given_back(caller.kernel, caller.env, count);
     Ok(())
 }
 

@@ -128,15 +128,15 @@ impl CapRef {
 #[repr(C, align(64))]
 pub struct Slot {
     kind: Cell<u32>,
-    pub(super) generation: Cell<u32>,
-    pub(super) rights: Cell<Rights>,
+    pub(crate) generation: Cell<u32>,
+    pub(crate) rights: Cell<Rights>,
     first: Cell<u32>,
     extent: Cell<u32>,
     badge: Cell<u64>,
-    pub(super) parent: Cell<CapRef>,
-    pub(super) child: Cell<CapRef>,
-    pub(super) next: Cell<CapRef>,
-    pub(super) previous: Cell<CapRef>,
+    pub(crate) parent: Cell<CapRef>,
+    pub(crate) child: Cell<CapRef>,
+    pub(crate) next: Cell<CapRef>,
+    pub(crate) previous: Cell<CapRef>,
 }
 
 impl Slot {
@@ -181,7 +181,7 @@ impl Slot {
 
 /// One frame of a capability table.
 #[repr(C, align(4096))]
-pub struct CapTable(pub(super) [Slot; SLOTS_PER_FRAME as usize]);
+pub struct CapTable(pub(crate) [Slot; SLOTS_PER_FRAME as usize]);
 
 // SAFETY: repr(C), a frame long; all zero means 64 slots of kind `Empty` with
 // links to nowhere; all fields are cells.

@@ -19,7 +19,7 @@ const REACH: usize = 256;
 #[repr(C)]
 pub struct Predicate {
     filter: core::cell::Cell<dpf::Filter>,
-    /// Address of what it is tried on; zero: there is none.
+    /// One more than the address of what it is tried on; zero: there is none.
     memory: core::cell::Cell<u64>,
 }
 
@@ -54,7 +54,7 @@ pub fn sleep(
     let bytes = &mut bytes[..filter.reach()];
     UserSlice::new(env.root_table.get(), memory, bytes.len()).copy_in(&kernel.frames, bytes)?;
     env.predicate.filter.set(filter);
-    env.predicate.memory.set(memory.0.max(1));
+    env.predicate.memory.set(memory.0.wrapping_add(1));
     schedule::set_state(kernel, env, EnvState::Waiting);
     Ok(())
 }
@@ -65,7 +65,7 @@ pub fn holds(kernel: &Kernel, env: &Env) -> bool {
     let filter = env.predicate.filter.get();
     let mut bytes = [0; REACH];
     let Some(bytes) = bytes.get_mut(..filter.reach()) else { return true };
-    let memory = UserPtr(env.predicate.memory.get());
+    let memory = UserPtr(env.predicate.memory.get().wrapping_sub(1));
     let memory = UserSlice::new(env.root_table.get(), memory, bytes.len());
     memory.copy_in(&kernel.frames, bytes).is_err() || filter.matches(bytes)
 }
@@ -120,6 +120,24 @@ mod tests {
         assert!(matches!(sleep(AT + 0x1000), Reply::Stop));
         assert!(schedule::next_ready(kernel).is_none());
         call(kernel, root, "unmap", &[handle, AT + 0x1000, 1]).expect("mapped");
+        assert!(schedule::next_ready(kernel).is_some());
+    }
+
+    #[test]
+    fn a_condition_can_be_at_address_zero() {
+        let (kernel, root) = machine();
+        let (env, handle) = child(kernel, root, 600);
+        tables(kernel, root, handle, 0, 610);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 2]).expect("free");
+        call(kernel, root, "map", &[handle, handle, 620, 0, 2, 1]).expect("mappable");
+        call(kernel, root, "slots_assign", &[ALL_SLOTS, 3, 5, handle]).expect("slots");
+        call(kernel, root, "env_start", &[handle, AT, AT, 0]).expect("new");
+        let (wire, length) = encoded(&[Atom::exact(0, 2, 0xfeed)]);
+        write(621, 0, &wire);
+        assert!(matches!(reply(kernel, env, "wait_until", &[0x1000, length, 0, 0]), Reply::Stop));
+        write(620, 1, &[0xfe, 0xed]);
+        assert!(schedule::next_ready(kernel).is_none(), "that is at address 1");
+        write(620, 0, &[0xfe, 0xed]);
         assert!(schedule::next_ready(kernel).is_some());
     }
 

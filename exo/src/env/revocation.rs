@@ -27,15 +27,31 @@ pub struct Demand {
     owed: Cell<Pages>,
     deadline: Cell<u64>,
     /// The frame being taken, or zero.
-    victim: Cell<Pfn>,
+    pub(crate) victim: Cell<Pfn>,
     /// Where the search for it, or for its mappings, goes on.
     cursor: Cell<u32>,
 }
 
-impl Demand {
-    /// Counts frames that were given back.
-    pub fn given_back(&self, count: Pages) {
-        self.owed.set(self.owed.get().saturating_sub(count));
+/// `env` gave `count` frames back.
+pub fn given_back(kernel: &Kernel, env: &Env, count: Pages) {
+    owe(kernel, env, |owed| owed.saturating_sub(count));
+}
+
+/// `env` got `count` frames more. While it owes some it owes these, too: taking frames
+/// to give them back is not giving back.
+pub fn received(kernel: &Kernel, env: &Env, count: Pages) {
+    owe(kernel, env, |owed| owed.saturating_add(count));
+}
+
+/// Changes what `env` owes, if it owes anything.
+fn owe(kernel: &Kernel, env: &Env, change: impl FnOnce(Pages) -> Pages) {
+    let owed = env.revocation.owed.get();
+    if owed == 0 {
+        return;
+    }
+    env.revocation.owed.set(change(owed));
+    if let Some(area) = env.area(&kernel.frames) {
+        area.revocation.frames.store(env.revocation.owed.get(), Relaxed);
     }
 }
 
@@ -99,7 +115,7 @@ pub fn enforce(
     }
     demand.victim.set(Pfn(0));
     demand.cursor.set(0);
-    demand.given_back(1);
+    given_back(kernel, env, 1);
     frames.release(victim);
     if let Some(area) = env.area(frames) {
         let words = &area.revocation;
@@ -107,7 +123,6 @@ pub fn enforce(
         if let Some(place) = words.repossessed.get(count as usize % REPOSSESSED) {
             place.store(victim.0, Relaxed);
         }
-        words.frames.store(demand.owed.get(), Relaxed);
         words.count.store(count.wrapping_add(1), Release);
     }
     super::notify(kernel, env);
@@ -197,6 +212,26 @@ mod tests {
         let table = root_of(kernel, env);
         assert!(!core::ptr::eq(table, root_of(kernel, root)));
         assert_eq!(kernel.frames.mappings(Pfn(612)), 7, "entries of the page table");
+    }
+
+    #[test]
+    fn what_is_given_back_counts_and_what_is_taken_meanwhile_does_not() {
+        let (kernel, root) = machine();
+        let (env, handle) = child(kernel, root, 600);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 4]).expect("free");
+        call(kernel, root, "revoke_request", &[handle, 3, 0, 0]).expect("in control");
+        let shown = || env.area(&kernel.frames).expect("a U-area").revocation.frames.load(Relaxed);
+        for round in 0..5 {
+            call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 630, 2]).expect("free");
+            assert_eq!(shown(), 5, "round {round}");
+            call(kernel, env, "frames_free", &[630, 2]).expect("its own");
+            assert_eq!(shown(), 3, "round {round}");
+        }
+        call(kernel, env, "frames_free", &[620, 3]).expect("its own");
+        assert_eq!(shown(), 0);
+        assert_eq!(enforce(kernel, root, handle), Err(Error::WrongState));
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 630, 2]).expect("free");
+        assert_eq!(shown(), 0, "nothing is wanted any more");
     }
 
     #[test]

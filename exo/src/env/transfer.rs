@@ -21,7 +21,7 @@ use crate::schedule;
 /// Entry points of an environment.
 pub const ENTRIES: usize = 16;
 /// Environments in one chain of calls. Bounds the search for whom to run.
-const CHAIN: u32 = 8;
+pub(crate) const CHAIN: u32 = 8;
 
 /// Where a caller goes on.
 #[derive(Clone, Copy, Default)]
@@ -42,18 +42,18 @@ pub struct Transfer {
     /// One if an activity is there that a transfer began.
     serving: Cell<u8>,
     /// Links to the end of the chain of calls it is part of.
-    depth: Cell<u32>,
+    pub(crate) depth: Cell<u32>,
     /// Who waits for the activity's reply, or nobody.
-    caller: Cell<EnvId>,
+    pub(crate) caller: Cell<EnvId>,
     /// Whom it calls, while its state is `Calling`.
-    callee: Cell<EnvId>,
+    pub(crate) callee: Cell<EnvId>,
     /// Where it goes on after its call.
     place: Cell<Place>,
     /// Whether it slept when the activity began, having seen so many events.
     slept: Cell<bool>,
     seen: Cell<u64>,
     /// Whether the caller has ended, and that was not told yet.
-    orphaned: Cell<bool>,
+    pub(crate) orphaned: Cell<bool>,
 }
 
 const NOBODY: EnvId = EnvId(0);

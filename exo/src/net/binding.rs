@@ -36,8 +36,8 @@ pub struct Binding {
     pub(super) spoke: Cell<Pfn>,
     order: Cell<u32>,
     itself: Cell<Pfn>,
-    previous: Cell<Pfn>,
-    next: Cell<Pfn>,
+    pub(crate) previous: Cell<Pfn>,
+    pub(crate) next: Cell<Pfn>,
     /// What may be sent, merged. `None` is all zero only by luck of layout, so
     /// it is written when the binding is made.
     pub(super) speech: RefCell<Trie>,
@@ -69,7 +69,7 @@ impl Binding {
         self.itself.get()
     }
 
-    fn run(&self) -> impl Iterator<Item = Pfn> + use<> {
+    pub(crate) fn run(&self) -> impl Iterator<Item = Pfn> + use<> {
         let first = self.first.get();
         (0..self.order().frames()).map(move |offset| first.plus(offset))
     }

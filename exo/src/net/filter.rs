@@ -23,10 +23,10 @@ use crate::object::{self, KernelObject};
 
 /// A filter attached to a binding.
 #[repr(C)]
-struct Installed {
-    binding: Cell<Pfn>,
-    previous: Cell<Pfn>,
-    next: Cell<Pfn>,
+pub(crate) struct Installed {
+    pub(crate) binding: Cell<Pfn>,
+    pub(crate) previous: Cell<Pfn>,
+    pub(crate) next: Cell<Pfn>,
     /// Whether `speech` is written and merged.
     speaks: Cell<bool>,
     claim: UnsafeCell<MaybeUninit<Filter>>,

@@ -111,10 +111,10 @@ pub struct Nic {
     transmit: Virtqueue,
     receive_buffers: Pfn,
     send_slots: Pfn,
-    free: [u8; SEND_SLOTS as usize],
-    free_count: usize,
+    pub(crate) free: [u8; SEND_SLOTS as usize],
+    pub(crate) free_count: usize,
     /// For each slot with the device the binding that sends it.
-    sender: [Option<Sender>; SEND_SLOTS as usize],
+    pub(crate) sender: [Option<Sender>; SEND_SLOTS as usize],
     /// The MAC address.
     pub station: [u8; 6],
 }

@@ -348,13 +348,15 @@ pub fn break_mappings(frames: &FrameTable, pfn: Pfn, victim: Pfn) -> bool {
 ///
 /// # Errors
 /// [`Error::BadAddress`] or [`Error::BadArgument`] if place or frames are not
-/// aligned; [`Error::NoTable`], [`Error::Occupied`], [`Error::NotOwned`],
+/// aligned; [`Error::BadAddress`] if it would end beyond user space; [`Error::NoTable`], [`Error::Occupied`], [`Error::NotOwned`],
 /// [`Error::TooMuch`].
 pub fn map_large(frames: &FrameTable, root: Pfn, mapping: Mapping) -> Result<(), Error> {
     let Mapping { owner, first, at, protection, .. } = mapping;
     if !at.get().is_multiple_of(u64::from(LARGE_PAGES) * FRAME_BYTES) {
         return Err(Error::BadAddress);
     }
+    // The last one would reach over the page below the hole, which is never mapped.
+    at.plus(LARGE_PAGES - 1).ok_or(Error::BadAddress)?;
     if !first.0.is_multiple_of(LARGE_PAGES) {
         return Err(Error::BadArgument);
     }

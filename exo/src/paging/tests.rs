@@ -204,6 +204,23 @@ fn destruction_undoes_large_pages() {
 }
 
 #[test]
+fn the_last_page_of_user_space_is_not_mapped_by_a_large_one() {
+    let (kernel, root) = machine();
+    let last = exo_abi::USER_TOP / (2 << 20) * (2 << 20);
+    for (level, frame) in [(3, 600), (2, 601)] {
+        call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, frame, 1]).expect("free");
+        call(kernel, root, "table_install", &[OWN, last, level, frame]).expect("a table");
+    }
+    for first in (1024..1536).step_by(64) {
+        call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, first, 64]).expect("free");
+    }
+    let map = |at| call(kernel, root, "map_large", &[OWN, OWN, 1024, at, 1]);
+    assert_eq!(map(last), Err(Error::BadAddress));
+    assert_eq!(kernel.frames.mappings(Pfn(1024)), 0);
+    assert_eq!(map(last - (2 << 20)), Ok(0));
+}
+
+#[test]
 fn a_run_that_leaves_user_space_is_left_alone() {
     let (kernel, root) = machine();
     let last = exo_abi::USER_TOP - 4096;

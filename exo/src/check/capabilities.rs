@@ -1,0 +1,146 @@
+//! Capability tables and the derivation tree: C1 to C4.
+
+use exo_abi::{FrameKind, Pfn, Rights};
+
+use super::{Outcome, ensure, environments, frames, is_whole, same};
+use crate::capability::{BADGE_END, CapRef, Kind, Object, SLOTS_PER_FRAME, Slot};
+use crate::env::Env;
+use crate::frames::FrameTable;
+use crate::kernel::Kernel;
+
+/// Every slot of every table whose owner is whole; one whose owner is not has no
+/// capabilities any more.
+fn slots(kernel: &Kernel) -> impl Iterator<Item = (CapRef, &'static Slot)> + '_ {
+    let frames_of_tables = frames(kernel).filter(|pfn| {
+        let owner = || kernel.frames.owner(*pfn).and_then(|owner| kernel.env(owner));
+        kernel.frames.kind(*pfn) == Some(FrameKind::CapTable) && owner().is_some_and(is_whole)
+    });
+    let places = frames_of_tables
+        .flat_map(|pfn| (0..SLOTS_PER_FRAME).map(move |index| CapRef::new(pfn, index)));
+    places.filter_map(|place| Some((place, place.get(&kernel.frames)?)))
+}
+
+pub(super) fn check(kernel: &Kernel) -> Outcome {
+    let frames = &kernel.frames;
+    environments(kernel).filter(|env| is_whole(env)).try_for_each(|env| free_list(frames, env))?;
+    let (mut live, mut roots) = (0, 0);
+    for (place, slot) in slots(kernel) {
+        ensure(slot.generation.get() != 0, "C1", "a slot has no generation", place.frame())?;
+        if slot.kind() == Kind::Empty {
+            let bare = slot.rights() == Rights::NONE && slot.child.get() == CapRef::NONE;
+            ensure(bare, "C1", "an empty slot is not empty", place.frame())?;
+            continue;
+        }
+        live += 1;
+        neighbours(frames, place, slot)?;
+        match slot.parent.get().get(frames) {
+            Some(parent) => below(parent, slot, place.frame())?,
+            None => roots += 1,
+        }
+    }
+    let mut reached = 0;
+    let is_root = |slot: &Slot| slot.kind() != Kind::Empty && slot.parent.get() == CapRef::NONE;
+    for (place, _) in slots(kernel).filter(|(_, slot)| is_root(slot)) {
+        reached += size_of_tree(frames, place, live)?;
+        roots -= 1;
+    }
+    same("C2", "a parent is in no table", Pfn(0), (roots, 0))?;
+    same("C2", "a capability is its own ancestor", Pfn(0), (reached, live))
+}
+
+/// C1: the free list against the tables.
+fn free_list(frames: &FrameTable, env: &Env) -> Outcome {
+    let id = Pfn(env.id().0);
+    let tables = env.cap_tables.iter().take(env.cap_frames.get() as usize);
+    let places = tables.flat_map(|table| {
+        let table = table.get();
+        (0..SLOTS_PER_FRAME).map(move |index| CapRef::new(table, index))
+    });
+    let is_empty =
+        |place: &CapRef| place.get(frames).is_some_and(|slot| slot.kind() == Kind::Empty);
+    let empty = places.filter(is_empty).count() as u64;
+    let (mut listed, mut place) = (0, env.cap_free.get());
+    while place != CapRef::NONE {
+        let here = place.frame();
+        let own = frames.owner(here) == Some(env.id());
+        ensure(own && is_empty(&place), "C1", "a free list has a slot that is not free", here)?;
+        listed += 1;
+        // In a circle there would be more than there are.
+        ensure(listed <= empty, "C1", "a free list is longer than what is free", id)?;
+        place = place.get(frames).map_or(CapRef::NONE, |slot| slot.next.get());
+    }
+    same("C1", "free slots are not all in the free list", id, (listed, empty))
+}
+
+/// C2: parent, first child and siblings of a live slot.
+fn neighbours(frames: &FrameTable, place: CapRef, slot: &Slot) -> Outcome {
+    let here = place.frame();
+    let live = |place: CapRef| place.get(frames).filter(|slot| slot.kind() != Kind::Empty);
+    let linked = |place: CapRef, back: &dyn Fn(&Slot) -> bool| {
+        place == CapRef::NONE || live(place).is_some_and(back)
+    };
+    let parent = slot.parent.get();
+    let sibling = |other: &Slot| other.parent.get() == parent;
+    let (previous, next) = (slot.previous.get(), slot.next.get());
+    if parent == CapRef::NONE {
+        let alone = previous == CapRef::NONE && next == CapRef::NONE;
+        ensure(alone, "C2", "a capability without parent has siblings", here)?;
+    }
+    let known = |other: &Slot| previous != CapRef::NONE || other.child.get() == place;
+    ensure(linked(parent, &known), "C2", "a parent does not know its child", here)?;
+    let before = |other: &Slot| other.next.get() == place && sibling(other);
+    ensure(linked(previous, &before), "C2", "the sibling before is none", here)?;
+    let behind = |other: &Slot| other.previous.get() == place && sibling(other);
+    ensure(linked(next, &behind), "C2", "the sibling behind is none", here)?;
+    let first = |other: &Slot| other.parent.get() == place && other.previous.get() == CapRef::NONE;
+    ensure(linked(slot.child.get(), &first), "C2", "the first child is none", here)
+}
+
+/// C3, C4: what is derived is no more than what it is derived from.
+fn below(parent: &Slot, slot: &Slot, here: Pfn) -> Outcome {
+    let (above, own) = (parent.object(), slot.object());
+    if above.kind != own.kind {
+        let fits = above.kind == Kind::Net && own.kind == Kind::Binding;
+        return ensure(fits, "C3", "a capability is derived from another kind", here);
+    }
+    ensure(parent.rights().allows(slot.rights()), "C3", "more rights than the parent", here)?;
+    let fits = match own.kind {
+        Kind::Frames | Kind::Slots => own.extent > 0 && above.covers(own.first, own.extent),
+        Kind::Net => above.first == 0 || own.first != 0,
+        Kind::Entry | Kind::Doorbell => {
+            let unmarked = above.badge.is_multiple_of(BADGE_END);
+            let marked = unmarked && above.badge / BADGE_END == own.badge / BADGE_END;
+            same_object(above, own) && (above.badge == own.badge || marked)
+        }
+        _ => same_object(above, own),
+    };
+    ensure(fits, "C4", "a capability for more than its parent is for", here)
+}
+
+fn same_object(one: Object, other: Object) -> bool {
+    (one.first, one.extent) == (other.first, other.extent)
+}
+
+/// Goes through the tree under `root`, down, along and up again; it can only come to
+/// each slot once, because links agree. At most `most` steps down or along.
+fn size_of_tree(frames: &FrameTable, root: CapRef, most: u64) -> Result<u64, super::Broken> {
+    let (mut size, mut place) = (1, root);
+    let slot = |place: CapRef| place.get(frames);
+    loop {
+        let child = slot(place).map_or(CapRef::NONE, |slot| slot.child.get());
+        if child != CapRef::NONE {
+            place = child;
+        } else {
+            loop {
+                let Some(here) = slot(place).filter(|_| place != root) else { return Ok(size) };
+                if here.next.get() != CapRef::NONE {
+                    place = here.next.get();
+                    break;
+                }
+                place = here.parent.get();
+            }
+        }
+        size += 1;
+        ensure(size <= most, "C2", "a tree has more capabilities than there are", root.frame())?;
+    }
+}

@@ -1,0 +1,158 @@
+//! Environments, bindings, filters: who names whom. O1 to O7.
+
+use exo_abi::{EnvState, FrameKind, Pfn};
+
+use super::tally::Tally;
+use super::{Outcome, ensure, environments, frames, is_whole, links, same};
+use crate::env::Env;
+use crate::kernel::Kernel;
+use crate::net::binding::Binding;
+use crate::net::filter::Installed;
+use crate::net::nic::Nic;
+use crate::object;
+
+pub(super) fn check(kernel: &Kernel) -> Outcome {
+    let mut tally = Tally::new(kernel.frames.len());
+    for env in environments(kernel) {
+        let id = Pfn(env.id().0);
+        let itself = object::get::<Env>(&kernel.frames, id);
+        let is_itself = itself.is_some_and(|itself| core::ptr::eq(itself, env));
+        ensure(is_itself, "O1", "an environment has another's number", id)?;
+        let begun = env.destruction.get() != (0, 0);
+        let dying = env.state() == EnvState::Dying;
+        ensure(begun == dying, "O5", "dying and being destroyed are not the same", id)?;
+        if is_whole(env) {
+            parts(kernel, env, &mut tally)?;
+        }
+        bindings(kernel, env, &mut tally)?;
+        family(kernel, env, &mut tally)?;
+    }
+    frames(kernel).try_for_each(|pfn| named_once(kernel, pfn, &mut tally))?;
+    match &kernel.net.borrow().nic {
+        Some(nic) => device(kernel, nic),
+        None => Ok(()),
+    }
+}
+
+/// The frames `env` is made of are what it takes them for.
+fn parts(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome {
+    let frames = &kernel.frames;
+    let mut part = |pfn: Pfn, kind: FrameKind, level: u32| {
+        let fits = frames.kind(pfn) == Some(kind) && frames.owner(pfn) == Some(env.id());
+        ensure(fits, "O1", "a part of an environment is something else", pfn)?;
+        let levels = (u64::from(frames.level(pfn)), u64::from(level));
+        same("O1", "a part of an environment is in another place", pfn, levels)?;
+        tally.of(pfn).named += 1;
+        Ok(())
+    };
+    part(env.root_table.get(), FrameKind::PageTable, 4)?;
+    part(env.u_area.get(), FrameKind::UArea, 0)?;
+    for (place, table) in (0..env.cap_frames.get()).zip(&env.cap_tables) {
+        part(table.get(), FrameKind::CapTable, place)?;
+    }
+    let victim = env.revocation.victim.get();
+    if victim != Pfn(0) {
+        let fits = frames.kind(victim) == Some(FrameKind::Revoked)
+            && frames.owner(victim) == Some(env.id());
+        ensure(fits, "O6", "a frame to be taken away is something else", victim)?;
+        tally.of(victim).named += 1;
+    }
+    Ok(())
+}
+
+/// Its bindings, and their filters.
+fn bindings(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome {
+    let frames = &kernel.frames;
+    links::each::<Binding>(
+        frames,
+        "O2",
+        env.bindings.get(),
+        |binding| (&binding.previous, &binding.next),
+        |pfn, binding| {
+            tally.of(pfn).named += 1;
+            let own = binding.owner.get() == env.id() && frames.owner(pfn) == Some(env.id());
+            ensure(own, "O2", "a binding is in another's list", pfn)?;
+            ensure(binding.frame() == pfn, "O2", "a binding takes itself for another", pfn)?;
+            binding.run().try_for_each(|page| {
+                let fits = frames.is_memory_of(page, env.id());
+                ensure(fits, "O2", "a binding's run is not its owner's memory", page)
+            })?;
+            links::each::<Installed>(
+                frames,
+                "O3",
+                binding.filters.get(),
+                |filter| (&filter.previous, &filter.next),
+                |filter_pfn, filter| {
+                    tally.of(filter_pfn).named += 1;
+                    let own = frames.owner(filter_pfn) == Some(env.id());
+                    ensure(own, "O3", "a filter is another's", filter_pfn)?;
+                    let here = filter.binding.get() == pfn;
+                    ensure(here, "O3", "a filter is in another binding's list", filter_pfn)
+                },
+            )
+        },
+    )
+}
+
+/// The environments it created.
+fn family(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome {
+    for (list, silenced) in [(&env.children, false), (&env.silenced, true)] {
+        links::each::<Env>(
+            &kernel.frames,
+            "O4",
+            list.get(),
+            |child| (&child.previous, &child.next),
+            |pfn, child| {
+                tally.of(pfn).named += 1;
+                let own = child.creator.get() == env.id();
+                ensure(own, "O4", "a child has another creator", pfn)?;
+                let alone = child.children.get() == Pfn(0) && child.silenced.get() == Pfn(0);
+                let quiet = child.state() == EnvState::Dying && alone;
+                ensure(!silenced || quiet, "O4", "a silenced one is not silent", pfn)
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Every object is named by who should, once.
+fn named_once(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
+    let frames = &kernel.frames;
+    let name = match frames.kind(pfn) {
+        Some(FrameKind::UArea | FrameKind::CapTable) => "O1",
+        Some(FrameKind::PageTable) if frames.level(pfn) == 4 => "O1",
+        Some(FrameKind::Binding) => "O2",
+        Some(FrameKind::Filter) => "O3",
+        Some(FrameKind::Env) => "O4",
+        Some(FrameKind::Revoked) => "O6",
+        _ => return Ok(()),
+    };
+    let is_first = pfn == Pfn(kernel.first.get().0);
+    let owner = frames.owner(pfn).and_then(|owner| kernel.env(owner));
+    let gone = matches!(name, "O1" | "O6") && owner.is_some_and(|owner| !is_whole(owner));
+    let wanted = u64::from(!(is_first || gone || pfn == kernel.root_table));
+    same(name, "an object is not named exactly once", pfn, (tally.of(pfn).named.into(), wanted))
+}
+
+/// What the bindings count against what the device has.
+fn device(kernel: &Kernel, nic: &Nic) -> Outcome {
+    let nobody = Pfn(0);
+    let with_device = nic.sender.iter().flatten().count();
+    let counts = ((nic.free_count + with_device) as u64, nic.sender.len() as u64);
+    same("O7", "transmit slots are neither free nor with the device", nobody, counts)?;
+    for (index, slot) in nic.free[..nic.free_count.min(nic.free.len())].iter().enumerate() {
+        let twice = nic.free[..index].contains(slot);
+        let sent = nic.sender.get(usize::from(*slot)).is_none_or(Option::is_some);
+        ensure(!twice && !sent, "O7", "a transmit slot is free twice, or in use", nobody)?;
+    }
+    for pfn in frames(kernel) {
+        let Some(binding) = object::get::<Binding>(&kernel.frames, pfn) else { continue };
+        let mine = || nic.sender.iter().flatten().filter(|sender| sender.binding == pfn);
+        let lent = mine().filter(|sender| sender.lends).count() as u64;
+        let counts = (u64::from(binding.in_flight.get()), lent);
+        same("O7", "frames that the device reads are miscounted", pfn, counts)?;
+        let held = binding.held.get() as usize;
+        ensure(held <= mine().count(), "O7", "a binding counts too many frames", pfn)?;
+    }
+    Ok(())
+}

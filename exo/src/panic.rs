@@ -24,7 +24,7 @@ pub fn power_off(code: u8) -> ! {
 
 /// The first environment has ended: nobody is left who could do anything.
 pub fn first_ended(kernel: &Kernel) -> ! {
-    if let Some(status) = kernel.env(kernel.first.get()).map(|env| env.status())
+    if let Some(status) = kernel.env(kernel.first.get()).map(crate::env::Env::status)
         && status.state == EnvState::Faulted as u32
     {
         say!(

@@ -73,11 +73,11 @@ pub extern "C" fn trap(frame: &mut Context) {
     match vector {
         // Not ring 3's doing, and nothing can be relied on any more.
         2 | 8 | 18 => panic!("processor exception {vector}, error code {:#x}", frame.error),
+        // It is being destroyed by another processor: nothing is its affair any more.
+        0..32 if env.state() != EnvState::Ready => {}
         0..32 => {
             let address = if vector == PAGE_FAULT as u8 { cpu::fault_address() } else { 0 };
-            if env.state() == EnvState::Ready
-                && upcall::exception(&kernel.frames, env, frame, address)
-            {
+            if upcall::exception(&kernel.frames, env, frame, address) {
                 return kernel.go_out();
             }
             env.context().set(*frame);

@@ -1,6 +1,6 @@
 //! From the assembly entry to [`call`] and back.
 
-use exo_abi::Error;
+use exo_abi::{EnvState, Error};
 
 use super::{Caller, Leaving, Reply, call};
 use crate::arch::entry::{
@@ -47,6 +47,11 @@ fn serve(kernel: &'static Kernel, number: u64, words: [u64; 6]) -> Registers {
         // Only an environment that exists can have called.
         return Registers { code: Error::WrongState.code(), value: 0 };
     };
+    if env.state() != EnvState::Ready {
+        // Another processor began to destroy it while it was on its way in: whatever it
+        // asked for now could bring it back to life.
+        trap::leave(kernel, false);
+    }
     match call(Caller { kernel, env }, number, words) {
         Reply::Done(Ok(value)) => Registers { code: 0, value },
         Reply::Done(Err(error)) => Registers { code: error.code(), value: 0 },

@@ -29,7 +29,7 @@ pub mod frame;
 pub mod model;
 
 /// Far longer than anything takes.
-pub const LONG: Duration = Duration::from_secs(120);
+pub const LONG: Duration = Duration::from_secs(300);
 
 /// Address of the store, as in the manifests of the tree.
 pub const STORE: [u8; 4] = [10, 0, 2, 15];

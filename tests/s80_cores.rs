@@ -61,3 +61,16 @@ fn attacks_are_repelled_on_two_processors() {
     assert_no_leak(&machine, 2);
     assert!(machine.running());
 }
+
+/// One attacker with slots on both processors races its children on the other.
+#[test]
+fn processors_do_not_race_each_other() {
+    let mut attacker = net_app("attacker", THIRD);
+    attacker.args = vec!["only=predicates+repossession+large+cores".into()];
+    let machine = boot(manifest(vec![attacker]));
+    let done = expect(&machine, "attacker: done, ");
+    assert!(done.ends_with(", 0 breaches"), "{done}");
+    expect(&machine, "root: attacker ended: exit code 0");
+    expect(&machine, "root: leak check");
+    assert_no_leak(&machine, 1);
+}

@@ -24,6 +24,8 @@ mod batches;
 #[cfg(exo_guest)]
 mod claims;
 #[cfg(exo_guest)]
+mod cores;
+#[cfg(exo_guest)]
 mod doorbells;
 #[cfg(exo_guest)]
 mod environments;
@@ -35,6 +37,8 @@ mod frames;
 mod handles;
 #[cfg(exo_guest)]
 mod instructions;
+#[cfg(exo_guest)]
+mod large_pages;
 #[cfg(exo_guest)]
 mod linger;
 #[cfg(exo_guest)]
@@ -50,7 +54,11 @@ mod orphan;
 #[cfg(exo_guest)]
 mod pointers;
 #[cfg(exo_guest)]
+mod predicates;
+#[cfg(exo_guest)]
 mod pressure;
+#[cfg(exo_guest)]
+mod repossession;
 #[cfg(exo_guest)]
 mod rings;
 #[cfg(exo_guest)]
@@ -71,9 +79,9 @@ mod guest {
 
     use crate::attack::{Attack, Attacker, Verdict};
     use crate::{
-        batches, claims, doorbells, environments, exhaustion, frames, handles, instructions,
-        linger, mappings, memory, noise, orphan, pointers, pressure, rings, speech, time,
-        transfers, upcalls,
+        batches, claims, cores, doorbells, environments, exhaustion, frames, handles, instructions,
+        large_pages, linger, mappings, memory, noise, orphan, pointers, predicates, pressure,
+        repossession, rings, speech, time, transfers, upcalls,
     };
 
     /// Families in order, with the name that `only=` takes.
@@ -94,6 +102,10 @@ mod guest {
         ("transfers", transfers::ATTACKS),
         ("doorbells", doorbells::ATTACKS),
         ("batches", batches::ATTACKS),
+        ("predicates", predicates::ATTACKS),
+        ("repossession", repossession::ATTACKS),
+        ("large", large_pages::ATTACKS),
+        ("cores", cores::ATTACKS),
         ("noise", noise::ATTACKS),
     ];
 

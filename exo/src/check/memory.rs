@@ -27,7 +27,7 @@ fn words(table: Pfn) -> &'static [AtomicU64; 512] {
 }
 
 fn frame_in(word: u64) -> Pfn {
-    Pfn((word >> 12) as u32 & 0xffff_ffff)
+    Pfn((word >> 12) as u32)
 }
 
 pub(super) fn check(kernel: &Kernel) -> Outcome {

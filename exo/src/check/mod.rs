@@ -1,10 +1,11 @@
 //! What is always true between two entries into the kernel, and a checker of it.
 //!
 //! Release kernels do not contain this module. It is compiled for tests on the host
-//! and, with `--cfg exo_check`, into the kernel that `cargo exo fuzz` boots: there
-//! every [`EVERY`]th call, and each one that ends an environment or the machine, is
-//! preceded by a look at everything the kernel knows. What does not hold is a panic
-//! that names the invariant and the frame, after the last calls that came before it.
+//! and, with `--cfg exo_check`, into the kernel that `cargo exo fuzz` boots. There
+//! everything the kernel knows is looked at before every [`EVERY`]th call, before the
+//! one that ends the machine, and before whatever follows a call of an environment that
+//! is being destroyed. What does not hold is a panic that names the invariant and the
+//! frame, after the last calls that came before it.
 //!
 //! The checker shares no arithmetic with what it checks: it reads page tables as
 //! words, counts anew what the frame table counts, and follows every link in both
@@ -146,9 +147,9 @@ pub use guest::{EVERY, entered};
 
 #[cfg(exo_guest)]
 mod guest {
-    use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-    use exo_abi::SYSCALLS;
+    use exo_abi::{EnvState, SYSCALLS};
 
     use super::recent;
     use crate::kernel::Kernel;
@@ -166,13 +167,20 @@ mod guest {
 
     /// Checks done so far.
     static DONE: AtomicU64 = AtomicU64::new(0);
+    /// Whether the last call was one of an environment that is being destroyed. It can
+    /// make one if it runs on another processor, and what it does is soon past.
+    static AFTER_DYING: AtomicBool = AtomicBool::new(false);
 
     /// A call has come in, and nothing is done about it yet.
     pub fn entered(kernel: &Kernel, number: u64, words: [u64; 6]) {
         let calls = kernel.info.calls.load(Relaxed);
         let name = SYSCALLS.get(number as usize).map_or("", |entry| entry.name);
-        let is_last = matches!(name, "machine_exit" | "exit");
-        if is_last || calls.is_multiple_of(EVERY) {
+        let first = kernel.here().current.get() == kernel.first.get();
+        let is_last = first && name == "machine_exit";
+        let running = kernel.here().running.get();
+        let dying = running.is_some_and(|env| env.state() == EnvState::Dying);
+        let after_one = AFTER_DYING.swap(dying, Relaxed);
+        if is_last || after_one || calls.is_multiple_of(EVERY) {
             DONE.fetch_add(1, Relaxed);
             if let Err(broken) = super::all(kernel) {
                 recent::print();
@@ -184,7 +192,7 @@ mod guest {
             }
         }
         recent::note(kernel, number, words);
-        if name == "machine_exit" {
+        if is_last {
             say!("check: {} checks in {calls} calls", DONE.load(Relaxed));
         }
     }

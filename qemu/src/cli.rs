@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::verbs::{attack, bench, build, client, lint, run, tcb, test};
+use crate::verbs::{attack, bench, build, client, fuzz, lint, run, tcb, test};
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
 #[derive(Debug, Parser)]
@@ -20,6 +20,7 @@ enum Verb {
     Client(client::Args),
     Test(test::Args),
     Attack(attack::Args),
+    Fuzz(fuzz::Args),
     Bench(bench::Args),
     Tcb(tcb::Args),
     Lint(lint::Args),
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Client(args)) => client::run(&args),
         Some(Verb::Test(args)) => test::run(&args),
         Some(Verb::Attack(args)) => attack::run(&args),
+        Some(Verb::Fuzz(args)) => fuzz::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Tcb(args)) => tcb::run(&args),
         Some(Verb::Lint(args)) => lint::run(&args),

@@ -35,7 +35,7 @@ pub(super) fn excludes_item(item: TokenStream) -> bool {
 /// The value of a condition in the guest; none if it depends on names not known here.
 fn holds(condition: &Meta) -> Option<bool> {
     match condition {
-        Meta::Path(path) if path.is_ident("test") => Some(false),
+        Meta::Path(path) if path.is_ident("test") || path.is_ident("exo_check") => Some(false),
         Meta::Path(path) if path.is_ident("exo_guest") => Some(true),
         Meta::List(list) => {
             let inner = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
@@ -69,6 +69,7 @@ mod tests {
             "cfg(not(exo_guest))",
             "cfg(all(test, feature = \"x\"))",
             "cfg(any(test, not(exo_guest)))",
+            "cfg(any(test, exo_check))",
             "cfg(not(any(not(test), unix)))",
             "cfg(any())",
         ] {

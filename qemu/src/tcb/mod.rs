@@ -5,8 +5,9 @@
 //!
 //! - A **line** counts if it carries a token of code. Blank lines, comments and
 //!   documentation do not; neither does anything under a `cfg` that is false in the
-//!   guest (`test`, `not(exo_guest)`). Conditions that are not decided by these two
-//!   names are taken to hold.
+//!   guest (`test`, `not(exo_guest)`) or in a release kernel (`exo_check`, which only
+//!   `cargo exo fuzz` sets). Conditions that are not decided by these names are taken
+//!   to hold.
 //! - **Assembly** counts: in a string of `asm!`, `naked_asm!` or `global_asm!`, and in
 //!   a file they include, every line that is neither blank nor a comment. So do
 //!   linker scripts.

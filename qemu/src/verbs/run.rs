@@ -186,12 +186,13 @@ fn debugger_recipe(config: &Config) {
 }
 
 /// Signals that ask this process to end, noted instead of obeyed at once.
-struct Signals {
+pub(crate) struct Signals {
     last: Arc<AtomicUsize>,
 }
 
 impl Signals {
-    fn register() -> Result<Self> {
+    /// Notes the signals that come from now on.
+    pub(crate) fn register() -> Result<Self> {
         let last = Arc::new(AtomicUsize::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register_usize(signal, Arc::clone(&last), signal as usize)
@@ -201,7 +202,7 @@ impl Signals {
     }
 
     /// What a shell would report of a process that a signal ended: 128 and its number.
-    fn exit_code(&self) -> Option<ExitCode> {
+    pub(crate) fn exit_code(&self) -> Option<ExitCode> {
         let signal = u8::try_from(self.last.load(Ordering::Relaxed)).ok()?;
         (signal != 0).then(|| ExitCode::from(128 + signal))
     }

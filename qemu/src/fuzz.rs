@@ -16,7 +16,7 @@ use crate::{guest, manifest, workspace};
 
 /// Memory of the machine in MiB: little, because all of it is looked at in each check.
 const MEMORY: u32 = 64;
-/// Frames of a machine's console that say how it went.
+/// How long a machine may take to be gone after its last words.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One machine's worth of calls.

@@ -68,7 +68,7 @@ impl Yard<'_> {
     /// Gives child `index` what it may use, and tells it.
     fn endow(&self, crew: &Crew, index: usize, random: &mut Random) -> Result<(), Error> {
         let Some((env, id)) = crew.0.get(index).copied() else { return Ok(()) };
-        // Where others find who it is: its handle for itself, with its number.
+        // Its number comes first: where a service finds out which of the crew it is.
         self.board.tell(index, 0, Told::Other, u64::from(id.0));
         for (other, (peer, _)) in crew.0.iter().enumerate().filter(|(other, _)| *other != index) {
             let mut rights = Rights::INSPECT.with(Rights::GRANT);

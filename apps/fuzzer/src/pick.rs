@@ -29,7 +29,7 @@ pub(crate) enum Want {
     Foreign,
 }
 
-/// Two MiB, and half of what a table of the highest level but one covers.
+/// What a page table of level 1 covers, and a large page.
 const LARGE: u64 = 0x20_0000;
 
 impl Member {

@@ -38,9 +38,9 @@ pub(crate) struct Board {
     pub(crate) frames: [AtomicU64; 2],
     /// Entries of the frame table.
     pub(crate) table: AtomicU64,
-    /// Own address, in network order from the lowest byte, and not zero if packets
-    /// may be sent.
+    /// Own address, in network order from the lowest byte.
     pub(crate) address: AtomicU64,
+    /// Not zero if packets may be sent.
     pub(crate) speaks: AtomicU64,
     /// Calls each child has made.
     pub(crate) made: [AtomicU64; CREW],
@@ -105,7 +105,8 @@ pub(crate) const LENGTHS: usize = 2016;
 /// Places on the board that only the maker writes: whom each handle is for is known.
 pub(crate) const FIXED: usize = CREW + 3;
 
-/// Where child `index` finds its handle for child `other`; for itself the first.
+/// Where child `index` finds its handle for child `other`. In the place for itself is
+/// its number.
 pub(crate) const fn first_of(index: usize, other: usize) -> usize {
     (other + CREW - index) % CREW
 }

@@ -185,9 +185,12 @@ mod guest {
             if let Err(broken) = super::all(kernel) {
                 recent::print();
                 let super::Broken { name, what, frame, found: (found, wanted) } = broken;
+                let place = frame.0;
+                if found != wanted {
+                    say!("check: {found:#x} should be {wanted:#x}");
+                }
                 panic!(
-                    "invariant {name} does not hold after {calls} calls: {what}; frame {:#x}, {found:#x} is to be {wanted:#x}",
-                    frame.0
+                    "invariant {name} does not hold after {calls} calls: {what} (frame {place:#x})"
                 );
             }
         }

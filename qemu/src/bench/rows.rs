@@ -149,14 +149,10 @@ const RULES: &[Rule] = &[
     (
         "exo/src/trap.rs",
         To(Crossing),
-        &[
-            ("leave", To(Schedule)),
-            ("run", To(Schedule)),
-            ("halt", To(Schedule)),
-            ("has_ended", To(Schedule)),
-        ],
+        &[("leave", To(Schedule)), ("run", To(Schedule)), ("halt", To(Schedule))],
     ),
     ("exo/src/schedule.rs", To(Schedule), &[]),
+    ("exo/src/cores.rs", To(Crossing), &[]),
     ("exo/src/env/", To(Schedule), &[]),
     ("exo/src/arch/apic.rs", To(Schedule), &[]),
     ("exo/src/arch/cpu.rs", Neutral, &[]),

@@ -257,8 +257,8 @@ mod tests {
         longer.push(0);
         assert!(Manifest::decode(&longer).is_err());
         let mut newer = bytes;
-        newer[0] = 2;
-        let error = Manifest::decode(&newer).expect_err("version 2");
+        newer[0] = VERSION as u8 + 1;
+        let error = Manifest::decode(&newer).expect_err("a newer version");
         assert_eq!(error.field, "version");
     }
 

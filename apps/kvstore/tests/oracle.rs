@@ -59,7 +59,9 @@ impl Oracle {
                     stream.set_nodelay(true).unwrap();
                     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                     // The port was free a moment ago; by now somebody else may have it.
-                    let stats = masked(&ask_tcp(&mut stream, b"stats\r\nversion\r\n"));
+                    // Or a memcached that finds its port taken ends with us connected.
+                    let stats = try_ask_tcp(&mut stream, b"stats\r\nversion\r\n");
+                    let stats = stats.map_or_else(|error| error, |stats| masked(&stats));
                     if stats.contains(&format!("STAT pid {}\\r\\n", oracle.process.id())) {
                         return Some((oracle, stream));
                     }
@@ -91,17 +93,24 @@ fn masked(text: &[u8]) -> String {
 }
 
 fn ask_tcp(stream: &mut TcpStream, request: &[u8]) -> Vec<u8> {
-    stream.write_all(request).unwrap();
+    try_ask_tcp(stream, request).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn try_ask_tcp(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>, String> {
     let mut answer = Vec::new();
     let mut part = [0; 65536];
+    let mut sent = stream.write_all(request);
     while !ends_with_version(&answer) {
-        let n = stream.read(&mut part).unwrap_or_else(|error| {
-            panic!("{error} after {:?}, request {:?}", masked(&answer), masked(request))
-        });
-        assert!(n > 0, "closed after {:?}, request {:?}", masked(&answer), masked(request));
-        answer.extend_from_slice(&part[..n]);
+        let read = sent.and_then(|()| stream.read(&mut part));
+        let context = || format!("after {:?}, request {:?}", masked(&answer), masked(request));
+        match read {
+            Ok(0) => return Err(format!("closed {}", context())),
+            Ok(n) => answer.extend_from_slice(&part[..n]),
+            Err(error) => return Err(format!("{error} {}", context())),
+        }
+        sent = Ok(());
     }
-    answer
+    Ok(answer)
 }
 
 struct Requests {

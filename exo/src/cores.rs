@@ -146,6 +146,14 @@ impl Kernel {
         }
     }
 
+    /// Makes every processor forget what it caches of the address space of `space`.
+    pub fn forget(&self, space: EnvId) {
+        if let Some(env) = self.here().running.get().filter(|env| env.id() == space) {
+            processor::load(env.root_table.get());
+        }
+        self.expel(space);
+    }
+
     /// `env` may run now. If this processor is not about to run it, one that halts
     /// and where it has slots looks again.
     #[inline(never)]

@@ -111,7 +111,7 @@ fn place(kernel: &Kernel, slot: u32) -> Option<(usize, &Schedule, u64)> {
 }
 
 /// Gives slot `slot` to `heir`, or to nobody.
-pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&Env>) {
+pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&'static Env>) {
     let Some((number, schedule, bit)) = place(kernel, slot) else { return };
     let Some(entry) = kernel.info.slots.owners.get(slot as usize) else { return };
     if let Some(owner) = owner(kernel, slot) {
@@ -122,7 +122,7 @@ pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&Env>) {
     let Some(heir) = heir else { return };
     heir.slots[number].set(heir.slots[number].get() | bit);
     // A deadline that passed while it owned no slot is still to be noticed.
-    if let Some(deadline) = kernel.env(heir.id()).and_then(|heir| deadline(kernel, heir)) {
+    if let Some((_, deadline)) = sleeper(kernel, heir) {
         kernel.here().schedule.expect(deadline);
     }
     if heir.may_run() {
@@ -203,23 +203,22 @@ pub fn wake_expired(kernel: &Kernel, now: u64) -> Option<u64> {
     }
 }
 
-/// When whoever the slots of `env` are for now is to be woken, if it sleeps: the
-/// environment itself, or whom it waits for in a protected call.
-pub(crate) fn deadline(kernel: &Kernel, env: &'static Env) -> Option<u64> {
+/// Whoever the slots of `env` are for now, the environment itself or whom it waits for
+/// in a protected call, if it sleeps until a deadline; and that deadline.
+pub(crate) fn sleeper(kernel: &Kernel, env: &'static Env) -> Option<(&'static Env, u64)> {
     let sleeper = transfer::last_of_line(kernel, env)?;
     let deadline = sleeper.deadline.get();
-    (sleeper.state() == EnvState::Waiting && deadline != 0).then_some(deadline)
+    (sleeper.state() == EnvState::Waiting && deadline != 0).then_some((sleeper, deadline))
 }
 
 fn look_at_deadlines(kernel: &Kernel, now: u64) -> Option<u64> {
     let mut nearest = NEVER;
     let slots = (kernel.started().count() * SLOT_COUNT) as u32;
     for env in (0..slots).filter_map(|slot| owner(kernel, slot)) {
-        let Some(deadline) = deadline(kernel, env) else { continue };
-        if deadline > now {
-            nearest = nearest.min(deadline);
-        } else if let Some(sleeper) = transfer::last_of_line(kernel, env) {
-            env::wake(kernel, sleeper);
+        match sleeper(kernel, env) {
+            Some((_, deadline)) if deadline > now => nearest = nearest.min(deadline),
+            Some((sleeper, _)) => env::wake(kernel, sleeper),
+            None => {}
         }
     }
     kernel.here().schedule.nearest.set(nearest);

@@ -2,9 +2,9 @@
 //! a plain return.
 //!
 //! An exception in ring 3 is the environment's own affair: it is called about it, or
-//! ended, if it does not want to be, with a report its creator can read. One in ring 0 is a bug of the kernel and stops the
-//! machine. Interrupts reach ring 3, or the kernel while it halts, and nowhere
-//! else.
+//! ended, if it does not want to be, with a report its creator can read. One in ring 0
+//! is a bug of the kernel and stops the machine. Interrupts reach ring 3, or the kernel
+//! while it halts, and nowhere else.
 
 use core::cell::Cell;
 

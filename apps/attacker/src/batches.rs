@@ -4,7 +4,9 @@
 use alloc::vec::Vec;
 
 use exo_abi::boot::SELF;
-use exo_abi::{BATCH_MAX, BATCH_WORDS, Error, FrameKind, Pfn, SYSCALLS, UserPtr, VirtAddr, Word};
+use exo_abi::{
+    BATCH_MAX, BATCH_WORDS, Error, FrameKind, Pfn, UserPtr, VirtAddr, Word, call_number,
+};
 use libos::sys;
 use selftest::child::Child;
 use selftest::frames::{read, write};
@@ -23,12 +25,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
 
 const BYTES: usize = BATCH_WORDS * 8;
 
-fn number(name: &str) -> u64 {
-    SYSCALLS.iter().find(|entry| entry.name == name).map_or(u64::MAX, |entry| entry.number)
-}
-
 fn put(page: VirtAddr, place: usize, name: &str, arguments: &[u64]) {
-    write(page, place * BYTES, number(name));
+    write(page, place * BYTES, call_number(name));
     for (index, argument) in arguments.iter().enumerate() {
         write(page, place * BYTES + 8 + 8 * index, *argument);
     }

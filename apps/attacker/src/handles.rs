@@ -170,8 +170,7 @@ fn more_rights(attacker: &mut Attacker) -> Attempt {
 }
 
 fn strange_rights(_: &mut Attacker) -> Attempt {
-    let number = exo_abi::SYSCALLS.iter().find(|entry| entry.name == "cap_derive");
-    let number = number.map_or(u64::MAX, |entry| entry.number);
+    let number = exo_abi::call_number("cap_derive");
     let tries = (Rights::ALL.into_word().trailing_ones()..64)
         .map(|bit| 1 << bit)
         .chain([u64::MAX])

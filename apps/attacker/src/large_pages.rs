@@ -10,6 +10,7 @@ use selftest::child::{exit, until_done};
 use selftest::frames::{LARGE_PAGES, read, write};
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
+use crate::mappings::raw;
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "map every run of others as a large page", run: foreign_runs },
@@ -35,11 +36,6 @@ const LARGE: VirtAddr = match VirtAddr::new(0x8000_0000) {
 };
 const SIZE: u64 = 2 << 20;
 const BOTH: [Protection; 2] = [Protection::Read, Protection::ReadWrite];
-
-fn raw(name: &str, words: [u64; 6]) -> Result<u64, Error> {
-    let entry = exo_abi::SYSCALLS.iter().find(|entry| entry.name == name);
-    sys::raw(entry.map_or(u64::MAX, |entry| entry.number), words)
-}
 
 /// Frames for a large page, and tables.
 fn run_of(attacker: &Attacker) -> Result<Pfn, Error> {

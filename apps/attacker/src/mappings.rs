@@ -104,9 +104,8 @@ fn beyond(attacker: &mut Attacker) -> Attempt {
 }
 
 /// Makes a call with words that no typed stub would pass.
-fn raw(name: &str, words: [u64; 6]) -> Result<u64, Error> {
-    let entry = exo_abi::SYSCALLS.iter().find(|entry| entry.name == name);
-    sys::raw(entry.map_or(u64::MAX, |entry| entry.number), words)
+pub(crate) fn raw(name: &str, words: [u64; 6]) -> Result<u64, Error> {
+    sys::raw(exo_abi::call_number(name), words)
 }
 
 /// Addresses outside of user space, or not at the start of a page.

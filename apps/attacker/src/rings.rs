@@ -165,11 +165,9 @@ fn bind_sizes(attacker: &mut Attacker) -> Attempt {
     use exo_abi::Word;
     let run = attacker.frames.take(exo_abi::boot::SELF, 4)?;
     let net = nic(attacker)?.net;
-    let number = exo_abi::SYSCALLS.iter().find(|entry| entry.name == "net_bind");
-    let number = number.map_or(u64::MAX, |entry| entry.number);
     let binds = [0, 9, 16, 31, 32, 63, 64, 255, 256, 1 << 32 | 1, u64::MAX].map(|order| {
         let words = [net.into_word(), run.into_word(), order, run.plus(3).into_word(), 0, 0];
-        sys::raw(number, words)
+        sys::raw(exo_abi::call_number("net_bind"), words)
     });
     attacker.frames.give(run, 4)?;
     Ok(Verdict::every(binds.into_iter(), &[Error::BadArgument]))

@@ -6,7 +6,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{Error, SYSCALLS};
+use exo_abi::{Error, SYSCALLS, call_number};
 use selftest::child::exit;
 use selftest::random::Random;
 use selftest::server::area;
@@ -26,32 +26,6 @@ pub(crate) struct Member {
     /// Handles it has made, as on the board.
     pub(crate) known: [u64; 16],
     next: usize,
-}
-
-/// The number of the call `name`.
-pub(crate) const fn number(name: &str) -> u64 {
-    let mut index = 0;
-    while index < SYSCALLS.len() {
-        if same(SYSCALLS[index].name.as_bytes(), name.as_bytes()) {
-            return SYSCALLS[index].number;
-        }
-        index += 1;
-    }
-    panic!("no such call")
-}
-
-const fn same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    let mut index = 0;
-    while index < one.len() {
-        if one[index] != other[index] {
-            return false;
-        }
-        index += 1;
-    }
-    true
 }
 
 /// Makes a call that may be a protected one: those come back with the other side's
@@ -192,6 +166,6 @@ pub(crate) extern "C" fn serves() -> ! {
         member.random_call();
     }
     loop {
-        let _ = member.call(number("transfer_reply"), [0; 6]);
+        let _ = member.call(call_number("transfer_reply"), [0; 6]);
     }
 }

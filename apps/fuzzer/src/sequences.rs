@@ -3,11 +3,11 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::{SELF, STACK_TOP};
-use exo_abi::{BATCH_WORDS, FRAME_BYTES, Rights, RingOrder, Word};
+use exo_abi::{BATCH_WORDS, FRAME_BYTES, Rights, RingOrder, Word, call_number};
 use selftest::frames::write;
 use selftest::server::area;
 
-use crate::member::{Member, number, serves};
+use crate::member::{Member, serves};
 use crate::pick::Want;
 use crate::place::{CREW, FILTERS, SCRATCH, SERVICE_STACK, TOLD, Told, board};
 use crate::upcall;
@@ -61,7 +61,7 @@ impl Member {
         let count = 1 + self.random.below(most);
         let first = self.frame(Want::Free);
         let range = self.handle(Told::Frames);
-        self.go(number("frames_take"), &[range, SELF.into_word(), first, count])?;
+        self.go(call_number("frames_take"), &[range, SELF.into_word(), first, count])?;
         Some((first, count))
     }
 
@@ -73,7 +73,7 @@ impl Member {
         let large = self.index == 0 && self.random.below(2) == 0;
         if large {
             // From the end, so that the first half stays whole.
-            self.go(number("frames_take"), &[range, own, first + count - 8, 8]);
+            self.go(call_number("frames_take"), &[range, own, first + count - 8, 8]);
         } else {
             for _ in 0..4 {
                 let _ = self.take(6);
@@ -83,7 +83,7 @@ impl Member {
         for at in [at, at + 0x20_0000] {
             for level in (1..=3).rev() {
                 let frame = self.frame(Want::Quiet);
-                self.go(number("table_install"), &[own, at, level, frame]);
+                self.go(call_number("table_install"), &[own, at, level, frame]);
             }
         }
         if large {
@@ -96,14 +96,14 @@ impl Member {
         for _ in 0..self.random.below(6) {
             let place = self.random.below(16) as usize;
             let known = self.known.get(place).copied().unwrap_or(0) & !(0xff << 56);
-            self.go_on(number("cap_drop"), &[known]);
+            self.go_on(call_number("cap_drop"), &[known]);
         }
     }
 
     fn takes(&mut self) {
         let Some((first, count)) = self.take(8) else { return };
         if self.random.below(3) == 0 {
-            self.go(number("frames_free"), &[first, count]);
+            self.go(call_number("frames_free"), &[first, count]);
         }
     }
 
@@ -119,9 +119,9 @@ impl Member {
         };
         let (frame, at) = (self.frame(want), self.place());
         let (count, protection) = (1 + self.random.below(3), self.random.below(3));
-        self.go(number("map"), &[space, owner, frame, at, count, protection]);
+        self.go(call_number("map"), &[space, owner, frame, at, count, protection]);
         if self.random.below(2) == 0 {
-            self.go(number("unmap"), &[space, at, count]);
+            self.go(call_number("unmap"), &[space, at, count]);
         }
     }
 
@@ -131,11 +131,11 @@ impl Member {
         let at = self.place();
         for level in (1..=3).rev() {
             let frame = self.frame(Want::Quiet);
-            self.go(number("table_install"), &[space, at, level, frame]);
+            self.go(call_number("table_install"), &[space, at, level, frame]);
         }
         if self.random.below(2) == 0 {
             for level in 1..=3 {
-                self.go(number("table_remove"), &[space, at, level]);
+                self.go(call_number("table_remove"), &[space, at, level]);
             }
         }
     }
@@ -153,7 +153,8 @@ impl Member {
             1 => Rights::GRANT.with(Rights::MEMORY).into_word(),
             _ => Rights::GRANT.into_word(),
         };
-        let Some(derived) = self.go(number("cap_derive"), &[source, rights, first, count]) else {
+        let Some(derived) = self.go(call_number("cap_derive"), &[source, rights, first, count])
+        else {
             return;
         };
         self.note(what, derived);
@@ -161,9 +162,9 @@ impl Member {
             self.grants(what, derived);
         }
         match self.random.below(4) {
-            0 => self.go_on(number("cap_revoke"), &[source]),
-            1 => self.go_on(number("cap_drop"), &[derived]),
-            2 => self.go_on(number("cap_drop"), &[source]),
+            0 => self.go_on(call_number("cap_revoke"), &[source]),
+            1 => self.go_on(call_number("cap_drop"), &[derived]),
+            2 => self.go_on(call_number("cap_drop"), &[source]),
             _ => {}
         }
     }
@@ -176,7 +177,7 @@ impl Member {
         let row = board().told.get(self.index);
         let told = row.and_then(|row| row.get(place)).map_or(0, |word| word.load(Relaxed));
         let env = told & !(0xff << 56);
-        if let Some(handle) = self.go(number("cap_grant"), &[capability, env]) {
+        if let Some(handle) = self.go(call_number("cap_grant"), &[capability, env]) {
             let free = crate::place::FIXED
                 + self.random.below((TOLD - crate::place::FIXED) as u64) as usize;
             board().tell(other, free, what, handle);
@@ -187,23 +188,23 @@ impl Member {
     fn creates(&mut self) {
         let _ = self.take(6);
         let parts = [(); 4].map(|()| self.frame(Want::Quiet));
-        let Some(env) = self.go(number("env_create"), &parts) else { return };
+        let Some(env) = self.go(call_number("env_create"), &parts) else { return };
         for _ in 0..self.random.below(6) {
             let (range, frame) = (self.handle(Told::Frames), self.frame(Want::Free));
-            self.go(number("frames_take"), &[range, env, frame, 1]);
+            self.go(call_number("frames_take"), &[range, env, frame, 1]);
             let (at, level) = (self.place(), 1 + self.random.below(3));
-            self.go(number("table_install"), &[env, at, level, frame]);
+            self.go(call_number("table_install"), &[env, at, level, frame]);
             let own = self.frame(Want::Memory);
-            self.go(number("map"), &[env, SELF.into_word(), own, at, 1, 1]);
-            self.go(number("map"), &[SELF.into_word(), env, frame, at, 1, 1]);
+            self.go(call_number("map"), &[env, SELF.into_word(), own, at, 1, 1]);
+            self.go(call_number("map"), &[SELF.into_word(), env, frame, at, 1, 1]);
         }
         self.grants(Told::Env, env);
         if self.random.below(2) == 0 {
-            self.go(number("env_start"), &[env, 0x40_0000, STACK_TOP, 0]);
-            self.go(number("slice_donate"), &[env]);
+            self.go(call_number("env_start"), &[env, 0x40_0000, STACK_TOP, 0]);
+            self.go(call_number("slice_donate"), &[env]);
         }
         if self.random.below(3) != 0 {
-            self.go_on(number("env_destroy"), &[env]);
+            self.go_on(call_number("env_destroy"), &[env]);
         }
     }
 
@@ -214,11 +215,13 @@ impl Member {
         let first = self.frame(Want::Free);
         let range = self.handle(Told::Frames);
         let own = SELF.into_word();
-        let Some(_) = self.go(number("frames_take"), &[range, own, first, count]) else { return };
+        let Some(_) = self.go(call_number("frames_take"), &[range, own, first, count]) else {
+            return;
+        };
         let net = self.handle(Told::Net);
         let words = [net, first, order.into_word(), first + count - 1];
-        let Some(binding) = self.go(number("net_bind"), &words) else {
-            self.go(number("frames_free"), &[first, count]);
+        let Some(binding) = self.go(call_number("net_bind"), &words) else {
+            self.go(call_number("frames_free"), &[first, count]);
             return;
         };
         for _ in 0..1 + self.random.below(3) {
@@ -226,19 +229,19 @@ impl Member {
             let (filter, length) =
                 (SCRATCH.get() + FILTERS[index] as u64, self.filter_length(index));
             let object = self.frame(Want::Quiet);
-            self.go(number("filter_install"), &[binding, filter, length, object]);
+            self.go(call_number("filter_install"), &[binding, filter, length, object]);
         }
         if board().speaks.load(Relaxed) != 0 {
             self.speaks(first, order);
         }
         self.grants(Told::Binding, binding);
-        self.go(number("net_sync"), &[binding]);
+        self.go(call_number("net_sync"), &[binding]);
         if self.random.below(2) == 0 {
             let object = self.frame(Want::Filter);
-            self.go(number("filter_remove"), &[binding, object]);
+            self.go(call_number("filter_remove"), &[binding, object]);
         }
         if self.random.below(4) != 0 {
-            self.go_on(number("net_unbind"), &[binding]);
+            self.go_on(call_number("net_unbind"), &[binding]);
         }
     }
 
@@ -247,7 +250,7 @@ impl Member {
         let at = self.place();
         let own = SELF.into_word();
         let pages = u64::from(order.frames());
-        if self.go(number("map"), &[own, own, first, at, pages, 1]).is_none() {
+        if self.go(call_number("map"), &[own, own, first, at, pages, 1]).is_none() {
             return;
         }
         let base = at as usize;
@@ -280,22 +283,22 @@ impl Member {
                 .for_each(|(place, byte)| put(place, byte));
         }
         put(ring, order.slots() as u8);
-        self.go(number("unmap"), &[own, at, pages]);
+        self.go(call_number("unmap"), &[own, at, pages]);
     }
 
     /// An entry or a doorbell, for others to use.
     fn offers(&mut self) {
         let made = if self.random.below(3) == 0 {
-            (Told::Doorbell, self.go(number("doorbell_create"), &[]))
+            (Told::Doorbell, self.go(call_number("doorbell_create"), &[]))
         } else {
             let stack = SERVICE_STACK.get() + FRAME_BYTES - 8;
             let index = self.random.below(3);
             let address = serves as *const () as u64;
-            (Told::Entry, self.go(number("entry_create"), &[index, address, stack]))
+            (Told::Entry, self.go(call_number("entry_create"), &[index, address, stack]))
         };
         let (what, Some(plain)) = made else { return };
         let badge = 1 + self.random.below(9);
-        let badged = self.go(number("cap_badge"), &[plain, badge]);
+        let badged = self.go(call_number("cap_badge"), &[plain, badge]);
         for _ in 0..2 {
             self.grants(what, badged.unwrap_or(plain));
         }
@@ -306,14 +309,14 @@ impl Member {
         let (entry, bell) = (self.handle(Told::Entry), self.handle(Told::Doorbell));
         let env = self.handle(Told::Env);
         match self.random.below(8) {
-            0..=2 => self.go(number("transfer_call"), &[entry]),
-            3 => self.go(number("transfer_send"), &[entry]),
-            4 => self.go(number("doorbell_ring"), &[bell]),
-            5 => self.go(number("slice_donate"), &[env]),
-            6 => self.go(number("slice_yield"), &[]),
+            0..=2 => self.go(call_number("transfer_call"), &[entry]),
+            3 => self.go(call_number("transfer_send"), &[entry]),
+            4 => self.go(call_number("doorbell_ring"), &[bell]),
+            5 => self.go(call_number("slice_donate"), &[env]),
+            6 => self.go(call_number("slice_yield"), &[]),
             _ => {
                 let seen = area().events.load(Relaxed);
-                self.go(number("wait"), &[seen, 0])
+                self.go(call_number("wait"), &[seen, 0])
             }
         };
     }
@@ -322,23 +325,24 @@ impl Member {
     fn maps_large(&mut self, first: u64) {
         let (range, own) = (self.handle(Told::Frames), SELF.into_word());
         for piece in 0..8 {
-            if self.go(number("frames_take"), &[range, own, first + 64 * piece, 64]).is_none() {
+            if self.go(call_number("frames_take"), &[range, own, first + 64 * piece, 64]).is_none()
+            {
                 for piece in 0..piece {
-                    self.go(number("frames_free"), &[first + 64 * piece, 64]);
+                    self.go(call_number("frames_free"), &[first + 64 * piece, 64]);
                 }
                 return;
             }
         }
         let at = crate::place::PLAYGROUND.get() + 0x40_0000 + 0x20_0000 * self.random.below(2);
         let protection = self.random.below(3);
-        self.go(number("map_large"), &[own, own, first, at, protection]);
+        self.go(call_number("map_large"), &[own, own, first, at, protection]);
         for _ in 0..self.random.below(4) {
             self.random_call();
         }
         if self.random.below(3) != 0 {
-            self.go(number("unmap_large"), &[own, at]);
+            self.go(call_number("unmap_large"), &[own, at]);
             for piece in 0..8 {
-                self.go(number("frames_free"), &[first + 64 * piece, 64]);
+                self.go(call_number("frames_free"), &[first + 64 * piece, 64]);
             }
         }
     }
@@ -347,8 +351,8 @@ impl Member {
     fn asks_back(&mut self) {
         let env = self.handle(Told::Env);
         let wanted = 1 + self.random.below(3);
-        self.go(number("revoke_request"), &[env, wanted, 0, 1]);
-        self.go_on(number("revoke_enforce"), &[env]);
+        self.go(call_number("revoke_request"), &[env, wanted, 0, 1]);
+        self.go_on(call_number("revoke_enforce"), &[env]);
     }
 
     /// Several calls in one.
@@ -363,7 +367,7 @@ impl Member {
                 write(SCRATCH, base + 8 * offset, word);
             }
         }
-        self.go(number("batch"), &[SCRATCH.get(), count]);
+        self.go(call_number("batch"), &[SCRATCH.get(), count]);
     }
 
     /// Says its wishes in the U-area, or nonsense.

@@ -3,12 +3,13 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::SELF;
-use exo_abi::{BATCH_MAX, BATCH_WORDS, Error, FrameKind, Protection, UserPtr, VirtAddr, Word};
+use exo_abi::{
+    BATCH_MAX, BATCH_WORDS, Error, FrameKind, Protection, UserPtr, VirtAddr, Word, call_number,
+};
 use libos::sys;
 use selftest::frames::{read, write};
 
 use crate::check::{Bench, Check, Outcome, holds, refused, same};
-use crate::registers::number;
 
 pub(crate) const CHECKS: &[Check] = &[
     ("each call of a batch has its own answer", answers),
@@ -21,7 +22,7 @@ pub(crate) const CHECKS: &[Check] = &[
 const BYTES: usize = BATCH_WORDS * 8;
 
 fn put(page: VirtAddr, place: usize, name: &str, arguments: &[u64]) {
-    write(page, place * BYTES, number(name));
+    write(page, place * BYTES, call_number(name));
     for (index, argument) in arguments.iter().enumerate() {
         write(page, place * BYTES + 8 + 8 * index, *argument);
     }

@@ -3,7 +3,7 @@
 use exo_abi::boot::SELF;
 use exo_abi::{
     EnvState, EnvStatus, Error, FRAME_BYTES, FrameKind, Handle, Level, Pages, Pfn, Protection,
-    SYSCALLS, UserPtr, VirtAddr,
+    UserPtr, VirtAddr, call_number,
 };
 use libos::sys;
 use selftest::child::{Code, exit, until_done};
@@ -215,8 +215,7 @@ fn pointers(bench: &mut Bench) -> Outcome {
     unsafe { bytes.copy_from_nonoverlapping(text.as_ptr(), text.len()) };
     same("printed", sys::console_write(console, UserPtr(at), 21)?, text.len() as u64)?;
     // A batch within.
-    let null = SYSCALLS.iter().find(|call| call.name == "null").map(|call| call.number);
-    write(page(INSIDE)?, 0, null.unwrap_or(u64::MAX));
+    write(page(INSIDE)?, 0, call_number("null"));
     write(page(INSIDE)?, 56, 7);
     same("calls", sys::batch(UserPtr(page(INSIDE)?.get()), 1)?, 1)?;
     same("its error code", read(page(INSIDE)?, 56), 0)?;

@@ -3,7 +3,7 @@
 use core::arch::naked_asm;
 
 use exo_abi::boot::SELF;
-use exo_abi::{Error, Protection, SYSCALLS, Word};
+use exo_abi::{Error, Protection, SYSCALLS, Word, call_number};
 use libos::sys;
 
 use crate::check::{Bench, Check, Outcome, holds, same};
@@ -199,22 +199,17 @@ pub(crate) fn checked(
     Ok((after.general[RAX], after.general[RDX]))
 }
 
-/// The number of the call `name`.
-pub(crate) fn number(name: &str) -> u64 {
-    SYSCALLS.iter().find(|entry| entry.name == name).map_or(u64::MAX, |entry| entry.number)
-}
-
 fn returning(_: &mut Bench) -> Outcome {
-    same("answer", checked(number("null"), [1, 2, 3, 4, 5, 6])?, (0, 0))
+    same("answer", checked(call_number("null"), [1, 2, 3, 4, 5, 6])?, (0, 0))
 }
 
 fn refusing(_: &mut Bench) -> Outcome {
     for code in [Error::BadHandle, Error::BadArgument] {
         let handle = if code == Error::BadHandle { u64::MAX } else { SELF.into_word() };
-        let answer = checked(number("map"), [handle, handle, 0, 0x1000, 1, 9])?;
+        let answer = checked(call_number("map"), [handle, handle, 0, 0x1000, 1, 9])?;
         let wanted = Error::BadArgument.code();
         same("answer", answer, (wanted, 0))?;
-        let answer = checked(number("cap_derive"), [handle, 1 << 40, 0, 0, 0, 0])?;
+        let answer = checked(call_number("cap_derive"), [handle, 1 << 40, 0, 0, 0, 0])?;
         same("answer", answer, (wanted, 0))?;
     }
     Ok(())
@@ -223,7 +218,7 @@ fn refusing(_: &mut Bench) -> Outcome {
 fn copying(_: &mut Bench) -> Outcome {
     let mut bytes = [0_u8; exo_abi::EnvStatus::BYTES];
     let at = bytes.as_mut_ptr().expose_provenance() as u64;
-    let answer = checked(number("env_status"), [SELF.into_word(), at, 0, 0, 0, 0])?;
+    let answer = checked(call_number("env_status"), [SELF.into_word(), at, 0, 0, 0, 0])?;
     same("answer", answer, (0, 0))?;
     let status = exo_abi::EnvStatus::from_bytes(&core::hint::black_box(bytes));
     same("own state", status.state, exo_abi::EnvState::Ready as u32)
@@ -231,7 +226,7 @@ fn copying(_: &mut Bench) -> Outcome {
 
 fn yielding(bench: &mut Bench) -> Outcome {
     let events = crate::events::count(bench);
-    let (code, value) = checked(number("slice_yield"), [0; 6])?;
+    let (code, value) = checked(call_number("slice_yield"), [0; 6])?;
     same("code", code, 0)?;
     holds("value is zero or the event count", value == 0 || value == events)
 }
@@ -239,7 +234,7 @@ fn yielding(bench: &mut Bench) -> Outcome {
 fn sleeping(bench: &mut Bench) -> Outcome {
     // A deadline that has passed: the call goes through the scheduler all the same.
     let events = crate::events::count(bench);
-    same("answer", checked(number("wait"), [events, 1, 9, 9, 9, 9])?, (0, events))
+    same("answer", checked(call_number("wait"), [events, 1, 9, 9, 9, 9])?, (0, events))
 }
 
 /// `map` uses all six argument registers; if two were exchanged, a page would not be
@@ -250,7 +245,7 @@ fn arguments(bench: &mut Bench) -> Outcome {
     frames.cover(SELF, at)?;
     let child = bench.maker.bare()?;
     let first = frames.take(child.env, 2)?;
-    let map = number("map");
+    let map = call_number("map");
     let (own, childs) = (SELF.into_word(), child.env.into_word());
     let read = Protection::Read.into_word();
     let good = [own, childs, first.into_word(), at.into_word(), 2, read];

@@ -3,7 +3,7 @@
 
 use core::arch::naked_asm;
 
-use exo_abi::{EnvState, Error, Handle, Word};
+use exo_abi::{EnvState, Error, Handle, Word, call_number};
 use libos::entry_point;
 use libos::sys;
 use libos::time::timestamp;
@@ -14,7 +14,7 @@ use selftest::server::{BADGE, Server, events, handle, place};
 
 use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
 use crate::preemption::with_vectors;
-use crate::registers::{Image, checked, number};
+use crate::registers::{Image, checked};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("a call carries a message both ways", both_ways),
@@ -174,8 +174,8 @@ fn visitors(bench: &mut Bench) -> Outcome {
 fn convention(bench: &mut Bench) -> Outcome {
     let server = Server::new(&bench.maker, bench.window(), bare)?;
     let arguments = [server.entry.into_word(), 2, 3, 4, 5, 6];
-    same("answer", checked(number("transfer_call"), arguments)?, (0, 0))?;
-    same("answer to sending", checked(number("transfer_send"), arguments)?.0, 0)?;
+    same("answer", checked(call_number("transfer_call"), arguments)?, (0, 0))?;
+    same("answer to sending", checked(call_number("transfer_send"), arguments)?.0, 0)?;
     Ok(server.destroy()?)
 }
 
@@ -252,11 +252,9 @@ unsafe extern "C" fn call_once(handle: u64) {
         "mov eax, {number}",
         "syscall",
         "ret",
-        number = const exo_abi::SYSCALLS[32].number,
+        number = const call_number("transfer_call"),
     )
 }
-
-const _: () = assert!(matches!(exo_abi::SYSCALLS[32].name.as_bytes(), b"transfer_call"));
 
 fn control_words(bench: &mut Bench) -> Outcome {
     let server = Server::new(&bench.maker, bench.window(), bare)?;

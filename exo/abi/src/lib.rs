@@ -36,7 +36,7 @@ pub use info::{MAX_CORES, SLOT_COUNT, SlotVector, SystemInfo};
 pub use ring::{
     BUFFER_BYTES, FRAME_MAX, FRAME_MIN, MAX_RING_ORDER, RingIndex, RingOrder, RingPage, SyncCounts,
 };
-pub use syscall::{BATCH_MAX, BATCH_WORDS, Entry, SYSCALLS};
+pub use syscall::{BATCH_MAX, BATCH_WORDS, Entry, SYSCALLS, call_number};
 pub use upcall::{
     EVENT_RING_WORDS, EXPENDABLE, EventRing, GRACE_MICROSECONDS, REPOSSESSED, Revocation, Upcall,
     UpcallArea,

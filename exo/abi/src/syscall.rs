@@ -105,8 +105,8 @@ macro_rules! syscall_table {
             22 net_unbind(binding: Handle);
             /// Installs the encoded filter at `filter` for `binding`, in the
             /// frame `object`. Refused if it would take packets that another
-            /// environment's filter claims, or is equal to one of the caller's. Only the binding's owner may, and it
-            /// needs [`Rights::FILTER`].
+            /// environment's filter claims, or is equal to one of the caller's. Only
+            /// the binding's owner may, and it needs [`Rights::FILTER`].
             23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn);
             /// Removes the filter in frame `object`, which becomes plain memory
             /// again. Needs [`Rights::FILTER`].
@@ -226,9 +226,29 @@ macro_rules! entries {
 }
 syscall_table!(entries);
 
+/// The number of the call `name`.
+///
+/// # Panics
+/// If there is no such call: when compiling, in a constant.
+pub const fn call_number(name: &str) -> u64 {
+    let mut index = 0;
+    while !same(SYSCALLS[index].name.as_bytes(), name.as_bytes()) {
+        index += 1;
+    }
+    SYSCALLS[index].number
+}
+
+const fn same(one: &[u8], other: &[u8]) -> bool {
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
+        index += 1;
+    }
+    index == one.len() && index == other.len()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::SYSCALLS;
+    use super::{SYSCALLS, call_number};
 
     #[test]
     fn numbers_are_dense_and_arguments_fit_registers() {
@@ -236,6 +256,13 @@ mod tests {
             assert_eq!(entry.number, index as u64, "{}", entry.name);
             assert!(entry.arguments.len() <= 6, "{}", entry.name);
             assert!(!entry.doc.is_empty(), "{}", entry.name);
+            assert_eq!(call_number(entry.name), entry.number, "{}", entry.name);
         }
+    }
+
+    #[test]
+    #[should_panic = "out of bounds"]
+    fn what_is_no_call_has_no_number() {
+        call_number("nul");
     }
 }

@@ -1,6 +1,6 @@
 //! Several calls in one crossing.
 
-use exo_abi::{BATCH_MAX, BATCH_WORDS, Error, SYSCALLS, UserPtr};
+use exo_abi::{BATCH_MAX, BATCH_WORDS, Error, UserPtr, call_number};
 
 use super::{Caller, Reply, call};
 use crate::user::UserWords;
@@ -19,25 +19,13 @@ const LEAVING: u64 = {
         "batch",
         "wait_until",
     ];
-    let (mut mask, mut name) = (0, 0);
-    while name < names.len() {
-        let mut entry = 0;
-        while !same(SYSCALLS[entry].name.as_bytes(), names[name].as_bytes()) {
-            entry += 1;
-        }
-        mask |= 1 << SYSCALLS[entry].number;
-        name += 1;
+    let (mut mask, mut index) = (0, 0);
+    while index < names.len() {
+        mask |= 1 << call_number(names[index]);
+        index += 1;
     }
     mask
 };
-
-const fn same(a: &[u8], b: &[u8]) -> bool {
-    let mut index = 0;
-    while index < a.len() && index < b.len() && a[index] == b[index] {
-        index += 1;
-    }
-    index == a.len() && index == b.len()
-}
 
 #[inline(never)]
 pub(super) fn batch(caller: Caller<'_>, calls: UserPtr, count: u32) -> Result<u64, Error> {

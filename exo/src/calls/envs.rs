@@ -74,14 +74,7 @@ pub(super) fn revoke_request(
 pub(super) fn revoke_enforce(caller: Caller<'_>, env: Handle) -> Result<u64, Error> {
     let kernel = caller.kernel;
     let env = caller.live_env_with(env, Rights::CONTROL)?;
-    let forget = |table| {
-        let Some(space) = kernel.frames.owner(table) else { return };
-        if space == kernel.here().current.get() {
-            forget_all(caller.env);
-        }
-        kernel.expel(space);
-    };
-    revocation::enforce(kernel, env, now(), forget).map(Word::into_word)
+    revocation::enforce(kernel, env, now()).map(Word::into_word)
 }
 
 #[cfg(exo_guest)]
@@ -89,17 +82,8 @@ fn now() -> u64 {
     crate::arch::cpu::time_stamp()
 }
 
-#[cfg(exo_guest)]
-fn forget_all(current: &env::Env) {
-    // SAFETY: the tables that are current already.
-    unsafe { crate::arch::cpu::set_page_table(current.root_table.get().address()) };
-}
-
 /// Tests tell the time by the deadline: one in the past is zero.
 #[cfg(not(exo_guest))]
 fn now() -> u64 {
     1
 }
-
-#[cfg(not(exo_guest))]
-fn forget_all(_current: &env::Env) {}

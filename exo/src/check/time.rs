@@ -59,7 +59,7 @@ fn sleep(kernel: &Kernel, env: &'static Env) -> Outcome {
     let may = matches!(env.state(), EnvState::Waiting | EnvState::Dying);
     ensure(may || !env.predicate.is_set(), "S6", "one that is awake has a predicate", frame)?;
     let has_slots = env.slots.iter().any(|slots| slots.get() != 0);
-    let Some(deadline) = schedule::deadline(kernel, env).filter(|_| has_slots) else {
+    let Some((_, deadline)) = schedule::sleeper(kernel, env).filter(|_| has_slots) else {
         return Ok(());
     };
     let expected = kernel.started().any(|(_, core)| core.schedule.nearest.get() <= deadline);

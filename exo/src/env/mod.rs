@@ -198,7 +198,8 @@ pub struct Env {
 
 // SAFETY: repr(C), within a frame (checked by `object::create`), zero is a
 // valid value of every field (`Pfn`, integers, `CapRef::NONE`, `EnvState::New`, a
-// `dpf::Filter` of no atoms, which is numbers too), and all fields are cells or made of them.
+// `dpf::Filter` of no atoms, which is numbers too), and all fields are cells or made
+// of them.
 unsafe impl KernelObject for Env {
     const KIND: FrameKind = FrameKind::Env;
 }

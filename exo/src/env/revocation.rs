@@ -70,18 +70,11 @@ pub fn request(kernel: &Kernel, env: &Env, frames: Pages, slots: u32, deadline: 
     super::notify(kernel, env);
 }
 
-/// Goes on taking one frame of `env`. Returns it once nobody maps it any more;
-/// `forget` must make the processor forget what it caches of the environment's pages
-/// whose table is given.
+/// Goes on taking one frame of `env`. Returns it once nobody maps it any more.
 ///
 /// # Errors
 /// [`Error::WrongState`], [`Error::Vacant`], [`Error::Again`].
-pub fn enforce(
-    kernel: &Kernel,
-    env: &Env,
-    now: u64,
-    mut forget: impl FnMut(Pfn),
-) -> Result<Pfn, Error> {
+pub fn enforce(kernel: &Kernel, env: &Env, now: u64) -> Result<Pfn, Error> {
     let (demand, frames) = (&env.revocation, &kernel.frames);
     let mut victim = demand.victim.get();
     if victim == Pfn(0) {
@@ -108,8 +101,10 @@ pub fn enforce(
         place += 1;
         if frames.kind(table) == Some(FrameKind::PageTable) {
             tables += 1;
-            if paging::break_mappings(frames, table, victim) {
-                forget(table);
+            if paging::break_mappings(frames, table, victim)
+                && let Some(space) = frames.owner(table)
+            {
+                kernel.forget(space);
             }
         }
     }

@@ -39,8 +39,8 @@ pub struct Place {
 pub struct Transfer {
     /// Entry points: address, or zero, and stack pointer.
     entries: [Cell<(u64, u64)>; ENTRIES],
-    /// One if an activity is there that a transfer began.
-    serving: Cell<u8>,
+    /// Whether an activity is there that a transfer began.
+    serving: Cell<bool>,
     /// Links to the end of the chain of calls it is part of.
     pub(crate) depth: Cell<u32>,
     /// Who waits for the activity's reply, or nobody.
@@ -62,7 +62,7 @@ impl Transfer {
     /// Whether an activity is there that a transfer began.
     #[inline]
     pub fn serving(&self) -> bool {
-        self.serving.get() != 0
+        self.serving.get()
     }
 
     /// Notes what the environment has seen when it goes to sleep.
@@ -141,7 +141,7 @@ pub fn begin(
     let watched = callee.predicate.is_set();
     callee.predicate.clear();
     to.depth.set(depth);
-    to.serving.set(1);
+    to.serving.set(true);
     to.slept.set(state == EnvState::Waiting);
     if watched {
         to.seen.set(callee.events.get().wrapping_sub(1));
@@ -187,7 +187,7 @@ pub fn end(kernel: &Kernel, env: &Env) -> Result<End, Error> {
     if own.orphaned.replace(false) {
         return Err(Error::PeerGone);
     }
-    own.serving.set(0);
+    own.serving.set(false);
     if own.slept.get() {
         schedule::set_state(kernel, env, EnvState::Waiting);
         if env.events.get() != own.seen.get() {
@@ -236,17 +236,14 @@ pub fn last_of_line(kernel: &Kernel, mut env: &'static Env) -> Option<&'static E
 
 /// Who runs when it is the turn of `env`: itself, or whoever it waits for in a call.
 #[inline]
-pub fn end_of_line(kernel: &Kernel, mut env: &'static Env) -> Option<&'static Env> {
-    for _ in 0..CHAIN {
-        match env.state() {
-            EnvState::Ready if kernel.runs_elsewhere(env) => return None,
-            EnvState::Ready => return Some(env),
-            EnvState::Calling => env = kernel.env(env.transfer.callee.get())?,
-            EnvState::Waiting if env.predicate.is_set() && predicate::holds(kernel, env) => {
-                super::wake(kernel, env);
-            }
-            _ => return None,
+pub fn end_of_line(kernel: &Kernel, env: &'static Env) -> Option<&'static Env> {
+    let last = last_of_line(kernel, env)?;
+    match last.state() {
+        EnvState::Ready => (!kernel.runs_elsewhere(last)).then_some(last),
+        EnvState::Waiting if last.predicate.is_set() && predicate::holds(kernel, last) => {
+            super::wake(kernel, last);
+            Some(last)
         }
+        _ => None,
     }
-    None
 }

@@ -15,14 +15,12 @@ use crate::frames::FrameTable;
 const CLEARED_FLAGS: u64 = 1 << 8 | 1 << 10 | 1 << 18;
 
 /// Makes `state`, in which `env` is to be continued, the beginning of an upcall.
-/// False if the environment does not want it, or not now.
+/// False if the environment does not want it, or not now. For exceptions, which come
+/// unasked, see [`exception`].
 pub fn make(frames: &FrameTable, env: &Env, state: &mut Context, reason: Upcall) -> bool {
     let Some(area) = env.area(frames) else { return false };
     let area = &area.upcall;
-    if reason != Upcall::Exception && area.wanted.load(Relaxed) & reason as u32 == 0 {
-        return false;
-    }
-    redirect(area, state, reason)
+    area.wanted.load(Relaxed) & reason as u32 != 0 && redirect(area, state, reason)
 }
 
 #[inline]

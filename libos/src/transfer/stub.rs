@@ -2,25 +2,9 @@
 
 use core::arch::naked_asm;
 
-use exo_abi::{Error, Handle, SYSCALLS, Word};
+use exo_abi::{Error, Handle, Word, call_number};
 
 use super::Message;
-
-/// Number of the call `name`.
-const fn number(name: &str) -> u64 {
-    let mut entry = 0;
-    loop {
-        let (ours, theirs) = (name.as_bytes(), SYSCALLS[entry].name.as_bytes());
-        let mut index = 0;
-        while index < ours.len() && index < theirs.len() && ours[index] == theirs[index] {
-            index += 1;
-        }
-        if index == ours.len() && index == theirs.len() {
-            return SYSCALLS[entry].number;
-        }
-        entry += 1;
-    }
-}
 
 fn answer(code: u64) -> Result<(), Error> {
     if code == 0 { Ok(()) } else { Err(Error::from_code(code).unwrap_or(Error::NoSuchCall)) }
@@ -30,14 +14,16 @@ fn answer(code: u64) -> Result<(), Error> {
 pub(super) fn call(entry: Handle, message: &mut Message) -> Result<(), Error> {
     // SAFETY: the stub keeps what the calling convention says, and touches no memory
     // but its stack and the message.
-    answer(unsafe { cross(const { number("transfer_call") }, entry.into_word(), message) })
+    answer(unsafe { cross(const { call_number("transfer_call") }, entry.into_word(), message) })
 }
 
 /// Sends `message`.
 pub(super) fn send(entry: Handle, message: &Message) -> Result<(), Error> {
     let mut message = *message;
     // SAFETY: as above.
-    answer(unsafe { cross(const { number("transfer_send") }, entry.into_word(), &mut message) })
+    answer(unsafe {
+        cross(const { call_number("transfer_send") }, entry.into_word(), &mut message)
+    })
 }
 
 #[unsafe(naked)]
@@ -88,6 +74,6 @@ pub unsafe extern "C" fn reply() {
         "mov eax, {reply}",
         "syscall",
         "jmp 2b",
-        reply = const number("transfer_reply"),
+        reply = const call_number("transfer_reply"),
     )
 }

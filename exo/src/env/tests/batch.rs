@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use exo_abi::{BATCH_MAX, BATCH_WORDS, Error, FRAME_BYTES, FrameKind, Pfn, SYSCALLS};
+use exo_abi::{BATCH_MAX, BATCH_WORDS, Error, FRAME_BYTES, FrameKind, Pfn, SYSCALLS, call_number};
 
 use crate::calls::Reply;
 use crate::env::Env;
@@ -28,12 +28,8 @@ fn word(index: usize) -> &'static AtomicU64 {
     unsafe { &*memory::frame(Pfn(FRAME as u32)).cast::<AtomicU64>().add(index) }
 }
 
-fn number(name: &str) -> u64 {
-    SYSCALLS.iter().find(|entry| entry.name == name).expect("a call").number
-}
-
 fn put(place: usize, name: &str, arguments: &[u64]) {
-    word(place * BATCH_WORDS).store(number(name), Relaxed);
+    word(place * BATCH_WORDS).store(call_number(name), Relaxed);
     for (index, argument) in arguments.iter().enumerate() {
         word(place * BATCH_WORDS + 1 + index).store(*argument, Relaxed);
     }

@@ -31,8 +31,11 @@ pub struct Core {
     /// The environment that runs, or on whose behalf the kernel does. It exists: while
     /// its page tables are loaded it is not destroyed.
     pub running: Cell<Option<&'static Env>>,
-    /// Translations may be cached that are no longer true.
-    stale: Cell<bool>,
+    /// Another processor wants the page tables loaded again: translations may be cached
+    /// that are no longer true, or their environment is not to run any more. Looked at
+    /// on the way in, after the lock, and before an environment runs: it is set only by
+    /// who holds the lock.
+    pub stale: Cell<bool>,
     /// It halts, or is about to.
     pub idle: Cell<bool>,
     /// It is in ring 3, or on the way there.
@@ -120,8 +123,8 @@ impl Kernel {
             && self.cores[last % MAX_CORES].running.get().is_some_and(|it| core::ptr::eq(it, env))
     }
 
-    /// Whether another processor has the page tables of `env` loaded. If so, it is
-    /// asked to let go of those of an environment that will not run again.
+    /// Whether another processor has the page tables of `env` loaded, which is not to run
+    /// again. If so, that processor is asked to let go of them.
     pub fn is_loaded_elsewhere(&self, env: &Env) -> bool {
         let mut loaded = false;
         for (number, core) in self.others().filter(|(_, core)| core.current.get() == env.id()) {
@@ -173,23 +176,18 @@ impl Kernel {
 
     /// Takes the lock on the way in from ring 3.
     #[inline]
-    pub fn come_in(&self) {
-        self.here().outside.store(false, Ordering::Release);
+    pub fn come_in(&self) -> &Core {
+        let core = self.here();
+        core.outside.store(false, Ordering::Release);
         lock();
+        core
     }
 
     /// Gives the lock back on the way to ring 3, where the environment goes on whose
     /// page tables are loaded.
     #[inline]
     pub fn go_out(&self) {
-        let core = self.here();
-        if core.stale.get() {
-            core.stale.set(false);
-            if let Some(env) = core.running.get() {
-                processor::load(env.root_table.get());
-            }
-        }
-        core.outside.store(true, Ordering::Release);
+        self.here().outside.store(true, Ordering::Release);
         unlock();
     }
 

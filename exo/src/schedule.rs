@@ -94,12 +94,14 @@ fn owner(kernel: &Kernel, slot: u32) -> Option<&'static Env> {
 pub fn set_state(kernel: &Kernel, env: &Env, state: EnvState) {
     env.set_state(state);
     let may_run = env.may_run();
-    for (core, slots) in kernel.cores.iter().zip(&env.slots) {
-        if slots.get() != 0 {
-            core.schedule.set_ready(slots.get(), may_run);
-        }
+    if !kernel.has_others() {
+        let [core, ..] = &kernel.cores;
+        return core.schedule.set_ready(env.slots[0].get(), may_run);
     }
-    if may_run && kernel.has_others() {
+    for (core, slots) in kernel.cores.iter().zip(&env.slots) {
+        core.schedule.set_ready(slots.get(), may_run);
+    }
+    if may_run {
         kernel.wake_core(env);
     }
 }

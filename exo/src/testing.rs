@@ -126,7 +126,7 @@ pub(crate) fn call(
 pub(crate) fn reply(kernel: &Kernel, env: &'static Env, name: &str, arguments: &[u64]) -> Reply {
     let mut words = [0; 6];
     words[..arguments.len()].copy_from_slice(arguments);
-    calls::call(Caller { kernel, env }, exo_abi::call_number(name), words)
+    calls::call::<false>(Caller { kernel, env }, exo_abi::call_number(name), |index| words[index])
 }
 
 /// Root's handles, in the order `machine` makes them.

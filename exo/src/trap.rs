@@ -1,10 +1,10 @@
 //! Interrupts and exceptions: the other way in, and every way out that is not
 //! a plain return.
 //!
-//! An exception in ring 3 is the environment's own affair: it is called about it, or
-//! ended, if it does not want to be, with a report its creator can read. One in ring 0
-//! is a bug of the kernel and stops the machine. Interrupts reach ring 3, or the kernel
-//! while it halts, and nowhere else.
+//! An exception in ring 3 is the environment's own affair: it was given back before it
+//! came here (`arch::vectors`), or, if the environment has no use for it, ends it with a
+//! report its creator can read. One in ring 0 is a bug of the kernel and stops the
+//! machine. Interrupts reach ring 3, or the kernel while it halts, and nowhere else.
 
 use core::cell::Cell;
 
@@ -12,9 +12,9 @@ use exo_abi::{
     BACKTRACE_DEPTH, EnvId, EnvState, EnvStatus, GRACE_MICROSECONDS, USER_TOP, Upcall, UserPtr,
 };
 
-use crate::arch::entry::{resume, set_vector_state};
+use crate::arch::entry::{resume, set_upcalls, set_vector_state};
 use crate::arch::{apic, cpu};
-use crate::cores::{self, MAX_CORES, number};
+use crate::cores::{self, Core, MAX_CORES, number};
 use crate::env::{self, Context, Env, upcall};
 use crate::kernel::Kernel;
 use crate::net;
@@ -64,11 +64,12 @@ pub extern "C" fn trap(frame: &mut Context) {
         return interrupted_while_halted(frame);
     }
     let kernel = kernel();
-    kernel.come_in();
+    let core = kernel.come_in();
     Kernel::count(&kernel.info.traps, 1);
-    let Some(env) = kernel.here().running.get() else {
-        panic!("a trap from ring 3 while no environment runs");
-    };
+    let env = running(core);
+    if core.stale.get() {
+        refresh(core, env);
+    }
     let mut slice_over = false;
     match vector {
         // Not ring 3's doing, and nothing can be relied on any more.
@@ -76,10 +77,6 @@ pub extern "C" fn trap(frame: &mut Context) {
         // It is being destroyed by another processor: nothing is its affair any more.
         0..32 if env.state() != EnvState::Ready => {}
         0..32 => {
-            let address = if vector == PAGE_FAULT as u8 { cpu::fault_address() } else { 0 };
-            if upcall::exception(&kernel.frames, env, frame, address) {
-                return kernel.go_out();
-            }
             env.context().set(*frame);
             fault(kernel, env, frame, frame.vector);
         }
@@ -91,7 +88,7 @@ pub extern "C" fn trap(frame: &mut Context) {
                 if slice_ends(kernel, env, frame) {
                     return kernel.go_out();
                 }
-                upcall::expect_begin(&kernel.frames, env);
+                upcall::expect_begin(env);
                 slice_over = true;
             }
         }
@@ -108,6 +105,32 @@ pub extern "C" fn trap(frame: &mut Context) {
     leave(kernel, slice_over)
 }
 
+/// The environment that entered the kernel.
+#[inline]
+pub fn running(core: &Core) -> &'static Env {
+    core.running.get().expect("whoever enters from ring 3 is running")
+}
+
+/// Loads the page tables of `env` and what goes with them, on this processor.
+fn refresh(core: &Core, env: &Env) {
+    core.stale.set(false);
+    // SAFETY: the environment's root has the kernel's half like every other, made by
+    // `paging::create_root`.
+    unsafe { cpu::set_page_table(env.root_table.get().address()) };
+}
+
+/// Another processor wanted to be seen while `env` entered the kernel for a call. Does
+/// not return if it is being destroyed: whatever it asked for could bring it back to
+/// life.
+#[cold]
+#[inline(never)]
+pub fn look_up(kernel: &Kernel, env: &Env) {
+    refresh(kernel.here(), env);
+    if env.state() != EnvState::Ready {
+        leave(kernel, false);
+    }
+}
+
 /// The timer has fired. True if `env` is told, and may go on for its grace.
 fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
     if let Timer::Grace(_, told) = timer().replace(Timer::Off) {
@@ -117,7 +140,7 @@ fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
         return false;
     }
     let made = env.state() == EnvState::Ready
-        && upcall::make(&kernel.frames, env, frame, Upcall::SliceEnd);
+        && upcall::make(env, frame, Upcall::SliceEnd);
     if made {
         timer().set(Timer::Grace(kernel.here().schedule.slot(), env.id()));
         apic::start_timer(GRACE_MICROSECONDS * apic::ticks_per_microsecond());
@@ -213,10 +236,11 @@ pub fn make_current(kernel: &Kernel, env: &'static Env) {
         core.current.set(env.id());
         env.core.set(number() as u32);
         Kernel::count(&kernel.info.switches, 1);
-        // SAFETY: the environment's root has the kernel's half like every
-        // other, made by `paging::create_root`.
-        unsafe { cpu::set_page_table(env.root_table.get().address()) };
+        refresh(core, env);
         cpu::forget_segments();
+        set_upcalls(env.area().map(|area| &area.upcall));
+    } else if core.stale.get() {
+        refresh(core, env);
     }
     core.running.set(Some(env));
     set_vector_state(env.vectors().image());
@@ -230,7 +254,7 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
         apic::start_timer(SLICE_MICROSECONDS * apic::ticks_per_microsecond());
     }
     if env.pending.get() != 0 {
-        upcall::make_pending(&kernel.frames, env);
+        upcall::make_pending(env);
     }
     kernel.go_out();
     // SAFETY: the context is a user state: made by `env::start`, or saved from

@@ -5,12 +5,14 @@
 //! disagree with the kernel's dispatcher. Only the guest has such a kernel: on
 //! the host this module does not exist.
 
+use core::mem::MaybeUninit;
+
 use exo_abi::{
     Error, EventCount, Handle, Level, Pages, Pfn, Protection, Rights, RingOrder, UserPtr, VirtAddr,
     Word,
 };
 
-/// Enters the kernel with up to six arguments. Returns the value in `rdx`.
+/// Enters the kernel with six arguments. Returns the value in `rdx`.
 ///
 /// Public so that tests can pass what no typed stub would.
 ///
@@ -19,6 +21,12 @@ use exo_abi::{
 /// in `rax` that is no known error.
 #[inline]
 pub fn raw(number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
+    enter(number, arguments.map(MaybeUninit::new))
+}
+
+/// The same; registers that a call does not look at hold whatever they held.
+#[inline]
+fn enter(number: u64, arguments: [MaybeUninit<u64>; 6]) -> Result<u64, Error> {
     let code: u64;
     let value: u64;
     // SAFETY: `syscall` transfers to the kernel, which preserves rbx, rbp, rsp
@@ -58,11 +66,11 @@ macro_rules! stubs {
             #[inline]
             pub fn $name($($arg: $ty),*) -> Result<u64, Error> {
                 let words: &[u64] = &[$($arg.into_word()),*];
-                let mut arguments = [0; 6];
+                let mut arguments = [MaybeUninit::uninit(); 6];
                 for (register, word) in arguments.iter_mut().zip(words) {
-                    *register = *word;
+                    *register = MaybeUninit::new(*word);
                 }
-                raw($number, arguments)
+                enter($number, arguments)
             }
         )*
     };

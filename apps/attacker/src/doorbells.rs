@@ -66,7 +66,9 @@ fn dying(attacker: &mut Attacker) -> Attempt {
     let stuck = selftest::child::until_done(|| sys::env_destroy(server.child.env));
     let tries = [server.bell, server.entry]
         .into_iter()
-        .zip([sys::doorbell_ring as fn(Handle) -> Result<u64, Error>, sys::transfer_send])
+        .zip([sys::doorbell_ring as fn(Handle) -> Result<u64, Error>, |entry| {
+            sys::transfer_send(entry, Handle::NONE)
+        }])
         .map(|(handle, call)| call(handle));
     let verdict = Verdict::every(tries, &[Error::WrongState]);
     sys::unmap(SELF, at, 1)?;

@@ -222,7 +222,7 @@ fn many_entries(_: &mut Attacker) -> Attempt {
 }
 
 fn uncalled_reply(_: &mut Attacker) -> Attempt {
-    Ok(Verdict::every((0..3).map(|_| sys::transfer_reply()), &[Error::WrongState]))
+    Ok(Verdict::every((0..3).map(|_| sys::transfer_reply(Handle::NONE)), &[Error::WrongState]))
 }
 
 fn fill(attacker: &mut Attacker) -> Attempt {

@@ -154,7 +154,7 @@ extern "C" fn calls_bare(entry: u64) -> ! {
     let Ok(entry) = Handle::from_word(entry) else { exit(1) };
     // The other side leaves the message registers as they are, so that the bare call
     // preserves what Rust expects.
-    fill(|| sys::transfer_call(entry).is_ok())
+    fill(|| sys::transfer_call(entry, Handle::NONE).is_ok())
 }
 
 extern "C" fn calls_typed(entry: u64) -> ! {

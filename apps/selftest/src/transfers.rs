@@ -83,7 +83,7 @@ extern "C" fn serve(badge: u64, caller: u64, message: &mut Message) {
                 core::hint::spin_loop();
             }
             // Only returns if there is nobody to reply to.
-            write(SHARED, ANSWERED, 1 + code(sys::transfer_reply()));
+            write(SHARED, ANSWERED, 1 + code(sys::transfer_reply(Handle::NONE)));
             [0; 6]
         }
         // SAFETY: ends this environment, which is meant.
@@ -250,6 +250,7 @@ fn registers(bench: &mut Bench) -> Outcome {
 unsafe extern "C" fn call_once(handle: u64) {
     naked_asm!(
         "mov eax, {number}",
+        "xor esi, esi",
         "syscall",
         "ret",
         number = const call_number("transfer_call"),

@@ -16,6 +16,9 @@ pub const MAX_CAPABILITIES: u32 = 64 * 64;
 pub struct Handle(u64);
 
 impl Handle {
+    /// Names nothing, ever.
+    pub const NONE: Self = Self(0);
+
     /// The handle of slot `index` at `generation`.
     pub const fn new(index: u32, generation: u32) -> Self {
         Self((generation as u64) << 32 | index as u64)

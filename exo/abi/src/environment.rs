@@ -51,7 +51,10 @@ pub struct UArea {
     pub ring: EventRing,
     /// What is wanted back, and what was taken.
     pub revocation: Revocation,
-    reserved: [u64; 158],
+    /// Not zero: capabilities that come with protected calls and replies are welcome.
+    /// Written by the application.
+    pub grants: AtomicU64,
+    reserved: [u64; 157],
     /// Start block: written by the creator before the start.
     pub start: [u8; START_BLOCK_BYTES],
 }

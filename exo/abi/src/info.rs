@@ -36,7 +36,7 @@ pub struct SystemInfo {
     pub mac: AtomicU64,
     /// Entries into the kernel by system call.
     pub calls: AtomicU64,
-    /// Entries by interrupt or exception.
+    /// Entries by interrupt, or by exception of an environment that had to end for it.
     pub traps: AtomicU64,
     /// Switches to another environment's address space.
     pub switches: AtomicU64,
@@ -56,6 +56,8 @@ pub struct SystemInfo {
     pub notifications: AtomicU64,
     /// Bytes of packets copied.
     pub copied: AtomicU64,
+    /// Exceptions given back to the environment that caused them, by processor.
+    pub exceptions: [AtomicU64; MAX_CORES],
     /// The slice vectors.
     pub slots: SlotVector,
 }

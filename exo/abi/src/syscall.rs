@@ -144,18 +144,22 @@ macro_rules! syscall_table {
             /// Protected control transfer: continues at the entry point, in its
             /// environment and in this slice. `rbx rbp r12-r15` pass untouched both
             /// ways and are the message. The other side finds the caller's badge in
-            /// `rax` and its [`EnvId`] in `rdx`. Returns when it replies;
-            /// [`Error::PeerGone`] if it ends instead, [`Error::Busy`] if it serves
-            /// another. Needs [`Rights::CALL`].
-            32 transfer_call(entry: Handle);
+            /// `rax` and its [`EnvId`] in `rdx`. If `grant` is not [`Handle::NONE`] it
+            /// gets a copy of that capability too, which needs [`Rights::GRANT`], and
+            /// finds its handle in `rsi`; [`Error::NoRight`] if it has not said that
+            /// such are welcome ([`UArea::grants`]). Returns when it replies, with the
+            /// handle of what it granted in `rsi`; [`Error::PeerGone`] if it ends
+            /// instead, [`Error::Busy`] if it serves another. Needs [`Rights::CALL`].
+            32 transfer_call(entry: Handle, grant: Handle);
             /// The same one way: the caller goes on when it is its turn again, and
             /// gets no reply. Needs [`Rights::CALL`].
-            33 transfer_send(entry: Handle);
+            33 transfer_send(entry: Handle, grant: Handle);
             /// Ends the activity that a transfer began, and replies with the message
-            /// registers if there is a caller. Does not return, except with
-            /// [`Error::PeerGone`] when the caller has ended meanwhile; called again it
-            /// ends the activity all the same. [`Error::WrongState`] outside of one.
-            34 transfer_reply();
+            /// registers and `grant`, as in `transfer_call`, if there is a caller. Does
+            /// not return, except with [`Error::PeerGone`] when the caller has ended
+            /// meanwhile; called again it ends the activity all the same; and when
+            /// `grant` is refused. [`Error::WrongState`] outside of one.
+            34 transfer_reply(grant: Handle);
             /// Makes a doorbell of the caller: whoever holds it can wake the caller and
             /// put its badge into the caller's [`crate::EventRing`]. Returns its handle.
             35 doorbell_create();

@@ -8,7 +8,7 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
-use super::entry::stub_addresses;
+use super::vectors::stub_addresses;
 use crate::cores::MAX_CORES;
 
 /// Kernel code segment.

@@ -1,16 +1,19 @@
-//! Where ring 3 enters the kernel and where it leaves it: the `syscall`
-//! instruction, and the 256 interrupt vectors.
+//! Where ring 3 enters the kernel by the `syscall` instruction, and where it leaves it.
 //!
-//! A system call saves nine words on the kernel stack and calls
-//! [`crate::calls::dispatch`]; on the way back every register that the calling convention
-//! does not preserve is cleared, so that nothing of the kernel leaks. A trap
-//! saves everything, vector registers included. An environment that stopped for
-//! another one continues through [`resume`], whichever way it came in; one that was
-//! only redirected (an upcall) or whose call ends in another environment (a protected
-//! control transfer) goes back the way it came.
+//! A system call saves nine words on the kernel stack and calls the entry of its
+//! number in [`crate::calls::CALLS`]; on the way back every register that the calling
+//! convention does not preserve is cleared, so that nothing of the kernel leaks. An
+//! environment that stopped for another one continues through [`resume`], whichever
+//! way it came in; a call that ends in another environment (a protected control
+//! transfer) leaves by [`go_on_at`]. For interrupts and exceptions see
+//! [`super::vectors`].
 
-use core::arch::{asm, global_asm, naked_asm};
+use core::arch::{asm, naked_asm};
 use core::cell::{Cell, UnsafeCell};
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU64;
+
+use exo_abi::UpcallArea;
 
 use super::cpu::{EFER, FMASK, GS_BASE, LSTAR, STAR, read_msr, write_msr};
 use super::descriptors::{KERNEL_CODE, SYSRET_BASE};
@@ -33,15 +36,21 @@ unsafe impl Sync for KernelStack {}
 static STACKS: [KernelStack; MAX_CORES] =
     [const { KernelStack(UnsafeCell::new([0; STACK_BYTES])) }; MAX_CORES];
 
-/// What `gs` points to in ring 0. The offsets are known to the assembly below.
+/// What `gs` points to in ring 0.
 #[repr(C)]
-struct Core {
+pub(super) struct Core {
     itself: Cell<u64>,
-    stack_top: Cell<u64>,
+    pub(super) stack_top: Cell<u64>,
     user_stack: Cell<u64>,
-    vector_state: Cell<*mut VectorState>,
+    pub(super) vector_state: Cell<*mut VectorState>,
     number: Cell<usize>,
     data: Cell<*const cores::Core>,
+    /// The upcall words of the environment whose page tables are loaded.
+    pub(super) upcalls: Cell<*const UpcallArea>,
+    /// Where exceptions given back to it are counted.
+    pub(super) exceptions: Cell<*const AtomicU64>,
+    /// Two registers, while an exception is given back.
+    pub(super) scratch: [Cell<u64>; 2],
 }
 
 // SAFETY: each is used by one processor, and ring 0 is not interrupted while using it.
@@ -55,8 +64,14 @@ static CORES: [Core; MAX_CORES] = [const {
         vector_state: Cell::new(core::ptr::null_mut()),
         number: Cell::new(0),
         data: Cell::new(core::ptr::null()),
+        upcalls: Cell::new((&raw const MASKED).cast()),
+        exceptions: Cell::new(core::ptr::null()),
+        scratch: [const { Cell::new(0) }; 2],
     }
 }; MAX_CORES];
+
+/// The upcall words of nobody: masked, and so never written.
+static MASKED: [u64; size_of::<UpcallArea>() / 8] = [u64::MAX; _];
 
 #[inline]
 fn this_core() -> &'static Core {
@@ -73,9 +88,10 @@ fn this_core() -> &'static Core {
 #[inline]
 pub fn core_number() -> usize {
     let number;
-    // SAFETY: as in `this_core`; the number is the fifth word.
+    // SAFETY: as in `this_core`; it never changes.
     unsafe {
-        asm!("mov {}, gs:[32]", out(reg) number, options(nostack, pure, readonly, preserves_flags));
+        asm!("mov {}, gs:[{}]", out(reg) number, const offset_of!(Core, number),
+            options(nostack, pure, readonly, preserves_flags));
     }
     number
 }
@@ -84,16 +100,19 @@ pub fn core_number() -> usize {
 #[inline]
 pub fn core_data() -> *const cores::Core {
     let data;
-    // SAFETY: as in `this_core`; it is the sixth word.
+    // SAFETY: as in `this_core`; it is set once, on the way to the schedule.
     unsafe {
-        asm!("mov {}, gs:[40]", out(reg) data, options(nostack, pure, readonly, preserves_flags));
+        asm!("mov {}, gs:[{}]", out(reg) data, const offset_of!(Core, data),
+            options(nostack, pure, readonly, preserves_flags));
     }
     data
 }
 
-/// Says where the kernel keeps what it keeps of this processor.
-pub fn set_core_data(data: &cores::Core) {
+/// Says where the kernel keeps what it keeps of this processor, and where exceptions
+/// that are given back to ring 3 are counted.
+pub fn set_core_data(data: &cores::Core, exceptions: &'static AtomicU64) {
     this_core().data.set(data);
+    this_core().exceptions.set(exceptions);
 }
 
 /// Where the kernel stack of processor `core` begins.
@@ -111,6 +130,7 @@ macro_rules! restore_registers {
         add rsp, 16"
     };
 }
+pub(super) use restore_registers;
 
 /// What a system call leaves at the top of the kernel stack.
 #[repr(C)]
@@ -121,9 +141,9 @@ struct CallFrame {
     r12: u64,
     rbx: u64,
     rbp: u64,
-    rip: Cell<u64>,
-    flags: Cell<u64>,
-    rsp: Cell<u64>,
+    rip: u64,
+    flags: u64,
+    rsp: u64,
 }
 
 /// Sets up the `syscall` instruction and the core's data.
@@ -151,6 +171,11 @@ pub fn set_vector_state(area: *mut VectorState) {
     this_core().vector_state.set(area);
 }
 
+/// Tells the exception entry whose page tables are loaded, by the upcall words.
+pub fn set_upcalls(area: Option<&'static UpcallArea>) {
+    this_core().upcalls.set(area.map_or((&raw const MASKED).cast(), core::ptr::from_ref));
+}
+
 /// The state in which the system call being served will return with `code`
 /// and `value`. Only meaningful while serving one.
 pub fn call_context(code: u64, value: u64) -> Context {
@@ -164,13 +189,13 @@ pub fn call_context(code: u64, value: u64) -> Context {
         r13: frame.r13,
         r14: frame.r14,
         r15: frame.r15,
-        ..Context::at(frame.rip.get(), frame.rsp.get(), frame.flags.get())
+        ..Context::at(frame.rip, frame.rsp, frame.flags)
     }
 }
 
 fn call_frame() -> &'static CallFrame {
     // SAFETY: while a system call is served its frame lies right below the top
-    // of the kernel stack, where the entry pushed it. Only cells in it are written.
+    // of the kernel stack, where the entry pushed it, and nothing writes it.
     unsafe { &*(this_core().stack_top.get() as *const CallFrame).sub(1) }
 }
 
@@ -178,17 +203,50 @@ fn call_frame() -> &'static CallFrame {
 #[inline]
 pub fn return_place() -> Place {
     let frame = call_frame();
-    Place { rip: frame.rip.get(), rsp: frame.rsp.get(), flags: frame.flags.get() }
+    Place { rip: frame.rip, rsp: frame.rsp, flags: frame.flags }
 }
 
-/// Makes the system call being served return elsewhere, with the page tables that
-/// are current. The registers `rbx rbp r12-r15` go there as they came.
-#[inline]
-pub fn return_to(place: Place) {
-    let frame = call_frame();
-    frame.rip.set(place.rip);
-    frame.rsp.set(place.rsp);
-    frame.flags.set(place.flags);
+/// Ends the system call being served elsewhere than where it came from: at `rip`, with
+/// `flags` and stack pointer `rsp`, with the page tables and vector registers that are
+/// current, and with `code`, `value` and `grant` in `rax`, `rdx` and `rsi`. The message
+/// registers `rbx rbp r12-r15` go there as they came. Leaves the kernel stack empty.
+///
+/// # Safety
+/// While a system call is served; the address must be one of user space, and the vector
+/// registers hold nothing of the kernel.
+#[unsafe(naked)]
+pub unsafe extern "C" fn go_on_at(
+    rip: u64,
+    flags: u64,
+    rsp: u64,
+    code: u64,
+    value: u64,
+    grant: u64,
+) -> ! {
+    naked_asm!(
+        "mov rax, rcx",
+        "mov rcx, rdi",
+        "mov r11, rsi",
+        "mov rsp, gs:[{stack_top}]",
+        "sub rsp, {frame}",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "mov rsp, rdx",
+        "mov rdx, r8",
+        "mov rsi, r9",
+        "xor edi, edi",
+        "xor r8d, r8d",
+        "xor r9d, r9d",
+        "xor r10d, r10d",
+        "swapgs",
+        "sysretq",
+        stack_top = const offset_of!(Core, stack_top),
+        frame = const size_of::<CallFrame>(),
+    )
 }
 
 /// Saves the vector state of a caller that will not return at once.
@@ -242,18 +300,21 @@ pub unsafe extern "C" fn resume(context: *const Context, vectors: *const VectorS
 unsafe extern "C" fn syscall_entry() {
     naked_asm!(
         "swapgs",
-        "mov gs:[16], rsp",
-        "mov rsp, gs:[8]",
-        "push gs:[16]",
+        "mov gs:[{user_stack}], rsp",
+        "mov rsp, gs:[{stack_top}]",
+        "push gs:[{user_stack}]",
         "push r11",
         "push rcx",
         "push rbp",
         "push rbx",
         "push r12; push r13; push r14; push r15",
-        "push rax",                 // seventh argument
+        "sub rsp, 8",               // the calling convention's alignment
         "mov rcx, r10",
         "xor ebp, ebp",             // ends the kernel's backtrace here
-        "call {dispatch}",
+        "cmp rax, {count}",
+        "jae 3f",
+        "call [{calls} + 8 * rax]",
+        "2:",
         "mov rbp, [rsp + 48]",
         "mov rcx, [rsp + 56]",
         "mov r11, [rsp + 64]",
@@ -268,78 +329,13 @@ unsafe extern "C" fn syscall_entry() {
         ".endr",
         "swapgs",
         "sysretq",
-        dispatch = sym crate::calls::dispatch,
+        "3:",
+        "mov eax, {count}",
+        "call [{calls} + 8 * rax]",
+        "jmp 2b",
+        user_stack = const offset_of!(Core, user_stack),
+        stack_top = const offset_of!(Core, stack_top),
+        count = const crate::calls::COUNT,
+        calls = sym crate::calls::CALLS,
     )
 }
-
-unsafe extern "C" {
-    /// First of the 256 stubs, 16 bytes each.
-    static vector_stubs: [u8; 256 * 16];
-}
-
-/// Address of the stub for each vector, in order.
-pub fn stub_addresses() -> impl Iterator<Item = u64> {
-    let first = &raw const vector_stubs as u64;
-    (0..256).map(move |vector| first + 16 * vector)
-}
-
-// The stubs lie 16 bytes apart, so that one symbol finds them all.
-global_asm!(
-    ".pushsection .text.vectors, \"ax\"",
-    ".balign 16",
-    ".global vector_stubs",
-    "vector_stubs:",
-    ".set vector, 0",
-    ".rept 256",
-    ".balign 16",
-    // Vectors for which the processor pushes an error code (SDM vol. 3, 6.13).
-    ".if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
-    ".else",
-    "push 0",
-    ".endif",
-    // push vector, as bytes: a symbol as operand would mean what lies there.
-    ".byte 0x68",
-    ".long vector",
-    "jmp trap_common",
-    ".set vector, vector + 1",
-    ".endr",
-    "trap_common:",
-    "test byte ptr [rsp + 24], 3",
-    "jz 2f",
-    "swapgs",
-    "2:",
-    ".irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15",
-    "push \\register",
-    ".endr",
-    "cld",
-    // Ring 3 may have set the alignment-check flag, which would lift SMAP.
-    "pushfq",
-    "and dword ptr [rsp], 0xfffbffff",
-    "popfq",
-    "mov rdi, rsp",
-    "mov rbx, rsp",
-    "test byte ptr [rsp + 144], 3",
-    "jz 3f",
-    "mov rax, gs:[24]",
-    "fxsave [rax]",
-    // Off the interrupt stack, which the next interrupt overwrites: the kernel
-    // may halt before it leaves. The call stack is empty while ring 3 runs.
-    "mov rsp, gs:[8]",
-    "xor ebp, ebp",
-    "3:",
-    "and rsp, -16",
-    "call {trap}",
-    // Back comes an interrupt of the halted kernel; and what was made an upcall of
-    // the environment that runs anyway.
-    "mov rsp, rbx",
-    "test byte ptr [rsp + 144], 3",
-    "jz 4f",
-    "mov rax, gs:[24]",
-    "fxrstor [rax]",
-    "swapgs",
-    "4:",
-    restore_registers!(),
-    "iretq",
-    ".popsection",
-    trap = sym crate::trap::trap,
-);

@@ -10,3 +10,4 @@ pub mod descriptors;
 pub mod entry;
 pub mod memory_symbols;
 pub mod serial;
+pub mod vectors;

@@ -1,10 +1,10 @@
 //! From the assembly entry to [`call`] and back.
 
-use exo_abi::{EnvState, Error};
+use exo_abi::SYSCALLS;
 
 use super::{Caller, Leaving, Reply, call};
 use crate::arch::entry::{
-    call_context, load_vectors, return_place, return_to, save_caller_vectors, save_vectors,
+    call_context, go_on_at, load_vectors, return_place, save_caller_vectors, save_vectors,
 };
 use crate::env::transfer::{self, Switch};
 use crate::env::{Env, VectorState, upcall};
@@ -14,51 +14,53 @@ use crate::trap;
 
 /// What goes back in `rax` and `rdx`.
 #[repr(C)]
-pub struct Registers {
+pub(crate) struct Registers {
     code: u64,
     value: u64,
 }
 
-/// Serves a system call of the running environment. Called by the assembly
-/// entry with the argument registers and, last, the number; returns to the
-/// caller, or whoever it called, or not at all when another environment is to run.
-pub extern "C" fn dispatch(
+/// Serves one system call of the running environment: called by the assembly entry
+/// with the argument registers; returns to the caller, or whoever it called, or not at
+/// all when another environment is to run.
+pub(crate) type Entry = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Registers;
+
+/// How many calls there are.
+pub(crate) const COUNT: usize = SYSCALLS.len();
+
+macro_rules! entries {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
+        /// The entry of each call by its number, and last that of numbers that are none.
+        /// One function for each, so that a call saves no more registers than it needs.
+        pub(crate) static CALLS: [Entry; COUNT + 1] = [$(serve::<$number>,)* serve::<{ COUNT as u64 }>];
+    };
+}
+exo_abi::syscall_table!(entries);
+
+extern "C" fn serve<const NUMBER: u64>(
     a: u64,
     b: u64,
     c: u64,
     d: u64,
     e: u64,
     f: u64,
-    number: u64,
 ) -> Registers {
     let kernel = kernel();
-    kernel.come_in();
+    let words = [a, b, c, d, e, f];
+    let core = kernel.come_in();
     #[cfg(exo_check)]
-    crate::check::entered(kernel, number, [a, b, c, d, e, f]);
-    let registers = serve(kernel, number, [a, b, c, d, e, f]);
-    kernel.go_out();
-    registers
-}
-
-#[inline]
-fn serve(kernel: &'static Kernel, number: u64, words: [u64; 6]) -> Registers {
+    crate::check::entered(kernel, NUMBER, words);
     Kernel::count(&kernel.info.calls, 1);
-    let Some(env) = kernel.here().running.get() else {
-        // Only an environment that exists can have called.
-        return Registers { code: Error::WrongState.code(), value: 0 };
-    };
-    if env.state() != EnvState::Ready {
-        // Another processor began to destroy it while it was on its way in: whatever it
-        // asked for now could bring it back to life.
-        trap::leave(kernel, false);
+    let env = trap::running(core);
+    if core.stale.get() {
+        trap::look_up(kernel, env);
     }
-    match call(Caller { kernel, env }, number, words) {
+    let registers = match call::<false>(Caller { kernel, env }, NUMBER, |index| words[index]) {
         Reply::Done(Ok(value)) => Registers { code: 0, value },
         Reply::Done(Err(error)) => Registers { code: error.code(), value: 0 },
         Reply::Switch(leaving, switch) => go_on(kernel, env, leaving, switch),
         Reply::Yield => {
             save(env);
-            upcall::expect_begin(&kernel.frames, env);
+            upcall::expect_begin(env);
             trap::stop(kernel, true)
         }
         Reply::Stop => {
@@ -67,10 +69,13 @@ fn serve(kernel: &'static Kernel, number: u64, words: [u64; 6]) -> Registers {
         }
         Reply::Over => trap::stop(kernel, false),
         Reply::PowerOff(code) => crate::panic::power_off(code),
-    }
+    };
+    kernel.go_out();
+    registers
 }
 
 /// Saves the state in which a caller goes on when it is its turn again.
+#[inline(never)]
 fn save(env: &Env) {
     env.context().set(call_context(0, env.events.get()));
     // SAFETY: the caller is not running any more, and its saved state is
@@ -78,9 +83,9 @@ fn save(env: &Env) {
     unsafe { save_caller_vectors(env.vectors().image()) };
 }
 
-/// Goes on in another environment, by the way back of this call.
-#[inline]
-fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> Registers {
+/// Goes on in another environment, with the message registers of this call.
+#[inline(always)]
+fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> ! {
     match leaving {
         Leaving::Waits => {
             transfer::leave_at(env, return_place());
@@ -98,6 +103,10 @@ fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> Regist
     };
     // SAFETY: an image that `fxsave` wrote when the caller waited, or the initial one.
     unsafe { load_vectors(vectors) };
-    return_to(switch.place);
-    Registers { code: switch.code, value: switch.value }
+    kernel.go_out();
+    let Switch { place, code, value, grant, .. } = switch;
+    // SAFETY: the vector registers are those of who goes on; its page tables are loaded,
+    // and the place is one in user space: an entry checked by `set_entry`, or where the
+    // processor came from.
+    unsafe { go_on_at(place.rip, place.flags, place.rsp, code, value, grant) }
 }

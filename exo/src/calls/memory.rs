@@ -69,14 +69,14 @@ pub(super) fn frames_take(
     }
     let owner = caller.live_env_with(env, Rights::MEMORY)?;
     table.take(first, count, owner.id())?;
-    revocation::received(caller.kernel, owner, count);
+    revocation::received(owner, count);
     Ok(())
 }
 
 #[inline(never)]
 pub(super) fn frames_free(caller: Caller<'_>, first: Pfn, count: Pages) -> Result<(), Error> {
     caller.kernel.frames.free(first, count, caller.env.id())?;
-    revocation::given_back(caller.kernel, caller.env, count);
+    revocation::given_back(caller.env, count);
     Ok(())
 }
 

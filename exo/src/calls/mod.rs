@@ -3,7 +3,8 @@
 //! [`call`] is a single safe `match`, generated from the table in `exo_abi`: it
 //! decodes each register into its argument type, and hands the values to the
 //! handler that bears the call's name. A handler sees only decoded values, the
-//! kernel and the caller.
+//! kernel and the caller. The way in from the assembly is [`CALLS`], one function
+//! for each number.
 
 mod batch;
 mod caps;
@@ -15,7 +16,7 @@ mod transfer;
 
 use exo_abi::{
     Error, EventCount, Handle, Level, Pages, Pfn, Protection, Rights, RingOrder, UserPtr, VirtAddr,
-    Word,
+    Word, call_number,
 };
 
 use batch::batch;
@@ -110,22 +111,52 @@ impl Caller<'_> {
     }
 }
 
+/// One bit for each call that may not return to its caller.
+const LEAVING: u64 = {
+    let names = [
+        "exit",
+        "slice_yield",
+        "wait",
+        "machine_exit",
+        "slice_donate",
+        "transfer_call",
+        "transfer_send",
+        "transfer_reply",
+        "batch",
+        "wait_until",
+    ];
+    let (mut mask, mut index) = (0, 0);
+    while index < names.len() {
+        mask |= 1 << call_number(names[index]);
+        index += 1;
+    }
+    mask
+};
+
 macro_rules! dispatcher {
     ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
-        /// Serves call `number` with `words` as the six argument registers.
+        /// Serves call `number`, whose arguments `word` reads, at most once each. If
+        /// `BATCHED`, only calls that return to the caller.
         #[inline(always)]
-        pub fn call(caller: Caller<'_>, number: u64, words: [u64; 6]) -> Reply {
+        pub fn call<const BATCHED: bool>(
+            caller: Caller<'_>,
+            number: u64,
+            word: impl Fn(usize) -> u64,
+        ) -> Reply {
             match number {
                 $($number => {
+                    if BATCHED && const { LEAVING >> $number & 1 == 1 } {
+                        return Reply::Done(Err(Error::BadArgument));
+                    }
                     #[allow(unused_mut, reason = "some calls have no arguments")]
-                    let mut words = words.into_iter();
+                    let mut index = 0..6;
                     $(
-                        let $arg = match <$ty>::from_word(words.next().unwrap_or_default()) {
+                        let $arg = match <$ty>::from_word(word(index.next().unwrap_or(0))) {
                             Ok(argument) => argument,
                             Err(error) => return Reply::Done(Err(error)),
                         };
                     )*
-                    let _ = words;
+                    let _ = index;
                     $name(caller, $($arg),*).into()
                 })*
                 _ => Reply::Done(Err(Error::NoSuchCall)),
@@ -138,4 +169,4 @@ exo_abi::syscall_table!(dispatcher);
 #[cfg(exo_guest)]
 mod entry;
 #[cfg(exo_guest)]
-pub use entry::dispatch;
+pub(crate) use entry::{CALLS, COUNT};

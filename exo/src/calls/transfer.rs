@@ -1,5 +1,7 @@
 //! Calls that cross into another environment, or tell it something.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use exo_abi::{EnvState, Error, Handle, Pfn, Rights, UserPtr, Word};
 
 use super::{Caller, Leaving, Reply};
@@ -10,16 +12,33 @@ use crate::object;
 use crate::schedule;
 
 impl Caller<'_> {
-    /// The environment behind an entry or doorbell, and what the capability says.
-    #[inline]
-    fn target(&self, handle: Handle, kind: Kind) -> Result<(&'static Env, Object), Error> {
+    /// The environment behind an entry or doorbell, and the capability's badge.
+    #[inline(always)]
+    fn target(&self, handle: Handle, kind: Kind) -> Result<(&'static Env, u64), Error> {
         let frames = &self.kernel.frames;
-        let (_, slot) = capability::lookup(frames, self.env, handle, Rights::CALL)?;
-        let named = slot.object();
-        if named.kind != kind {
-            return Err(Error::BadHandle);
+        let (_, slot) = capability::occupied(frames, self.env, handle)?;
+        let (place, badge) = slot.names(kind, frames).ok_or(Error::BadHandle)?;
+        if !slot.rights().allows(Rights::CALL) {
+            return Err(Error::NoRight);
         }
-        Ok((object::get(frames, Pfn(named.first)).ok_or(Error::BadHandle)?, named))
+        Ok((object::get(frames, place).ok_or(Error::BadHandle)?, badge))
+    }
+
+    /// Puts a copy of the caller's capability `grant`, if it is one, into the table of
+    /// `to`, who must have said that such are welcome: nobody else's table is to fill.
+    #[inline]
+    fn hand_over(&self, grant: Handle, to: &Env) -> Result<u64, Error> {
+        if grant == Handle::NONE { Ok(0) } else { self.hand_over_one(grant, to) }
+    }
+
+    #[inline(never)]
+    fn hand_over_one(&self, grant: Handle, to: &Env) -> Result<u64, Error> {
+        let frames = &self.kernel.frames;
+        if to.area().is_none_or(|area| area.grants.load(Relaxed) == 0) {
+            return Err(Error::NoRight);
+        }
+        let (place, slot) = capability::lookup(frames, self.env, grant, Rights::GRANT)?;
+        capability::insert(frames, to, slot.object(), slot.rights(), place).map(Word::into_word)
     }
 
     fn own(&self, kind: Kind, badge: u64) -> Result<u64, Error> {
@@ -76,28 +95,30 @@ pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Resul
     capability::insert(frames, caller.env, object, slot.rights(), place).map(Word::into_word)
 }
 
-#[inline]
-fn begin(caller: Caller<'_>, entry: Handle, waits: bool) -> Reply {
-    let begun = caller.target(entry, Kind::Entry).and_then(|(callee, named)| {
-        let (index, badge) = (named.badge / BADGE_END, named.badge % BADGE_END);
-        transfer::begin(caller.kernel, caller.env, callee, index as usize, badge, waits)
+#[inline(always)]
+fn begin(caller: Caller<'_>, entry: Handle, grant: Handle, waits: bool) -> Reply {
+    let begun = caller.target(entry, Kind::Entry).and_then(|(callee, badge)| {
+        let (index, badge) = (badge / BADGE_END, badge % BADGE_END);
+        transfer::begin(caller.kernel, caller.env, callee, index as usize, badge, waits, |to| {
+            caller.hand_over(grant, to)
+        })
     });
     let leaving = if waits { Leaving::Waits } else { Leaving::Ready };
     begun.map_or_else(|error| Reply::Done(Err(error)), |switch| Reply::Switch(leaving, switch))
 }
 
-#[inline]
-pub(super) fn transfer_call(caller: Caller<'_>, entry: Handle) -> Reply {
-    begin(caller, entry, true)
+#[inline(always)]
+pub(super) fn transfer_call(caller: Caller<'_>, entry: Handle, grant: Handle) -> Reply {
+    begin(caller, entry, grant, true)
 }
 
-pub(super) fn transfer_send(caller: Caller<'_>, entry: Handle) -> Reply {
-    begin(caller, entry, false)
+pub(super) fn transfer_send(caller: Caller<'_>, entry: Handle, grant: Handle) -> Reply {
+    begin(caller, entry, grant, false)
 }
 
-#[inline]
-pub(super) fn transfer_reply(caller: Caller<'_>) -> Reply {
-    match transfer::end(caller.kernel, caller.env) {
+#[inline(always)]
+pub(super) fn transfer_reply(caller: Caller<'_>, grant: Handle) -> Reply {
+    match transfer::end(caller.kernel, caller.env, |to| caller.hand_over(grant, to)) {
         Ok(End::Reply(switch)) => Reply::Switch(Leaving::Over, switch),
         Ok(End::Quiet) => Reply::Over,
         Err(error) => Reply::Done(Err(error)),
@@ -111,11 +132,10 @@ pub(super) fn doorbell_create(caller: Caller<'_>) -> Result<u64, Error> {
 
 #[inline(never)]
 pub(super) fn doorbell_ring(caller: Caller<'_>, doorbell: Handle) -> Result<(), Error> {
-    let (owner, named) = caller.target(doorbell, Kind::Doorbell)?;
+    let (owner, badge) = caller.target(doorbell, Kind::Doorbell)?;
     if owner.state() == EnvState::Dying {
-        // Its U-area may be somebody else's by now.
         return Err(Error::WrongState);
     }
-    env::ring(caller.kernel, owner, named.badge);
+    env::ring(caller.kernel, owner, badge);
     Ok(())
 }

@@ -166,7 +166,16 @@ impl Slot {
         }
     }
 
+    /// The frame of the live object that it names, if that is of kind `kind`, and its badge.
+    #[inline]
+    pub fn names(&self, kind: Kind, frames: &FrameTable) -> Option<(Pfn, u64)> {
+        let place = Pfn(self.first.get());
+        let live = frames.generation(place) == self.extent.get();
+        (self.kind.get() == kind as u32 && live).then(|| (place, self.badge.get()))
+    }
+
     /// What the capability allows.
+    #[inline]
     pub fn rights(&self) -> Rights {
         self.rights.get()
     }

@@ -65,6 +65,7 @@ pub(super) fn release(frames: &FrameTable, place: CapRef, slot: &Slot) {
 }
 
 /// The slot at `index` of `holder`'s table, whatever it holds.
+#[inline]
 pub fn table_slot(
     frames: &FrameTable,
     holder: &Env,
@@ -83,6 +84,7 @@ pub fn table_slot(
 ///
 /// # Errors
 /// [`Error::BadHandle`].
+#[inline]
 pub fn occupied(
     frames: &FrameTable,
     holder: &Env,

@@ -46,6 +46,10 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
     let next = match stage {
         stage::STOP => {
             schedule::set_state(kernel, env, EnvState::Dying);
+            // Its U-area may soon be somebody else's.
+            env.area.set(None);
+            // Another processor may be about to serve a call of it.
+            kernel.is_loaded_elsewhere(env);
             schedule::forget(kernel, env);
             transfer::hang_up(kernel, env);
             (stage::LEAVE, 0)

@@ -63,6 +63,7 @@ pub fn create(kernel: &Kernel, creator: EnvId, parts: Parts) -> Result<&'static 
     env.id.set(id.0);
     env.root_table.set(parts.root_table);
     env.u_area.set(parts.u_area);
+    env.area.set(Some(u_area));
     env.vectors().reset();
     if let Some(creator) = kernel.env(creator) {
         family::adopt(kernel, creator, env);
@@ -117,7 +118,7 @@ pub fn end(kernel: &Kernel, env: &Env, status: EnvStatus) {
 pub fn notify(kernel: &Kernel, env: &Env) {
     let events = env.events.get().wrapping_add(1);
     env.events.set(events);
-    if let Some(area) = env.area(&kernel.frames) {
+    if let Some(area) = env.area() {
         area.events.store(events, Relaxed);
         if area.upcall.wanted.load(Relaxed) & Upcall::Event as u32 != 0 {
             env.pending.set(env.pending.get() | Upcall::Event as u32);
@@ -130,7 +131,7 @@ pub fn notify(kernel: &Kernel, env: &Env) {
 
 /// Puts `badge` into the event ring of `env`, if there is room, and counts an event.
 pub fn ring(kernel: &Kernel, env: &Env, badge: u64) {
-    if let Some(area) = env.area(&kernel.frames) {
+    if let Some(area) = env.area() {
         let ring = &area.ring;
         let produced = env.rung.get();
         let waiting = produced.wrapping_sub(ring.consumed.load(Relaxed));

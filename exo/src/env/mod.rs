@@ -19,7 +19,6 @@ use exo_abi::{EnvId, EnvState, EnvStatus, FrameKind, Pfn, UArea};
 
 use crate::capability::CapRef;
 use crate::cores::MAX_CORES;
-use crate::frames::FrameTable;
 use crate::object::KernelObject;
 
 pub use destroy::destroy_step;
@@ -151,6 +150,7 @@ pub struct Env {
     pub root_table: Cell<Pfn>,
     /// The U-area's frame.
     pub u_area: Cell<Pfn>,
+    area: Cell<Option<&'static UArea>>,
     /// Badges put into its event ring so far.
     pub(crate) rung: Cell<u32>,
     /// Events so far; the U-area shows a copy.
@@ -197,8 +197,8 @@ pub struct Env {
 }
 
 // SAFETY: repr(C), within a frame (checked by `object::create`), zero is a
-// valid value of every field (`Pfn`, integers, `CapRef::NONE`, `EnvState::New`, a
-// `dpf::Filter` of no atoms, which is numbers too), and all fields are cells or made
+// valid value of every field (`Pfn`, integers, `CapRef::NONE`, `EnvState::New`, no
+// reference, a `dpf::Filter` of no atoms, which is numbers too), and all fields are cells or made
 // of them.
 unsafe impl KernelObject for Env {
     const KIND: FrameKind = FrameKind::Env;
@@ -250,12 +250,11 @@ impl Env {
         }
     }
 
-    /// Its U-area.
+    /// Its U-area, as long as it can run. Its owner may write it at any time, but all that
+    /// the kernel looks at are atomics.
     #[inline]
-    pub fn area(&self, frames: &FrameTable) -> Option<&'static UArea> {
-        // Its owner may write it at any time, but all that the kernel looks at are
-        // atomics.
-        crate::object::get(frames, self.u_area.get())
+    pub fn area(&self) -> Option<&'static UArea> {
+        self.area.get()
     }
 }
 

@@ -33,24 +33,24 @@ pub struct Demand {
 }
 
 /// `env` gave `count` frames back.
-pub fn given_back(kernel: &Kernel, env: &Env, count: Pages) {
-    owe(kernel, env, |owed| owed.saturating_sub(count));
+pub fn given_back(env: &Env, count: Pages) {
+    owe(env, |owed| owed.saturating_sub(count));
 }
 
 /// `env` got `count` frames more. While it owes some it owes these, too: taking frames
 /// to give them back is not giving back.
-pub fn received(kernel: &Kernel, env: &Env, count: Pages) {
-    owe(kernel, env, |owed| owed.saturating_add(count));
+pub fn received(env: &Env, count: Pages) {
+    owe(env, |owed| owed.saturating_add(count));
 }
 
 /// Changes what `env` owes, if it owes anything.
-fn owe(kernel: &Kernel, env: &Env, change: impl FnOnce(Pages) -> Pages) {
+fn owe(env: &Env, change: impl FnOnce(Pages) -> Pages) {
     let owed = env.revocation.owed.get();
     if owed == 0 {
         return;
     }
     env.revocation.owed.set(change(owed));
-    if let Some(area) = env.area(&kernel.frames) {
+    if let Some(area) = env.area() {
         area.revocation.frames.store(env.revocation.owed.get(), Relaxed);
     }
 }
@@ -60,7 +60,7 @@ pub fn request(kernel: &Kernel, env: &Env, frames: Pages, slots: u32, deadline: 
     env.revocation.owed.set(frames);
     env.revocation.deadline.set(deadline);
     env.revocation.cursor.set(0);
-    if let Some(area) = env.area(&kernel.frames) {
+    if let Some(area) = env.area() {
         area.revocation.frames.store(frames, Relaxed);
         area.revocation.slots.store(slots, Relaxed);
         area.revocation.deadline.store(deadline, Relaxed);
@@ -110,9 +110,9 @@ pub fn enforce(kernel: &Kernel, env: &Env, now: u64) -> Result<Pfn, Error> {
     }
     demand.victim.set(Pfn(0));
     demand.cursor.set(0);
-    given_back(kernel, env, 1);
+    given_back(env, 1);
     frames.release(victim);
-    if let Some(area) = env.area(frames) {
+    if let Some(area) = env.area() {
         let words = &area.revocation;
         let count = words.count.load(Relaxed);
         if let Some(place) = words.repossessed.get(count as usize % REPOSSESSED) {
@@ -128,7 +128,7 @@ pub fn enforce(kernel: &Kernel, env: &Env, now: u64) -> Result<Pfn, Error> {
 fn choose(kernel: &Kernel, env: &Env) -> Result<Pfn, Error> {
     let frames = &kernel.frames;
     let can_be_taken = |pfn: &Pfn| frames.is_memory_of(*pfn, env.id()) && !frames.is_pinned(*pfn);
-    if let Some(area) = env.area(frames) {
+    if let Some(area) = env.area() {
         let expendable: &[_; EXPENDABLE] = &area.revocation.expendable;
         let mut named = expendable.iter().map(|word| Pfn(word.load(Relaxed)));
         if let Some(pfn) = named.find(can_be_taken) {
@@ -184,7 +184,7 @@ mod tests {
         call(kernel, root, "revoke_request", &[handle, 3, 2, 2]).expect("in control");
         assert_eq!(enforce(kernel, root, handle), Err(Error::WrongState), "before the deadline");
         call(kernel, root, "revoke_request", &[handle, 3, 2, 1]).expect("in control");
-        let words = &env.area(&kernel.frames).expect("a U-area").revocation;
+        let words = &env.area().expect("a U-area").revocation;
         assert_eq!((words.frames.load(Relaxed), words.slots.load(Relaxed)), (3, 2));
         // A lie, and the truth.
         words.expendable[0].store(8, Relaxed);
@@ -215,7 +215,7 @@ mod tests {
         let (env, handle) = child(kernel, root, 600);
         call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 4]).expect("free");
         call(kernel, root, "revoke_request", &[handle, 3, 0, 0]).expect("in control");
-        let shown = || env.area(&kernel.frames).expect("a U-area").revocation.frames.load(Relaxed);
+        let shown = || env.area().expect("a U-area").revocation.frames.load(Relaxed);
         for round in 0..5 {
             call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 630, 2]).expect("free");
             assert_eq!(shown(), 5, "round {round}");

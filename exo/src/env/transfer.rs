@@ -97,17 +97,22 @@ pub struct Switch {
     pub to: &'static Env,
     /// Where.
     pub place: Place,
-    /// What it finds in `rax` and `rdx`.
+    /// What it finds in `rax`, `rdx` and `rsi`.
     pub code: u64,
     /// See [`Switch::code`].
     pub value: u64,
+    /// See [`Switch::code`]: the handle of what was granted with the transfer, or zero.
+    pub grant: u64,
 }
 
-/// Begins an activity of `callee` at entry `index`; `caller` waits if `waits`.
+/// Begins an activity of `callee` at entry `index`; `caller` waits if `waits`. When
+/// nothing is in the way any more, `grant` puts what comes with it into the table of the
+/// callee, and returns its handle there.
 ///
 /// # Errors
-/// [`Error::Vacant`], [`Error::Busy`], [`Error::WrongState`], [`Error::TooMuch`].
-#[inline]
+/// [`Error::Vacant`], [`Error::Busy`], [`Error::WrongState`], [`Error::TooMuch`], and
+/// those of `grant`.
+#[inline(always)]
 pub fn begin(
     kernel: &Kernel,
     caller: &Env,
@@ -115,6 +120,7 @@ pub fn begin(
     index: usize,
     badge: u64,
     waits: bool,
+    grant: impl FnOnce(&Env) -> Result<u64, Error>,
 ) -> Result<Switch, Error> {
     let (rip, rsp) = callee.transfer.entries.get(index).ok_or(Error::Vacant)?.get();
     if rip == 0 {
@@ -122,21 +128,20 @@ pub fn begin(
     }
     let state = callee.state();
     let (from, to) = (&caller.transfer, &callee.transfer);
-    // First: one that ended while it served will not be free again.
-    if !matches!(state, EnvState::Ready | EnvState::Waiting | EnvState::Calling) {
-        return Err(Error::WrongState);
-    }
-    if to.serving()
-        || state == EnvState::Calling
+    if !matches!(state, EnvState::Ready | EnvState::Waiting)
+        || to.serving()
         || core::ptr::eq(caller, callee)
         || kernel.runs_elsewhere(callee)
     {
-        return Err(Error::Busy);
+        // One that ended while it served will not be free again.
+        let lives = matches!(state, EnvState::Ready | EnvState::Waiting | EnvState::Calling);
+        return Err(if lives { Error::Busy } else { Error::WrongState });
     }
     let depth = if from.serving() { from.depth.get() + 1 } else { 1 };
     if depth >= CHAIN {
         return Err(Error::TooMuch);
     }
+    let grant = grant(callee)?;
     // Its predicate is forgotten: what it did otherwise is woken after the activity.
     let watched = callee.predicate.is_set();
     callee.predicate.clear();
@@ -156,11 +161,11 @@ pub fn begin(
         caller.set_state(EnvState::Calling); // Its slots stay worth a look.
     }
     let place = Place { rip, rsp, flags: START_FLAGS };
-    Ok(Switch { to: callee, place, code: badge, value: u64::from(caller.id().0) })
+    Ok(Switch { to: callee, place, code: badge, value: u64::from(caller.id().0), grant })
 }
 
 /// Notes where `caller` goes on after its call.
-#[inline]
+#[inline(always)]
 pub fn leave_at(caller: &Env, place: Place) {
     caller.transfer.place.set(place);
 }
@@ -173,13 +178,18 @@ pub enum End {
     Quiet,
 }
 
-/// Ends the activity of `env` that a transfer began.
+/// Ends the activity of `env` that a transfer began. If somebody waits for it, `grant`
+/// is as in [`begin`].
 ///
 /// # Errors
 /// [`Error::WrongState`] if there is none; [`Error::PeerGone`], once, if the caller
-/// has ended.
-#[inline]
-pub fn end(kernel: &Kernel, env: &Env) -> Result<End, Error> {
+/// has ended; and those of `grant`.
+#[inline(always)]
+pub fn end(
+    kernel: &Kernel,
+    env: &Env,
+    grant: impl FnOnce(&Env) -> Result<u64, Error>,
+) -> Result<End, Error> {
     let own = &env.transfer;
     if !own.serving() {
         return Err(Error::WrongState);
@@ -187,6 +197,9 @@ pub fn end(kernel: &Kernel, env: &Env) -> Result<End, Error> {
     if own.orphaned.replace(false) {
         return Err(Error::PeerGone);
     }
+    let caller = kernel.env(own.caller.get());
+    let grant = caller.map_or(Ok(0), grant)?;
+    own.caller.set(NOBODY);
     own.serving.set(false);
     if own.slept.get() {
         schedule::set_state(kernel, env, EnvState::Waiting);
@@ -196,9 +209,10 @@ pub fn end(kernel: &Kernel, env: &Env) -> Result<End, Error> {
             kernel.here().schedule.expect(env.deadline.get());
         }
     }
-    let Some(caller) = kernel.env(own.caller.replace(NOBODY)) else { return Ok(End::Quiet) };
+    let Some(caller) = caller else { return Ok(End::Quiet) };
     caller.set_state(EnvState::Ready);
-    Ok(End::Reply(Switch { to: caller, place: caller.transfer.place.get(), code: 0, value: 0 }))
+    let place = caller.transfer.place.get();
+    Ok(End::Reply(Switch { to: caller, place, code: 0, value: 0, grant }))
 }
 
 /// `env` will not run again: whoever it calls or serves is told.

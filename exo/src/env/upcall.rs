@@ -6,27 +6,23 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{USER_TOP, Upcall, UpcallArea};
+use exo_abi::Upcall;
 
 use super::{Context, Env};
-use crate::frames::FrameTable;
 
 /// Trap, direction and alignment-check flag: clear in an upcall.
-const CLEARED_FLAGS: u64 = 1 << 8 | 1 << 10 | 1 << 18;
+pub(crate) const CLEARED_FLAGS: u64 = 1 << 8 | 1 << 10 | 1 << 18;
 
 /// Makes `state`, in which `env` is to be continued, the beginning of an upcall.
-/// False if the environment does not want it, or not now. For exceptions, which come
-/// unasked, see [`exception`].
-pub fn make(frames: &FrameTable, env: &Env, state: &mut Context, reason: Upcall) -> bool {
-    let Some(area) = env.area(frames) else { return false };
+/// False if the environment does not want it, or not now. Exceptions are given back
+/// before they come here (`arch::vectors`), in the same way.
+pub fn make(env: &Env, state: &mut Context, reason: Upcall) -> bool {
+    let Some(area) = env.area() else { return false };
     let area = &area.upcall;
-    area.wanted.load(Relaxed) & reason as u32 != 0 && redirect(area, state, reason)
-}
-
-#[inline]
-fn redirect(area: &UpcallArea, state: &mut Context, reason: Upcall) -> bool {
-    let (entry, stack) = (area.entry.load(Relaxed), area.stack.load(Relaxed));
-    if entry == 0 || entry >= USER_TOP || stack > USER_TOP || area.masked.load(Relaxed) != 0 {
+    let entry = area.entry.load(Relaxed);
+    let wanted = area.wanted.load(Relaxed) & reason as u32 != 0;
+    // A return to an address that is not canonical would be ring 0's fault.
+    if !wanted || entry == 0 || entry >> 47 != 0 || area.masked.load(Relaxed) != 0 {
         return false;
     }
     area.masked.store(1, Relaxed);
@@ -36,34 +32,21 @@ fn redirect(area: &UpcallArea, state: &mut Context, reason: Upcall) -> bool {
     area.flags.store(state.flags, Relaxed);
     area.rdi.store(state.rdi, Relaxed);
     state.rip = entry;
-    state.rsp = stack;
+    state.rsp = area.stack.load(Relaxed);
     state.rdi = reason as u64;
     state.flags &= !CLEARED_FLAGS;
     true
 }
 
-/// The same for an exception, of which `state` is what it left.
-#[inline]
-pub fn exception(frames: &FrameTable, env: &Env, state: &mut Context, address: u64) -> bool {
-    let Some(area) = env.area(frames) else { return false };
-    let made = redirect(&area.upcall, state, Upcall::Exception);
-    if made {
-        area.upcall.vector.store(state.vector, Relaxed);
-        area.upcall.code.store(state.error, Relaxed);
-        area.upcall.address.store(address, Relaxed);
-    }
-    made
-}
-
 /// Makes the first of the upcalls that wait for `env`, which is about to run.
 #[cold]
-pub fn make_pending(frames: &FrameTable, env: &Env) {
+pub fn make_pending(env: &Env) {
     for reason in [Upcall::SliceBegin, Upcall::Revoke, Upcall::Event] {
         if env.pending.get() & reason as u32 == 0 {
             continue;
         }
         let mut state = env.context().get();
-        if make(frames, env, &mut state, reason) {
+        if make(env, &mut state, reason) {
             env.pending.set(env.pending.get() & !(reason as u32));
             env.context().set(state);
             return;
@@ -72,7 +55,7 @@ pub fn make_pending(frames: &FrameTable, env: &Env) {
 }
 
 /// Notes that `env` is to be told when it runs after the end of a slice.
-pub fn expect_begin(frames: &FrameTable, env: &Env) {
-    let wanted = env.area(frames).map_or(0, |area| area.upcall.wanted.load(Relaxed));
+pub fn expect_begin(env: &Env) {
+    let wanted = env.area().map_or(0, |area| area.upcall.wanted.load(Relaxed));
     env.pending.set(env.pending.get() | wanted & Upcall::SliceBegin as u32);
 }

@@ -105,7 +105,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             net: RefCell::new(Net { nic, claims: dpf::Trie::new() }),
         })
     };
-    entry::set_core_data(&kernel.cores[0]);
+    entry::set_core_data(&kernel.cores[0], &kernel.info.exceptions[0]);
     others::start(kernel);
     first::load(kernel, &machine);
     crate::trap::leave(kernel, false)

@@ -78,7 +78,7 @@ extern "C" fn other_main() -> ! {
         cpu::enable_protection();
         cpu::set_page_table(kernel.root_table.address());
         entry::start(number);
-        entry::set_core_data(&kernel.cores[number]);
+        entry::set_core_data(&kernel.cores[number], &kernel.info.exceptions[number]);
     }
     apic::start_local();
     UP.store(number as u32 + 1, Ordering::Release);

@@ -93,9 +93,25 @@ impl<A: Parcel, R: Parcel> Remote<A, R> {
     /// # Errors
     /// The kernel's refusal; [`Error::Busy`] and [`Error::PeerGone`] above all.
     pub fn call(&self, argument: A) -> Result<R, Error> {
+        let (reply, grant) = self.exchange(argument, Handle::NONE)?;
+        if grant != Handle::NONE {
+            // Nobody asked for it, and it would take up room.
+            sys::cap_drop(grant)?;
+        }
+        Ok(reply)
+    }
+
+    /// Calls it and gives it a copy of the capability `grant`; returns what it replies
+    /// and a capability it gives back. [`Handle::NONE`] stands for none, and nobody gets
+    /// one who has not said that they are welcome (`exo_abi::UArea::grants`).
+    ///
+    /// # Errors
+    /// As for [`Remote::call`]; [`Error::NoRight`] if `grant` may not be given away, or
+    /// is not welcome.
+    pub fn exchange(&self, argument: A, mut grant: Handle) -> Result<(R, Handle), Error> {
         let mut message = argument.pack();
-        stub::call(self.entry, &mut message)?;
-        Ok(R::unpack(message))
+        stub::call(self.entry, &mut message, &mut grant)?;
+        Ok((R::unpack(message), grant))
     }
 
     /// Sets it going, in what is left of this slice, and does not wait.
@@ -126,10 +142,25 @@ pub unsafe fn offer(
 }
 
 /// Defines `$name`, an entry point that serves calls with the function `$serve`:
-/// `extern "C" fn(badge: u64, caller: u64, message: &mut Message)`.
+/// `extern "C" fn(badge: u64, caller: u64, message: &mut Message)`; or, to take and give
+/// capabilities, with `granting $serve`:
+/// `extern "C" fn(badge: u64, caller: u64, message: &mut Message, grant: Handle) -> Handle`.
 #[macro_export]
 macro_rules! entry_point {
     ($(#[$about:meta])* $visible:vis $name:ident => $serve:path) => {
+        $crate::entry_point!(@ $(#[$about])* $visible $name $serve, "xor edi, edi");
+        const _: extern "C" fn(u64, u64, &mut $crate::transfer::Message) = $serve;
+    };
+    ($(#[$about:meta])* $visible:vis $name:ident => granting $serve:path) => {
+        $crate::entry_point!(@ $(#[$about])* $visible $name $serve, "mov rdi, rax");
+        const _: extern "C" fn(
+            u64,
+            u64,
+            &mut $crate::transfer::Message,
+            $crate::abi::Handle,
+        ) -> $crate::abi::Handle = $serve;
+    };
+    (@ $(#[$about:meta])* $visible:vis $name:ident $serve:path, $granted:literal) => {
         $(#[$about])*
         #[unsafe(naked)]
         $visible unsafe extern "C" fn $name() {
@@ -141,10 +172,12 @@ macro_rules! entry_point {
                 "push rbp",
                 "push rbx",
                 "mov rdi, rax",
+                "mov rcx, rsi",
                 "mov rsi, rdx",
                 "mov rdx, rsp",
                 "xor ebp, ebp",
                 "call {serve}",
+                $granted,
                 "pop rbx",
                 "pop rbp",
                 "pop r12",
@@ -156,6 +189,5 @@ macro_rules! entry_point {
                 reply = sym $crate::transfer::reply,
             )
         }
-        const _: extern "C" fn(u64, u64, &mut $crate::transfer::Message) = $serve;
     };
 }

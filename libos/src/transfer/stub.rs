@@ -10,24 +10,29 @@ fn answer(code: u64) -> Result<(), Error> {
     if code == 0 { Ok(()) } else { Err(Error::from_code(code).unwrap_or(Error::NoSuchCall)) }
 }
 
-/// Calls, and puts the reply into `message`.
-pub(super) fn call(entry: Handle, message: &mut Message) -> Result<(), Error> {
+/// Calls, and puts the reply into `message` and `grant`.
+pub(super) fn call(entry: Handle, message: &mut Message, grant: &mut Handle) -> Result<(), Error> {
+    const NUMBER: u64 = call_number("transfer_call");
     // SAFETY: the stub keeps what the calling convention says, and touches no memory
-    // but its stack and the message.
-    answer(unsafe { cross(const { call_number("transfer_call") }, entry.into_word(), message) })
+    // but its stack, the message and the handle.
+    answer(unsafe { cross(NUMBER, entry.into_word(), message, grant) })
 }
 
 /// Sends `message`.
 pub(super) fn send(entry: Handle, message: &Message) -> Result<(), Error> {
-    let mut message = *message;
+    const NUMBER: u64 = call_number("transfer_send");
+    let (mut message, mut nothing) = (*message, Handle::NONE);
     // SAFETY: as above.
-    answer(unsafe {
-        cross(const { call_number("transfer_send") }, entry.into_word(), &mut message)
-    })
+    answer(unsafe { cross(NUMBER, entry.into_word(), &mut message, &mut nothing) })
 }
 
 #[unsafe(naked)]
-unsafe extern "C" fn cross(number: u64, entry: u64, message: *mut Message) -> u64 {
+unsafe extern "C" fn cross(
+    number: u64,
+    entry: u64,
+    message: *mut Message,
+    grant: *mut Handle,
+) -> u64 {
     naked_asm!(
         "push rbx",
         "push rbp",
@@ -36,8 +41,10 @@ unsafe extern "C" fn cross(number: u64, entry: u64, message: *mut Message) -> u6
         "push r14",
         "push r15",
         "push rdx",
+        "push rcx",
         "mov rax, rdi",
         "mov rdi, rsi",
+        "mov rsi, [rcx]",
         "mov rbx, [rdx]",
         "mov rbp, [rdx + 8]",
         "mov r12, [rdx + 16]",
@@ -45,6 +52,8 @@ unsafe extern "C" fn cross(number: u64, entry: u64, message: *mut Message) -> u6
         "mov r14, [rdx + 32]",
         "mov r15, [rdx + 40]",
         "syscall",
+        "pop rcx",
+        "mov [rcx], rsi",
         "pop rdx",
         "mov [rdx], rbx",
         "mov [rdx + 8], rbp",
@@ -62,14 +71,16 @@ unsafe extern "C" fn cross(number: u64, entry: u64, message: *mut Message) -> u6
     )
 }
 
-/// Replies with the registers as they are. Where every entry point ends.
+/// Replies with the registers as they are, and grants what `rdi` names. Where every
+/// entry point ends; one that begins here replies at once and grants nothing.
 ///
 /// # Safety
 /// Only as the end of an activity that a transfer began.
 #[unsafe(naked)]
 pub unsafe extern "C" fn reply() {
     naked_asm!(
-        // Once more if the caller has ended: then nobody is there to reply to.
+        // Once more if the caller has ended: then nobody is there to reply to; or if it
+        // wants no grants: `rdi` is zero now.
         "2:",
         "mov eax, {reply}",
         "syscall",

@@ -45,6 +45,15 @@ impl FrameTable {
         FrameKind::from_u8(self.entry(pfn)?.kind.load(Relaxed))
     }
 
+    /// Whether the frame is of kind `kind` still, or again, in its life `generation`.
+    #[inline]
+    pub fn is(&self, pfn: Pfn, kind: FrameKind, generation: u32) -> bool {
+        self.entry(pfn).is_some_and(|entry| {
+            entry.kind.load(Relaxed) == kind as u8
+                && entry.generation.load(Relaxed) == generation
+        })
+    }
+
     /// Level of a page table, or position of a capability table.
     pub fn level(&self, pfn: Pfn) -> u8 {
         self.entry(pfn).map_or(0, |entry| entry.level.load(Relaxed))

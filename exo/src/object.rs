@@ -34,6 +34,17 @@ pub fn get<T: KernelObject>(frames: &FrameTable, pfn: Pfn) -> Option<&'static T>
     Some(unsafe { &*memory::frame(pfn).cast::<T>() })
 }
 
+/// The same, if the frame has not been freed since `generation`.
+#[inline]
+pub fn get_live<T: KernelObject>(
+    frames: &FrameTable,
+    pfn: Pfn,
+    generation: u32,
+) -> Option<&'static T> {
+    // SAFETY: as in `get`.
+    frames.is(pfn, T::KIND, generation).then(|| unsafe { &*memory::frame(pfn).cast::<T>() })
+}
+
 /// Turns frame `pfn` into an object, all zero. The frame must be plain memory
 /// that nobody maps or uses; the caller has checked that.
 pub fn create<T: KernelObject>(frames: &FrameTable, pfn: Pfn) -> Option<&'static T> {

@@ -15,7 +15,7 @@ use exo_abi::{
 use crate::arch::entry::{resume, set_upcalls, set_vector_state};
 use crate::arch::{apic, cpu};
 use crate::cores::{self, Core, MAX_CORES, number};
-use crate::env::{self, Context, Env, upcall};
+use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::Kernel;
 use crate::net;
 use crate::schedule::{self, SLICE_MICROSECONDS};
@@ -111,7 +111,8 @@ pub fn running(core: &Core) -> &'static Env {
     core.running.get().expect("whoever enters from ring 3 is running")
 }
 
-/// Loads the page tables of `env` and what goes with them, on this processor.
+/// Loads the page tables of `env` on this processor.
+#[inline]
 fn refresh(core: &Core, env: &Env) {
     core.stale.set(false);
     // SAFETY: the environment's root has the kernel's half like every other, made by
@@ -228,26 +229,34 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
     }
 }
 
-/// Makes the address space and the registers that traps save to those of `env`.
-#[inline]
-pub fn make_current(kernel: &Kernel, env: &'static Env) {
+/// Makes the address space of `env` the current one.
+#[inline(always)]
+pub fn switch_to(kernel: &Kernel, env: &'static Env) {
     let core = kernel.here();
-    if core.current.get() != env.id() || env.core.get() as usize != number() {
-        core.current.set(env.id());
-        env.core.set(number() as u32);
-        Kernel::count(&kernel.info.switches, 1);
-        refresh(core, env);
-        cpu::forget_segments();
-        set_upcalls(env.area().map(|area| &area.upcall));
-    } else if core.stale.get() {
-        refresh(core, env);
-    }
-    core.running.set(Some(env));
-    set_vector_state(env.vectors().image());
+    core.current.set(env.id());
+    env.core.set(number() as u32);
+    Kernel::count(&kernel.info.switches, 1);
+    refresh(core, env);
+    cpu::forget_segments();
+    set_upcalls(env.area().map(|area| &area.upcall));
+}
+
+/// `env`, whose address space is the current one, runs; traps save its vector registers
+/// to `vectors`.
+#[inline(always)]
+pub fn set_running(kernel: &Kernel, env: &'static Env, vectors: *mut VectorState) {
+    kernel.here().running.set(Some(env));
+    set_vector_state(vectors);
 }
 
 fn run(kernel: &Kernel, env: &'static Env) -> ! {
-    make_current(kernel, env);
+    let core = kernel.here();
+    if core.current.get() != env.id() || env.core.get() as usize != number() {
+        switch_to(kernel, env);
+    } else if core.stale.get() {
+        refresh(core, env);
+    }
+    set_running(kernel, env, env.vectors().image());
     let slot = kernel.here().schedule.slot();
     if !timer().get().bounds(slot) {
         timer().set(Timer::Slice(slot));

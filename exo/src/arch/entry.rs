@@ -19,7 +19,7 @@ use super::cpu::{EFER, FMASK, GS_BASE, LSTAR, STAR, read_msr, write_msr};
 use super::descriptors::{KERNEL_CODE, SYSRET_BASE};
 use crate::cores::{self, MAX_CORES};
 use crate::env::transfer::Place;
-use crate::env::{Context, VectorState};
+use crate::env::{Context, Env, VectorState};
 
 /// Interrupts, single-step, direction, alignment check, nested task, I/O level:
 /// all clear in ring 0.
@@ -167,13 +167,24 @@ pub unsafe fn start(number: usize) {
 }
 
 /// Tells the trap entry where the running environment's vector registers go.
+#[inline]
 pub fn set_vector_state(area: *mut VectorState) {
-    this_core().vector_state.set(area);
+    // SAFETY: a word of this processor's own data (`this_core`).
+    unsafe {
+        asm!("mov gs:[{}], {}", const offset_of!(Core, vector_state), in(reg) area,
+            options(nostack, preserves_flags));
+    }
 }
 
 /// Tells the exception entry whose page tables are loaded, by the upcall words.
+#[inline]
 pub fn set_upcalls(area: Option<&'static UpcallArea>) {
-    this_core().upcalls.set(area.map_or((&raw const MASKED).cast(), core::ptr::from_ref));
+    let area: *const UpcallArea = area.map_or((&raw const MASKED).cast(), core::ptr::from_ref);
+    // SAFETY: as in `set_vector_state`.
+    unsafe {
+        asm!("mov gs:[{}], {}", const offset_of!(Core, upcalls), in(reg) area,
+            options(nostack, preserves_flags));
+    }
 }
 
 /// The state in which the system call being served will return with `code`
@@ -193,10 +204,16 @@ pub fn call_context(code: u64, value: u64) -> Context {
     }
 }
 
+#[inline]
 fn call_frame() -> &'static CallFrame {
+    let top: *const CallFrame;
     // SAFETY: while a system call is served its frame lies right below the top
     // of the kernel stack, where the entry pushed it, and nothing writes it.
-    unsafe { &*(this_core().stack_top.get() as *const CallFrame).sub(1) }
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) top, const offset_of!(Core, stack_top),
+            options(nostack, pure, readonly, preserves_flags));
+        &*top.sub(1)
+    }
 }
 
 /// Where the system call being served will return to.
@@ -256,23 +273,26 @@ pub unsafe extern "C" fn go_on_at(
 /// touches, are kept.
 ///
 /// # Safety
-/// `area` must be the caller's own and not referred to by anything else.
-pub unsafe fn save_caller_vectors(area: *mut VectorState) {
+/// As for [`save_vectors`]; `caller` must be the running environment.
+pub unsafe fn save_caller_vectors(caller: &Env) {
     // SAFETY: as this function's.
-    unsafe {
-        save_vectors(area);
-        (*area).clear_registers();
-    }
+    unsafe { save_vectors() };
+    caller.vectors().clear_registers();
 }
 
-/// Saves the vector state as it is.
+/// Saves the vector state as it is where that of the running environment goes. The
+/// vector registers in it are the kernel's.
 ///
 /// # Safety
-/// As for [`save_caller_vectors`]; the vector registers in it are the kernel's.
+/// Nothing else may refer to it.
 #[inline]
-pub unsafe fn save_vectors(area: *mut VectorState) {
-    // SAFETY: `fxsave` writes 512 bytes to a buffer of that size and alignment.
-    unsafe { asm!("fxsave [{}]", in(reg) area, options(nostack)) };
+pub unsafe fn save_vectors() {
+    // SAFETY: `fxsave` writes 512 bytes to a buffer of that size and alignment
+    // (`set_vector_state`).
+    unsafe {
+        asm!("mov {0}, gs:[{1}]", "fxsave [{0}]", out(reg) _,
+            const offset_of!(Core, vector_state), options(nostack));
+    }
 }
 
 /// Loads a vector state. The compiler is told that vector registers change.

@@ -80,7 +80,7 @@ fn save(env: &Env) {
     env.context().set(call_context(0, env.events.get()));
     // SAFETY: the caller is not running any more, and its saved state is
     // referred to only by the assembly that restores it.
-    unsafe { save_caller_vectors(env.vectors().image()) };
+    unsafe { save_caller_vectors(env) };
 }
 
 /// Goes on in another environment, with the message registers of this call.
@@ -91,16 +91,15 @@ fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> ! {
             transfer::leave_at(env, return_place());
             // SAFETY: as in `save`. What the kernel left in the vector registers is
             // cleared before the caller goes on, whichever way.
-            unsafe { save_vectors(env.vectors().image()) };
+            unsafe { save_vectors() };
         }
         Leaving::Ready => save(env),
         Leaving::Over => {}
     }
-    trap::make_current(kernel, switch.to);
-    let vectors: *const VectorState = match leaving {
-        Leaving::Over => switch.to.vectors().image(),
-        _ => VectorState::initial(),
-    };
+    let area = switch.to.vectors().image();
+    trap::switch_to(kernel, switch.to);
+    trap::set_running(kernel, switch.to, area);
+    let vectors = if leaving == Leaving::Over { area } else { VectorState::initial() };
     // SAFETY: an image that `fxsave` wrote when the caller waited, or the initial one.
     unsafe { load_vectors(vectors) };
     kernel.go_out();

@@ -8,7 +8,6 @@ use super::{Caller, Leaving, Reply};
 use crate::capability::{self, BADGE_END, CapRef, Kind, Object};
 use crate::env::transfer::{self, End};
 use crate::env::{self, Env};
-use crate::object;
 use crate::schedule;
 
 impl Caller<'_> {
@@ -17,11 +16,8 @@ impl Caller<'_> {
     fn target(&self, handle: Handle, kind: Kind) -> Result<(&'static Env, u64), Error> {
         let frames = &self.kernel.frames;
         let (_, slot) = capability::occupied(frames, self.env, handle)?;
-        let (place, badge) = slot.names(kind, frames).ok_or(Error::BadHandle)?;
-        if !slot.rights().allows(Rights::CALL) {
-            return Err(Error::NoRight);
-        }
-        Ok((object::get(frames, place).ok_or(Error::BadHandle)?, badge))
+        let named = slot.names(kind, frames).ok_or(Error::BadHandle)?;
+        if slot.rights().allows(Rights::CALL) { Ok(named) } else { Err(Error::NoRight) }
     }
 
     /// Puts a copy of the caller's capability `grant`, if it is one, into the table of

@@ -156,6 +156,12 @@ impl Slot {
         }
     }
 
+    /// Whether it holds none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.kind.get() == Kind::Empty as u32
+    }
+
     /// What the capability names.
     pub fn object(&self) -> Object {
         Object {
@@ -166,12 +172,18 @@ impl Slot {
         }
     }
 
-    /// The frame of the live object that it names, if that is of kind `kind`, and its badge.
+    /// The living object that a capability of kind `kind` names, and its badge.
     #[inline]
-    pub fn names(&self, kind: Kind, frames: &FrameTable) -> Option<(Pfn, u64)> {
-        let place = Pfn(self.first.get());
-        let live = frames.generation(place) == self.extent.get();
-        (self.kind.get() == kind as u32 && live).then(|| (place, self.badge.get()))
+    pub fn names<T: KernelObject>(
+        &self,
+        kind: Kind,
+        frames: &FrameTable,
+    ) -> Option<(&'static T, u64)> {
+        if self.kind.get() != kind as u32 {
+            return None;
+        }
+        let named = object::get_live(frames, Pfn(self.first.get()), self.extent.get())?;
+        Some((named, self.badge.get()))
     }
 
     /// What the capability allows.

@@ -71,11 +71,8 @@ pub fn table_slot(
     holder: &Env,
     index: u32,
 ) -> Option<(CapRef, &'static Slot)> {
-    let position = index / SLOTS_PER_FRAME;
-    if position >= holder.cap_frames.get() {
-        return None;
-    }
-    let frame = holder.cap_tables.get(position as usize)?.get();
+    // Where no frame was donated it is frame 0, which is no table.
+    let frame = holder.cap_tables.get((index / SLOTS_PER_FRAME) as usize)?.get();
     let place = CapRef::new(frame, index);
     Some((place, place.get(frames)?))
 }
@@ -91,7 +88,7 @@ pub fn occupied(
     handle: Handle,
 ) -> Result<(CapRef, &'static Slot), Error> {
     let (place, slot) = table_slot(frames, holder, handle.index()).ok_or(Error::BadHandle)?;
-    if slot.kind() == Kind::Empty || slot.generation.get() != handle.generation() {
+    if slot.is_empty() || slot.generation.get() != handle.generation() {
         return Err(Error::BadHandle);
     }
     Ok((place, slot))

@@ -49,8 +49,7 @@ impl FrameTable {
     #[inline]
     pub fn is(&self, pfn: Pfn, kind: FrameKind, generation: u32) -> bool {
         self.entry(pfn).is_some_and(|entry| {
-            entry.kind.load(Relaxed) == kind as u8
-                && entry.generation.load(Relaxed) == generation
+            entry.kind.load(Relaxed) == kind as u8 && entry.generation.load(Relaxed) == generation
         })
     }
 

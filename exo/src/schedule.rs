@@ -213,6 +213,7 @@ pub(crate) fn sleeper(kernel: &Kernel, env: &'static Env) -> Option<(&'static En
     (sleeper.state() == EnvState::Waiting && deadline != 0).then_some((sleeper, deadline))
 }
 
+#[inline(never)]
 fn look_at_deadlines(kernel: &Kernel, now: u64) -> Option<u64> {
     let mut nearest = NEVER;
     let slots = (kernel.started().count() * SLOT_COUNT) as u32;

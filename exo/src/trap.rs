@@ -56,12 +56,19 @@ fn timer() -> &'static Cell<Timer> {
     &TIMERS.0[number() % MAX_CORES]
 }
 
-/// Serves a trap. Called by the vector stubs; returns if the halted kernel was
-/// interrupted, or if the running environment is to go on as `frame` now says.
+/// Serves a trap. Called by the vector stubs; returns if the running environment is to
+/// go on as `frame` now says.
+///
+/// # Panics
+/// For an exception in ring 0.
 pub extern "C" fn trap(frame: &mut Context) {
     let vector = frame.vector as u8;
     if !frame.from_user() {
-        return interrupted_while_halted(frame);
+        let address = cpu::fault_address();
+        panic!(
+            "processor exception {vector} in ring 0 at {:#x}, error code {:#x}, address {address:#x}",
+            frame.rip, frame.error
+        );
     }
     let kernel = kernel();
     let core = kernel.come_in();
@@ -140,8 +147,7 @@ fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
         }
         return false;
     }
-    let made = env.state() == EnvState::Ready
-        && upcall::make(env, frame, Upcall::SliceEnd);
+    let made = env.state() == EnvState::Ready && upcall::make(env, frame, Upcall::SliceEnd);
     if made {
         timer().set(Timer::Grace(kernel.here().schedule.slot(), env.id()));
         apic::start_timer(GRACE_MICROSECONDS * apic::ticks_per_microsecond());
@@ -149,21 +155,13 @@ fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
     made
 }
 
-fn interrupted_while_halted(frame: &Context) {
-    match frame.vector as u8 {
-        vector @ 0..32 => {
-            let address = cpu::fault_address();
-            panic!(
-                "processor exception {vector} in ring 0 at {:#x}, error code {:#x}, address {address:#x}",
-                frame.rip, frame.error
-            );
-        }
-        apic::TIMER_VECTOR => {
-            timer().set(Timer::Off);
-            apic::end_of_interrupt();
-        }
-        apic::SPURIOUS_VECTOR => {}
-        _ => apic::end_of_interrupt(),
+/// Serves an interrupt of the halted kernel. Called by the vector stubs.
+pub extern "C" fn interrupted_while_halted(vector: u64) {
+    if vector == u64::from(apic::TIMER_VECTOR) {
+        timer().set(Timer::Off);
+    }
+    if vector != u64::from(apic::SPURIOUS_VECTOR) {
+        apic::end_of_interrupt();
     }
 }
 

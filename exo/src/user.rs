@@ -6,7 +6,7 @@
 //! value, no fault can happen in ring 0, and supervisor-mode access prevention
 //! is never lifted. What is copied in is copied once and checked afterwards.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::AtomicU64;
 
 use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn, UserPtr, VirtAddr};
 
@@ -78,16 +78,16 @@ impl UserSlice {
     }
 }
 
-/// Words within one page of user memory, both ways. The frame is pinned while they
-/// are held, so that it stays what it is whatever happens to the mapping.
-pub struct UserWords<'a> {
+/// Rows of `N` words within one page of user memory, both ways. The frame is pinned
+/// while they are held, so that it stays what it is whatever happens to the mapping.
+pub struct UserWords<'a, const N: usize> {
     frames: &'a FrameTable,
     pfn: Pfn,
-    words: &'static [AtomicU64],
+    rows: &'static [[AtomicU64; N]],
 }
 
-impl<'a> UserWords<'a> {
-    /// Holds the `length` words at `pointer` in the address space of `root`.
+impl<'a, const N: usize> UserWords<'a, N> {
+    /// Holds the `rows` rows at `pointer` in the address space of `root`.
     ///
     /// # Errors
     /// [`Error::BadPointer`] if ring 3 could not write all of them, or they are not
@@ -96,10 +96,10 @@ impl<'a> UserWords<'a> {
         frames: &'a FrameTable,
         root: Pfn,
         pointer: UserPtr,
-        length: usize,
+        rows: usize,
     ) -> Result<Self, Error> {
         let in_page = (pointer.0 % FRAME_BYTES) as usize;
-        if !in_page.is_multiple_of(8) || in_page + length * 8 > FRAME_BYTES as usize {
+        if !in_page.is_multiple_of(8) || in_page + rows * N * 8 > FRAME_BYTES as usize {
             return Err(Error::BadPointer);
         }
         let page = VirtAddr::new(pointer.0 - in_page as u64).ok_or(Error::BadPointer)?;
@@ -112,27 +112,17 @@ impl<'a> UserWords<'a> {
         let start = memory::frame(pfn).wrapping_add(in_page).cast();
         // SAFETY: inside one frame, aligned; ring 3 can write it, so no kernel object
         // lies in it, nor will while it is pinned. Atomics may change at any time.
-        let words = unsafe { core::slice::from_raw_parts(start, length) };
-        Ok(Self { frames, pfn, words })
+        let rows = unsafe { core::slice::from_raw_parts(start, rows) };
+        Ok(Self { frames, pfn, rows })
     }
 
     /// The words.
-    pub fn get(&self) -> &[AtomicU64] {
-        self.words
-    }
-
-    /// Reads a word.
-    pub fn load(word: &AtomicU64) -> u64 {
-        word.load(Relaxed)
-    }
-
-    /// Writes a word.
-    pub fn store(word: &AtomicU64, value: u64) {
-        word.store(value, Relaxed);
+    pub fn get(&self) -> &[[AtomicU64; N]] {
+        self.rows
     }
 }
 
-impl Drop for UserWords<'_> {
+impl<const N: usize> Drop for UserWords<'_, N> {
     fn drop(&mut self) {
         self.frames.unpin(self.pfn);
     }

@@ -16,9 +16,12 @@ use selftest::server::{Server, area, events, handle};
 use crate::attack::{Attack, Attacker, Attempt, PATIENCE, Verdict};
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack { name: "be called in the kernel for an exception", run: |a| astray(a, KERNEL, GOOD) },
-    Attack { name: "be called beyond user space", run: |a| astray(a, 1 << 47, GOOD) },
-    Attack { name: "be called on the kernel's stack", run: |a| astray(a, told_at(), KERNEL) },
+    Attack {
+        name: "be called in the kernel for an exception",
+        run: |a| astray(a, KERNEL, GOOD, 6),
+    },
+    Attack { name: "be called beyond user space", run: |a| astray(a, 1 << 47, GOOD, 6) },
+    Attack { name: "be called on the kernel's stack", run: |a| astray(a, told_at(), KERNEL, 14) },
     Attack { name: "be called in the kernel for a slice end", run: slice_end_in_kernel },
     Attack { name: "compute on in the grace", run: |a| outstays(a, COMPUTE) },
     Attack { name: "sleep until a deadline long past in the grace", run: |a| outstays(a, PAST) },
@@ -46,14 +49,15 @@ extern "C" fn faults(_: u64) -> ! {
     unsafe { core::arch::asm!("ud2", options(noreturn)) }
 }
 
-/// The exception counts as unwanted, and is the end.
-fn astray(attacker: &mut Attacker, entry: u64, stack: u64) -> Attempt {
+/// The exception counts as unwanted, and is the end; or what it is given back to faults
+/// in ring 3, and that is.
+fn astray(attacker: &mut Attacker, entry: u64, stack: u64, vector: u32) -> Attempt {
     let window = attacker.window()?;
     let page = attacker.frames.page(window)?;
     write(window, 0, entry);
     write(window, 8, stack);
     let prepare = |child: &Child<'_>| child.share(page).map(|()| 0);
-    let verdict = attacker.prepared_victim(prepare, faults, &[6]);
+    let verdict = attacker.prepared_victim(prepare, faults, &[vector]);
     attacker.frames.drop_page(window, page)?;
     verdict
 }

@@ -128,7 +128,7 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
     refused(install_raw(at, u64::MAX), Error::TooMuch)?;
     refused(install_raw(0, 21), Error::BadPointer)?;
     let filter = udp_to(address(bench), 4000);
-    refused(install(net, &filter, object), Error::NoRight)?;
+    refused(install(net, &filter, object), Error::BadHandle)?;
     refused(install(bound.handle, &filter, bound.run), Error::InUse)?;
     refused(install(bound.handle, &filter, bound.object), Error::NotOwned)?;
     refused(install(bound.handle, &filter, Pfn(0)), Error::NotOwned)?;

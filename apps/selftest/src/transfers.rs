@@ -173,7 +173,7 @@ fn visitors(bench: &mut Bench) -> Outcome {
 
 fn convention(bench: &mut Bench) -> Outcome {
     let server = Server::new(&bench.maker, bench.window(), bare)?;
-    let arguments = [server.entry.into_word(), 2, 3, 4, 5, 6];
+    let arguments = [server.entry.into_word(), 0, 3, 4, 5, 6];
     same("answer", checked(call_number("transfer_call"), arguments)?, (0, 0))?;
     same("answer to sending", checked(call_number("transfer_send"), arguments)?.0, 0)?;
     Ok(server.destroy()?)
@@ -183,8 +183,8 @@ fn convention(bench: &mut Bench) -> Outcome {
 const FOUND: u64 = SHARED.get() + 512;
 const FOUND_VECTORS: u64 = SHARED.get() + 1024;
 
-/// Stores all it was given, fills every register that is not part of the message,
-/// and replies.
+/// Stores all it was given, fills every register that is not part of the message or
+/// an argument, and replies.
 #[unsafe(naked)]
 unsafe extern "C" fn bare() {
     naked_asm!(
@@ -205,6 +205,7 @@ unsafe extern "C" fn bare() {
         "mov r8, rdi",
         "mov r9, rdi",
         "mov r10, rdi",
+        "xor edi, edi",
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "pcmpeqd xmm\\n, xmm\\n",
         ".endr",

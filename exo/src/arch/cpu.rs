@@ -127,8 +127,7 @@ pub fn time_stamp() -> u64 {
 pub fn halt_until_interrupt() {
     // SAFETY: `sti` takes effect after the next instruction, so no interrupt can
     // be lost between it and `hlt` (SDM vol. 2, STI). The handler runs on its
-    // own stack and restores the general registers; vector registers it may
-    // change, hence the clobbers.
+    // own stack and saves no register that a function may change, hence the clobbers.
     unsafe { asm!("sti", "hlt", "cli", clobber_abi("C")) };
 }
 

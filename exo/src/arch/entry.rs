@@ -132,6 +132,15 @@ macro_rules! restore_registers {
 }
 pub(super) use restore_registers;
 
+/// Makes the vector registers zero.
+macro_rules! clear_vectors {
+    () => {
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        pxor xmm\\n, xmm\\n
+        .endr"
+    };
+}
+
 /// What a system call leaves at the top of the kernel stack.
 #[repr(C)]
 struct CallFrame {
@@ -281,7 +290,7 @@ pub unsafe fn save_caller_vectors(caller: &Env) {
 }
 
 /// Saves the vector state as it is where that of the running environment goes. The
-/// vector registers in it are the kernel's.
+/// vector registers in it are the kernel's, and not for ring 3.
 ///
 /// # Safety
 /// Nothing else may refer to it.
@@ -295,14 +304,25 @@ pub unsafe fn save_vectors() {
     }
 }
 
-/// Loads a vector state. The compiler is told that vector registers change.
+/// Loads the vector state of one that begins.
+#[inline]
+pub fn load_initial_vectors() {
+    // SAFETY: a valid image.
+    unsafe {
+        asm!("fxrstor [{}]", in(reg) VectorState::initial(), clobber_abi("C"), options(nostack));
+    }
+}
+
+/// Loads the vector state that [`save_vectors`] saved, without the vector registers.
 ///
 /// # Safety
-/// `area` must be an image that `fxsave` wrote, or the initial one.
+/// It must have saved it to `area`.
 #[inline]
-pub unsafe fn load_vectors(area: *const VectorState) {
+pub unsafe fn load_saved_vectors(area: *const VectorState) {
     // SAFETY: a valid image (the caller's promise).
-    unsafe { asm!("fxrstor [{}]", in(reg) area, clobber_abi("C"), options(nostack)) };
+    unsafe {
+        asm!("fxrstor [{}]", clear_vectors!(), in(reg) area, clobber_abi("C"), options(nostack));
+    }
 }
 
 /// Continues an environment from its saved state, with its page tables already
@@ -344,9 +364,7 @@ unsafe extern "C" fn syscall_entry() {
         "xor r8d, r8d",
         "xor r9d, r9d",
         "xor r10d, r10d",
-        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-        "pxor xmm\\n, xmm\\n",
-        ".endr",
+        clear_vectors!(),
         "swapgs",
         "sysretq",
         "3:",

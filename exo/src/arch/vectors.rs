@@ -7,6 +7,7 @@
 //! ring 3 ([`crate::cores`]) goes on waiting, for the interrupt it sent is taken when
 //! ring 3 is back.
 //!
+//! An interrupt of the halted kernel saves nothing: whoever halts counts on no register.
 //! Everything else saves all registers, vector registers included, and calls
 //! [`crate::trap::trap`].
 
@@ -69,7 +70,8 @@ global_asm!(
     "jne 4f",
     "mov rcx, [rax + {entry}]",
     "mov [rax + {rdi}], rdi",
-    "lea rdi, [rcx - 1]",
+    "lea rdi, [rcx - 1]", // neither zero nor beyond the lower half
+    "or rdi, rcx",
     "shr rdi, 47",
     "jnz 3f",
     "mov dword ptr [rax + {masked}], 1",
@@ -104,9 +106,17 @@ global_asm!(
     "mov rax, gs:[{scratch}]",
     "mov rcx, gs:[{scratch} + 8]",
     "jmp 2f",
+    "5:",
+    "cmp dword ptr [rsp], 32",
+    "jb 2f",
+    "mov edi, [rsp]",
+    "sub rsp, 8", // the calling convention's alignment
+    "call {interrupted_while_halted}",
+    "add rsp, 24",
+    "iretq",
     "trap_common:",
     "test byte ptr [rsp + 24], 3",
-    "jz 2f",
+    "jz 5b",
     "swapgs",
     "2:",
     ".irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15",
@@ -130,19 +140,16 @@ global_asm!(
     "3:",
     "and rsp, -16",
     "call {trap}",
-    // Back comes an interrupt of the halted kernel; and what was made an upcall of
-    // the environment that runs anyway.
+    // Back comes what was made an upcall of the environment that runs anyway.
     "mov rsp, rbx",
-    "test byte ptr [rsp + 144], 3",
-    "jz 4f",
     "mov rax, gs:[{vector_state}]",
     "fxrstor [rax]",
     "swapgs",
-    "4:",
     restore_registers!(),
     "iretq",
     ".popsection",
     trap = sym crate::trap::trap,
+    interrupted_while_halted = sym crate::trap::interrupted_while_halted,
     scratch = const offset_of!(Core, scratch),
     upcalls = const offset_of!(Core, upcalls),
     exceptions = const offset_of!(Core, exceptions),

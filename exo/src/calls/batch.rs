@@ -1,5 +1,7 @@
 //! Several calls in one crossing.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use exo_abi::{BATCH_MAX, BATCH_WORDS, Error, UserPtr};
 
 use super::{Caller, Reply, call};
@@ -11,26 +13,19 @@ pub(super) fn batch(caller: Caller<'_>, calls: UserPtr, count: u32) -> Result<u6
         return Err(Error::TooMuch);
     }
     let frames = &caller.kernel.frames;
-    let length = count as usize * BATCH_WORDS;
     // Held: one of the calls might give away the very page the results go to.
-    let words = UserWords::hold(frames, caller.env.root_table.get(), calls, length)?;
+    let root = caller.env.root_table.get();
+    let words = UserWords::<BATCH_WORDS>::hold(frames, root, calls, count as usize)?;
     let mut succeeded = 0;
-    for vector in words.get().chunks_exact(BATCH_WORDS) {
-        let [number, arguments @ .., code, value] = vector else { continue };
-        let argument = |index: usize| arguments.get(index).map_or(0, UserWords::load);
-        match call::<true>(caller, UserWords::load(number), argument) {
-            Reply::Done(Ok(result)) => {
-                succeeded += 1;
-                UserWords::store(code, 0);
-                UserWords::store(value, result);
-            }
-            Reply::Done(Err(error)) => {
-                UserWords::store(code, error.code());
-                UserWords::store(value, 0);
-            }
-            // A batch makes only calls that return.
-            _ => return Err(Error::WrongState),
-        }
+    for [number, arguments @ .., code, value] in words.get() {
+        let argument = |index: usize| arguments.get(index).map_or(0, |word| word.load(Relaxed));
+        // A batch makes only calls that return.
+        let Reply::Done(result) = call::<true>(caller, number.load(Relaxed), argument) else {
+            return Err(Error::WrongState);
+        };
+        succeeded += u64::from(result.is_ok());
+        code.store(result.err().map_or(0, Error::code), Relaxed);
+        value.store(result.unwrap_or(0), Relaxed);
     }
     Ok(succeeded)
 }

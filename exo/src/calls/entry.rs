@@ -4,10 +4,11 @@ use exo_abi::SYSCALLS;
 
 use super::{Caller, Leaving, Reply, call};
 use crate::arch::entry::{
-    call_context, go_on_at, load_vectors, return_place, save_caller_vectors, save_vectors,
+    call_context, go_on_at, load_initial_vectors, load_saved_vectors, return_place,
+    save_caller_vectors, save_vectors,
 };
 use crate::env::transfer::{self, Switch};
-use crate::env::{Env, VectorState, upcall};
+use crate::env::{Env, upcall};
 use crate::kernel::Kernel;
 use crate::start::kernel;
 use crate::trap;
@@ -89,8 +90,8 @@ fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> ! {
     match leaving {
         Leaving::Waits => {
             transfer::leave_at(env, return_place());
-            // SAFETY: as in `save`. What the kernel left in the vector registers is
-            // cleared before the caller goes on, whichever way.
+            // SAFETY: as in `save`. The vector registers in it are not restored: see
+            // below, and `transfer::hang_up`.
             unsafe { save_vectors() };
         }
         Leaving::Ready => save(env),
@@ -99,9 +100,12 @@ fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> ! {
     let area = switch.to.vectors().image();
     trap::switch_to(kernel, switch.to);
     trap::set_running(kernel, switch.to, area);
-    let vectors = if leaving == Leaving::Over { area } else { VectorState::initial() };
-    // SAFETY: an image that `fxsave` wrote when the caller waited, or the initial one.
-    unsafe { load_vectors(vectors) };
+    if leaving == Leaving::Over {
+        // SAFETY: saved when the caller began to wait.
+        unsafe { load_saved_vectors(area) };
+    } else {
+        load_initial_vectors();
+    }
     kernel.go_out();
     let Switch { place, code, value, grant, .. } = switch;
     // SAFETY: the vector registers are those of who goes on; its page tables are loaded,

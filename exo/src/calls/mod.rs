@@ -34,10 +34,11 @@ use transfer::{
     transfer_reply, transfer_send,
 };
 
-use crate::capability::CapRef;
+use crate::capability::{self, CapRef, Kind};
 use crate::env::Env;
 use crate::env::transfer::Switch;
 use crate::kernel::Kernel;
+use crate::object::KernelObject;
 use crate::user::UserSlice;
 
 /// How a call ends.
@@ -103,6 +104,20 @@ impl Caller<'_> {
         UserSlice::new(self.env.root_table.get(), from, length)
             .copy_in(&self.kernel.frames, target)?;
         Ok(target)
+    }
+
+    /// The object behind a capability of kind `kind` with `needed` rights, and its badge.
+    #[inline(always)]
+    fn object<T: KernelObject>(
+        &self,
+        handle: Handle,
+        kind: Kind,
+        needed: Rights,
+    ) -> Result<(&'static T, u64), Error> {
+        let frames = &self.kernel.frames;
+        let (_, slot) = capability::occupied(frames, self.env, handle)?;
+        let named = slot.names(kind, frames).ok_or(Error::BadHandle)?;
+        if slot.rights().allows(needed) { Ok(named) } else { Err(Error::NoRight) }
     }
 
     /// Makes sure that the capability a call returns will find a place.

@@ -7,18 +7,11 @@ use super::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress};
 use crate::net::binding::{self, Binding};
 use crate::net::{self, filter, scope, transmit};
-use crate::object;
 
 impl Caller<'_> {
     #[inline]
     fn binding_with(&self, handle: Handle, needed: Rights) -> Result<&'static Binding, Error> {
-        let frames = &self.kernel.frames;
-        let (_, slot) = capability::lookup(frames, self.env, handle, needed)?;
-        let named = slot.object();
-        if named.kind != Kind::Binding {
-            return Err(Error::BadHandle);
-        }
-        object::get(frames, Pfn(named.first)).ok_or(Error::BadHandle)
+        self.object(handle, Kind::Binding, needed).map(|(binding, _)| binding)
     }
 
     fn net_with(&self, handle: Handle, needed: Rights) -> Result<(CapRef, Object), Error> {

@@ -11,15 +11,6 @@ use crate::env::{self, Env};
 use crate::schedule;
 
 impl Caller<'_> {
-    /// The environment behind an entry or doorbell, and the capability's badge.
-    #[inline(always)]
-    fn target(&self, handle: Handle, kind: Kind) -> Result<(&'static Env, u64), Error> {
-        let frames = &self.kernel.frames;
-        let (_, slot) = capability::occupied(frames, self.env, handle)?;
-        let named = slot.names(kind, frames).ok_or(Error::BadHandle)?;
-        if slot.rights().allows(Rights::CALL) { Ok(named) } else { Err(Error::NoRight) }
-    }
-
     /// Puts a copy of the caller's capability `grant`, if it is one, into the table of
     /// `to`, who must have said that such are welcome: nobody else's table is to fill.
     #[inline]
@@ -93,12 +84,13 @@ pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Resul
 
 #[inline(always)]
 fn begin(caller: Caller<'_>, entry: Handle, grant: Handle, waits: bool) -> Reply {
-    let begun = caller.target(entry, Kind::Entry).and_then(|(callee, badge)| {
-        let (index, badge) = (badge / BADGE_END, badge % BADGE_END);
-        transfer::begin(caller.kernel, caller.env, callee, index as usize, badge, waits, |to| {
-            caller.hand_over(grant, to)
-        })
-    });
+    let begun =
+        caller.object::<Env>(entry, Kind::Entry, Rights::CALL).and_then(|(callee, badge)| {
+            let (index, badge) = (badge / BADGE_END, badge % BADGE_END);
+            transfer::begin(caller.kernel, caller.env, callee, index as usize, badge, waits, |to| {
+                caller.hand_over(grant, to)
+            })
+        });
     let leaving = if waits { Leaving::Waits } else { Leaving::Ready };
     begun.map_or_else(|error| Reply::Done(Err(error)), |switch| Reply::Switch(leaving, switch))
 }
@@ -128,7 +120,7 @@ pub(super) fn doorbell_create(caller: Caller<'_>) -> Result<u64, Error> {
 
 #[inline(never)]
 pub(super) fn doorbell_ring(caller: Caller<'_>, doorbell: Handle) -> Result<(), Error> {
-    let (owner, badge) = caller.target(doorbell, Kind::Doorbell)?;
+    let (owner, badge) = caller.object::<Env>(doorbell, Kind::Doorbell, Rights::CALL)?;
     if owner.state() == EnvState::Dying {
         return Err(Error::WrongState);
     }

@@ -2,7 +2,7 @@
 
 use core::cell::{Cell, RefCell};
 
-use dpf::Trie;
+use dpf::{Filter, Trie};
 use exo_abi::{EnvId, Error, FrameKind, Pfn, RingOrder, RingPage, Word};
 
 use super::filter;
@@ -32,8 +32,9 @@ pub struct Binding {
     net: Cell<(u32, u32)>,
     /// First of the filters attached.
     pub filters: Cell<Pfn>,
-    /// The filter whose mirror the last frame sent passed: tried first.
-    pub(super) spoke: Cell<Pfn>,
+    /// The mirror that the last frame sent passed, tried first. None after a filter was
+    /// removed: it lies in that filter's frame.
+    pub(super) spoke: Cell<Option<&'static Filter>>,
     order: Cell<u32>,
     itself: Cell<Pfn>,
     pub(crate) previous: Cell<Pfn>,
@@ -43,8 +44,8 @@ pub struct Binding {
     pub(super) speech: RefCell<Trie>,
 }
 
-// SAFETY: repr(C), within a frame; zero is valid for cells of integers, for a
-// `RefCell`'s borrow count (checked by a test) and for a `Trie`, which is a
+// SAFETY: repr(C), within a frame; zero is valid for cells of integers, for no
+// reference, for a `RefCell`'s borrow count (checked by a test) and for a `Trie`, which is a
 // number; all fields are cells.
 unsafe impl KernelObject for Binding {
     const KIND: FrameKind = FrameKind::Binding;

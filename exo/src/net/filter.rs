@@ -108,18 +108,12 @@ pub fn classify(claims: &Trie, frame: &[u8]) -> Option<Pfn> {
 /// first, alone: most binders send one kind of frame.
 #[inline]
 pub fn may_send(frames: &FrameTable, binding: &Binding, head: &[u8]) -> bool {
-    let hint = binding.spoke.get();
-    if let Some(installed) = object::get::<Installed>(frames, hint)
-        && installed.binding.get() == binding.frame()
-        && installed.speech().is_some_and(|speech| speech.matches(head))
-    {
+    if binding.spoke.get().is_some_and(|speech| speech.matches(head)) {
         return true;
     }
-    let passed = binding.speech.borrow().classify(&Frames, head);
-    if let Some(Tag(filter)) = passed {
-        binding.spoke.set(Pfn(filter));
-    }
-    passed.is_some()
+    let Some(Tag(filter)) = binding.speech.borrow().classify(&Frames, head) else { return false };
+    binding.spoke.set(object::get(frames, Pfn(filter)).and_then(Installed::speech));
+    true
 }
 
 /// Attaches `filter` to `binding`, in frame `pfn` of the binding's owner.
@@ -205,6 +199,7 @@ pub fn remove(kernel: &Kernel, net: &mut Net, binding: &Binding, pfn: Pfn) -> Re
         let speeches = speeches.remove(&mut Frames, speech, block(pfn, Side::Speech)?);
         debug_assert!(speeches.is_ok(), "a filter that speaks is in the trie");
     }
+    binding.spoke.set(None);
     let (previous, next) = (installed.previous.get(), installed.next.get());
     match object::get::<Installed>(frames, previous) {
         Some(before) if previous != NOBODY => before.next.set(next),

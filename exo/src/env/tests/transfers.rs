@@ -14,16 +14,16 @@ const STACK: u64 = 0x50_0000;
 
 /// Environments 600, 616 and so on, all started; the first has slots 0 to 3, the
 /// others none. Each has entry point 0, and the one before it a capability for that.
-struct Line {
-    kernel: &'static Kernel,
+pub(super) struct Line {
+    pub(super) kernel: &'static Kernel,
     root: &'static Env,
-    envs: Vec<&'static Env>,
+    pub(super) envs: Vec<&'static Env>,
     handles: Vec<u64>,
     /// What each calls the next one by.
-    next: Vec<u64>,
+    pub(super) next: Vec<u64>,
 }
 
-fn line(length: u32) -> Line {
+pub(super) fn line(length: u32) -> Line {
     let (kernel, root) = machine();
     let (envs, handles): (Vec<_>, Vec<_>) =
         (0..length).map(|number| child(kernel, root, 600 + 16 * number)).unzip();
@@ -53,7 +53,7 @@ impl Line {
         call(self.kernel, self.root, "cap_grant", &handles).expect("room")
     }
 
-    fn state(&self, number: usize) -> EnvState {
+    pub(super) fn state(&self, number: usize) -> EnvState {
         self.envs[number].state()
     }
 
@@ -75,7 +75,7 @@ impl Line {
     }
 
     fn ends(&self, number: usize) -> Result<Option<transfer::Switch>, Error> {
-        transfer::end(self.kernel, self.envs[number]).map(|end| match end {
+        transfer::end(self.kernel, self.envs[number], |_| Ok(0)).map(|end| match end {
             End::Reply(switch) => Some(switch),
             End::Quiet => None,
         })

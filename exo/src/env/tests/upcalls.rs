@@ -6,14 +6,13 @@ use exo_abi::{EVENT_RING_WORDS, Error, Rights, Upcall, UpcallArea, Word};
 
 use super::super::upcall;
 use crate::env::{Context, Env};
-use crate::kernel::Kernel;
 use crate::testing::{call, child, machine};
 
 const ENTRY: u64 = 0x40_2000;
 const STACK: u64 = 0x60_0000;
 const FLAGS: u64 = 0x24_0fd7;
 
-fn wants(kernel: &Kernel, env: &Env, wanted: u32) -> &'static UpcallArea {
+fn wants(env: &Env, wanted: u32) -> &'static UpcallArea {
     let area = &env.area().expect("a U-area").upcall;
     area.entry.store(ENTRY, Relaxed);
     area.stack.store(STACK, Relaxed);
@@ -34,8 +33,8 @@ fn state() -> Context {
 
 #[test]
 fn four_registers_change_and_are_kept() {
-    let (kernel, root) = machine();
-    let area = wants(kernel, root, Upcall::SliceEnd as u32);
+    let (_, root) = machine();
+    let area = wants(root, Upcall::SliceEnd as u32);
     let mut now = state();
     assert!(upcall::make(root, &mut now, Upcall::SliceEnd));
     assert_eq!((now.rip, now.rsp, now.rdi), (ENTRY, STACK, Upcall::SliceEnd as u64));
@@ -51,8 +50,8 @@ fn four_registers_change_and_are_kept() {
 
 #[test]
 fn nothing_leads_out_of_user_space() {
-    let (kernel, root) = machine();
-    let area = wants(kernel, root, u32::MAX);
+    let (_, root) = machine();
+    let area = wants(root, u32::MAX);
     for entry in [0, 1 << 47, 0xffff_ffff_8020_0000, u64::MAX] {
         area.entry.store(entry, Relaxed);
         let mut now = state();
@@ -64,8 +63,8 @@ fn nothing_leads_out_of_user_space() {
 
 #[test]
 fn only_what_is_wanted_comes_and_waits_while_masked() {
-    let (kernel, root) = machine();
-    let area = wants(kernel, root, Upcall::SliceBegin as u32);
+    let (_, root) = machine();
+    let area = wants(root, Upcall::SliceBegin as u32);
     let mut now = state();
     assert!(!upcall::make(root, &mut now, Upcall::SliceEnd));
     root.context().set(state());

@@ -22,7 +22,15 @@ mod counter;
 #[cfg(exo_guest)]
 mod environments;
 #[cfg(exo_guest)]
+mod grants;
+#[cfg(exo_guest)]
 mod memory;
+#[cfg(exo_guest)]
+mod predicates;
+#[cfg(exo_guest)]
+mod revocation;
+#[cfg(exo_guest)]
+mod transfers;
 #[cfg(exo_guest)]
 mod upcalls;
 
@@ -73,4 +81,4 @@ fn u_area() -> &'static exo_abi::UArea {
 }
 
 #[cfg(not(exo_guest))]
-use selftest as _;
+use {dpf as _, selftest as _};

@@ -1,18 +1,28 @@
 //! Frames and mappings, and calls in a batch, which lie in a page.
 
 use exo_abi::boot::SELF;
-use exo_abi::{BATCH_MAX, Error, Protection, UserPtr};
+use exo_abi::{BATCH_MAX, Error, Protection, UserPtr, VirtAddr};
+use libos::memory::BATCH;
 use libos::sys;
-use selftest::frames::{Frames, window, write};
+use selftest::frames::{Frames, LARGE_PAGES, window, write};
 
 use crate::counter::{Counter, SAMPLES, print};
 
 /// A page of address space that nothing else uses.
 const WINDOW: u32 = 16;
+/// And 2 MiB of it.
+const LARGE: VirtAddr = match VirtAddr::new(0x8000_0000) {
+    Some(at) => at,
+    None => panic!("a page of user space"),
+};
+/// Pages of 2 MiB taken: the kernel zeroes them, which takes most of it, and is always
+/// the same.
+const LARGE_SAMPLES: usize = SAMPLES / 10;
 
 pub(crate) fn measure(counter: &Counter, frames: Frames) -> Result<(), Error> {
     batch(counter, frames)?;
-    frame(counter, frames)
+    frame(counter, frames)?;
+    large(counter, frames)
 }
 
 /// One of the calls of a full batch, all of which do nothing. The batch lies ready; what
@@ -45,4 +55,27 @@ fn frame(counter: &Counter, frames: Frames) -> Result<(), Error> {
         sys::frames_free(frame, 1)?;
         Ok(())
     })
+}
+
+/// The same with 2 MiB, mapped as one page: with frames that are there, and with frames
+/// taken and given back in pieces as large as one call allows.
+fn large(counter: &Counter, frames: Frames) -> Result<(), Error> {
+    frames.cover_large(SELF, LARGE)?;
+    let first = frames.take_large(SELF)?;
+    let use_it = || {
+        sys::map_large(SELF, SELF, first, LARGE, Protection::ReadWrite)?;
+        write(LARGE, 0, 1);
+        sys::unmap_large(SELF, LARGE)
+    };
+    counter.measure("large", || use_it().map(drop))?;
+    frames.give(first, LARGE_PAGES)?;
+    let samples = counter.samples(LARGE_SAMPLES, || {
+        for piece in (0..LARGE_PAGES).step_by(BATCH as usize) {
+            sys::frames_take(frames.capability, SELF, first.plus(piece), BATCH)?;
+        }
+        use_it()?;
+        frames.give(first, LARGE_PAGES)
+    })?;
+    print("large-frames", 1, samples);
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! System calls and memory.
+//! System calls and small pages.
 
 use std::arch::asm;
 use std::{io, ptr};
@@ -8,6 +8,8 @@ use crate::counter::Counter;
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
+/// A descriptor that is open.
+const STDOUT: libc::c_int = 1;
 
 pub(crate) fn measure(counter: &Counter) -> io::Result<()> {
     counter.measure("getpid", || {
@@ -22,6 +24,13 @@ pub(crate) fn measure(counter: &Counter) -> io::Result<()> {
     counter.measure("mmap-touch-munmap", || {
         if let Err(error) = fill(hole) {
             println!("failed: mmap: {error}");
+        }
+    });
+    counter.measure("dup-close", || {
+        // SAFETY: makes a descriptor and closes it; no memory is involved.
+        let closed = unsafe { libc::close(libc::dup(STDOUT)) };
+        if closed != 0 {
+            println!("failed: dup: {}", io::Error::last_os_error());
         }
     });
     Ok(())

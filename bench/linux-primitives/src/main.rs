@@ -16,13 +16,17 @@
 //! | file | what it measures |
 //! |---|---|
 //! | [`counter`] | one operation, many times; what the measuring costs itself |
-//! | [`calls`] | system calls and memory |
+//! | [`calls`] | system calls and small pages |
+//! | [`large`] | pages of 2 MiB |
+//! | [`descriptors`] | descriptors given away |
 //! | [`signals`] | exceptions, page faults and timers that come as signals |
 //! | [`processes`] | two processes that take turns |
 
 mod calls;
 mod conditions;
 mod counter;
+mod descriptors;
+mod large;
 mod processes;
 mod signals;
 
@@ -46,6 +50,8 @@ fn measure() -> io::Result<()> {
     let counter = Counter::new();
     counter.check();
     calls::measure(&counter)?;
+    large::measure(&counter)?;
+    descriptors::measure(&counter)?;
     signals::measure(&counter)?;
     processes::measure(&counter)
 }

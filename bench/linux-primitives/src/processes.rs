@@ -31,6 +31,7 @@ pub(crate) fn measure(counter: &Counter) -> io::Result<()> {
     // SAFETY: the page is never unmapped, zeros are valid atomics, and it is aligned.
     let shared: &'static Shared = unsafe { &*page.cast_const().cast() };
     pipe(counter)?;
+    pipe_send(counter, shared)?;
     futex(counter, shared)?;
     sched_yield(counter, shared)?;
     eventfd(counter, shared)
@@ -51,6 +52,21 @@ fn pipe(counter: &Counter) -> io::Result<()> {
     partner.end()
 }
 
+/// A byte to another process that sleeps, which reads it and sleeps again, while the
+/// writer gives way.
+fn pipe_send(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
+    let pipe = open_pipe()?;
+    let partner = Partner::start(|| {
+        read(pipe[0], 1);
+        shared.turns.store(shared.turns.load(Relaxed) + 1, Relaxed);
+    })?;
+    turns(counter, shared, "pipe-send", || {
+        write(pipe[1], 1);
+        yield_now();
+    });
+    partner.end()
+}
+
 /// A word that says whose turn it is, and sleep until it is one's own.
 fn futex(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
     let partner = Partner::start(|| {
@@ -61,31 +77,36 @@ fn futex(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
         pass_turn(&shared.turn, 1);
         await_turn(&shared.turn, 0);
     });
+    print("futex", 1, samples.clone());
     print("futex-one-way", 2, samples);
     partner.end()
 }
 
-/// Round trips in which the partner ran exactly once.
 fn sched_yield(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
     let partner = Partner::start(|| {
         shared.turns.store(shared.turns.load(Relaxed) + 1, Relaxed);
         yield_now();
     })?;
+    turns(counter, shared, "sched-yield", yield_now);
+    partner.end()
+}
+
+/// Measures round trips in which the partner ran exactly once, and prints their line.
+fn turns(counter: &Counter, shared: &Shared, name: &str, give_way: impl Fn()) {
     for _ in 0..WARM_UP {
-        yield_now();
+        give_way();
     }
     let mut samples = Vec::with_capacity(SAMPLES);
     for _ in 0..10 * SAMPLES {
         let before = shared.turns.load(Relaxed);
         let start = timestamp();
-        yield_now();
+        give_way();
         let end = timestamp();
         if shared.turns.load(Relaxed) == before + 1 && samples.len() < SAMPLES {
             samples.push((end - start).saturating_sub(counter.overhead()));
         }
     }
-    print("sched-yield", 1, samples);
-    partner.end()
+    print(name, 1, samples);
 }
 
 /// From the write that wakes a sleeper until it runs. Who wrote sleeps then, so that

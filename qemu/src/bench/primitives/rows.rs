@@ -1,7 +1,7 @@
 //! The rows of the table: which operation is held against which.
 //!
 //! A row names the lines that the two guests print. An operation without a line is one
-//! that its system does not have; nothing stands for it.
+//! that its system does not have; nothing stands for it. This system has all of them.
 
 /// What is compared.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +10,8 @@ pub(crate) struct Row {
     pub(crate) exo: &'static str,
     /// What it does, for people.
     pub(crate) operation: &'static str,
-    /// The name in the line of `bench/linux-primitives`.
+    /// The name in the line of `bench/linux-primitives`; [`NOTHING`] if there is nothing
+    /// like it.
     pub(crate) linux: &'static str,
     /// What that does.
     pub(crate) beside: &'static str,
@@ -28,6 +29,9 @@ pub(crate) struct Goal {
     /// At most so many instructions.
     pub(crate) most: Option<f64>,
 }
+
+/// No line's name: Linux has no such operation.
+pub(crate) const NOTHING: &str = "";
 
 /// Times fewer instructions, and no limit besides.
 const fn fewer(ratio: f64) -> Option<Goal> {
@@ -66,7 +70,7 @@ const TRANSFER: Row = Row {
 /// 1995, on a DECstation 5000/125, Ultrix against Aegis: null system call 21.3 against
 /// 1.6 to 2.3 microseconds, exceptions 130 to 154 against 1.5. Control transfer: against
 /// the IPC of L3, normalised by the authors.
-pub(crate) const ROWS: [Row; 13] = [
+pub(crate) const ROWS: [Row; 23] = [
     Row {
         goal: fewer(4.0),
         aegis: Some("9.3 to 13.3"),
@@ -98,12 +102,52 @@ pub(crate) const ROWS: [Row; 13] = [
     Row { aegis: Some("6.6 (L3)"), ..TRANSFER },
     Row { linux: "futex-one-way", beside: "half a futex hand-off and back", ..TRANSFER },
     Row { exo: "transfer-libos", operation: "the same, to a Rust function", ..TRANSFER },
+    row(
+        "send",
+        "a transfer nobody waits for, served",
+        "pipe-send",
+        "write to a pipe, sched_yield, read by another",
+    ),
     row("yield", "yield to another and back", "sched-yield", "sched_yield there and back"),
+    row(
+        "donate",
+        "give the slice to another and back",
+        "sched-yield",
+        "sched_yield there and back",
+    ),
+    row("donate", "give the slice to another and back", "futex", "a futex hand-off and back"),
+    row(
+        "wait-until",
+        "half a hand-off by predicates and back",
+        "futex-one-way",
+        "half a futex hand-off and back",
+    ),
     row(
         "frame",
         "take, map, touch, unmap, free a frame",
         "mmap-touch-munmap",
         "mmap, touch, munmap a page",
+    ),
+    row(
+        "large",
+        "map, touch, unmap a page of 2 MiB",
+        "hugetlb-shared",
+        "mmap, touch, munmap one that a file has",
+    ),
+    row(
+        "large-frames",
+        "the same, its frames taken and freed, too",
+        "hugetlb",
+        "mmap, touch, munmap an anonymous one",
+    ),
+    row("revoke-give", "ask for a frame, given in an upcall", NOTHING, "none"),
+    row("revoke-take", "take a mapped frame from the deaf", NOTHING, "none"),
+    row("derive-drop", "derive and drop a capability", "dup-close", "dup and close a descriptor"),
+    row(
+        "grant-revoke",
+        "grant a capability and revoke it",
+        "pass-close",
+        "pass a descriptor by a socket, close it",
     ),
     row(
         "slice-end",

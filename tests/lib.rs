@@ -16,6 +16,7 @@
 //! | `s70_idle` | an idle machine sleeps |
 //! | `s80_cores` | the same on two processors |
 //! | `s90_fuzz` | what must always be true is, under random calls |
+//! | `s95_primitives` | each operation that is compared with Linux is measured |
 //!
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
 //! how long anything takes.

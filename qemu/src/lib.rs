@@ -22,3 +22,4 @@ mod verbs;
 pub mod workspace;
 
 pub use anyhow::{Error, Result};
+pub use bench::primitives::unmeasured as unmeasured_primitives;

@@ -1,7 +1,7 @@
 //! Visible revocation: a frame asked for and given, and one taken from an environment
 //! that does not listen.
 //!
-//! Each sample is about the same frame: the program takes it for the partner and maps
+//! Each sample is about the same frame: the program takes it for the partner and may map
 //! it there, uncounted, and it is free again afterwards.
 
 use alloc::vec::Vec;
@@ -30,14 +30,15 @@ const UPCALL_STACK: u64 = STACK_TOP - 0x2000 - 8;
 
 pub(crate) fn measure(setting: &Setting<'_>) -> Result<(), Error> {
     gives(setting)?;
-    takes(setting)
+    takes(setting, "revoke-take", Mapped::No)?;
+    takes(setting, "revoke-take-mapped", Mapped::Once)
 }
 
 /// From the request until the program, which gives way, sees the frame free: the
 /// partner, asleep, has been told by an upcall, and has unmapped it and given it back.
 fn gives(setting: &Setting<'_>) -> Result<(), Error> {
     let victim = Victim::new(setting, is_told)?;
-    let samples = victim.samples(|env| {
+    let samples = victim.samples(Mapped::Once, |env| {
         sys::revoke_request(env, 1, 0, timestamp() + PATIENCE)?;
         while !victim.is_free() {
             sys::slice_yield()?;
@@ -49,17 +50,24 @@ fn gives(setting: &Setting<'_>) -> Result<(), Error> {
 }
 
 /// A request whose time is over at once, and taking the frame, which the partner called
-/// expendable and has mapped once. The frame table is gone through from its beginning for
-/// page tables until the mapping is found: that, too, is counted.
-fn takes(setting: &Setting<'_>) -> Result<(), Error> {
+/// expendable. If it is mapped, the frame table is gone through from its beginning for
+/// page tables until all mappings are found: that, too, is counted.
+fn takes(setting: &Setting<'_>, name: &str, mapped: Mapped) -> Result<(), Error> {
     let victim = Victim::new(setting, is_deaf)?;
-    let samples = victim.samples(|env| {
+    let samples = victim.samples(mapped, |env| {
         sys::revoke_request(env, 1, 0, 0)?;
         let taken = until_done(|| sys::revoke_enforce(env))?;
         if taken == u64::from(victim.frame.0) { Ok(()) } else { Err(Error::WrongState) }
     })?;
-    print("revoke-take", 1, samples);
+    print(name, 1, samples);
     victim.child.destroy()
+}
+
+/// How often the frame is mapped when it is wanted.
+#[derive(Clone, Copy, PartialEq)]
+enum Mapped {
+    No,
+    Once,
 }
 
 /// A partner, and the frame it is about.
@@ -80,13 +88,19 @@ impl<'a> Victim<'a> {
         Ok(Self { setting, child, frame })
     }
 
-    /// Instructions of `revoke`, each time with the frame the partner's and mapped.
-    fn samples(&self, revoke: impl Fn(Handle) -> Result<(), Error>) -> Result<Vec<u64>, Error> {
+    /// Instructions of `revoke`, each time with the frame the partner's.
+    fn samples(
+        &self,
+        mapped: Mapped,
+        revoke: impl Fn(Handle) -> Result<(), Error>,
+    ) -> Result<Vec<u64>, Error> {
         let (frames, env) = (self.setting.maker.frames, self.child.env);
         let mut samples = Vec::with_capacity(SAMPLES);
         for number in 0..WARM_UP + SAMPLES {
             sys::frames_take(frames.capability, env, self.frame, 1)?;
-            sys::map(env, env, self.frame, DATA, 1, Protection::ReadWrite)?;
+            if mapped == Mapped::Once {
+                sys::map(env, env, self.frame, DATA, 1, Protection::ReadWrite)?;
+            }
             self.until_asleep()?;
             let start = timestamp();
             let done = revoke(env);

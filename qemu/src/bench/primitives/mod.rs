@@ -60,11 +60,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
-    let mut config = Config::named("primitives")?;
-    config.icount = true;
-    let exo = Machine::boot(&config)?;
-    eprintln!("bench: measuring this system");
-    let exo = read(&exo, PREFIX, interrupt)?;
+    let config = config()?;
+    let exo = measure_exo(&config, interrupt)?;
     let linux = if args.exo_only {
         Measured::default()
     } else {
@@ -78,6 +75,32 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     print!("{}", report.text()?);
     println!("\nsaved to {}", path.display());
     Ok(())
+}
+
+/// The operations of the table that this system, measured alone, has no figure for: as
+/// many as there are rows if nothing was measured, and none if all is well.
+///
+/// **Blocking** for some seconds.
+///
+/// # Errors
+/// The machine does not start, is not done in time or prints what no row is for.
+pub fn unmeasured() -> Result<Vec<&'static str>> {
+    let exo = measure_exo(&config()?, &Interrupt::register()?)?;
+    let report = Report::new(Conditions::now("TCG"), &exo, &Measured::default())?;
+    Ok(report.unmeasured())
+}
+
+/// The machine that both systems are measured in.
+fn config() -> Result<Config> {
+    let mut config = Config::named("primitives")?;
+    config.icount = true;
+    Ok(config)
+}
+
+fn measure_exo(config: &Config, interrupt: &Interrupt) -> Result<Measured> {
+    let machine = Machine::boot(config)?;
+    eprintln!("bench: measuring this system");
+    read(&machine, PREFIX, interrupt)
 }
 
 /// **Blocking** until the guest is done. Its lines begin with `prefix`.

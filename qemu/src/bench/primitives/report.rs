@@ -61,6 +61,11 @@ impl Report {
         })
     }
 
+    /// The operations that this system has no figure for.
+    pub(crate) fn unmeasured(&self) -> Vec<&'static str> {
+        self.rows.iter().filter(|row| row.exo.is_none()).map(|row| row.operation).collect()
+    }
+
     /// The table, with its conditions before and what to know behind.
     pub(crate) fn text(&self) -> Result<String> {
         let mut out = String::new();
@@ -231,6 +236,14 @@ mod tests {
     fn no_figure_gets_lost() {
         assert!(report(&["primitive novelty instructions=1"], &[]).is_err());
         assert!(report(&[], &["primitive novelty instructions=1"]).is_err());
+    }
+
+    #[test]
+    fn knows_what_was_not_measured() {
+        let all: Vec<_> = ROWS.iter().map(|row| row.operation).collect();
+        assert_eq!(report(&[], &[]).unwrap().unmeasured(), all);
+        let but_one = report(&["primitive null instructions=50"], &[]).unwrap().unmeasured();
+        assert_eq!(but_one, all[1..]);
     }
 
     #[test]

@@ -70,7 +70,7 @@ const TRANSFER: Row = Row {
 /// 1995, on a DECstation 5000/125, Ultrix against Aegis: null system call 21.3 against
 /// 1.6 to 2.3 microseconds, exceptions 130 to 154 against 1.5. Control transfer: against
 /// the IPC of L3, normalised by the authors.
-pub(crate) const ROWS: [Row; 23] = [
+pub(crate) const ROWS: [Row; 24] = [
     Row {
         goal: fewer(4.0),
         aegis: Some("9.3 to 13.3"),
@@ -141,7 +141,8 @@ pub(crate) const ROWS: [Row; 23] = [
         "mmap, touch, munmap an anonymous one",
     ),
     row("revoke-give", "ask for a frame, given in an upcall", NOTHING, "none"),
-    row("revoke-take", "take a mapped frame from the deaf", NOTHING, "none"),
+    row("revoke-take", "ask the deaf for a frame, take it", NOTHING, "none"),
+    row("revoke-take-mapped", "the same, mapped once", NOTHING, "none"),
     row("derive-drop", "derive and drop a capability", "dup-close", "dup and close a descriptor"),
     row(
         "grant-revoke",

@@ -78,4 +78,4 @@ mod guest {
 }
 
 #[cfg(not(exo_guest))]
-use {exo_abi as _, libos as _};
+use {exo_abi as _, libos as _, selftest as _};

@@ -4,11 +4,15 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
+use selftest::image::{FLAGS_AT, R8, RCX};
+use selftest::{load_registers, pop_preserved, push_preserved, store_flags, store_registers};
+
 /// What is in the registers at the start, and then what was in them at the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C, align(16))]
 pub(crate) struct Image {
-    /// rax rbx rcx rdx rsi rdi rbp r8-r15. Goes round rcx times; r15 is where the word is.
+    /// In the order of [`selftest::image`], and first, with the flags behind. Goes round
+    /// rcx times; r15 is where the word is.
     general: [u64; 15],
     flags: u64,
     vectors: [[u64; 2]; 16],
@@ -18,10 +22,11 @@ pub(crate) struct Image {
     default_control: u32,
 }
 
-const RCX: usize = 2;
-const R13: usize = 12;
-const R14: usize = 13;
-const R15: usize = 14;
+const R13: usize = R8 + 5;
+const R14: usize = R8 + 6;
+const R15: usize = R8 + 7;
+
+const _: () = assert!(offset_of!(Image, flags) == FLAGS_AT);
 
 impl Image {
     /// Values that no other `seed` has anywhere.
@@ -67,34 +72,13 @@ impl Image {
 #[unsafe(naked)]
 unsafe extern "C" fn hold(image: *mut Image) {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_preserved!(),
         "push rdi",
         "ldmxcsr [rdi + {control}]",
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "movaps xmm\\n, [rdi + {vectors} + 16 * \\n]",
         ".endr",
-        "push [rdi + {flags}]",
-        "popfq",
-        "mov rax, [rdi + 0]",
-        "mov rbx, [rdi + 8]",
-        "mov rcx, [rdi + 16]",
-        "mov rdx, [rdi + 24]",
-        "mov rsi, [rdi + 32]",
-        "mov rbp, [rdi + 48]",
-        "mov r8, [rdi + 56]",
-        "mov r9, [rdi + 64]",
-        "mov r10, [rdi + 72]",
-        "mov r11, [rdi + 80]",
-        "mov r12, [rdi + 88]",
-        "mov r13, [rdi + 96]",
-        "mov r14, [rdi + 104]",
-        "mov r15, [rdi + 112]",
-        "mov rdi, [rdi + 40]",
+        load_registers!(),
         "mov [rsp - 16], r13",
         "mov [rsp - 128], r14",
         // No instruction in here changes a flag.
@@ -104,47 +88,22 @@ unsafe extern "C" fn hold(image: *mut Image) {
         "jrcxz 3f",
         "jmp 2b",
         "3:",
-        "push rdi",
-        "mov rdi, [rsp + 8]",
-        "pop [rdi + 40]",
-        "mov [rdi + 0], rax",
-        "mov [rdi + 8], rbx",
-        "mov [rdi + 16], rcx",
-        "mov [rdi + 24], rdx",
-        "mov [rdi + 32], rsi",
-        "mov [rdi + 48], rbp",
-        "mov [rdi + 56], r8",
-        "mov [rdi + 64], r9",
-        "mov [rdi + 72], r10",
-        "mov [rdi + 80], r11",
-        "mov [rdi + 88], r12",
-        "mov [rdi + 96], r13",
-        "mov [rdi + 104], r14",
-        "mov [rdi + 112], r15",
+        store_registers!(),
         "mov rax, [rsp - 16]",
         "mov [rdi + {red_zone}], rax",
         "mov rax, [rsp - 128]",
         "mov [rdi + {red_zone} + 8], rax",
-        "pushfq",
-        "pop [rdi + {flags}]",
-        "push 2",
-        "popfq",
+        store_flags!(),
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
         "movaps [rdi + {vectors} + 16 * \\n], xmm\\n",
         ".endr",
         "stmxcsr [rdi + {control}]",
         "ldmxcsr [rdi + {default_control}]",
         "pop rdi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
+        pop_preserved!(),
         "ret",
         control = const offset_of!(Image, control),
         default_control = const offset_of!(Image, default_control),
-        flags = const offset_of!(Image, flags),
         vectors = const offset_of!(Image, vectors),
         red_zone = const offset_of!(Image, red_zone),
     )

@@ -14,6 +14,7 @@ extern crate alloc;
 pub mod child;
 #[cfg(exo_guest)]
 pub mod frames;
+pub mod image;
 #[cfg(exo_guest)]
 pub mod random;
 #[cfg(exo_guest)]

@@ -6,9 +6,11 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use selftest::child::{Code, SHARED, exit};
 use selftest::frames::{read, write};
+use selftest::image::RCX;
+use selftest::{load_registers, pop_preserved, push_preserved, store_flags, store_registers};
 
 use crate::check::{Bench, Check, Outcome, PATIENCE, holds, same};
-use crate::registers::{Image, RCX};
+use crate::registers::Image;
 
 pub(crate) const CHECKS: &[Check] =
     &[("registers survive preemption", survive), ("segment registers are nobody else's", segments)];
@@ -29,63 +31,18 @@ pub(crate) struct VectorImage(pub(crate) [u64; 64]);
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn spin(image: *mut Image) {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_preserved!(),
         "push rdi",
-        "push [rdi + 120]",
-        "popfq",
-        "mov rax, [rdi + 0]",
-        "mov rbx, [rdi + 8]",
-        "mov rcx, [rdi + 16]",
-        "mov rdx, [rdi + 24]",
-        "mov rsi, [rdi + 32]",
-        "mov rbp, [rdi + 48]",
-        "mov r8, [rdi + 56]",
-        "mov r9, [rdi + 64]",
-        "mov r10, [rdi + 72]",
-        "mov r11, [rdi + 80]",
-        "mov r12, [rdi + 88]",
-        "mov r13, [rdi + 96]",
-        "mov r14, [rdi + 104]",
-        "mov r15, [rdi + 112]",
-        "mov rdi, [rdi + 40]",
+        load_registers!(),
         "2:",
         "lea rcx, [rcx - 1]",
         "jrcxz 3f",
         "jmp 2b",
         "3:",
-        "push rdi",
-        "mov rdi, [rsp + 8]",
-        "pop [rdi + 40]",
-        "mov [rdi + 0], rax",
-        "mov [rdi + 8], rbx",
-        "mov [rdi + 16], rcx",
-        "mov [rdi + 24], rdx",
-        "mov [rdi + 32], rsi",
-        "mov [rdi + 48], rbp",
-        "mov [rdi + 56], r8",
-        "mov [rdi + 64], r9",
-        "mov [rdi + 72], r10",
-        "mov [rdi + 80], r11",
-        "mov [rdi + 88], r12",
-        "mov [rdi + 96], r13",
-        "mov [rdi + 104], r14",
-        "mov [rdi + 112], r15",
-        "pushfq",
-        "pop [rdi + 120]",
-        "push 2",
-        "popfq",
+        store_registers!(),
+        store_flags!(),
         "pop rdi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
+        pop_preserved!(),
         "ret",
     )
 }

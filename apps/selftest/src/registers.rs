@@ -5,6 +5,8 @@ use core::arch::naked_asm;
 use exo_abi::boot::SELF;
 use exo_abi::{Error, Protection, SYSCALLS, Word, call_number};
 use libos::sys;
+use selftest::image::{FLAGS_AT, R8, RAX, RBP, RBX, RCX, RDI, RDX, RSI};
+use selftest::{load_registers, pop_preserved, push_preserved, store_flags, store_registers};
 
 use crate::check::{Bench, Check, Outcome, holds, same};
 
@@ -18,7 +20,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("numbers beyond the table are no calls", unknown),
 ];
 
-/// Every register a program can see. The order is known to the assembly below.
+/// Every register a program can see, in the order of [`selftest::image`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub(crate) struct Image {
@@ -30,17 +32,11 @@ pub(crate) struct Image {
     pub(crate) stack: u64,
 }
 
-pub(crate) const RAX: usize = 0;
-pub(crate) const RBX: usize = 1;
-pub(crate) const RCX: usize = 2;
-pub(crate) const RDX: usize = 3;
-const RSI: usize = 4;
-const RDI: usize = 5;
-const RBP: usize = 6;
-const R8: usize = 7;
-const R9: usize = 8;
-const R10: usize = 9;
-const R11: usize = 10;
+const R9: usize = R8 + 1;
+const R10: usize = R8 + 2;
+const R11: usize = R8 + 3;
+
+const _: () = assert!(core::mem::offset_of!(Image, flags) == FLAGS_AT);
 
 /// Carry, parity, adjust, zero, sign, direction, overflow, identification; interrupts
 /// are always on; bit 1 is always one. Alignment check, too: it would lift the
@@ -74,97 +70,23 @@ impl Image {
 #[unsafe(naked)]
 unsafe extern "C" fn cross(before: *const Image, after: *mut Image) {
     naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
+        push_preserved!(),
         "push rsi",
         "mov [rsi + 384], rsp",
-        "movups xmm0, [rdi + 128]",
-        "movups xmm1, [rdi + 144]",
-        "movups xmm2, [rdi + 160]",
-        "movups xmm3, [rdi + 176]",
-        "movups xmm4, [rdi + 192]",
-        "movups xmm5, [rdi + 208]",
-        "movups xmm6, [rdi + 224]",
-        "movups xmm7, [rdi + 240]",
-        "movups xmm8, [rdi + 256]",
-        "movups xmm9, [rdi + 272]",
-        "movups xmm10, [rdi + 288]",
-        "movups xmm11, [rdi + 304]",
-        "movups xmm12, [rdi + 320]",
-        "movups xmm13, [rdi + 336]",
-        "movups xmm14, [rdi + 352]",
-        "movups xmm15, [rdi + 368]",
-        "push [rdi + 120]",
-        "popfq",
-        "mov rax, [rdi + 0]",
-        "mov rbx, [rdi + 8]",
-        "mov rcx, [rdi + 16]",
-        "mov rdx, [rdi + 24]",
-        "mov rsi, [rdi + 32]",
-        "mov rbp, [rdi + 48]",
-        "mov r8, [rdi + 56]",
-        "mov r9, [rdi + 64]",
-        "mov r10, [rdi + 72]",
-        "mov r11, [rdi + 80]",
-        "mov r12, [rdi + 88]",
-        "mov r13, [rdi + 96]",
-        "mov r14, [rdi + 104]",
-        "mov r15, [rdi + 112]",
-        "mov rdi, [rdi + 40]",
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+        "movups xmm\\n, [rdi + 128 + 16 * \\n]",
+        ".endr",
+        load_registers!(),
         "syscall",
-        // None of these instructions changes a flag.
-        "push rdi",
-        "mov rdi, [rsp + 8]",
-        "pop [rdi + 40]",
-        "xchg [rdi + 384], rsp",
-        "xchg [rdi + 384], rsp",
-        "mov [rdi + 0], rax",
-        "mov [rdi + 8], rbx",
-        "mov [rdi + 16], rcx",
-        "mov [rdi + 24], rdx",
-        "mov [rdi + 32], rsi",
-        "mov [rdi + 48], rbp",
-        "mov [rdi + 56], r8",
-        "mov [rdi + 64], r9",
-        "mov [rdi + 72], r10",
-        "mov [rdi + 80], r11",
-        "mov [rdi + 88], r12",
-        "mov [rdi + 96], r13",
-        "mov [rdi + 104], r14",
-        "mov [rdi + 112], r15",
-        "pushfq",
-        "pop [rdi + 120]",
-        "push 2",
-        "popfq",
-        "movups [rdi + 128], xmm0",
-        "movups [rdi + 144], xmm1",
-        "movups [rdi + 160], xmm2",
-        "movups [rdi + 176], xmm3",
-        "movups [rdi + 192], xmm4",
-        "movups [rdi + 208], xmm5",
-        "movups [rdi + 224], xmm6",
-        "movups [rdi + 240], xmm7",
-        "movups [rdi + 256], xmm8",
-        "movups [rdi + 272], xmm9",
-        "movups [rdi + 288], xmm10",
-        "movups [rdi + 304], xmm11",
-        "movups [rdi + 320], xmm12",
-        "movups [rdi + 336], xmm13",
-        "movups [rdi + 352], xmm14",
-        "movups [rdi + 368], xmm15",
+        store_registers!(),
+        store_flags!(),
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+        "movups [rdi + 128 + 16 * \\n], xmm\\n",
+        ".endr",
         // How far the stack pointer is from where it was: zero.
         "sub [rdi + 384], rsp",
         "pop rsi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
+        pop_preserved!(),
         "ret",
     )
 }

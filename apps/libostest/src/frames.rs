@@ -6,8 +6,9 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 use exo_abi::{FrameInfo, FrameKind, Pfn};
 use libos::memory::choice::{Chooser, Colours};
 use libos::memory::{MemoryCalls, Run};
+use selftest::check::{Failure, Outcome, holds, same};
 
-use crate::check::{Bench, Check, Failure, Outcome, holds, same};
+use crate::bench::{Bench, Check};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("runs of an order are aligned, and own", orders),

@@ -14,7 +14,7 @@
 extern crate alloc;
 
 #[cfg(exo_guest)]
-mod check;
+mod bench;
 #[cfg(exo_guest)]
 mod frames;
 #[cfg(exo_guest)]
@@ -37,14 +37,12 @@ libos::app!(guest::main);
 mod guest {
     use libos::println;
     use libos::runtime::Environment;
+    use selftest::check::{self, NO_BENCH};
 
-    use crate::check::{Bench, Check};
+    use crate::bench::{Bench, Check};
     use crate::{frames, paging, threads};
 
     const CHECKS: &[&[Check]] = &[threads::CHECKS, paging::CHECKS, frames::CHECKS];
-
-    /// Exit code when there is nothing to check with.
-    const NO_BENCH: u64 = 200;
 
     pub(crate) fn main(environment: Environment) -> u64 {
         let crash = environment.argument("as") == Some("crash");
@@ -58,22 +56,7 @@ mod guest {
         if crash {
             return threads::crash(&mut bench);
         }
-        let (mut first_failed, mut failed) = (0, 0);
-        let checks = || CHECKS.iter().copied().flatten();
-        for (number, (name, check)) in (1..).zip(checks()) {
-            match check(&mut bench) {
-                Ok(()) => println!("{number:02} {name}: ok"),
-                Err(failure) => {
-                    println!("{number:02} {name}: FAILED: {failure}");
-                    failed += 1;
-                    if first_failed == 0 {
-                        first_failed = number;
-                    }
-                }
-            }
-        }
-        println!("done, {} checks, {failed} failed", checks().count());
-        first_failed
+        check::run(CHECKS, &mut bench)
     }
 }
 

@@ -11,8 +11,9 @@ use libos::paging::{Contents, CopyOnWrite, DemandZero, PAGE_BYTES, Pager, Pages}
 use libos::sched::policy::RoundRobin;
 use libos::sched::threads;
 use libos::upcall;
+use selftest::check::{Failure, Outcome, holds, same};
 
-use crate::check::{Bench, Check, Failure, Outcome, holds, same};
+use crate::bench::{Bench, Check};
 use crate::own_pager::Fifo;
 use crate::registers::Image;
 

@@ -9,8 +9,9 @@ use libos::sched::threads::{self, end_of_it};
 use libos::sched::{Ticks, Until, conformance, uninterrupted};
 use libos::time::timestamp;
 use libos::{sys, upcall};
+use selftest::check::{Failure, Outcome, holds, same};
 
-use crate::check::{Bench, Check, Failure, Outcome, holds, same};
+use crate::bench::{Bench, Check};
 use crate::own_policy::Lottery;
 use crate::registers::Image;
 

@@ -4,10 +4,11 @@
 use exo_abi::boot::SELF;
 use exo_abi::{Protection, Rights, Word};
 use libos::sys;
+use selftest::check::{Outcome, same};
 use selftest::child::{Code, SHARED, exit};
 use selftest::frames::write;
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, same};
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("frames come back from children", children),

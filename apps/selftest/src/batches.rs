@@ -7,9 +7,10 @@ use exo_abi::{
     BATCH_MAX, BATCH_WORDS, Error, FrameKind, Protection, UserPtr, VirtAddr, Word, call_number,
 };
 use libos::sys;
+use selftest::check::{Outcome, holds, refused, same};
 use selftest::frames::{read, write};
 
-use crate::check::{Bench, Check, Outcome, holds, refused, same};
+use crate::bench::{Bench, Check};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("each call of a batch has its own answer", answers),

@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use exo_abi::boot::SELF;
 use exo_abi::{Error, FrameKind, Handle, Pfn, Rights, Word};
 use libos::sys;
+use selftest::check::{Outcome, holds, refused, same};
 use selftest::child::exit;
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("rights only shrink", rights),

@@ -1,22 +1,48 @@
-//! What checks are written with.
+//! What checks are written with, and the loop that runs them.
+//!
+//! A check is a name and a function over whatever the program works with. It ends at the
+//! first thing that is not as it should be, and says where that is in the source.
 
 use alloc::string::String;
-use core::cell::Cell;
 use core::fmt;
 use core::panic::Location;
 
-use exo_abi::{Error, FrameKind};
-use libos::runtime::Environment;
-use selftest::child::Maker;
-use selftest::frames::Frames;
+use exo_abi::Error;
+use libos::memory::MemoryError;
+use libos::println;
+use libos::sched::threads::SpawnError;
 
-/// A name and what is done.
-pub(crate) type Check = (&'static str, fn(&mut Bench) -> Outcome);
+/// A name and what is done with a `B`.
+pub type Check<B> = (&'static str, fn(&mut B) -> Outcome);
 /// How a check ends.
-pub(crate) type Outcome = Result<(), Failure>;
+pub type Outcome = Result<(), Failure>;
+
+/// Exit code of a program that has nothing to check with. Others are numbers of checks.
+pub const NO_BENCH: u64 = 200;
+
+/// Runs `checks` in order, each whatever became of the others, and prints a line for
+/// each and one at the end. Returns the number of the first that failed, or 0.
+pub fn run<B>(checks: &[&[Check<B>]], bench: &mut B) -> u64 {
+    let (mut first_failed, mut failed) = (0, 0);
+    let checks = || checks.iter().copied().flatten();
+    for (number, (name, check)) in (1..).zip(checks()) {
+        match check(bench) {
+            Ok(()) => println!("{number:02} {name}: ok"),
+            Err(failure) => {
+                println!("{number:02} {name}: FAILED: {failure}");
+                failed += 1;
+                if first_failed == 0 {
+                    first_failed = number;
+                }
+            }
+        }
+    }
+    println!("done, {} checks, {failed} failed", checks().count());
+    first_failed
+}
 
 /// Why a check failed, and where in it.
-pub(crate) struct Failure {
+pub struct Failure {
     what: String,
     place: &'static Location<'static>,
 }
@@ -27,16 +53,24 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<Error> for Failure {
-    #[track_caller]
-    fn from(error: Error) -> Self {
-        Self { what: alloc::format!("refused: {error}"), place: Location::caller() }
-    }
+macro_rules! failures {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            #[track_caller]
+            fn from(error: $error) -> Self {
+                Self { what: alloc::format!("refused: {error}"), place: Location::caller() }
+            }
+        })*
+    };
 }
+failures!(Error, MemoryError, SpawnError);
 
 /// Fails unless two values are the same.
+///
+/// # Errors
+/// If they are not: both, and what they are.
 #[track_caller]
-pub(crate) fn same<T: PartialEq + fmt::Debug>(what: &str, got: T, wanted: T) -> Outcome {
+pub fn same<T: PartialEq + fmt::Debug>(what: &str, got: T, wanted: T) -> Outcome {
     if got == wanted {
         return Ok(());
     }
@@ -45,8 +79,11 @@ pub(crate) fn same<T: PartialEq + fmt::Debug>(what: &str, got: T, wanted: T) -> 
 }
 
 /// Fails unless `condition` holds.
+///
+/// # Errors
+/// With `what` if it does not, which is to say what is wrong then.
 #[track_caller]
-pub(crate) fn holds(what: &str, condition: bool) -> Outcome {
+pub fn holds(what: &str, condition: bool) -> Outcome {
     if condition {
         return Ok(());
     }
@@ -54,43 +91,10 @@ pub(crate) fn holds(what: &str, condition: bool) -> Outcome {
 }
 
 /// Fails unless a call was refused for the reason `wanted`.
+///
+/// # Errors
+/// If it was done, or refused for another reason.
 #[track_caller]
-pub(crate) fn refused(result: Result<u64, Error>, wanted: Error) -> Outcome {
+pub fn refused(result: Result<u64, Error>, wanted: Error) -> Outcome {
     same("answer", result.map(|_| ()), Err(wanted))
 }
-
-/// What checks work with.
-pub(crate) struct Bench {
-    pub(crate) environment: Environment,
-    pub(crate) maker: Maker,
-    pub(crate) frames: Frames,
-    /// Next unused page of the looking glass.
-    window: Cell<u32>,
-}
-
-impl Bench {
-    pub(crate) fn new(environment: Environment) -> Result<Self, Error> {
-        let maker = Maker::new(&environment)?;
-        let frames = maker.frames;
-        Ok(Self { environment, maker, frames, window: Cell::new(16) })
-    }
-
-    pub(crate) fn close(self) -> Result<(), Error> {
-        self.maker.close()
-    }
-
-    /// A page of address space that nothing uses yet.
-    pub(crate) fn window(&self) -> exo_abi::VirtAddr {
-        let index = self.window.get();
-        self.window.set(index + 1);
-        selftest::frames::window(index)
-    }
-
-    /// What the frame table says of a frame.
-    pub(crate) fn kind(&self, pfn: exo_abi::Pfn) -> Option<FrameKind> {
-        self.frames.look(pfn).map(|(kind, _)| kind)
-    }
-}
-
-/// Ticks of patience with a child: a guard against hanging, minutes long.
-pub(crate) const PATIENCE: u64 = 1 << 38;

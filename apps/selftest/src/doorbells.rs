@@ -4,11 +4,12 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use exo_abi::{EVENT_RING_WORDS, Error, EventRing, Handle, Rights, Word};
 use libos::sys;
+use selftest::check::{Failure, Outcome, holds, refused, same};
 use selftest::child::{Code, SHARED, exit};
 use selftest::frames::{read, write};
 use selftest::server::{area, events, handle};
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("a doorbell wakes a sleeper and shows the badge", wakes),
@@ -40,11 +41,7 @@ fn drain(ring: &EventRing) -> alloc::vec::Vec<u64> {
 }
 
 /// Has a child ring `times`; returns the capabilities to drop.
-fn rung(
-    bench: &Bench,
-    badge: u64,
-    times: u64,
-) -> Result<alloc::vec::Vec<u64>, crate::check::Failure> {
+fn rung(bench: &Bench, badge: u64, times: u64) -> Result<alloc::vec::Vec<u64>, Failure> {
     let window = bench.window();
     let page = bench.frames.page(window)?;
     let child = bench.maker.child()?;

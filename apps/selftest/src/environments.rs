@@ -12,7 +12,9 @@ use libos::sys;
 use selftest::child::{Child, Code, exit, status};
 
 use crate::capabilities::derive;
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
+use selftest::check::{Outcome, holds, refused, same};
+
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("an environment is made of four different quiet frames", made),

@@ -6,9 +6,10 @@ use exo_abi::boot::U_AREA;
 use exo_abi::{EnvState, Error, EventCount, UArea};
 use libos::sys;
 use libos::time::timestamp;
+use selftest::check::{Outcome, holds, same};
 use selftest::child::exit;
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, same};
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("wait returns at once if the count has moved", moved),

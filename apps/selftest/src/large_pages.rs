@@ -6,10 +6,11 @@ use exo_abi::{
     UserPtr, VirtAddr, call_number,
 };
 use libos::sys;
+use selftest::check::{Outcome, holds, refused, same};
 use selftest::child::{Code, exit, until_done};
 use selftest::frames::{LARGE_PAGES, read, write};
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("a large page is the memory of its frames", aliases),

@@ -17,9 +17,9 @@ mod balance;
 #[cfg(exo_guest)]
 mod batches;
 #[cfg(exo_guest)]
-mod capabilities;
+mod bench;
 #[cfg(exo_guest)]
-mod check;
+mod capabilities;
 #[cfg(exo_guest)]
 mod doorbells;
 #[cfg(exo_guest)]
@@ -57,8 +57,9 @@ libos::app!(guest::main);
 mod guest {
     use libos::println;
     use libos::runtime::Environment;
+    use selftest::check::{self, NO_BENCH};
 
-    use crate::check::{Bench, Check};
+    use crate::bench::{Bench, Check};
     use crate::{
         balance, batches, capabilities, doorbells, environments, events, large_pages, memory,
         meter, network, page_tables, predicates, preemption, registers, repossession, revocation,
@@ -86,9 +87,6 @@ mod guest {
         balance::CHECKS,
     ];
 
-    /// Exit code when there is nothing to check with.
-    const NO_BENCH: u64 = 200;
-
     pub(crate) fn main(environment: Environment) -> u64 {
         if environment.argument("as") == Some("meter") {
             return meter::run(environment);
@@ -100,22 +98,7 @@ mod guest {
                 return NO_BENCH;
             }
         };
-        let mut first_failed = 0;
-        let mut failed = 0;
-        let checks = || CHECKS.iter().copied().flatten();
-        for (number, (name, check)) in (1..).zip(checks()) {
-            match check(&mut bench) {
-                Ok(()) => println!("{number:02} {name}: ok"),
-                Err(failure) => {
-                    println!("{number:02} {name}: FAILED: {failure}");
-                    failed += 1;
-                    if first_failed == 0 {
-                        first_failed = number;
-                    }
-                }
-            }
-        }
-        println!("done, {} checks, {failed} failed", checks().count());
+        let first_failed = check::run(CHECKS, &mut bench);
         match bench.close() {
             Ok(()) => first_failed,
             Err(error) => {

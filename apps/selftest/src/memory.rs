@@ -8,10 +8,11 @@ use exo_abi::{
     Word,
 };
 use libos::sys;
+use selftest::check::{Outcome, holds, refused, same};
 use selftest::child::{Code, SHARED, exit};
 use selftest::frames::{read, write};
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("frames come zeroed", zeroed),

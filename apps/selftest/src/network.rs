@@ -5,9 +5,10 @@ use dpf::{Filter, MAX_WIRE};
 use exo_abi::boot::SELF;
 use exo_abi::{Error, FrameKind, Handle, Pfn, Protection, RingOrder, SyncCounts, UserPtr, Word};
 use libos::sys;
+use selftest::check::{Outcome, holds, refused, same};
 use selftest::child::until_done;
 
-use crate::check::{Bench, Check, Outcome, holds, refused, same};
+use crate::bench::{Bench, Check};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("a binding pins its run", binds),

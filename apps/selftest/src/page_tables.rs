@@ -3,9 +3,10 @@
 use exo_abi::boot::SELF;
 use exo_abi::{Error, FrameKind, Level, Pfn, Protection, VirtAddr};
 use libos::sys;
+use selftest::check::{Outcome, holds, refused, same};
 use selftest::frames::read;
 
-use crate::check::{Bench, Check, Outcome, holds, refused, same};
+use crate::bench::{Bench, Check};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("tables go in from the top and come out from the bottom", in_and_out),

@@ -7,11 +7,12 @@ use exo_abi::boot::{SELF, U_AREA};
 use exo_abi::{EnvState, Error, Handle, Protection, UArea, UserPtr, Word};
 use libos::sys;
 use libos::time::timestamp;
+use selftest::check::{Outcome, holds, refused, same};
 use selftest::child::{Child, Code, SHARED, exit};
 use selftest::frames::{read, write};
 use selftest::server::{events, handle};
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("two wake each other through a page they share", two_sleepers),

@@ -4,12 +4,13 @@
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::Ordering::Relaxed;
 
+use selftest::check::{Outcome, holds, same};
 use selftest::child::{Code, SHARED, exit};
 use selftest::frames::{read, write};
 use selftest::image::RCX;
 use selftest::{load_registers, pop_preserved, push_preserved, store_flags, store_registers};
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, same};
+use crate::bench::{Bench, Check, PATIENCE};
 use crate::registers::Image;
 
 pub(crate) const CHECKS: &[Check] =

@@ -5,10 +5,11 @@ use core::arch::naked_asm;
 use exo_abi::boot::SELF;
 use exo_abi::{Error, Protection, SYSCALLS, Word, call_number};
 use libos::sys;
+use selftest::check::{Failure, Outcome, holds, same};
 use selftest::image::{FLAGS_AT, R8, RAX, RBP, RBX, RCX, RDI, RDX, RSI};
 use selftest::{load_registers, pop_preserved, push_preserved, store_flags, store_registers};
 
-use crate::check::{Bench, Check, Outcome, holds, same};
+use crate::bench::{Bench, Check};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("registers after a call that returns at once", returning),
@@ -94,10 +95,7 @@ unsafe extern "C" fn cross(before: *const Image, after: *mut Image) {
 /// Makes the call and applies the convention to what comes back. Returns code and
 /// value.
 #[track_caller]
-pub(crate) fn checked(
-    number: u64,
-    arguments: [u64; 6],
-) -> Result<(u64, u64), crate::check::Failure> {
+pub(crate) fn checked(number: u64, arguments: [u64; 6]) -> Result<(u64, u64), Failure> {
     let before = Image::call(number, arguments);
     let mut after = before;
     // SAFETY: both images are live; the routine preserves what the C convention

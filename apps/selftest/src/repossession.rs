@@ -7,11 +7,12 @@ use exo_abi::boot::{SELF, STACK_TOP};
 use exo_abi::{EnvState, Error, FrameKind, Pages, Pfn, Protection, Upcall, VirtAddr};
 use libos::sys;
 use libos::time::timestamp;
+use selftest::check::{Outcome, refused, same};
 use selftest::child::{Child, Code, SHARED, exit, until_done};
 use selftest::frames::{read, write};
 use selftest::server::{area, events};
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, refused, same};
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("who is told gives what it likes and loses nothing", |b| gives(b, true)),

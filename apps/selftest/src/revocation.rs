@@ -10,7 +10,9 @@ use selftest::child::{SHARED, exit, until_done};
 use selftest::frames::{read, write};
 
 use crate::capabilities::derive;
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
+use selftest::check::{Outcome, holds, refused, same};
+
+use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("dropping keeps what was derived", drop_keeps),

@@ -8,11 +8,12 @@ use libos::entry_point;
 use libos::sys;
 use libos::time::timestamp;
 use libos::transfer::{Message, Remote};
+use selftest::check::{Outcome, holds, refused, same};
 use selftest::child::{Child, Code, SHARED, exit};
 use selftest::frames::{read, write};
 use selftest::server::{BADGE, Server, events, handle, place};
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, refused, same};
+use crate::bench::{Bench, Check, PATIENCE};
 use crate::preemption::with_vectors;
 use crate::registers::{Image, checked};
 

@@ -11,13 +11,14 @@ use exo_abi::{EnvState, Protection, Upcall, VirtAddr};
 use libos::sys;
 use libos::time::timestamp;
 use libos::upcall::{self, Frame, Handler, Reason};
+use selftest::check::{Outcome, holds, same};
 use selftest::child::{Code, SHARED, exit};
 use selftest::frames::{read, write};
 use selftest::image::RCX;
 use selftest::server::{area, events};
 use selftest::{load_registers, pop_preserved, push_preserved, store_flags, store_registers};
 
-use crate::check::{Bench, Check, Outcome, PATIENCE, holds, same};
+use crate::bench::{Bench, Check, PATIENCE};
 use crate::preemption::{churn, spin, with_vectors};
 use crate::registers::{FLAGS, Image};
 

@@ -1,67 +1,20 @@
-//! What checks are written with.
+//! What the checks of this program work with.
 
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-use core::panic::Location;
 
 use libos::memory::MemoryError;
 use libos::runtime::Environment;
 use libos::sched::policy::{Policy, ThreadId};
-use libos::sched::threads::{ExceptionHandler, SpawnError, Threads};
+use libos::sched::threads::{ExceptionHandler, Threads};
+use selftest::check::{self, Failure};
 
 /// A name and what is done.
-pub(crate) type Check = (&'static str, fn(&mut Bench) -> Outcome);
-/// How a check ends.
-pub(crate) type Outcome = Result<(), Failure>;
+pub(crate) type Check = check::Check<Bench>;
 
 /// Pages of a thread's stack.
 const STACK_PAGES: u32 = 8;
 /// Pages of the upcall stack: a frame, and a pager that holds a page or two.
 const UPCALL_PAGES: u32 = 16;
-
-/// Why a check failed, and where in it.
-pub(crate) struct Failure {
-    what: String,
-    place: &'static Location<'static>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}:{})", self.what, self.place.file(), self.place.line())
-    }
-}
-
-macro_rules! failures {
-    ($($error:ty),*) => {
-        $(impl From<$error> for Failure {
-            #[track_caller]
-            fn from(error: $error) -> Self {
-                Self { what: alloc::format!("{error}"), place: Location::caller() }
-            }
-        })*
-    };
-}
-failures!(exo_abi::Error, MemoryError, SpawnError);
-
-/// Fails unless two values are the same.
-#[track_caller]
-pub(crate) fn same<T: PartialEq + fmt::Debug>(what: &str, got: T, wanted: T) -> Outcome {
-    if got == wanted {
-        return Ok(());
-    }
-    let what = alloc::format!("{what}: {got:?} instead of {wanted:?}");
-    Err(Failure { what, place: Location::caller() })
-}
-
-/// Fails unless `condition` holds.
-#[track_caller]
-pub(crate) fn holds(what: &str, condition: bool) -> Outcome {
-    if condition {
-        return Ok(());
-    }
-    Err(Failure { what: what.into(), place: Location::caller() })
-}
 
 /// What checks work with.
 pub(crate) struct Bench {

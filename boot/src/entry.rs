@@ -26,6 +26,34 @@ macro_rules! pvh_entry {
     .long pvh_entry
     .popsection
 
+    # From 32-bit code, by way of boot_tables, to 64-bit code at \high. Keeps ebx.
+    .macro to_long high
+    mov eax, offset boot_tables + {to_low}
+    mov cr3, eax
+    mov eax, cr4
+    or eax, 0x620               # PAE; SSE, which compiled Rust uses at once
+    mov cr4, eax
+    mov ecx, 0xc0000080         # EFER
+    rdmsr
+    or eax, 0x100               # LME
+    wrmsr
+    mov eax, cr0
+    or eax, 0x80000000          # PG
+    mov cr0, eax
+    .byte 0xea                  # far jump
+    .long 1f
+    .word 8
+    .code64
+1:  xor eax, eax
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov fs, eax
+    mov gs, eax
+    movabs rax, offset \high
+    jmp rax
+    .endm
+
     .pushsection .boot.text, "ax"
     .code32
     .global pvh_entry
@@ -62,35 +90,8 @@ pvh_entry:
     mov eax, offset boot_pointers_high + {to_low} + 3
     mov [boot_tables + {to_low} + 511 * 8], eax
 
-    mov eax, offset boot_tables + {to_low}
-    mov cr3, eax
-    mov eax, cr4
-    or eax, 0x620               # PAE; SSE, which compiled Rust uses at once
-    mov cr4, eax
-    mov ecx, 0xc0000080         # EFER
-    rdmsr
-    or eax, 0x100               # LME
-    wrmsr
-    mov eax, cr0
-    or eax, 0x80000000          # PG
-    mov cr0, eax
     lgdt [boot_gdt_pointer]
-    push 8
-    mov eax, offset boot_long
-    push eax
-    retf
-
-    .code64
-boot_long:
-    xor eax, eax
-    mov ds, eax
-    mov es, eax
-    mov ss, eax
-    mov fs, eax
-    mov gs, eax
-    mov edi, ebx
-    movabs rax, offset boot_high
-    jmp rax
+    to_long boot_high
 
     .align 8
 boot_gdt:
@@ -107,31 +108,7 @@ other_protected:
     mov eax, 0x18
     mov ds, eax
     mov ss, eax
-    mov eax, offset boot_tables + {to_low}
-    mov cr3, eax
-    mov eax, cr4
-    or eax, 0x620               # as above
-    mov cr4, eax
-    mov ecx, 0xc0000080
-    rdmsr
-    or eax, 0x100
-    wrmsr
-    mov eax, cr0
-    or eax, 0x80000000
-    mov cr0, eax
-    .byte 0xea                  # far jump
-    .long other_long
-    .word 8
-    .code64
-other_long:
-    xor eax, eax
-    mov ds, eax
-    mov es, eax
-    mov ss, eax
-    mov fs, eax
-    mov gs, eax
-    movabs rax, offset other_high
-    jmp rax
+    to_long other_high
     .popsection
 
     # Copied to a page below 1 MiB, where other processors start in real mode.
@@ -164,6 +141,7 @@ other_high:
     call other_main
     ud2
 boot_high:
+    mov edi, ebx
     lea rsp, [rip + boot_stack_top]
     xor ebp, ebp
     call kernel_main
@@ -180,6 +158,7 @@ boot_directories: .skip 4 * 4096
 boot_stack: .skip 32768
 boot_stack_top:
     .popsection
+    .purgem to_long
     "#,
             // Adding this, modulo 2^64, turns an address of the image into a physical one.
             to_low = const $crate::layout::KERNEL_BASE.wrapping_neg(),

@@ -17,10 +17,10 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use exo_abi::boot::SELF;
 use exo_abi::{Error, EventCount, Handle, Pfn, Rights, VirtAddr, Word};
 use libos::sys;
+use ruler::{Counter, SAMPLES, WARM_UP, timestamp};
 use selftest::child::{Child, Maker, SHARED, exit};
 use selftest::frames::{read, window, write};
 
-use crate::counter::{Counter, SAMPLES, WARM_UP, print, timestamp};
 use crate::{grants, predicates, revocation, transfers, u_area};
 
 /// Where the program sees the page that it shares with its partner.
@@ -85,21 +85,10 @@ impl Setting<'_> {
     }
 
     /// Measures round trips in which the partner ran exactly once, and prints their line.
+    #[inline(always)]
     fn turns(&self, name: &str, give_way: impl Fn() -> Result<(), Error>) -> Result<(), Error> {
-        for _ in 0..WARM_UP {
-            give_way()?;
-        }
-        let mut samples = Vec::with_capacity(SAMPLES);
-        for _ in 0..10 * SAMPLES {
-            let before = read(self.shared, TURNS);
-            let start = timestamp();
-            give_way()?;
-            let end = timestamp();
-            if read(self.shared, TURNS) == before + 1 && samples.len() < SAMPLES {
-                samples.push((end - start).saturating_sub(self.counter.overhead()));
-            }
-        }
-        print(name, 1, samples);
+        let samples = self.counter.turns(|| read(self.shared, TURNS), give_way)?;
+        self.counter.print(name, 1, samples);
         Ok(())
     }
 
@@ -118,12 +107,12 @@ impl Setting<'_> {
             let rang = read(self.shared, RANG);
             area.ring.consumed.store(area.ring.produced.load(Acquire), Relaxed);
             if number >= WARM_UP {
-                samples.push((woke - rang).saturating_sub(self.counter.overhead()));
+                samples.push(self.counter.between(rang, woke));
             }
         }
         child.destroy()?;
         sys::cap_drop(bell)?;
-        print("wake", 1, samples);
+        self.counter.print("wake", 1, samples);
         Ok(())
     }
 }

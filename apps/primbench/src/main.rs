@@ -2,7 +2,7 @@
 //! `bench/linux-primitives`.
 //!
 //! Under `-icount shift=0` the time-stamp counter counts instructions, of the kernel as
-//! well as of programs; [`counter`] checks that it does. One line per measurement,
+//! well as of programs; [`ruler`] checks that it does. One line per measurement,
 //!
 //! ```text
 //! primitive NAME instructions=MEDIAN least=LEAST most=MOST samples=COUNT
@@ -17,8 +17,6 @@
 #[cfg(exo_guest)]
 extern crate alloc;
 
-#[cfg(exo_guest)]
-mod counter;
 #[cfg(exo_guest)]
 mod environments;
 #[cfg(exo_guest)]
@@ -43,7 +41,8 @@ mod guest {
     use libos::{println, sys};
     use selftest::child::Maker;
 
-    use crate::counter::Counter;
+    use ruler::Counter;
+
     use crate::{environments, memory, upcalls};
 
     /// Returns 1 if something was refused that should not be.
@@ -61,7 +60,7 @@ mod guest {
     }
 
     fn measure(environment: &Environment) -> Result<(), Error> {
-        let counter = Counter::new();
+        let counter = Counter::new(|line| println!("{line}"));
         counter.check();
         counter.measure("null", || sys::null().map(drop))?;
         let maker = Maker::new(environment)?;
@@ -81,4 +80,4 @@ fn u_area() -> &'static exo_abi::UArea {
 }
 
 #[cfg(not(exo_guest))]
-use {dpf as _, selftest as _};
+use {dpf as _, ruler as _, selftest as _};

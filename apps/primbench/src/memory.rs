@@ -4,9 +4,8 @@ use exo_abi::boot::SELF;
 use exo_abi::{BATCH_MAX, Error, Protection, UserPtr, VirtAddr};
 use libos::memory::BATCH;
 use libos::sys;
+use ruler::{Counter, SAMPLES};
 use selftest::frames::{Frames, LARGE_PAGES, window, write};
-
-use crate::counter::{Counter, SAMPLES, print};
 
 /// A page of address space that nothing else uses.
 const WINDOW: u32 = 16;
@@ -36,7 +35,7 @@ fn batch(counter: &Counter, frames: Frames) -> Result<(), Error> {
         Ok(_) => Err(Error::WrongState),
         Err(error) => Err(error),
     })?;
-    print("batch-null", u64::from(BATCH_MAX), samples);
+    counter.print("batch-null", u64::from(BATCH_MAX), samples);
     frames.drop_page(at, page)
 }
 
@@ -76,6 +75,6 @@ fn large(counter: &Counter, frames: Frames) -> Result<(), Error> {
         use_it()?;
         frames.give(first, LARGE_PAGES)
     })?;
-    print("large-frames", 1, samples);
+    counter.print("large-frames", 1, samples);
     Ok(())
 }

@@ -4,10 +4,10 @@
 use dpf::{Atom, Filter, MAX_WIRE};
 use exo_abi::{Error, UserPtr, VirtAddr};
 use libos::sys;
+use ruler::SAMPLES;
 use selftest::child::{SHARED, exit};
 use selftest::frames::{read, write};
 
-use crate::counter::{SAMPLES, print};
 use crate::environments::Setting;
 
 /// The word of the shared page that says whose turn it is, and what it says.
@@ -27,7 +27,7 @@ pub(crate) fn measure(setting: &Setting<'_>) -> Result<(), Error> {
         // The partner, and nobody else, has written that.
         if read(setting.shared, TURN) == OURS { Ok(()) } else { Err(Error::WrongState) }
     })?;
-    print("wait-until", 2, samples);
+    setting.counter.print("wait-until", 2, samples);
     child.destroy()
 }
 

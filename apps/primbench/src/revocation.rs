@@ -10,11 +10,11 @@ use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::boot::{SELF, STACK_TOP};
 use exo_abi::{EnvState, Error, FrameKind, Handle, Pfn, Protection, Upcall, VirtAddr};
 use libos::sys;
+use ruler::{SAMPLES, WARM_UP, timestamp};
 use selftest::child::{Child, SHARED, exit, until_done};
 use selftest::frames::{read, write};
 use selftest::server::{area, events};
 
-use crate::counter::{SAMPLES, WARM_UP, print, timestamp};
 use crate::environments::{PATIENCE, Setting};
 
 /// Where the partner has the frame.
@@ -45,7 +45,7 @@ fn gives(setting: &Setting<'_>) -> Result<(), Error> {
         }
         Ok(())
     })?;
-    print("revoke-give", 1, samples);
+    setting.counter.print("revoke-give", 1, samples);
     victim.child.destroy()
 }
 
@@ -59,7 +59,7 @@ fn takes(setting: &Setting<'_>, name: &str, mapped: Mapped) -> Result<(), Error>
         let taken = until_done(|| sys::revoke_enforce(env))?;
         if taken == u64::from(victim.frame.0) { Ok(()) } else { Err(Error::WrongState) }
     })?;
-    print(name, 1, samples);
+    setting.counter.print(name, 1, samples);
     victim.child.destroy()
 }
 
@@ -110,7 +110,7 @@ impl<'a> Victim<'a> {
                 return Err(Error::WrongState);
             }
             if number >= WARM_UP {
-                samples.push((end - start).saturating_sub(self.setting.counter.overhead()));
+                samples.push(self.setting.counter.between(start, end));
             }
         }
         Ok(samples)

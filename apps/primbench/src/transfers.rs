@@ -6,10 +6,10 @@
 use exo_abi::{EnvState, Error, Handle, Word};
 use libos::sys;
 use libos::transfer::{self, Message, Remote};
+use ruler::{WARM_UP, timestamp};
 use selftest::child::{Code, SHARED, exit};
 use selftest::frames::{read, window, write};
 
-use crate::counter::{WARM_UP, print, timestamp};
 use crate::environments::{PATIENCE, Setting};
 
 /// Where the entries' stack lies.
@@ -48,9 +48,8 @@ fn transfer(
     if (status.state, status.code) != (EnvState::Exited as u32, 0) {
         return Err(Error::WrongState);
     }
-    let sample =
-        |index: usize| read(setting.shared, index * 8).saturating_sub(setting.counter.overhead());
-    print(name, parts, (0..PAGEFUL).map(sample).collect());
+    let sample = |index: usize| setting.counter.between(0, read(setting.shared, index * 8));
+    setting.counter.print(name, parts, (0..PAGEFUL).map(sample).collect());
     child.destroy()
 }
 

@@ -6,7 +6,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
-use alloc::vec::Vec;
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
@@ -16,9 +15,9 @@ use exo_abi::boot::{SELF, U_AREA};
 use exo_abi::{Error, FRAME_BYTES, Pfn, Protection, UArea, Upcall, UpcallArea, VirtAddr};
 use libos::sys;
 use libos::upcall::{self, BELOW_STACK, Frame, Reason};
+use ruler::{Counter, SAMPLES, WARM_UP};
 use selftest::frames::{Frames, window, write};
 
-use crate::counter::{Counter, SAMPLES, WARM_UP, print, timestamp};
 use crate::u_area;
 
 /// A page of address space that nothing else uses, and one that stays empty.
@@ -43,7 +42,7 @@ pub(crate) fn measure(counter: &Counter, frames: Frames) -> Result<(), Error> {
     bare(counter, top)?;
     whole(counter, top)?;
     paged(counter, frames, top)?;
-    slices(top);
+    slices(counter, top);
     upcall::remove(u_area());
     Ok(())
 }
@@ -94,25 +93,14 @@ fn paged(counter: &Counter, frames: Frames, stack_top: u64) -> Result<(), Error>
 
 /// What the end of a slice takes from a loop that only reads the counter: the upcall,
 /// a yield, to which nobody else is ready, and going on.
-fn slices(stack_top: u64) {
+fn slices(counter: &Counter, stack_top: u64) {
     // SAFETY: as above.
     unsafe { upcall::install(u_area(), stack_top, &[Upcall::SliceEnd], give_way) };
-    let samples: Vec<_> = (0..SLICES).map(|_| slice()).collect();
-    print("slice-end", 1, samples);
-}
-
-fn slice() -> u64 {
-    let seen = SEEN.load(Relaxed);
-    let mut undisturbed = u64::MAX;
-    let mut now = timestamp();
-    loop {
-        let last = core::mem::replace(&mut now, timestamp());
-        undisturbed = undisturbed.min(now - last);
-        // It may have come before this reading or after it: two intervals hold it.
-        if SEEN.load(Relaxed) != seen {
-            return (timestamp() - last).saturating_sub(2 * undisturbed);
-        }
-    }
+    let slice = |_| {
+        let seen = SEEN.load(Relaxed);
+        ruler::interruption(|| SEEN.load(Relaxed) != seen)
+    };
+    counter.print("slice-end", 1, (0..SLICES).map(slice).collect());
 }
 
 fn invalid_opcode() -> Result<(), Error> {

@@ -3,8 +3,9 @@
 use std::arch::asm;
 use std::{io, ptr};
 
+use ruler::Counter;
+
 use crate::check;
-use crate::counter::Counter;
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
@@ -19,21 +20,14 @@ pub(crate) fn measure(counter: &Counter) -> io::Result<()> {
             asm!("syscall", inlateout("rax") libc::SYS_getpid => _, out("rcx") _, out("r11") _,
                  options(nostack));
         }
-    });
+        io::Result::Ok(())
+    })?;
     let hole = hole()?;
-    counter.measure("mmap-touch-munmap", || {
-        if let Err(error) = fill(hole) {
-            println!("failed: mmap: {error}");
-        }
-    });
+    counter.measure("mmap-touch-munmap", || fill(hole))?;
     counter.measure("dup-close", || {
         // SAFETY: makes a descriptor and closes it; no memory is involved.
-        let closed = unsafe { libc::close(libc::dup(STDOUT)) };
-        if closed != 0 {
-            println!("failed: dup: {}", io::Error::last_os_error());
-        }
-    });
-    Ok(())
+        check(unsafe { libc::close(libc::dup(STDOUT)) }).map(drop)
+    })
 }
 
 /// A page at which nothing is mapped, between two at which something is: so its page

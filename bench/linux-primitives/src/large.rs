@@ -5,8 +5,9 @@
 
 use std::{fs, io, ptr};
 
+use ruler::{Counter, SAMPLES};
+
 use crate::check;
-use crate::counter::{Counter, SAMPLES, print};
 
 /// Bytes of a large page.
 const LARGE: usize = 2 << 20;
@@ -28,11 +29,11 @@ pub(crate) fn measure(counter: &Counter) -> io::Result<()> {
     check(unsafe { libc::ftruncate(file, LARGE as libc::off_t) })?;
     // The first of them allocates it; it stays the file's.
     touch(libc::MAP_SHARED, file)?;
-    counter.measure("hugetlb-shared", || report(touch(libc::MAP_SHARED, file)));
+    counter.measure("hugetlb-shared", || touch(libc::MAP_SHARED, file))?;
     let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
     touch(anonymous, -1)?;
-    let samples = counter.samples(ZEROED, || report(touch(anonymous, -1)));
-    print("hugetlb", 1, samples);
+    let samples = counter.samples(ZEROED, || touch(anonymous, -1))?;
+    counter.print("hugetlb", 1, samples);
     // SAFETY: ours, and not used again.
     check(unsafe { libc::close(file) })?;
     Ok(())
@@ -52,10 +53,4 @@ fn touch(flags: libc::c_int, file: libc::c_int) -> io::Result<()> {
     // SAFETY: nothing refers to the page any more.
     check(unsafe { libc::munmap(page, LARGE) })?;
     Ok(())
-}
-
-fn report(result: io::Result<()>) {
-    if let Err(error) = result {
-        println!("failed: mmap: {error}");
-    }
 }

@@ -3,7 +3,7 @@
 //!
 //! Runs as the first and only program of a Linux guest on one processor, started from
 //! an initramfs under `-icount shift=0`: there the time-stamp counter counts
-//! instructions, of the kernel as well as of programs ([`counter`] checks that it does).
+//! instructions, of the kernel as well as of programs ([`ruler`] checks that it does).
 //! It prints one line per measurement,
 //!
 //! ```text
@@ -15,7 +15,6 @@
 //!
 //! | file | what it measures |
 //! |---|---|
-//! | [`counter`] | one operation, many times; what the measuring costs itself |
 //! | [`calls`] | system calls and small pages |
 //! | [`large`] | pages of 2 MiB |
 //! | [`descriptors`] | descriptors given away |
@@ -24,7 +23,6 @@
 
 mod calls;
 mod conditions;
-mod counter;
 mod descriptors;
 mod large;
 mod processes;
@@ -32,7 +30,7 @@ mod signals;
 
 use std::io;
 
-use counter::Counter;
+use ruler::Counter;
 
 fn main() {
     match measure() {
@@ -47,7 +45,7 @@ fn main() {
 
 fn measure() -> io::Result<()> {
     conditions::print()?;
-    let counter = Counter::new();
+    let counter = Counter::new(|line| println!("{line}"));
     counter.check();
     calls::measure(&counter)?;
     large::measure(&counter)?;

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
+use ruler::{Counter, SAMPLES, WARM_UP, timestamp};
+
 use crate::calls::map;
 use crate::check;
-use crate::counter::{Counter, SAMPLES, WARM_UP, print, timestamp};
 
 /// A descriptor: the kernel's name of an open file.
 type Fd = libc::c_int;
@@ -47,8 +48,9 @@ fn pipe(counter: &Counter) -> io::Result<()> {
     let samples = counter.samples(SAMPLES, || {
         write(there[1], 1);
         read(back[0], 1);
-    });
-    print("pipe-one-way", 2, samples);
+        io::Result::Ok(())
+    })?;
+    counter.print("pipe-one-way", 2, samples);
     partner.end()
 }
 
@@ -63,7 +65,7 @@ fn pipe_send(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
     turns(counter, shared, "pipe-send", || {
         write(pipe[1], 1);
         yield_now();
-    });
+    })?;
     partner.end()
 }
 
@@ -76,9 +78,10 @@ fn futex(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
     let samples = counter.samples(SAMPLES, || {
         pass_turn(&shared.turn, 1);
         await_turn(&shared.turn, 0);
-    });
-    print("futex", 1, samples.clone());
-    print("futex-one-way", 2, samples);
+        io::Result::Ok(())
+    })?;
+    counter.print("futex", 1, samples.clone());
+    counter.print("futex-one-way", 2, samples);
     partner.end()
 }
 
@@ -87,26 +90,22 @@ fn sched_yield(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
         shared.turns.store(shared.turns.load(Relaxed) + 1, Relaxed);
         yield_now();
     })?;
-    turns(counter, shared, "sched-yield", yield_now);
+    turns(counter, shared, "sched-yield", yield_now)?;
     partner.end()
 }
 
 /// Measures round trips in which the partner ran exactly once, and prints their line.
-fn turns(counter: &Counter, shared: &Shared, name: &str, give_way: impl Fn()) {
-    for _ in 0..WARM_UP {
-        give_way();
-    }
-    let mut samples = Vec::with_capacity(SAMPLES);
-    for _ in 0..10 * SAMPLES {
-        let before = shared.turns.load(Relaxed);
-        let start = timestamp();
-        give_way();
-        let end = timestamp();
-        if shared.turns.load(Relaxed) == before + 1 && samples.len() < SAMPLES {
-            samples.push((end - start).saturating_sub(counter.overhead()));
-        }
-    }
-    print(name, 1, samples);
+#[inline(always)]
+fn turns(counter: &Counter, shared: &Shared, name: &str, give_way: impl Fn()) -> io::Result<()> {
+    let samples = counter.turns(
+        || shared.turns.load(Relaxed),
+        || {
+            give_way();
+            io::Result::Ok(())
+        },
+    )?;
+    counter.print(name, 1, samples);
+    Ok(())
 }
 
 /// From the write that wakes a sleeper until it runs. Who wrote sleeps then, so that
@@ -129,10 +128,10 @@ fn eventfd(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
         read(back, 8);
         if number >= WARM_UP {
             let woke = shared.woke.load(Relaxed);
-            samples.push((woke - start).saturating_sub(counter.overhead()));
+            samples.push(counter.between(start, woke));
         }
     }
-    print("eventfd-wake", 1, samples);
+    counter.print("eventfd-wake", 1, samples);
     partner.end()
 }
 

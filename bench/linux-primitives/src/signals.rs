@@ -5,9 +5,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::{io, mem, ptr};
 
+use ruler::{Counter, SAMPLES};
+
 use crate::calls::{PAGE, map};
 use crate::check;
-use crate::counter::{Counter, SAMPLES, print, timestamp};
 
 /// Bytes of each instruction that [`skip`] goes on behind.
 const SKIPPED: i64 = 2;
@@ -27,7 +28,8 @@ pub(crate) fn measure(counter: &Counter) -> io::Result<()> {
     counter.measure("sigill", || {
         // SAFETY: the handler goes on behind it; it changes no register.
         unsafe { asm!("ud2", options(nostack)) };
-    });
+        io::Result::Ok(())
+    })?;
     all_seen(seen, SAMPLES)?;
 
     let page = map(libc::PROT_NONE, libc::MAP_PRIVATE)?;
@@ -37,22 +39,24 @@ pub(crate) fn measure(counter: &Counter) -> io::Result<()> {
         // SAFETY: `mov al, [rdi]`, two bytes, reads what cannot be read; the handler goes
         // on behind it.
         unsafe { asm!(".byte 0x8a, 0x07", in("rdi") page, out("al") _, options(nostack)) };
-    });
+        io::Result::Ok(())
+    })?;
     all_seen(seen, SAMPLES)?;
 
     handle(libc::SIGSEGV, unprotect)?;
     let seen = SEEN.load(Relaxed);
     counter.measure("prot1-trap-unprot", || {
         // SAFETY: the page is of this function alone.
-        unsafe { libc::mprotect(page.cast(), PAGE, libc::PROT_NONE) };
+        check(unsafe { libc::mprotect(page.cast(), PAGE, libc::PROT_NONE) })?;
         // SAFETY: faults; the handler makes the page writable, and it is done again.
         unsafe { page.write_volatile(1) };
-    });
+        io::Result::Ok(())
+    })?;
     all_seen(seen, SAMPLES)?;
 
     handle(libc::SIGALRM, count)?;
     let samples = (0..ALARMS).map(|_| alarm()).collect::<io::Result<Vec<_>>>()?;
-    print("sigalrm", 1, samples);
+    counter.print("sigalrm", 1, samples);
     Ok(())
 }
 
@@ -64,22 +68,13 @@ fn alarm() -> io::Result<u64> {
     let seen = SEEN.load(Relaxed);
     // SAFETY: reads `timer`, which lives through the call.
     check(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) })?;
-    let mut undisturbed = u64::MAX;
-    let mut now = timestamp();
-    loop {
-        let last = mem::replace(&mut now, timestamp());
-        undisturbed = undisturbed.min(now - last);
-        // It may have come before this reading or after it: two intervals hold it.
-        if SEEN.load(Relaxed) != seen {
-            return Ok((timestamp() - last).saturating_sub(2 * undisturbed));
-        }
-    }
+    Ok(ruler::interruption(|| SEEN.load(Relaxed) != seen))
 }
 
 /// Fails unless every sample since `before`, and every run before those, was a signal.
 fn all_seen(before: u64, samples: usize) -> io::Result<()> {
     let seen = SEEN.load(Relaxed) - before;
-    if seen == (samples + crate::counter::WARM_UP) as u64 {
+    if seen == (samples + ruler::WARM_UP) as u64 {
         return Ok(());
     }
     Err(io::Error::other(format!("{seen} signals for {samples} samples")))

@@ -43,6 +43,7 @@ impl Filter {
         if count == 0 {
             return Err(FilterError::NoAtoms);
         }
+        let tests = tests.get_mut(..count).unwrap_or_default();
         // Each atom pins bits to constants, so if no pair disagrees, none do.
         let mut earlier = tests.iter();
         while let Some(test) = earlier.next_back() {
@@ -78,16 +79,16 @@ fn check(atom: &Atom) -> Result<Test, FilterError> {
 /// are such a cover. If the first window is placed by length and not by the last
 /// pinned byte, it is the window of the test that reaches furthest, which is part
 /// of that cover.
-fn canonical(mut rest: [Test; MAX_ATOMS]) -> Filter {
+fn canonical(rest: &mut [Test]) -> Filter {
     let mut windows = [Test::VACANT; MAX_ATOMS];
     let mut count = 0;
     let reach = rest.iter().map(Test::end).max().filter(|&end| end > MIN_FRAME);
-    let mut end = reach.or_else(|| pinned_end(&rest));
+    let mut end = reach.or_else(|| pinned_end(rest));
     for slot in windows.iter_mut().rev() {
         let Some(last) = end else { break };
-        *slot = take_window(&mut rest, last.saturating_sub(WINDOW) as u16);
+        *slot = take_window(rest, last.saturating_sub(WINDOW) as u16);
         count += 1;
-        end = pinned_end(&rest);
+        end = pinned_end(rest);
     }
     windows.rotate_left(MAX_ATOMS - count);
     Filter::from_canonical(windows, count as u8)

@@ -34,6 +34,8 @@ mod exhaustion;
 #[cfg(exo_guest)]
 mod frames;
 #[cfg(exo_guest)]
+mod grants;
+#[cfg(exo_guest)]
 mod handles;
 #[cfg(exo_guest)]
 mod instructions;
@@ -79,9 +81,9 @@ mod guest {
 
     use crate::attack::{Attack, Attacker, Verdict};
     use crate::{
-        batches, claims, cores, doorbells, environments, exhaustion, frames, handles, instructions,
-        large_pages, linger, mappings, memory, noise, orphan, pointers, predicates, pressure,
-        repossession, rings, speech, time, transfers, upcalls,
+        batches, claims, cores, doorbells, environments, exhaustion, frames, grants, handles,
+        instructions, large_pages, linger, mappings, memory, noise, orphan, pointers, predicates,
+        pressure, repossession, rings, speech, time, transfers, upcalls,
     };
 
     /// Families in order, with the name that `only=` takes.
@@ -100,6 +102,7 @@ mod guest {
         ("time", time::ATTACKS),
         ("upcalls", upcalls::ATTACKS),
         ("transfers", transfers::ATTACKS),
+        ("grants", grants::ATTACKS),
         ("doorbells", doorbells::ATTACKS),
         ("batches", batches::ATTACKS),
         ("predicates", predicates::ATTACKS),

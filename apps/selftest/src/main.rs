@@ -27,6 +27,8 @@ mod environments;
 #[cfg(exo_guest)]
 mod events;
 #[cfg(exo_guest)]
+mod grants;
+#[cfg(exo_guest)]
 mod large_pages;
 #[cfg(exo_guest)]
 mod memory;
@@ -61,9 +63,9 @@ mod guest {
 
     use crate::bench::{Bench, Check};
     use crate::{
-        balance, batches, capabilities, doorbells, environments, events, large_pages, memory,
-        meter, network, page_tables, predicates, preemption, registers, repossession, revocation,
-        transfers, upcalls,
+        balance, batches, capabilities, doorbells, environments, events, grants, large_pages,
+        memory, meter, network, page_tables, predicates, preemption, registers, repossession,
+        revocation, transfers, upcalls,
     };
 
     /// In the order in which they depend on each other.
@@ -80,6 +82,7 @@ mod guest {
         batches::CHECKS,
         upcalls::CHECKS,
         transfers::CHECKS,
+        grants::CHECKS,
         predicates::CHECKS,
         repossession::CHECKS,
         large_pages::CHECKS,

@@ -33,7 +33,7 @@ pub const USER_DATA: u16 = 0x20 | 3;
 /// The state of an environment that is not running: what a trap leaves on its
 /// stack, from the last register pushed up to what `iretq` pops. The order is
 /// known to `arch::entry`, which saves and restores it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the processor's names")]
 pub struct Context {
@@ -64,31 +64,9 @@ pub struct Context {
 
 impl Context {
     /// About to execute at `rip` in ring 3, with all other registers zero.
-    pub const fn at(rip: u64, rsp: u64, flags: u64) -> Self {
-        Self {
-            r15: 0,
-            r14: 0,
-            r13: 0,
-            r12: 0,
-            r11: 0,
-            r10: 0,
-            r9: 0,
-            r8: 0,
-            rbp: 0,
-            rdi: 0,
-            rsi: 0,
-            rdx: 0,
-            rcx: 0,
-            rbx: 0,
-            rax: 0,
-            vector: 0,
-            error: 0,
-            rip,
-            cs: USER_CODE as u64,
-            flags,
-            rsp,
-            ss: USER_DATA as u64,
-        }
+    pub fn at(rip: u64, rsp: u64, flags: u64) -> Self {
+        let (cs, ss) = (u64::from(USER_CODE), u64::from(USER_DATA));
+        Self { rip, cs, flags, rsp, ss, ..Self::default() }
     }
 
     /// Whether it is a state of ring 3.

@@ -131,9 +131,39 @@ impl FrameTable {
         Ok(())
     }
 
+    /// Counts one more mapping of each of the `count` frames from `first` on. All or none.
+    ///
+    /// # Errors
+    /// [`Error::NotOwned`] if one is not `owner`'s plain memory, [`Error::TooMuch`] if a
+    /// count is at its end.
+    pub fn add_mappings(&self, first: Pfn, count: Pages, owner: EnvId) -> Result<(), Error> {
+        let entries = self.run(first, count).map_err(|_| Error::NotOwned)?;
+        for entry in entries {
+            let kind = entry.kind.load(Relaxed);
+            if kind != FrameKind::Memory as u8 || entry.owner.load(Relaxed) != owner.0 {
+                return Err(Error::NotOwned);
+            }
+            if entry.mapped.load(Relaxed) == u32::MAX {
+                return Err(Error::TooMuch);
+            }
+        }
+        for entry in entries {
+            entry.mapped.store(entry.mapped.load(Relaxed) + 1, Relaxed);
+        }
+        Ok(())
+    }
+
     /// Counts one mapping less.
+    #[inline]
     pub fn remove_mapping(&self, pfn: Pfn) {
         if let Some(entry) = self.entry(pfn) {
+            entry.mapped.store(entry.mapped.load(Relaxed).saturating_sub(1), Relaxed);
+        }
+    }
+
+    /// Counts one mapping less of each of the `count` frames from `first` on.
+    pub fn remove_mappings(&self, first: Pfn, count: Pages) {
+        for entry in self.run(first, count).unwrap_or_default() {
             entry.mapped.store(entry.mapped.load(Relaxed).saturating_sub(1), Relaxed);
         }
     }

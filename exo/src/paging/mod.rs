@@ -365,20 +365,9 @@ pub fn map_large(frames: &FrameTable, root: Pfn, mapping: Mapping) -> Result<(),
     if entry.load(Relaxed) & PRESENT != 0 {
         return Err(Error::Occupied);
     }
-    let run = || (0..LARGE_PAGES).map(|offset| first.plus(offset));
-    if !run().all(|pfn| frames.is_memory_of(pfn, owner)) {
-        return Err(Error::NotOwned);
-    }
-    for (counted, pfn) in run().enumerate() {
-        if let Err(error) = frames.add_mapping(pfn) {
-            run().take(counted).for_each(|pfn| frames.remove_mapping(pfn));
-            return Err(error);
-        }
-    }
-    if let Err(error) = frames.add_mapping(table_pfn) {
-        run().for_each(|pfn| frames.remove_mapping(pfn));
-        return Err(error);
-    }
+    frames.add_mappings(first, LARGE_PAGES, owner)?;
+    // It counts its 512 entries at most.
+    frames.add_mapping(table_pfn)?;
     entry.store(leaf(first, protection) | LARGE, Relaxed);
     Ok(())
 }
@@ -396,7 +385,8 @@ pub fn unmap_large(frames: &FrameTable, root: Pfn, at: VirtAddr) -> Result<(), E
     }
     entry.store(0, Relaxed);
     frames.remove_mapping(table_pfn);
-    mapped_by(LARGE_LEVEL, old).for_each(|mapped| uncount(frames, mapped));
+    // Page tables are not mapped by large pages.
+    frames.remove_mappings(frame_of(old), LARGE_PAGES);
     Ok(())
 }
 

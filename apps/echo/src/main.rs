@@ -2,20 +2,26 @@
 //!
 //! Beside the key-value store it shows that a library OS is put together by its
 //! application: the same memory, rings and filters, but cooperative tasks
-//! instead of a loop, and smoltcp's interface instead of the fast path.
+//! instead of a loop, and smoltcp's interface instead of the fast path. The tasks
+//! share one thread, and threads take turns: there are no deadlines to keep.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 libos::app!(guest::main);
 
 #[cfg(exo_guest)]
 mod guest {
-    use exo_abi::RingOrder;
+    use core::fmt;
+
+    use exo_abi::{Pages, RingOrder};
+    use libos::memory::MemoryError;
     use libos::net::bind::{BindError, bind};
     use libos::net::smol::{MAX_PAYLOAD, SmolUdp};
     use libos::net::socket::UdpSocket;
     use libos::net::{Endpoint, NetConfig};
     use libos::println;
     use libos::runtime::Environment;
+    use libos::sched::policy::RoundRobin;
+    use libos::sched::threads::{SpawnError, Threads, end_of_it};
     use libos::sched::{Scheduler, Tasks};
     use libos::time::Clock;
 
@@ -23,16 +29,32 @@ mod guest {
     /// 64 slots: bursts of an interactive service, in 260 KiB.
     const RINGS: RingOrder = RingOrder::new(6).expect("1 to 8");
 
+    /// Pages of the stack it serves on.
+    const STACK: Pages = 16;
+    /// Pages of the stack on which threads are chosen.
+    const UPCALL_STACK: Pages = 4;
+
     /// Serves until the network is taken away. Returns 1 then, or if there is
     /// none to begin with.
     pub(crate) fn main(environment: Environment) -> u64 {
-        match serve(environment) {
+        match run(environment) {
             Ok(code) => code,
             Err(error) => {
                 println!("{error}");
                 1
             }
         }
+    }
+
+    /// Serves in a thread.
+    fn run(environment: Environment) -> Result<u64, Failure> {
+        let stack = environment.memory.map_region(STACK)?;
+        let upcalls = environment.memory.map_region(UPCALL_STACK)?;
+        let mut code = Ok(0);
+        let mut threads = Threads::new(RoundRobin::new(), end_of_it);
+        threads.spawn(stack, (), || code = serve(environment).map_err(Failure::Bind))?;
+        threads.run(upcalls);
+        code
     }
 
     fn serve(environment: Environment) -> Result<u64, BindError> {
@@ -69,6 +91,34 @@ mod guest {
             let Some(payload) = buffer.get(..length) else { continue };
             // A full queue loses the answer, as the network may.
             let _ = socket.send(payload, from);
+        }
+    }
+    /// Why it does not serve.
+    enum Failure {
+        Memory(MemoryError),
+        Thread(SpawnError),
+        Bind(BindError),
+    }
+
+    impl fmt::Display for Failure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::Memory(error) => write!(f, "memory: {error}"),
+                Self::Thread(error) => error.fmt(f),
+                Self::Bind(error) => error.fmt(f),
+            }
+        }
+    }
+
+    impl From<MemoryError> for Failure {
+        fn from(error: MemoryError) -> Self {
+            Self::Memory(error)
+        }
+    }
+
+    impl From<SpawnError> for Failure {
+        fn from(error: SpawnError) -> Self {
+            Self::Thread(error)
         }
     }
 }

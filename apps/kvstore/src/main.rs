@@ -2,8 +2,14 @@
 //!
 //! Steps 4 to 6 of a packet's journey, run to completion: take what the rings
 //! hold, answer each request where its answer is sent from, cross into the
-//! kernel once for the whole batch, sleep when nothing came. There is no thread,
-//! no queue and, once it serves, no allocation.
+//! kernel once for the whole batch, sleep when nothing more came. There is no queue
+//! and, once it serves, no allocation.
+//!
+//! All of it is one thread, under earliest deadline first, as the one whose work is due
+//! at once: whatever else is to run here some day is due later and cannot hold a request
+//! up for more than a slice. There is nothing else now. The store reclaims what has
+//! expired where it meets it; a thread that looked for it could not share the store
+//! with requests without a lock on their way, nor sleep as long as the machine does.
 //!
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat.
@@ -23,7 +29,9 @@ mod guest {
     use libos::net::{Endpoint, NetDevice, UdpStack};
     use libos::println;
     use libos::runtime::{Environment, seed};
-    use libos::sched::{RunToCompletion, Scheduler, Turn};
+    use libos::sched::policy::EarliestDeadlineFirst;
+    use libos::sched::threads::{SpawnError, Threads, end_of_it};
+    use libos::sched::{RunToCompletion, Scheduler, Ticks, Turn};
     use libos::time::Clock;
 
     const PORT: u16 = 11211;
@@ -39,16 +47,34 @@ mod guest {
     /// Frames that one page table maps.
     const TABLE: Pages = 512;
 
+    /// Pages of the stack it serves on.
+    const STACK: Pages = 16;
+    /// Pages of the stack on which threads are chosen.
+    const UPCALL_STACK: Pages = 4;
+    /// A request is due when it comes.
+    const DUE_WITHIN: Ticks = Ticks(0);
+
     /// Serves until the network is taken away. Returns 1 then, or if something
     /// is missing to begin with.
     pub(crate) fn main(environment: Environment) -> u64 {
-        match serve(environment) {
+        match run(environment) {
             Ok(code) => code,
             Err(error) => {
                 println!("{error}");
                 1
             }
         }
+    }
+
+    /// Serves in a thread.
+    fn run(environment: Environment) -> Result<u64, Failure> {
+        let stack = environment.memory.map_region(STACK)?;
+        let upcalls = environment.memory.map_region(UPCALL_STACK)?;
+        let mut code = Ok(0);
+        let mut threads = Threads::new(EarliestDeadlineFirst::new(), end_of_it);
+        threads.spawn(stack, DUE_WITHIN, || code = serve(environment))?;
+        threads.run(upcalls);
+        code
     }
 
     fn serve(environment: Environment) -> Result<u64, Failure> {
@@ -126,6 +152,7 @@ mod guest {
         Memory(MemoryError),
         Bind(BindError),
         Store(SetupError),
+        Thread(SpawnError),
     }
 
     impl fmt::Display for Failure {
@@ -137,6 +164,7 @@ mod guest {
                 Self::Memory(error) => write!(f, "memory: {error}"),
                 Self::Bind(error) => error.fmt(f),
                 Self::Store(error) => write!(f, "store: {error:?}"),
+                Self::Thread(error) => error.fmt(f),
             }
         }
     }
@@ -150,6 +178,12 @@ mod guest {
     impl From<BindError> for Failure {
         fn from(error: BindError) -> Self {
             Self::Bind(error)
+        }
+    }
+
+    impl From<SpawnError> for Failure {
+        fn from(error: SpawnError) -> Self {
+            Self::Thread(error)
         }
     }
 

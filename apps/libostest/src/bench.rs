@@ -19,21 +19,20 @@ const UPCALL_PAGES: u32 = 16;
 /// What checks work with.
 pub(crate) struct Bench {
     pub(crate) environment: Environment,
-    upcall_stack: u64,
+    upcall_stack: &'static mut [u8],
     /// Stacks that no thread uses.
     stacks: Vec<&'static mut [u8]>,
 }
 
 impl Bench {
     pub(crate) fn new(environment: Environment) -> Result<Self, MemoryError> {
-        let stack = environment.memory.map_region(UPCALL_PAGES)?;
-        let upcall_stack = stack.as_mut_ptr_range().end.expose_provenance() as u64;
+        let upcall_stack = environment.memory.map_region(UPCALL_PAGES)?;
         Ok(Self { environment, upcall_stack, stacks: Vec::new() })
     }
 
     /// The end of a stack for upcalls, which nothing else uses.
     pub(crate) fn upcall_stack(&self) -> u64 {
-        self.upcall_stack
+        self.upcall_stack.as_ptr_range().end.expose_provenance() as u64
     }
 
     /// Runs `bodies` as threads, in this order, with the terms given. Returns their ids.
@@ -52,9 +51,7 @@ impl Bench {
         for ((terms, body), stack) in bodies.into_iter().zip(&mut self.stacks) {
             ids.push(threads.spawn(stack, terms, body)?);
         }
-        // SAFETY: the stack is 64 KiB, mapped for good and used for nothing else. Bodies
-        // in this program use the console, if at all, in uninterrupted sections.
-        unsafe { threads.run(self.upcall_stack) };
+        threads.run(self.upcall_stack);
         Ok(ids)
     }
 }

@@ -30,20 +30,20 @@ static CONSOLE: Local<Option<Handle>> = Local::new(None);
 /// Sets the name that stands before each line, and the capability to print by.
 /// Without one, lines go nowhere.
 pub fn init(name: &'static str, console: Option<Handle>) {
-    *NAME.borrow_mut() = name;
-    *CONSOLE.borrow_mut() = console;
+    NAME.with(|known| *known = name);
+    CONSOLE.with(|known| *known = console);
 }
 
 /// The name that stands before each line.
 pub fn name() -> &'static str {
-    NAME.try_borrow().map_or("?", |name| *name)
+    NAME.try_with(|name| *name).unwrap_or("?")
 }
 
 /// Prints one line. [`println!`](crate::println) calls it.
 ///
 /// The line is put together on the stack, so that a panic inside of a `Display`
-/// that is being printed can print itself.
+/// that is being printed can print itself, and so that each thread has its own.
 pub fn print(text: fmt::Arguments<'_>) {
-    let console = CONSOLE.try_borrow().ok().and_then(|console| *console);
+    let console = CONSOLE.try_with(|console| *console).flatten();
     LineWriter::new(Console(console)).line(name(), text);
 }

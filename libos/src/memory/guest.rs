@@ -16,7 +16,6 @@ use super::heap::{Heap, growth_for};
 use super::space::{AddressSpace, Regions};
 use super::{MemoryCalls, MemoryError, Range, layout};
 use crate::runtime::Local;
-use crate::sched::uninterrupted;
 use crate::sys;
 
 /// The environment's own memory calls, made under one frames capability.
@@ -72,7 +71,7 @@ static STATE: Local<Option<State>> = Local::new(None);
 /// it once, before it allocates.
 pub fn init(frames: Handle, range: Range) {
     let calls = KernelCalls { frames };
-    *STATE.borrow_mut() = Some(State {
+    let fresh = State {
         calls,
         range,
         space: AddressSpace::new(NextFit::new(range), calls),
@@ -80,7 +79,8 @@ pub fn init(frames: Handle, range: Range) {
         regions: Regions::new(layout::REGIONS),
         network: Regions::new(layout::NETWORK),
         paged: Regions::new(layout::PAGED),
-    });
+    };
+    STATE.with(|state| *state = Some(fresh));
 }
 
 /// The environment's memory. All values of this type mean the same.
@@ -97,16 +97,13 @@ impl Memory {
         self,
         act: impl FnOnce(&mut State) -> Result<T, MemoryError>,
     ) -> Result<T, MemoryError> {
-        uninterrupted(|| {
-            let mut state = STATE.borrow_mut();
-            act(state.as_mut().ok_or(MemoryError::OutOfFrames)?)
-        })
+        STATE.with(|state| act(state.as_mut().ok_or(MemoryError::OutOfFrames)?))
     }
 
     /// The capability and the range of the frames granted, to take some by another
     /// policy: the kernel keeps the two apart.
     pub fn grant(self) -> Option<(KernelCalls, Range)> {
-        uninterrupted(|| STATE.borrow().as_ref().map(|state| (state.calls, state.range)))
+        STATE.with(|state| state.as_ref().map(|state| (state.calls, state.range)))
     }
 
     /// Addresses for `pages` pages, with nothing mapped there.
@@ -212,31 +209,31 @@ impl<H: Heap> GlobalHeap<H> {
         Self(Local::new(H::EMPTY))
     }
 
-    fn grow(&self, layout: Layout) -> Option<()> {
+    fn grow(heap: &mut H, layout: Layout) -> Option<()> {
         let (bytes, align) = growth_for(layout)?;
         let pages = u32::try_from(bytes / FRAME_BYTES as usize).ok()?;
-        let mut state = STATE.try_borrow_mut().ok()?;
-        let state = state.as_mut()?;
-        let region = state.space.region(&mut state.heap, pages, align as u64, false);
-        let (at, pages) = region.ok()?;
+        let region = STATE.try_with(|state| {
+            let State { space, heap, .. } = state.as_mut()?;
+            space.region(heap, pages, align as u64, false).ok()
+        });
+        let (at, pages) = region.flatten()?;
         let start = NonNull::new(start_of(at))?;
         // SAFETY: a new region, mapped read and write, whose addresses are
         // handed out to nobody else and never unmapped.
-        unsafe { self.0.borrow_mut().grow(start, bytes_of(pages)) };
+        unsafe { heap.grow(start, bytes_of(pages)) };
         Some(())
     }
 }
 
 // SAFETY: blocks come from a `Heap`, which keeps them apart and aligned as its
 // conformance test demands; layouts are passed through unchanged. A re-entrant
-// call panics in the `RefCell` instead of touching the heap twice.
-unsafe impl<H: Heap> GlobalAlloc for GlobalHeap<H> {
+// call panics in the `Local` instead of touching the heap twice.
+unsafe impl<H: Heap + Send> GlobalAlloc for GlobalHeap<H> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let block = uninterrupted(|| {
-            let block = self.0.borrow_mut().allocate(layout);
-            block.or_else(|| {
-                self.grow(layout)?;
-                self.0.borrow_mut().allocate(layout)
+        let block = self.0.with(|heap| {
+            heap.allocate(layout).or_else(|| {
+                Self::grow(heap, layout)?;
+                heap.allocate(layout)
             })
         });
         block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
@@ -245,7 +242,7 @@ unsafe impl<H: Heap> GlobalAlloc for GlobalHeap<H> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller frees what `alloc` returned for this layout.
-            uninterrupted(|| unsafe { self.0.borrow_mut().free(block, layout) });
+            self.0.with(|heap| unsafe { heap.free(block, layout) });
         }
     }
 }

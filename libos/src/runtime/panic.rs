@@ -2,12 +2,13 @@
 
 use core::fmt;
 use core::panic::PanicInfo;
+use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::STACK_TOP;
 
 use super::PANIC_EXIT;
-use crate::console;
-use crate::sys;
+use crate::sched::threads;
+use crate::{console, sys, upcall};
 
 /// Return addresses printed at most.
 const DEPTH: usize = 32;
@@ -23,7 +24,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     }
     let place = info.location().map_or(("?", 0), |location| (location.file(), location.line()));
     console::print(format_args!("panic: {} ({}:{})", info.message(), place.0, place.1));
-    console::print(format_args!("backtrace: {}{}", console::name(), Backtrace { frame, bottom }));
+    let backtrace = Backtrace { frame, bottom, end: stack_end(bottom) };
+    console::print(format_args!("backtrace: {}{backtrace}", console::name()));
     exit(PANIC_EXIT)
 }
 
@@ -36,10 +38,20 @@ pub(crate) fn exit(code: u64) -> ! {
     }
 }
 
+/// Where the stack ends that `bottom` points into: the application's first, the running
+/// thread's, or that of upcalls.
+fn stack_end(bottom: u64) -> u64 {
+    let upcalls = upcall::u_area().upcall.stack.load(Relaxed);
+    let ends = [STACK_TOP, threads::stack_end().unwrap_or_default(), upcalls];
+    // Stacks do not overlap, so the nearest end above is the own.
+    ends.into_iter().filter(|&end| end > bottom).min().unwrap_or_default()
+}
+
 /// The return addresses on the stack from `frame` on, innermost first.
 struct Backtrace {
     frame: u64,
     bottom: u64,
+    end: u64,
 }
 
 impl fmt::Display for Backtrace {
@@ -47,11 +59,14 @@ impl fmt::Display for Backtrace {
         let mut frame = self.frame;
         for _ in 0..DEPTH {
             // A frame pointer that is damaged must not lead to a second fault.
-            if frame < self.bottom || frame > STACK_TOP - 16 || !frame.is_multiple_of(8) {
+            if frame < self.bottom
+                || frame > self.end.saturating_sub(16)
+                || !frame.is_multiple_of(8)
+            {
                 break;
             }
             // SAFETY: `frame` and the word above it lie between a former stack
-            // pointer and the top of the stack, all of which is mapped, and
+            // pointer and the end of its stack, all of which is mapped, and
             // `frame` is aligned; any bits there are a valid `u64`.
             let (next, address) = unsafe {
                 let words = core::ptr::with_exposed_provenance::<u64>(frame as usize);

@@ -3,11 +3,20 @@
 //! The half of [`threads`](super::threads) that is not about registers: it tells the
 //! policy what it must know, wakes who is to be woken, and says what to do next. It
 //! makes no system call, so it is tested on the host.
+//!
+//! With each decision it also says until when nobody but the chosen thread could run
+//! ([`Table::alone_until`]). A thread that is alone may sleep in the kernel without
+//! asking here: the answer would be to sleep.
 
 use exo_abi::EventCount;
 
 use super::policy::{MAX_THREADS, Policy, ThreadId};
 use super::{Ticks, Until};
+
+/// Alone whatever the clock shows: as long as the running thread wakes nobody.
+pub(super) const FOR_GOOD: Ticks = Ticks(u64::MAX);
+/// Not alone: there is something to decide.
+pub(super) const NOT_ALONE: Ticks = Ticks(0);
 
 /// What is to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +45,7 @@ pub(super) struct Table<P> {
     turns: [u64; MAX_THREADS],
     running: Option<ThreadId>,
     since: Ticks,
+    alone_until: Ticks,
 }
 
 impl<P: Policy> Table<P> {
@@ -47,6 +57,7 @@ impl<P: Policy> Table<P> {
             turns: [0; MAX_THREADS],
             running: None,
             since: Ticks(0),
+            alone_until: NOT_ALONE,
         }
     }
 
@@ -77,12 +88,22 @@ impl<P: Policy> Table<P> {
         self.since = now;
     }
 
-    /// The running thread had the processor until now.
+    /// The running thread had the processor until now. What it did with it while it was
+    /// alone is not charged: it may have slept, and took nothing from anybody.
     pub(super) fn stop(&mut self, now: Ticks) {
         if let Some(running) = self.running {
-            self.policy.charge(running, Ticks(now.0.saturating_sub(self.since.0)));
+            let from = self.since.max(self.alone_until);
+            self.policy.charge(running, Ticks(now.0.saturating_sub(from.0)));
         }
         self.since = now;
+    }
+
+    /// The time before which nobody but the running thread can run, whatever happens,
+    /// unless it wakes somebody: [`FOR_GOOD`] if there is no such time, [`NOT_ALONE`] if
+    /// somebody else is ready, or would be by an event. Also [`NOT_ALONE`] if the running
+    /// thread was woken before it blocked, so that it must not sleep.
+    pub(super) fn alone_until(&self) -> Ticks {
+        self.alone_until
     }
 
     /// The running thread blocks, unless it was woken before.
@@ -100,6 +121,10 @@ impl<P: Policy> Table<P> {
     /// at once.
     pub(super) fn wake(&mut self, thread: ThreadId, now: Ticks) -> bool {
         let index = thread.index();
+        if self.states[index] != State::Vacant {
+            self.since = self.since.max(self.alone_until.min(now));
+            self.alone_until = NOT_ALONE;
+        }
         match self.states[index] {
             State::Vacant => false,
             State::Ready => {
@@ -126,17 +151,20 @@ impl<P: Policy> Table<P> {
     /// Wakes whoever's time or event has come, and decides.
     pub(super) fn next(&mut self, now: Ticks, events: EventCount) -> Next {
         let mut earliest: Option<Ticks> = None;
-        let mut any = false;
+        let (mut all, mut ready, mut wants_event) = (0, 0, false);
         for index in 0..MAX_THREADS {
             let (Some(thread), state) = (ThreadId::new(index), self.states[index]) else { break };
-            any |= state != State::Vacant;
+            all += u32::from(state != State::Vacant);
+            ready += u32::from(state == State::Ready);
             let State::Blocked(until) = state else { continue };
             let due = until.time.is_some_and(|time| time <= now);
             if due || until.event.is_some_and(|seen| seen != events) {
                 self.states[index] = State::Ready;
                 self.policy.ready(thread, now);
+                ready += 1;
             } else {
                 earliest = [earliest, until.time].into_iter().flatten().min();
+                wants_event |= until.event.is_some();
             }
         }
         match self.policy.choose(now) {
@@ -144,11 +172,13 @@ impl<P: Policy> Table<P> {
                 self.running = Some(thread);
                 self.turns[thread.index()] += 1;
                 self.since = now;
+                let alone = ready == 1 && !wants_event && !self.woken[thread.index()];
+                self.alone_until = if alone { earliest.unwrap_or(FOR_GOOD) } else { NOT_ALONE };
                 Next::Run(thread)
             }
             None => {
                 self.running = None;
-                if any { Next::Sleep(earliest) } else { Next::Done }
+                if all > 0 { Next::Sleep(earliest) } else { Next::Done }
             }
         }
     }
@@ -158,7 +188,8 @@ impl<P: Policy> Table<P> {
 mod tests {
     use exo_abi::EventCount;
 
-    use super::{Next, Table};
+    use super::{FOR_GOOD, NOT_ALONE, Next, Table};
+    use crate::sched::conformance::Random;
     use crate::sched::policy::{EarliestDeadlineFirst, MAX_THREADS, Policy, RoundRobin, ThreadId};
     use crate::sched::{Ticks, Until};
 
@@ -269,6 +300,7 @@ mod tests {
         let mut table = Table::new(Meter::default());
         table.stop(Ticks(5));
         let thread = table.admit((), Ticks(10)).unwrap();
+        table.admit((), Ticks(10)).unwrap();
         assert_eq!(table.next(Ticks(100), NO_EVENT), Next::Run(thread));
         table.stop(Ticks(130));
         // Others run from 130 to 200.
@@ -278,6 +310,113 @@ mod tests {
         table.end();
         table.stop(Ticks(900));
         assert_eq!((table.policy.1, table.running()), (37, None));
+    }
+
+    #[test]
+    fn time_alone_is_not_charged() {
+        let mut table = Table::new(Meter::default());
+        let other = table.admit((), Ticks(0)).unwrap();
+        let thread = table.admit((), Ticks(0)).unwrap();
+        assert_eq!(table.next(Ticks(0), NO_EVENT), Next::Run(other));
+        table.block(Until { time: Some(Ticks(50)), event: None });
+        assert_eq!(table.next(Ticks(10), NO_EVENT), Next::Run(thread));
+        table.stop(Ticks(40));
+        assert_eq!(table.policy.1, 0, "nobody else could have run");
+        assert_eq!(table.next(Ticks(40), NO_EVENT), Next::Run(thread));
+        table.stop(Ticks(57));
+        assert_eq!(table.policy.1, 7, "from 50 on somebody could");
+        table.policy.1 = 0;
+        assert_eq!(table.next(Ticks(60), NO_EVENT), Next::Run(other));
+        table.block(Until::default());
+        assert_eq!(table.next(Ticks(60), NO_EVENT), Next::Run(thread));
+        table.wake(other, Ticks(75));
+        table.stop(Ticks(80));
+        assert_eq!(table.policy.1, 5, "since it woke the other");
+    }
+
+    #[test]
+    fn alone_is_who_has_nobody_to_give_way_to() {
+        let mut table = Table::new(RoundRobin::new());
+        let (a, b) = (table.admit((), Ticks(0)).unwrap(), table.admit((), Ticks(0)).unwrap());
+        assert_eq!(table.next(Ticks(0), NO_EVENT), Next::Run(a));
+        assert_eq!(table.alone_until(), NOT_ALONE, "the other is ready");
+        table.block(Until { time: None, event: Some(NO_EVENT) });
+        assert_eq!(table.next(Ticks(0), NO_EVENT), Next::Run(b));
+        assert_eq!(table.alone_until(), NOT_ALONE, "an event makes the other ready");
+        table.wake(a, Ticks(0));
+        assert_eq!(table.next(Ticks(0), NO_EVENT), Next::Run(a));
+        table.block(Until { time: Some(Ticks(70)), event: None });
+        assert_eq!(table.next(Ticks(1), NO_EVENT), Next::Run(b));
+        assert_eq!(table.alone_until(), Ticks(70));
+        table.wake(b, Ticks(2));
+        assert_eq!(table.alone_until(), NOT_ALONE, "it woke itself, and must not sleep");
+        table.block(Until::default());
+        assert_eq!(table.next(Ticks(3), NO_EVENT), Next::Run(b));
+        assert_eq!(table.alone_until(), Ticks(70), "it has not slept, once");
+        table.wake(a, Ticks(4));
+        assert_eq!(table.alone_until(), NOT_ALONE);
+        assert_eq!(table.next(Ticks(5), NO_EVENT), Next::Run(a));
+        table.block(Until::default());
+        assert_eq!(table.next(Ticks(6), NO_EVENT), Next::Run(b));
+        assert_eq!(table.alone_until(), FOR_GOOD, "only this thread can wake the other");
+        table.wake(a, Ticks(7));
+        assert_eq!(table.next(Ticks(8), NO_EVENT), Next::Run(a));
+        assert_eq!(table.next(Ticks(8), NO_EVENT), Next::Run(b));
+        table.end();
+        assert_eq!(table.next(Ticks(9), NO_EVENT), Next::Run(a));
+        assert_eq!(table.alone_until(), FOR_GOOD, "there is no other");
+    }
+
+    /// Whoever is told to be alone and blocks instead of sleeping is told to sleep, and
+    /// no longer than the time it was alone until; and is chosen again if the time has
+    /// not come by then. So sleeping without asking is the same.
+    #[test]
+    fn sleeping_without_asking_is_what_the_table_says() {
+        let mut alone = [0; 2];
+        for seed in 1..=200 {
+            let mut random = Random(seed);
+            let mut table = Table::new(RoundRobin::new());
+            for _ in 0..2 + random.below(3) {
+                table.admit((), Ticks(0)).unwrap();
+            }
+            let (mut now, mut events) = (0, 0);
+            for _ in 0..200 {
+                now += random.below(4);
+                events += u64::from(random.below(8) == 0);
+                let chosen = match table.next(Ticks(now), EventCount(events)) {
+                    Next::Run(chosen) => chosen,
+                    Next::Sleep(until) => {
+                        now = until.map_or(now, |until| until.0);
+                        events += 1;
+                        continue;
+                    }
+                    Next::Done => break,
+                };
+                // It runs for a while, and time passes.
+                now += random.below(3);
+                if random.below(3) == 0 {
+                    table.wake(id(random.below(5) as usize), Ticks(now));
+                }
+                let until = table.alone_until();
+                let time = (random.below(2) == 0).then(|| Ticks(now + 1 + random.below(9)));
+                let event = (random.below(4) > 0).then_some(EventCount(events));
+                table.block(Until { time, event });
+                if now < until.0 {
+                    alone[usize::from(until == FOR_GOOD)] += 1;
+                    let others = (until != FOR_GOOD).then_some(until);
+                    let first = [time, others].into_iter().flatten().min();
+                    let next = table.next(Ticks(now), EventCount(events));
+                    assert_eq!(next, Next::Sleep(first), "seed {seed}");
+                    // What wakes it before the others' time wakes nobody else.
+                    if event.is_some() {
+                        let next = table.next(Ticks(now), EventCount(events + 1));
+                        assert_eq!(next, Next::Run(chosen), "seed {seed}");
+                        events += 1;
+                    }
+                }
+            }
+        }
+        assert!(alone.iter().all(|&times| times > 100), "{alone:?}");
     }
 
     #[test]

@@ -14,25 +14,31 @@
 //!
 //! Sleepers are woken where decisions fall: at the beginning of a slice, when a thread
 //! gives way, and exactly in time when all sleep.
+//!
+//! A scheduler of another kind ([`Scheduler`](super::Scheduler)) runs in a thread as it
+//! does without threads: it parks in a [`KernelPark`](super::KernelPark), which blocks
+//! the thread if another could run meanwhile, and enters the kernel at once if not.
 
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering::Acquire;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use exo_abi::{EventCount, UArea, Upcall};
 
+use super::park::guest::{set_alone_until, wait};
 use super::policy::{Policy, ThreadId};
 use super::section::{self, PutOff};
-use super::table::{Next, Table};
+use super::table::{FOR_GOOD, Next, Table};
 use super::{Ticks, Until};
 use crate::sys;
 use crate::time::timestamp;
 use crate::upcall::{self, Exception, Frame, Reason};
 
-/// Least bytes of a thread's stack, beside what its closure owns.
+/// Least bytes of a thread's stack, beside what its closure owns, and of the upcalls'.
 pub const LEAST_STACK: usize = 4096;
 
 /// Serves an exception; false if the application is to end of it, as it would
@@ -62,6 +68,8 @@ pub struct Threads<'a, P> {
     table: Table<P>,
     /// Saved states, by thread.
     frames: Vec<Frame>,
+    /// Where their stacks end.
+    stack_ends: Vec<u64>,
     /// The state of whoever called [`Threads::run`].
     caller: Frame,
     exceptions: ExceptionHandler,
@@ -84,6 +92,9 @@ unsafe impl Sync for Current {}
 
 static CURRENT: Current = Current(Cell::new(None));
 
+/// Where the running thread's stack ends; zero outside of threads.
+static STACK_END: AtomicU64 = AtomicU64::new(0);
+
 /// What a thread asks for when it enters the upcall by itself.
 enum Request {
     Start,
@@ -103,6 +114,7 @@ impl<'a, P: Policy> Threads<'a, P> {
         Self {
             table: Table::new(policy),
             frames: Vec::new(),
+            stack_ends: Vec::new(),
             caller: Frame::START,
             exceptions,
             u_area: upcall::u_area(),
@@ -130,8 +142,13 @@ impl<'a, P: Policy> Threads<'a, P> {
         let thread = self.table.admit(terms, Ticks(timestamp())).ok_or(SpawnError::Full)?;
         let place = range.start.with_addr(place);
         // SAFETY: `place` is aligned for an `F`, which fits between it and the end of
-        // the stack; nobody else uses the stack for `'a`.
-        unsafe { place.cast::<F>().write(body) };
+        // the stack; nobody else uses the stack for `'a`. Below it there are at least
+        // `LEAST_STACK` bytes, the uppermost of which are the return address of a
+        // function that nobody called.
+        unsafe {
+            place.cast::<F>().write(body);
+            place.cast::<u64>().sub(1).write(0);
+        }
         let mut frame = Frame::START;
         frame.rip = begin::<F> as *const () as u64;
         frame.rdi = place.expose_provenance() as u64;
@@ -139,30 +156,30 @@ impl<'a, P: Policy> Threads<'a, P> {
         frame.rsp = frame.rdi - 8;
         if self.frames.len() <= thread.index() {
             self.frames.resize(thread.index() + 1, Frame::START);
+            self.stack_ends.resize(thread.index() + 1, 0);
         }
         self.frames[thread.index()] = frame;
+        self.stack_ends[thread.index()] = frame.rdi;
         Ok(thread)
     }
 
-    /// Runs the threads until all have ended.
+    /// Runs the threads until all have ended, and decides between them on the stack
+    /// `upcalls`, which is also that of the exception handler.
     ///
     /// **Blocking** sleeps in the kernel while no thread can run.
     ///
-    /// # Safety
-    /// `stack_top` is as [`upcall::install`] wants it. While threads run, the console
-    /// and every other [`Local`](crate::runtime::Local) but those of the memory are used
-    /// only within [`uninterrupted`](super::uninterrupted): they were made for one
-    /// thread.
-    ///
     /// # Panics
-    /// If threads run already.
-    pub unsafe fn run(mut self, stack_top: u64) {
+    /// If threads run already, or `upcalls` is shorter than [`LEAST_STACK`].
+    pub fn run(mut self, upcalls: &'a mut [u8]) {
         assert!(CURRENT.0.get().is_none(), "threads within threads");
+        assert!(upcalls.len() >= LEAST_STACK, "a short stack for upcalls");
+        let end = upcalls.as_mut_ptr_range().end.expose_provenance() as u64 & !15;
         let threads = NonNull::from(&mut self).cast();
         CURRENT.0.set(Some(Running { threads, serve: serve_for::<P> }));
-        // SAFETY: the stack is as `install` wants it (the caller's promise).
+        // SAFETY: the stack is borrowed until the threads have ended and upcalls with
+        // them, and holds a frame several times.
         unsafe {
-            upcall::install(self.u_area, stack_top, &[Upcall::SliceEnd, Upcall::SliceBegin], serve);
+            upcall::install(self.u_area, end, &[Upcall::SliceEnd, Upcall::SliceBegin], serve);
         }
         ask(&mut Request::Start);
         upcall::remove(self.u_area);
@@ -204,7 +221,9 @@ impl<'a, P: Policy> Threads<'a, P> {
         match request {
             Request::Start => self.caller = *frame,
             Request::Wake(thread) => {
-                if !self.table.wake(*thread, now) {
+                let preempts = self.table.wake(*thread, now);
+                set_alone_until(self.table.alone_until());
+                if !preempts {
                     return;
                 }
             }
@@ -230,15 +249,19 @@ impl<'a, P: Policy> Threads<'a, P> {
             Request::End => self.table.end(),
             _ => {}
         }
-        self.save(before, frame);
-        self.resume(frame);
+        self.resume(before, frame);
     }
 
     /// Counts the running thread's time, and gives the rest of the grace back.
     fn end_slice(&mut self) {
         self.table.stop(Ticks(timestamp()));
+        // What the beginning of the next slice would be told for is done here; told
+        // later, it would be a turn for nothing.
+        let wanted = &self.u_area.upcall.wanted;
+        wanted.store(Upcall::SliceEnd as u32, Relaxed);
         // It cannot be refused.
         let _ = sys::slice_yield();
+        wanted.store(Upcall::SliceEnd as u32 | Upcall::SliceBegin as u32, Relaxed);
         self.table.resume(Ticks(timestamp()));
     }
 
@@ -247,38 +270,45 @@ impl<'a, P: Policy> Threads<'a, P> {
     fn switch(&mut self, frame: &mut Frame) {
         let running = self.table.running();
         if running.is_some() {
-            self.save(running, frame);
-            self.resume(frame);
+            self.resume(running, frame);
         }
     }
 
-    fn save(&mut self, thread: Option<ThreadId>, frame: &Frame) {
-        if let Some(saved) = thread.and_then(|thread| self.frames.get_mut(thread.index())) {
-            *saved = *frame;
-        }
-    }
-
-    fn resume(&mut self, frame: &mut Frame) {
+    /// The same, where `frame` is the state of `before`.
+    fn resume(&mut self, before: Option<ThreadId>, frame: &mut Frame) {
         loop {
             // Before looking, so that an event in between ends the sleep at once.
             let events = EventCount(self.u_area.events.load(Acquire));
-            match self.table.next(Ticks(timestamp()), events) {
+            let next = self.table.next(Ticks(timestamp()), events);
+            match next {
                 Next::Run(thread) => {
-                    if let Some(saved) = self.frames.get(thread.index()) {
-                        *frame = *saved;
+                    set_alone_until(self.table.alone_until());
+                    if before != Some(thread) {
+                        self.exchange(before, thread, frame);
                     }
                     return;
                 }
-                Next::Sleep(until) => {
-                    // The kernel takes zero for "none". A refusal means no sleep.
-                    let _ = sys::wait(events, until.map_or(0, |until| until.0.max(1)));
-                }
+                Next::Sleep(until) => wait(events, until),
                 Next::Done => {
+                    set_alone_until(FOR_GOOD);
+                    STACK_END.store(0, Relaxed);
                     *frame = self.caller;
                     return;
                 }
             }
         }
+    }
+
+    /// Keeps the state of `before`, and takes that of `after`.
+    fn exchange(&mut self, before: Option<ThreadId>, after: ThreadId, frame: &mut Frame) {
+        if let Some(saved) = before.and_then(|before| self.frames.get_mut(before.index())) {
+            *saved = *frame;
+        }
+        if let Some(saved) = self.frames.get(after.index()) {
+            *frame = *saved;
+        }
+        let end = self.stack_ends.get(after.index()).copied();
+        STACK_END.store(end.unwrap_or_default(), Relaxed);
     }
 }
 
@@ -368,6 +398,11 @@ pub fn current() -> Option<ThreadId> {
     let mut request = Request::WhoAmI(None);
     ask(&mut request);
     if let Request::WhoAmI(thread) = request { thread } else { None }
+}
+
+/// Where the running thread's stack ends, if a thread runs.
+pub(crate) fn stack_end() -> Option<u64> {
+    Some(STACK_END.load(Relaxed)).filter(|end| *end != 0)
 }
 
 /// How often the thread that asks was chosen to run.

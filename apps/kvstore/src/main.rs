@@ -99,10 +99,12 @@ mod guest {
                 if moved > 0 || device.has_unsent() { device.sync().map(|_| moved) } else { Ok(0) }
             };
             match moved.and_then(cross) {
-                Ok(1..) => Turn::Progress,
+                // There may be more than one batch.
+                Ok(BATCH..) => Turn::Progress,
                 // Answers wait for the device: look again soon, or when more comes.
-                Ok(0) if device.has_unsent() => Turn::Idle(Some(clock.after_micros(BUSY_MICROS))),
-                Ok(0) => Turn::Idle(None),
+                Ok(_) if device.has_unsent() => Turn::Idle(Some(clock.after_micros(BUSY_MICROS))),
+                // What has come since the beginning of this turn was an event.
+                Ok(_) => Turn::Idle(None),
                 Err(error) => {
                     println!("network: {error}");
                     Turn::Done(1)

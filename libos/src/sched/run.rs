@@ -7,7 +7,7 @@ use super::{Park, Scheduler, Ticks};
 pub enum Turn {
     /// Something; there may be more.
     Progress,
-    /// Nothing: sleep until an event, or the deadline.
+    /// All there was: sleep until an event since the call, or the deadline.
     Idle(Option<Ticks>),
     /// The last thing; exit with this code.
     Done(u64),

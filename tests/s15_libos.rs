@@ -1,9 +1,14 @@
 //! What the library OS makes of upcalls and frames: preemptive threads, pagers, chosen
 //! frames, under real timer ticks and page faults.
 
+use std::time::{Duration, Instant};
+
 use exo_cmd::machine::{Config, Machine, Network};
 use exo_cmd::manifest::App;
-use machine_tests::{app, assert_no_leak, boot, expect, manifest};
+use machine_tests::frame::{Wire, datagram};
+use machine_tests::{
+    LONG, THIRD, app, assert_no_leak, boot, boot_with_frames, expect, manifest, net_app,
+};
 
 /// Waits until `name` has made its checks and ended well.
 #[track_caller]
@@ -85,4 +90,73 @@ fn what_nobody_serves_ends_the_application() {
     expect(&machine, "root: crash ended: invalid opcode at ");
     expect(&machine, "root: nothing left to run");
     assert_no_leak(&machine, 1);
+}
+
+/// A panic in a thread tells how it came there, from the thread's own stack.
+#[test]
+fn a_thread_that_panics_says_where() {
+    let mut panics = named("panics", 8);
+    panics.args = vec!["as=panic".into()];
+    let machine = boot(manifest(vec![panics]));
+    expect(&machine, "panics: panic: as asked (");
+    let backtrace = expect(&machine, "panics: backtrace: panics 0x");
+    assert!(backtrace.matches(" 0x").count() >= 3, "{backtrace}");
+    expect(&machine, "root: panics ended: exit code 101");
+    expect(&machine, "root: nothing left to run");
+    assert_no_leak(&machine, 1);
+}
+
+/// One thread serves while another of the same application computes and never gives way:
+/// all requests are answered, and meanwhile the computation goes on.
+#[track_caller]
+fn serves_and_computes(policy: &str) {
+    let mut app = net_app("libostest", THIRD);
+    app.name = "server".into();
+    app.args = vec!["as=server".into(), format!("policy={policy}")];
+    let machine = boot_with_frames(manifest(vec![app]));
+    expect(&machine, "server: serving 10.0.2.17:4003");
+    let wire = Wire::of(&machine);
+    let ask = |request: &[u8]| {
+        let answer = wire.exchange(5000, THIRD, 4003, request);
+        let [progress, halts] = answer.as_chunks().0 else { panic!("{answer:?}") };
+        (u64::from_le_bytes(*progress), u64::from_le_bytes(*halts))
+    };
+    let (first, halts) = ask(b"how far");
+    let progress = |request: &[u8], last: u64| {
+        let (progress, halts_now) = ask(request);
+        assert!(progress >= last, "{progress} after {last}");
+        // There is always something to compute, whoever parks.
+        assert_eq!(halts_now, halts, "the machine slept");
+        progress
+    };
+    let mut last = (0..50).fold(first, |last, _| progress(b"how far", last));
+    if policy == "round-robin" {
+        for _ in 0..10 {
+            let before = last;
+            last = progress(b"busy", before);
+            assert!(last > before);
+        }
+    }
+    // With deadlines, who serves goes first for as long as there are requests, and on a
+    // busy host there may always have been one. So leave it alone until the other has run.
+    let asked = Instant::now();
+    while last == first {
+        assert!(asked.elapsed() < LONG, "what computes stands still");
+        std::thread::sleep(Duration::from_millis(1));
+        last = progress(b"how far", last);
+    }
+    wire.send(&datagram(5000, THIRD, 4003, b"end"));
+    expect(&machine, "root: server ended: exit code 0");
+    expect(&machine, "root: nothing left to run");
+    assert_no_leak(&machine, 1);
+}
+
+#[test]
+fn threads_that_serve_and_compute_take_turns() {
+    serves_and_computes("round-robin");
+}
+
+#[test]
+fn a_thread_that_serves_goes_before_one_that_computes() {
+    serves_and_computes("deadline");
 }

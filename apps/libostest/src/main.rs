@@ -7,7 +7,8 @@
 //! or 0.
 //!
 //! The argument `beside=others` says that the machine has other work; with
-//! `as=crash` a thread does what no handler serves.
+//! `as=crash` a thread does what no handler serves, with `as=panic` one panics, and with
+//! `as=server` one serves and another computes.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]
@@ -21,6 +22,8 @@ mod frames;
 mod paging;
 #[cfg(exo_guest)]
 mod registers;
+#[cfg(exo_guest)]
+mod server;
 #[cfg(exo_guest)]
 mod threads;
 
@@ -40,12 +43,15 @@ mod guest {
     use selftest::check::{self, NO_BENCH};
 
     use crate::bench::{Bench, Check};
-    use crate::{frames, paging, threads};
+    use crate::{frames, paging, server, threads};
 
     const CHECKS: &[&[Check]] = &[threads::CHECKS, paging::CHECKS, frames::CHECKS];
 
     pub(crate) fn main(environment: Environment) -> u64 {
-        let crash = environment.argument("as") == Some("crash");
+        let part = environment.argument("as");
+        if part == Some("server") {
+            return server::run(environment);
+        }
         let mut bench = match Bench::new(environment) {
             Ok(bench) => bench,
             Err(error) => {
@@ -53,8 +59,10 @@ mod guest {
                 return NO_BENCH;
             }
         };
-        if crash {
-            return threads::crash(&mut bench);
+        match part {
+            Some("crash") => return threads::crash(&mut bench),
+            Some("panic") => return threads::panic(&mut bench),
+            _ => {}
         }
         check::run(CHECKS, &mut bench)
     }

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use exo_abi::{EventCount, Handle, Word};
+use libos::runtime::Local;
 use libos::sched::policy::{EarliestDeadlineFirst, Policy, RoundRobin, ThreadId};
 use libos::sched::threads::{self, end_of_it};
-use libos::sched::{Ticks, Until, conformance, uninterrupted};
+use libos::sched::{Park, Ticks, Until, conformance, uninterrupted};
 use libos::time::timestamp;
 use libos::{sys, upcall};
 use selftest::check::{Failure, Outcome, holds, same};
@@ -30,6 +31,9 @@ pub(crate) const CHECKS: &[Check] = &[
     ("an event wakes who waits for it", event),
     ("the heap is shared", heap),
     ("uninterrupted sections are", sections),
+    ("what is shared is lent to one at a time", shared),
+    ("who parks is woken by another thread", parked),
+    ("who parks beside a sleeper keeps its own deadline", parks_alone),
 ];
 
 /// Turns that make up a good number of preemptions.
@@ -360,6 +364,112 @@ fn sections(bench: &mut Bench) -> Outcome {
     same("sections that others saw", torn.into_inner(), 0)
 }
 
+/// Two numbers, which are the same whenever they are not lent.
+static PAIR: Local<(u64, u64)> = Local::new((0, 0));
+
+fn shared(bench: &mut Bench) -> Outcome {
+    let torn = AtomicU64::new(0);
+    let bodies = (0..3).map(|_| {
+        let torn = &torn;
+        ((), move || {
+            while threads::turns() < TURNS {
+                let same = PAIR.with(|pair| {
+                    let before = *pair;
+                    pair.0 += 1;
+                    for _ in 0..500 {
+                        core::hint::black_box(&mut *pair);
+                    }
+                    pair.1 += 1;
+                    before.0 == before.1
+                });
+                torn.fetch_add(u64::from(!same), Relaxed);
+            }
+        })
+    });
+    bench.run(RoundRobin::new(), end_of_it, bodies)?;
+    let lent = PAIR.with(|pair| PAIR.try_with(|_| ()).is_none().then_some(pair.0));
+    holds("lent twice", lent.is_some_and(|times| times > TURNS))?;
+    holds("lent again", PAIR.try_with(|_| ()).is_some())?;
+    same("others that saw it half changed", torn.into_inner(), 0)
+}
+
+/// One parks without a deadline until it is woken. The other wakes it after it computed,
+/// when slices end anywhere, and after it slept, when the first is alone for a time.
+fn parked(bench: &mut Bench) -> Outcome {
+    const ROUNDS: u64 = 200;
+    let park = bench.environment.park;
+    let nap = bench.environment.system.tsc_hz.load(Relaxed) / 10_000;
+    let (woken, parkings) = (AtomicU64::new(0), AtomicU64::new(0));
+    let parks = || {
+        let mut park = park;
+        for round in 1..=ROUNDS {
+            loop {
+                let seen = park.seen();
+                if woken.load(Relaxed) >= round {
+                    break;
+                }
+                park.park(seen, None);
+                parkings.fetch_add(1, Relaxed);
+            }
+        }
+    };
+    let wakes = || {
+        for round in 1..=ROUNDS {
+            match round % 3 {
+                0 => threads::sleep_until(Ticks(timestamp() + nap)),
+                1 => {
+                    for step in 0..round * 997 % 5000 {
+                        core::hint::black_box(step);
+                    }
+                }
+                _ => threads::give_way(),
+            }
+            woken.store(round, Relaxed);
+            if let Some(parks) = ThreadId::new(0) {
+                threads::wake(parks);
+            }
+        }
+    };
+    let bodies: [((), &(dyn Fn() + Sync)); 2] = [((), &parks), ((), &wakes)];
+    bench.run(RoundRobin::new(), end_of_it, bodies)?;
+    // A nap is over before it begins if others run meanwhile, so not every round counts.
+    holds("it parked", parkings.into_inner() > ROUNDS / 20)
+}
+
+fn parks_alone(bench: &mut Bench) -> Outcome {
+    let park = bench.environment.park;
+    let second = bench.environment.system.tsc_hz.load(Relaxed);
+    let (sleeping, early, turned) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let long = timestamp() + 100 * second;
+    let sleeps = || {
+        sleeping.store(1, Relaxed);
+        threads::block(Until { time: Some(Ticks(long)), event: None });
+    };
+    let parks = || {
+        let mut park = park;
+        while sleeping.load(Relaxed) == 0 {
+            threads::give_way();
+        }
+        for _ in 0..10 {
+            let turns = threads::turns();
+            let deadline = timestamp() + second / 10_000;
+            while timestamp() < deadline {
+                let seen = park.seen();
+                park.park(seen, Some(Ticks(deadline)));
+            }
+            early.fetch_add(u64::from(timestamp() < long), Relaxed);
+            turned.fetch_add(u64::from(threads::turns() == turns), Relaxed);
+        }
+        if let Some(sleeps) = ThreadId::new(0) {
+            threads::wake(sleeps);
+        }
+    };
+    let bodies: [((), &(dyn Fn() + Sync)); 2] = [((), &sleeps), ((), &parks)];
+    bench.run(RoundRobin::new(), end_of_it, bodies)?;
+    same("ended before the other", early.into_inner(), 10)?;
+    holds("it slept without a decision", turned.into_inner() > 0)
+}
+
 /// One thread computes, the other does what nobody serves.
 pub(crate) fn crash(bench: &mut Bench) -> u64 {
     let computes = || while threads::turns() < PATIENCE {};
@@ -373,4 +483,23 @@ pub(crate) fn crash(bench: &mut Bench) -> u64 {
         Ok(_) => 1,
         Err(_) => 2,
     }
+}
+
+/// One thread computes, the other panics in a function of a function.
+pub(crate) fn panic(bench: &mut Bench) -> u64 {
+    let computes = || while threads::turns() < PATIENCE {};
+    let panics = || {
+        work();
+        panic_deeper();
+    };
+    let bodies: [((), &(dyn Fn() + Sync)); 2] = [((), &computes), ((), &panics)];
+    match bench.run(RoundRobin::new(), end_of_it, bodies) {
+        Ok(_) => 1,
+        Err(_) => 2,
+    }
+}
+
+#[inline(never)]
+fn panic_deeper() {
+    panic!("as asked");
 }

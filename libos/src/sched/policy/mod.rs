@@ -59,7 +59,7 @@ pub trait Policy {
     /// Who runs until asked again; `None` only if nobody is ready.
     fn choose(&mut self, now: Ticks) -> Option<ThreadId>;
 
-    /// `thread` has had the processor for `ran`.
+    /// `thread` has had the processor for `ran` while another thread could have run.
     fn charge(&mut self, thread: ThreadId, ran: Ticks) {
         let _ = (thread, ran);
     }

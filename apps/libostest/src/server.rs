@@ -19,7 +19,7 @@ use libos::sched::policy::{EarliestDeadlineFirst, Policy, RoundRobin};
 use libos::sched::threads::{Threads, end_of_it};
 use libos::sched::{RunToCompletion, Scheduler, Ticks, Turn};
 
-use crate::check::Failure;
+use selftest::check::Failure;
 
 const PORT: u16 = 4003;
 const RINGS: RingOrder = RingOrder::new(4).expect("1 to 8");

@@ -4,9 +4,9 @@
 //! 0x0000_0000_0000_0000  user space, one per environment
 //! 0x0000_7fff_ffff_f000  USER_TOP: the last page is never mapped
 //!                        (non-canonical hole)
-//! 0xffff_8000_0000_0000  DIRECT_MAP: all physical memory, writable, never
-//!                        executable, except the kernel image's own 2 MiB pages;
-//!                        device registers, uncached
+//! 0xffff_8000_0000_0000  DIRECT_MAP: all physical memory but the kernel image's own
+//!                        2 MiB, each page RW- or, if it holds the code of filters,
+//!                        R-X; device registers, uncached
 //! 0xffff_ffff_8020_0000  KERNEL_BASE + KERNEL_LOAD: the kernel image:
 //!                        text R-X, read-only data R--, data RW-
 //! ```

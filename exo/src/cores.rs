@@ -16,10 +16,11 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub use exo_abi::MAX_CORES;
-use exo_abi::{EnvId, EnvState};
+use exo_abi::{EnvId, EnvState, Pfn};
 
 use crate::env::Env;
 use crate::kernel::Kernel;
+use crate::memory;
 use crate::schedule::Schedule;
 
 /// A processor.
@@ -33,8 +34,7 @@ pub struct Core {
     pub running: Cell<Option<&'static Env>>,
     /// Another processor wants the page tables loaded again: translations may be cached
     /// that are no longer true, or their environment is not to run any more. Looked at
-    /// on the way in, after the lock, and before an environment runs: it is set only by
-    /// who holds the lock.
+    /// wherever the lock has been taken: it is set only by who holds the lock.
     pub stale: Cell<bool>,
     /// It halts, or is about to.
     pub idle: Cell<bool>,
@@ -157,6 +157,13 @@ impl Kernel {
         self.expel(space);
     }
 
+    /// Makes the direct map's page of `pfn` one of code or one of data, on all processors
+    /// before they use it again.
+    pub fn protect(&self, pfn: Pfn, executable: bool) {
+        memory::protect(self.root_table, pfn, executable);
+        self.others().for_each(|(_, core)| core.stale.set(true));
+    }
+
     /// `env` may run now. If this processor is not about to run it, one that halts
     /// and where it has slots looks again.
     #[inline(never)]
@@ -191,14 +198,19 @@ impl Kernel {
         unlock();
     }
 
-    /// Lets go of the page tables of an environment that will not run again.
-    pub fn let_go(&self) {
+    /// Does what another processor wanted when it marked this one: forgets what it caches,
+    /// and lets go of the page tables of an environment that will not run again.
+    #[inline(never)]
+    pub fn catch_up(&self) {
         let core = self.here();
+        core.stale.set(false);
         let gone = |env: &Env| env.state() == EnvState::Dying;
-        if core.stale.get() && self.env(core.current.get()).is_none_or(gone) {
-            core.stale.set(false);
-            core.current.set(EnvId(0));
-            processor::load(self.root_table);
+        match self.env(core.current.get()) {
+            Some(env) if !gone(env) => processor::load(env.root_table.get()),
+            _ => {
+                core.current.set(EnvId(0));
+                processor::load(self.root_table);
+            }
         }
     }
 }

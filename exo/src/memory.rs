@@ -5,6 +5,9 @@
 //! here hands out a Rust reference: whether one is allowed depends on what the
 //! frame is, which is [`crate::object`]'s business.
 
+#[cfg(exo_guest)]
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use exo_abi::{FRAME_BYTES, Pfn};
 
 /// Where physical address `address` can be accessed.
@@ -25,6 +28,33 @@ pub fn physical(address: u64) -> *mut u8 {
 pub fn frame(pfn: Pfn) -> *mut u8 {
     physical(pfn.address())
 }
+
+/// Makes the direct map's page of a frame readable and executable, or readable and
+/// writable: never both. `root` is the kernel's root page table. Other processors may
+/// still have the page as it was: see [`crate::kernel::Kernel::protect`].
+#[cfg(exo_guest)]
+pub fn protect(root: Pfn, pfn: Pfn, executable: bool) {
+    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    const DATA: u64 = 1 << 63 | 1 << 1; // no-execute, writable (SDM vol. 3, 4.5)
+    let address = frame(pfn) as u64;
+    let mut table = root.address();
+    for level in (1..=4).rev() {
+        let index = address >> (3 + 9 * level) & 511;
+        // SAFETY: the direct map's tables are frames of the kernel's, made at boot; only
+        // the lowest entries change, and only here.
+        let entry = unsafe { &*physical(table + 8 * index).cast::<AtomicU64>() };
+        let old = entry.load(Relaxed);
+        if level == 1 {
+            entry.store(if executable { old & !DATA } else { old | DATA }, Relaxed);
+        }
+        table = old & ADDRESS;
+    }
+    crate::arch::cpu::forget_page(address);
+}
+
+/// On the host all memory can be written, and none of it runs.
+#[cfg(not(exo_guest))]
+pub fn protect(_root: Pfn, _pfn: Pfn, _executable: bool) {}
 
 /// Fills a frame with zeros.
 ///

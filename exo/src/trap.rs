@@ -75,7 +75,7 @@ pub extern "C" fn trap(frame: &mut Context) {
     Kernel::count(&kernel.info.traps, 1);
     let env = running(core);
     if core.stale.get() {
-        refresh(core, env);
+        kernel.catch_up();
     }
     let mut slice_over = false;
     match vector {
@@ -118,22 +118,13 @@ pub fn running(core: &Core) -> &'static Env {
     core.running.get().expect("whoever enters from ring 3 is running")
 }
 
-/// Loads the page tables of `env` on this processor.
-#[inline]
-fn refresh(core: &Core, env: &Env) {
-    core.stale.set(false);
-    // SAFETY: the environment's root has the kernel's half like every other, made by
-    // `paging::create_root`.
-    unsafe { cpu::set_page_table(env.root_table.get().address()) };
-}
-
 /// Another processor wanted to be seen while `env` entered the kernel for a call. Does
 /// not return if it is being destroyed: whatever it asked for could bring it back to
 /// life.
 #[cold]
 #[inline(never)]
 pub fn look_up(kernel: &Kernel, env: &Env) {
-    refresh(kernel.here(), env);
+    kernel.catch_up();
     if env.state() != EnvState::Ready {
         leave(kernel, false);
     }
@@ -205,7 +196,6 @@ pub fn stop(kernel: &Kernel, yields: bool) -> ! {
 pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
     kernel.here().running.set(None);
     loop {
-        kernel.let_go();
         let now = cpu::time_stamp();
         let deadline = schedule::wake_expired(kernel, now);
         if slice_over {
@@ -234,7 +224,10 @@ pub fn switch_to(kernel: &Kernel, env: &'static Env) {
     core.current.set(env.id());
     env.core.set(number() as u32);
     Kernel::count(&kernel.info.switches, 1);
-    refresh(core, env);
+    core.stale.set(false);
+    // SAFETY: the environment's root has the kernel's half like every other, made by
+    // `paging::create_root`.
+    unsafe { cpu::set_page_table(env.root_table.get().address()) };
     cpu::forget_segments();
     set_upcalls(env.area().map(|area| &area.upcall));
 }
@@ -251,8 +244,6 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
     let core = kernel.here();
     if core.current.get() != env.id() || env.core.get() as usize != number() {
         switch_to(kernel, env);
-    } else if core.stale.get() {
-        refresh(core, env);
     }
     set_running(kernel, env, env.vectors().image());
     let slot = kernel.here().schedule.slot();
@@ -295,6 +286,9 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         cpu::halt_until_interrupt();
         cores::lock();
         core.idle.set(false);
+        if core.stale.get() {
+            kernel.catch_up();
+        }
     }
     let net = &mut *kernel.net.borrow_mut();
     if !kernel.others_sleep() {

@@ -99,12 +99,12 @@ fn fragments_to_store() -> [Atom; 3] {
 /// Tries to install `filter`; takes it off again if that worked.
 fn attempt(attacker: &Attacker, filter: &Filter) -> Result<Result<u64, Error>, Error> {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
-    let object = attacker.frames.take(SELF, 1)?;
+    let object = attacker.frames.take(SELF, 2)?;
     let answer = nic.install(filter, object);
     if answer.is_ok() {
         libos::sys::filter_remove(nic.binding, object)?;
     }
-    attacker.frames.give(object, 1)?;
+    attacker.frames.give(object, 2)?;
     Ok(answer)
 }
 

@@ -29,12 +29,12 @@ fn stole_nothing(attacker: &Attacker) -> bool {
 /// Whether the store's claim still stands.
 fn store_stands(attacker: &Attacker) -> Result<bool, Error> {
     let Some(nic) = &attacker.nic else { return Ok(true) };
-    let object = attacker.frames.take(SELF, 1)?;
+    let object = attacker.frames.take(SELF, 2)?;
     let answer = nic.install(&dpf::packet::udp_to(STORE, STORE_PORT), object);
     if answer.is_ok() {
         sys::filter_remove(nic.binding, object)?;
     }
-    attacker.frames.give(object, 1)?;
+    attacker.frames.give(object, 2)?;
     Ok(matches!(answer, Err(Error::FilterConflict | Error::NoRight)))
 }
 
@@ -143,9 +143,9 @@ fn filters(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let mut installed = Vec::with_capacity(512);
     for port in 20_000..20_512 {
-        let Ok(object) = frames.take(SELF, 1) else { break };
+        let Ok(object) = frames.take(SELF, 2) else { break };
         if nic.install(&nic.harmless_filter(port), object).is_err() {
-            frames.give(object, 1)?;
+            frames.give(object, 2)?;
             break;
         }
         installed.push(object);
@@ -154,7 +154,7 @@ fn filters(attacker: &mut Attacker) -> Attempt {
     let count = installed.len();
     for object in installed {
         sys::filter_remove(nic.binding, object)?;
-        frames.give(object, 1)?;
+        frames.give(object, 2)?;
     }
     let unharmed = frames.free() == before && stands && store_stands(attacker)? && count > 0;
     Ok(Verdict::harmless(unharmed, alloc::format!("{count} and all back")))

@@ -62,7 +62,11 @@ fn map_own_objects(attacker: &mut Attacker, protection: Protection) -> Attempt {
         frames.look(*pfn).is_some_and(|(kind, owner)| {
             let object = matches!(
                 kind,
-                FrameKind::Env | FrameKind::CapTable | FrameKind::Binding | FrameKind::Filter
+                FrameKind::Env
+                    | FrameKind::CapTable
+                    | FrameKind::Binding
+                    | FrameKind::Filter
+                    | FrameKind::Code
             );
             owner == id && object
         })

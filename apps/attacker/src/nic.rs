@@ -57,7 +57,7 @@ impl Nic {
             next: 0,
         };
         for filter in [arp_for(nic.address), icmp_to(nic.address), udp_to(nic.address, PORT)] {
-            nic.install(&filter, attacker.frames.take(SELF, 1)?)?;
+            nic.install(&filter, attacker.frames.take(SELF, 2)?)?;
         }
         Ok(Some(nic))
     }
@@ -73,7 +73,7 @@ impl Nic {
         Self { binding, run, order, at, next: 0, ..*nic }
     }
 
-    /// Installs a filter in the frame `object`.
+    /// Installs a filter in the frame `object` and the one after it.
     pub(crate) fn install(&self, filter: &Filter, object: Pfn) -> Result<u64, Error> {
         let mut wire = [0; MAX_WIRE];
         let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
@@ -83,7 +83,7 @@ impl Nic {
     /// Installs what claims to be a filter.
     pub(crate) fn install_bytes(&self, wire: &[u8], object: Pfn) -> Result<u64, Error> {
         let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-        sys::filter_install(self.binding, at, wire.len() as u64, object)
+        sys::filter_install(self.binding, at, wire.len() as u64, object, object.plus(1))
     }
 
     /// A filter for the attacker's own address that harms nobody.

@@ -112,24 +112,25 @@ fn status_over_end(attacker: &mut Attacker) -> Attempt {
 
 fn filter_wild(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
-    let object = attacker.frames.take(SELF, 1)?;
+    let object = attacker.frames.take(SELF, 2)?;
     let installs = WILD.into_iter().flat_map(|at| {
-        [1, 21, dpf::MAX_WIRE as u64]
-            .map(|length| sys::filter_install(nic.binding, UserPtr(at), length, object))
+        [1, 21, dpf::MAX_WIRE as u64].map(|length| {
+            sys::filter_install(nic.binding, UserPtr(at), length, object, object.plus(1))
+        })
     });
     let verdict = Verdict::every(installs, &[Error::BadPointer]);
-    attacker.frames.give(object, 1)?;
+    attacker.frames.give(object, 2)?;
     Ok(verdict)
 }
 
 fn filter_length(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
-    let object = attacker.frames.take(SELF, 1)?;
+    let object = attacker.frames.take(SELF, 2)?;
     let code = UserPtr(0x40_0000);
     let most = dpf::MAX_WIRE as u64;
     let installs = [0, most + 1, 4096, 1 << 32, 1 << 63, u64::MAX]
-        .map(|length| sys::filter_install(nic.binding, code, length, object));
-    attacker.frames.give(object, 1)?;
+        .map(|length| sys::filter_install(nic.binding, code, length, object, object.plus(1)));
+    attacker.frames.give(object, 2)?;
     Ok(Verdict::every(installs.into_iter(), &[Error::TooMuch, Error::BadFilter]))
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn hoard(attacker: &mut Attacker) -> Result<(), Error> {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let mut installed = Vec::with_capacity(4096);
     for port in 20_000..24_000 {
-        let Ok(object) = attacker.frames.take(SELF, 1) else { break };
+        let Ok(object) = attacker.frames.take(SELF, 2) else { break };
         nic.install(&nic.harmless_filter(port), object)?;
         installed.push(object);
     }

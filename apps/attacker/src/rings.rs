@@ -184,7 +184,7 @@ fn unbind_sending(attacker: &mut Attacker) -> Attempt {
         attacker.window()?;
     }
     let run = frames.take(own, order.frames())?;
-    let objects = frames.take(own, 2)?;
+    let objects = frames.take(own, 3)?;
     frames.map((own, own), run, at, order.frames(), exo_abi::Protection::ReadWrite)?;
     let nic = nic(attacker)?;
     let handle = sys::net_bind(nic.net, run, order, objects)?;
@@ -212,7 +212,7 @@ fn unbind_sending(attacker: &mut Attacker) -> Attempt {
     sys::cap_drop(binding)?;
     sys::unmap(own, at, order.frames())?;
     frames.give(run, order.frames())?;
-    frames.give(objects, 2)?;
+    frames.give(objects, 3)?;
     let fine = sent == SyncCounts { taken: 1, refused: 0 }
         && early == Err(Error::InUse)
         && unbound.is_ok();

@@ -189,7 +189,7 @@ fn foreign_binding(attacker: &mut Attacker) -> Attempt {
 }
 
 fn removed_filter(attacker: &mut Attacker) -> Attempt {
-    let object = attacker.frames.take(exo_abi::boot::SELF, 1)?;
+    let object = attacker.frames.take(exo_abi::boot::SELF, 2)?;
     let nic = nic(attacker)?;
     nic.install(&nic.harmless_filter(4300), object)?;
     let mut frame = nic.datagram();
@@ -198,7 +198,7 @@ fn removed_filter(attacker: &mut Attacker) -> Attempt {
     libos::sys::filter_remove(nic.binding, object)?;
     mark(&mut frame);
     let without = nic.send(&frame)?;
-    attacker.frames.give(object, 1)?;
+    attacker.frames.give(object, 2)?;
     if with != (SyncCounts { taken: 1, refused: 0 }) {
         return Ok(Verdict::breach("no to a legal frame: nothing was tested"));
     }

@@ -228,8 +228,8 @@ impl Member {
             let index = self.random.below(4) as usize;
             let (filter, length) =
                 (SCRATCH.get() + FILTERS[index] as u64, self.filter_length(index));
-            let object = self.frame(Want::Quiet);
-            self.go(call_number("filter_install"), &[binding, filter, length, object]);
+            let (object, code) = (self.frame(Want::Quiet), self.frame(Want::Quiet));
+            self.go(call_number("filter_install"), &[binding, filter, length, object, code]);
         }
         if board().speaks.load(Relaxed) != 0 {
             self.speaks(first, order);

@@ -50,11 +50,12 @@ fn unbind(bench: &Bench, bound: &Bound) -> Result<(), Error> {
     bench.frames.give(bound.object, 1)
 }
 
+/// Installs `filter` in `object` and the frame after it.
 fn install(binding: Handle, filter: &Filter, object: Pfn) -> Result<u64, Error> {
     let mut wire = [0; MAX_WIRE];
     let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-    sys::filter_install(binding, at, length as u64, object)
+    sys::filter_install(binding, at, length as u64, object, object.plus(1))
 }
 
 fn address(bench: &Bench) -> [u8; 4] {
@@ -96,33 +97,39 @@ fn bind_refusals(bench: &mut Bench) -> Outcome {
 fn filters(bench: &mut Bench) -> Outcome {
     let Some(net) = net(bench) else { return Ok(()) };
     let bound = bind(bench, net)?;
-    let objects = bench.frames.take(SELF, 2)?;
-    let (one, two) = (objects, objects.plus(1));
+    let objects = bench.frames.take(SELF, 4)?;
+    let (one, two) = (objects, objects.plus(2));
     let filter = udp_to(address(bench), 4000);
     for _ in 0..3 {
         install(bound.handle, &filter, one)?;
         same("kind", bench.kind(one), Some(FrameKind::Filter))?;
+        same("kind", bench.kind(one.plus(1)), Some(FrameKind::Code))?;
         refused(sys::frames_free(one, 1), Error::NotOwned)?;
+        refused(sys::frames_free(one.plus(1), 1), Error::NotOwned)?;
+        let at = bench.window();
+        refused(sys::map(SELF, SELF, one.plus(1), at, 1, Protection::Read), Error::NotOwned)?;
         refused(install(bound.handle, &filter, two), Error::FilterConflict)?;
         same("kind", bench.kind(two), Some(FrameKind::Memory))?;
         install(bound.handle, &arp_for(address(bench)), two)?;
         sys::filter_remove(bound.handle, one)?;
         same("kind", bench.kind(one), Some(FrameKind::Memory))?;
+        same("kind", bench.kind(one.plus(1)), Some(FrameKind::Memory))?;
         refused(sys::filter_remove(bound.handle, one), Error::Vacant)?;
         sys::filter_remove(bound.handle, two)?;
     }
     unbind(bench, &bound)?;
-    bench.frames.give(objects, 2)?;
+    bench.frames.give(objects, 4)?;
     Ok(())
 }
 
 fn filter_refusals(bench: &mut Bench) -> Outcome {
     let Some(net) = net(bench) else { return Ok(()) };
     let bound = bind(bench, net)?;
-    let object = bench.frames.take(SELF, 1)?;
+    let object = bench.frames.take(SELF, 2)?;
     let bytes = [1_u8; MAX_WIRE + 1];
     let at = bytes.as_ptr().expose_provenance() as u64;
-    let install_raw = |at, length| sys::filter_install(bound.handle, UserPtr(at), length, object);
+    let install_raw =
+        |at, length| sys::filter_install(bound.handle, UserPtr(at), length, object, object.plus(1));
     refused(install_raw(at, 0), Error::BadFilter)?;
     refused(install_raw(at, 3), Error::BadFilter)?;
     refused(install_raw(at, MAX_WIRE as u64 + 1), Error::TooMuch)?;
@@ -133,7 +140,17 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
     refused(install(bound.handle, &filter, bound.run), Error::InUse)?;
     refused(install(bound.handle, &filter, bound.object), Error::NotOwned)?;
     refused(install(bound.handle, &filter, Pfn(0)), Error::NotOwned)?;
-    bench.frames.give(object, 1)?;
+    let install_in = |object, code| {
+        let mut wire = [0; MAX_WIRE];
+        let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
+        let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
+        sys::filter_install(bound.handle, at, length as u64, object, code)
+    };
+    refused(install_in(object, object), Error::BadArgument)?;
+    refused(install_in(object, bound.run), Error::InUse)?;
+    refused(install_in(object, bound.object), Error::NotOwned)?;
+    refused(install_in(object, Pfn(0)), Error::NotOwned)?;
+    bench.frames.give(object, 2)?;
     unbind(bench, &bound)?;
     Ok(())
 }
@@ -155,7 +172,7 @@ fn datagram(bench: &Bench, from: [u8; 4]) -> [u8; 60] {
 fn sends(bench: &mut Bench) -> Outcome {
     let Some(net) = net(bench) else { return Ok(()) };
     let bound = bind(bench, net)?;
-    let object = bench.frames.take(SELF, 1)?;
+    let object = bench.frames.take(SELF, 2)?;
     let ring = bench.window();
     let buffers = [bench.window(), bench.window(), bench.window(), bench.window()];
     let rw = Protection::ReadWrite;
@@ -191,7 +208,7 @@ fn sends(bench: &mut Bench) -> Outcome {
     put(3, &own);
     same("after removal", sync()?, SyncCounts { taken: 1, refused: 1 })?;
     sys::unmap(SELF, ring, 1 + buffers.len() as u32)?;
-    bench.frames.give(object, 1)?;
+    bench.frames.give(object, 2)?;
     unbind(bench, &bound)?;
     Ok(())
 }
@@ -199,19 +216,19 @@ fn sends(bench: &mut Bench) -> Outcome {
 fn unbinds(bench: &mut Bench) -> Outcome {
     let Some(net) = net(bench) else { return Ok(()) };
     let bound = bind(bench, net)?;
-    let objects = bench.frames.take(SELF, 3)?;
-    for (offset, port) in [(0, 4000), (1, 4001), (2, 4002)] {
+    let objects = bench.frames.take(SELF, 6)?;
+    for (offset, port) in [(0, 4000), (2, 4001), (4, 4002)] {
         install(bound.handle, &udp_to(address(bench), port), objects.plus(offset))?;
     }
     refused(sys::net_unbind(bound.handle), Error::Again)?;
     until_done(|| sys::net_unbind(bound.handle))?;
     refused(sys::net_unbind(bound.handle), Error::BadHandle)?;
     let memory = |pfn| bench.kind(pfn) == Some(FrameKind::Memory);
-    holds("a filter was left", (0..3).all(|i| memory(objects.plus(i))))?;
+    holds("a filter was left", (0..6).all(|i| memory(objects.plus(i))))?;
     holds("the object was left", memory(bound.object))?;
     sys::cap_drop(bound.handle)?;
     bench.frames.give(bound.run, bound.order.frames())?;
     bench.frames.give(bound.object, 1)?;
-    bench.frames.give(objects, 3)?;
+    bench.frames.give(objects, 6)?;
     Ok(())
 }

@@ -164,6 +164,8 @@ pub enum FrameKind {
     Scope = 11,
     /// Memory that is being taken from its owner; nobody can map it any more.
     Revoked = 12,
+    /// The machine code of a packet filter, and of what it shares with others.
+    Code = 13,
 }
 
 impl FrameKind {
@@ -183,6 +185,7 @@ impl FrameKind {
             10 => Self::Filter,
             11 => Self::Scope,
             12 => Self::Revoked,
+            13 => Self::Code,
             _ => return None,
         })
     }

@@ -104,10 +104,10 @@ macro_rules! syscall_table {
             /// [`Rights::FILTER`].
             22 net_unbind(binding: Handle);
             /// Installs the encoded filter at `filter` for `binding`, in the
-            /// frame `object`. Refused if it would take packets that another
+            /// frames `object` and `code`. Refused if it would take packets that another
             /// environment's filter claims, or is equal to one of the caller's. Only
             /// the binding's owner may, and it needs [`Rights::FILTER`].
-            23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn);
+            23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn);
             /// Removes the filter in frame `object`, which becomes plain memory
             /// again. Needs [`Rights::FILTER`].
             24 filter_remove(binding: Handle, object: Pfn);

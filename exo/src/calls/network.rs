@@ -88,6 +88,7 @@ pub(super) fn filter_install(
     filter: UserPtr,
     length: u64,
     object: Pfn,
+    code: Pfn,
 ) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     if binding.owner.get() != caller.env.id() {
@@ -97,7 +98,7 @@ pub(super) fn filter_install(
     let wire = caller.copy_in(filter, length, &mut wire)?;
     let filter = Filter::decode(wire).map_err(|_| Error::BadFilter)?;
     let net = &mut *caller.kernel.net.borrow_mut();
-    filter::install(caller.kernel, net, binding, &filter, object)
+    filter::install(caller.kernel, net, binding, &filter, [object, code])
 }
 
 #[inline(never)]

@@ -87,7 +87,12 @@ fn bindings(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome {
                     let own = frames.owner(filter_pfn) == Some(env.id());
                     ensure(own, "O3", "a filter is another's", filter_pfn)?;
                     let here = filter.binding.get() == pfn;
-                    ensure(here, "O3", "a filter is in another binding's list", filter_pfn)
+                    ensure(here, "O3", "a filter is in another binding's list", filter_pfn)?;
+                    let code = filter.code.get();
+                    tally.of(code).named += 1;
+                    let own = frames.owner(code) == Some(env.id())
+                        && frames.kind(code) == Some(FrameKind::Code);
+                    ensure(own, "O3", "a filter's code is something else", code)
                 },
             )
         },
@@ -122,7 +127,7 @@ fn named_once(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
         Some(FrameKind::UArea | FrameKind::CapTable) => "O1",
         Some(FrameKind::PageTable) if frames.level(pfn) == 4 => "O1",
         Some(FrameKind::Binding) => "O2",
-        Some(FrameKind::Filter) => "O3",
+        Some(FrameKind::Filter | FrameKind::Code) => "O3",
         Some(FrameKind::Env) => "O4",
         Some(FrameKind::Revoked) => "O6",
         _ => return Ok(()),

@@ -149,9 +149,9 @@ impl Machine {
                 vec![cap(net), n(first), order.into(), n(object)]
             }
             Call::Unbind { binding } => vec![cap(binding)],
-            Call::Attach { binding, filter, object } => {
+            Call::Attach { binding, filter, object, code } => {
                 let (text, length) = super::texts::place(filter);
-                vec![cap(binding), text, length, n(object)]
+                vec![cap(binding), text, length, n(object), n(code)]
             }
             Call::Detach { binding, object } => vec![cap(binding), n(object)],
         }

@@ -74,6 +74,7 @@ impl World {
         binding: CapName,
         filter: usize,
         object: Frame,
+        code: Frame,
     ) -> Answer {
         let mut why = Reasons::default();
         let name = self.find_binding(by, binding, Rights::FILTER, &mut why);
@@ -82,8 +83,10 @@ impl World {
         let owner = self.bindings[&name].owner;
         why.when(owner != by, Error::NotOwned);
         self.check_donation(object, owner, &mut why);
+        self.check_donation(code, owner, &mut why);
+        why.when(object == code, Error::BadArgument);
         for other in self.bindings.values() {
-            for claimed in other.filters.values() {
+            for (claimed, _) in other.filters.values() {
                 let shared = TAKES[*claimed] & TAKES[filter] != 0;
                 why.when(other.owner != owner && shared, Error::FilterConflict);
                 // Of an environment's own filters only equal ones exclude each other.
@@ -92,7 +95,7 @@ impl World {
         }
         why.none()?;
         let binding = self.bindings.get_mut(&name).expect("found above");
-        binding.filters.insert(object, filter);
+        binding.filters.insert(object, (filter, code));
         Ok(None)
     }
 

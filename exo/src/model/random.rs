@@ -20,7 +20,7 @@ use super::world::{CapName, EnvName, Frame, Thing, World};
 type Draft = [u8; 8];
 
 /// Frames that requests name: few, so that they meet.
-const FRAMES: u32 = 24;
+const FRAMES: u32 = 32;
 
 /// One of `all`, chosen by `pick`.
 fn choose<T: Copy>(all: &[T], pick: u8) -> Option<T> {
@@ -168,6 +168,7 @@ impl Reader<'_> {
                 binding: self.binding(a),
                 filter: usize::from(b) % super::network::TAKES.len(),
                 object: self.own_frame(c),
+                code: self.own_frame(d),
             },
         }
     }

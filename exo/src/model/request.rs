@@ -31,7 +31,7 @@ pub(super) enum Call {
     Assign { slots: CapName, first: u32, count: u32, env: CapName },
     Bind { net: CapName, first: Frame, order: u8, object: Frame },
     Unbind { binding: CapName },
-    Attach { binding: CapName, filter: usize, object: Frame },
+    Attach { binding: CapName, filter: usize, object: Frame, code: Frame },
     Detach { binding: CapName, object: Frame },
 }
 

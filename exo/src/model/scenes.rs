@@ -201,24 +201,28 @@ mod network {
     use super::*;
 
     /// Where the second child's frames begin, behind the first one's.
-    const SECOND: u32 = 8;
+    const SECOND: u32 = 12;
+    /// The code of the filter in frame `n` lies this much further on.
+    const CODE: u32 = 6;
 
-    /// Each child has a binding, and two of the four frames for its filters. The
-    /// first has two filters more, so that there is a middle to take one from.
+    /// Each child has a binding, and two frames for its filters, and two for their code.
+    /// The first has two filters more, so that there is a middle to take one from.
     pub(super) fn set_up(pair: &mut Pair, cast: &Cast) {
         for (env, by, first) in
             [(cast.to_a, cast.a, cast.rest), (cast.to_b, cast.b, SECOND + cast.rest)]
         {
-            pair.must(cast.root, Call::Take { frames: cast.frames, env, first, count: 6 });
+            pair.must(cast.root, Call::Take { frames: cast.frames, env, first, count: 8 });
             let net = pair.must(cast.root, Call::Grant { cap: cast.net, env });
             let net = net.expect("a handle");
             let bind = Call::Bind { net, first: first + 2, order: 1, object: first + 5 };
             let binding = pair.must(by, bind).expect("a handle");
             if by == cast.a {
-                let (first, count) = (first + 6, 2);
+                let (first, count) = (first + 8, 4);
                 pair.must(cast.root, Call::Take { frames: cast.frames, env, first, count });
-                pair.must(by, Call::Attach { binding, filter: 1, object: first });
-                pair.must(by, Call::Attach { binding, filter: 4, object: first + 1 });
+                for (filter, object) in [(1, first), (4, first + 1)] {
+                    let code = object + 2;
+                    pair.must(by, Call::Attach { binding, filter, object, code });
+                }
             }
         }
         pair.must(cast.root, Call::Grant { cap: cast.to_b, env: cast.to_a });
@@ -239,10 +243,11 @@ mod network {
                 add(Call::Unbind { binding });
                 add(Call::Drop { cap: binding });
                 for filter in [0, 2, 3] {
-                    add(Call::Attach { binding, filter, object: first + filter as u32 % 2 });
+                    let object = first + filter as u32 % 2;
+                    add(Call::Attach { binding, filter, object, code: object + CODE });
                 }
-                add(Call::Attach { binding, filter: 1, object: first });
-                for object in [first, first + 1, cast.rest + 6, cast.rest + 7] {
+                add(Call::Attach { binding, filter: 1, object: first, code: first + CODE });
+                for object in [first, first + 1, cast.rest + 8, cast.rest + 9] {
                     add(Call::Detach { binding, object });
                 }
                 if by == cast.a {

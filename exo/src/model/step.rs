@@ -65,7 +65,9 @@ impl World {
             Call::Assign { slots, first, count, env } => self.assign(by, slots, first, count, env),
             Call::Bind { net, first, order, object } => self.bind(by, net, first, order, object),
             Call::Unbind { binding } => self.unbind(by, binding),
-            Call::Attach { binding, filter, object } => self.attach(by, binding, filter, object),
+            Call::Attach { binding, filter, object, code } => {
+                self.attach(by, binding, filter, object, code)
+            }
             Call::Detach { binding, object } => self.detach(by, binding, object),
         }
     }

@@ -75,8 +75,8 @@ pub(super) struct Binding {
     pub object: Frame,
     pub first: Frame,
     pub count: u32,
-    /// Which filter lies in which frame.
-    pub filters: BTreeMap<Frame, usize>,
+    /// Which filter lies in which frame, and where its code.
+    pub filters: BTreeMap<Frame, (usize, Frame)>,
 }
 
 /// Everything.
@@ -121,6 +121,7 @@ impl World {
         };
         let bound = |binding: &&Binding| binding.object == frame;
         let filtered = |binding: &&Binding| binding.filters.contains_key(&frame);
+        let coded = |binding: &&Binding| binding.filters.values().any(|(_, code)| *code == frame);
         Some(if owner.object == frame {
             FrameKind::Env
         } else if self.table_place(frame).is_some() || owner.husks.contains(&frame) {
@@ -133,6 +134,8 @@ impl World {
             FrameKind::Binding
         } else if self.bindings.values().any(|binding| filtered(&binding)) {
             FrameKind::Filter
+        } else if self.bindings.values().any(|binding| coded(&binding)) {
+            FrameKind::Code
         } else {
             FrameKind::Memory
         })

@@ -27,6 +27,8 @@ pub(crate) struct Installed {
     pub(crate) binding: Cell<Pfn>,
     pub(crate) previous: Cell<Pfn>,
     pub(crate) next: Cell<Pfn>,
+    /// Where its code lies.
+    pub(crate) code: Cell<Pfn>,
     /// Whether `speech` is written and merged.
     speaks: Cell<bool>,
     claim: UnsafeCell<MaybeUninit<Filter>>,
@@ -116,9 +118,11 @@ pub fn may_send(frames: &FrameTable, binding: &Binding, head: &[u8]) -> bool {
     true
 }
 
-/// Attaches `filter` to `binding`, in frame `pfn` of the binding's owner.
+/// Attaches `filter` to `binding`, in frame `pfn` of the binding's owner, and its code in
+/// frame `code`.
 ///
 /// # Errors
+/// [`Error::BadArgument`] if the frames are the same;
 /// [`Error::NoRight`] if it is outside the binding's scope;
 /// [`Error::FilterConflict`] if it shares a packet with a filter of another
 /// environment, or equals an installed one; and as for every donation.
@@ -127,10 +131,14 @@ pub fn install(
     net: &mut Net,
     binding: &Binding,
     filter: &Filter,
-    pfn: Pfn,
+    [pfn, code]: [Pfn; 2],
 ) -> Result<(), Error> {
     let frames = &kernel.frames;
     frames.check_donation(pfn, binding.owner.get())?;
+    frames.check_donation(code, binding.owner.get())?;
+    if pfn == code {
+        return Err(Error::BadArgument);
+    }
     if !scope::allows(frames, binding.net(), filter) {
         return Err(Error::NoRight);
     }
@@ -170,6 +178,9 @@ pub fn install(
         installed.speaks.set(merged);
     }
     installed.binding.set(binding.frame());
+    installed.code.set(code);
+    frames.set_kind(code, FrameKind::Code, 0);
+    kernel.protect(code, true);
     let old = binding.filters.get();
     installed.next.set(old);
     if let Some(old) = object::get::<Installed>(frames, old) {
@@ -208,6 +219,8 @@ pub fn remove(kernel: &Kernel, net: &mut Net, binding: &Binding, pfn: Pfn) -> Re
     if let Some(after) = object::get::<Installed>(frames, next) {
         after.previous.set(previous);
     }
+    kernel.protect(installed.code.get(), false);
+    frames.retire(installed.code.get());
     frames.retire(pfn);
     Ok(())
 }

@@ -145,7 +145,7 @@ impl App {
 
     fn with_net(kernel: &'static Kernel, root: &'static Env, first: u32, net: u64) -> Self {
         let (env, handle) = child(kernel, root, first);
-        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, u64::from(first) + 10, 32])
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, u64::from(first) + 10, 48])
             .unwrap();
         let net = call(kernel, root, "cap_grant", &[net, handle]).expect("room");
         let run = first + 10;
@@ -172,7 +172,8 @@ impl App {
             call(self.kernel, self.env, "map", &[OWN, OWN, text.into(), at, 1, 1]).expect("mapped");
         }
         let object = u64::from(self.first + 10 + spare);
-        call(self.kernel, self.env, "filter_install", &[self.binding, at, length as u64, object])
+        let arguments = [self.binding, at, length as u64, object, object + 20];
+        call(self.kernel, self.env, "filter_install", &arguments)
     }
 
     fn buffer(&self, offset: usize) -> *mut u8 {
@@ -485,7 +486,8 @@ fn a_friend_cannot_keep_a_dying_binding_alive() {
     let lent = call(kernel, store.env, "cap_grant", &[store.binding, known]).expect("lent");
     assert!(friend.install(&packet::udp_to(OTHER, 7), 0).is_ok());
     let object = u64::from(store.first) + 10;
-    let install = call(kernel, friend.env, "filter_install", &[lent, 0x40_0000, 40, object]);
+    let install =
+        call(kernel, friend.env, "filter_install", &[lent, 0x40_0000, 40, object, object + 1]);
     assert_eq!(install, Err(Error::NotOwned));
     assert!(call(kernel, friend.env, "net_sync", &[lent]).is_ok(), "that much is lent");
     assert_eq!(call(kernel, root, "env_destroy", &[store.handle]), Err(Error::Again));

@@ -27,12 +27,12 @@ unsafe extern "C" {
 pub(super) fn build(machine: &mut Machine) -> Pfn {
     let root = machine.allocate(1);
     let memory_end = machine.memory_end();
-    // The image's own 2 MiB pages are left out, so that nothing of it has a
-    // second, writable address.
-    for address in (0..memory_end).step_by(LARGE_BYTES as usize) {
-        if address != KERNEL_LOAD {
-            let entry = address | PRESENT | WRITE | NO_EXECUTE | LARGE;
-            set(machine, root, DIRECT_MAP + address, 2, entry);
+    // The image's own 2 MiB are left out, so that nothing of it has a second, writable
+    // address. Small pages, because a single one can become code (`memory::protect`).
+    for address in (0..memory_end).step_by(FRAME_BYTES as usize) {
+        if !(KERNEL_LOAD..KERNEL_LOAD + LARGE_BYTES).contains(&address) {
+            let entry = address | PRESENT | WRITE | NO_EXECUTE;
+            set(machine, root, DIRECT_MAP + address, 1, entry);
         }
     }
     for address in DEVICES.step_by(LARGE_BYTES as usize) {

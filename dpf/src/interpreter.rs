@@ -1,44 +1,69 @@
-//! The walk a received frame takes through the filters.
+//! What a filter means, and the walk a received frame takes through all of them.
 //!
 //! Place on the packet path: step 2, classify. What may lie: every byte of the
 //! frame, and its length.
 //!
-//! One test is one comparison with the frame's length, one 64-bit load, one mask
-//! and one comparison. A code generator replaces this file, and nothing else.
+//! A test of pinned bits is one comparison with the frame's length, one 64-bit load,
+//! one mask and one comparison. A code generator replaces the walk;
+//! [`Filter::matches`] stays, as what it is checked against.
 
 use core::convert::Infallible;
 use core::ops::ControlFlow;
 
-use crate::language::{Filter, MAX_ATOMS, MIN_FRAME, Test, WINDOW};
+use crate::language::{Filter, MAX_ATOMS, MIN_FRAME};
+use crate::test::{Field, Test, WINDOW, ones};
 use crate::trie::{Accept, NodeId, Store, Tag, Trie};
 
 impl Filter {
     /// Whether `frame`, from its Ethernet header on, matches this one filter.
     ///
-    /// The reference for [`Trie::classify`], and the transmit check.
+    /// This is the meaning of a filter: the reference for [`Trie::classify`] and
+    /// whatever replaces it. It is also the transmit check.
     pub fn matches(&self, frame: &[u8]) -> bool {
-        frame.len() >= MIN_FRAME && self.tests().all(|test| test.holds(frame))
+        frame.len() >= MIN_FRAME
+            && self.tests().try_fold(0, |base, test| test.pass(frame, base)).is_some()
     }
 }
 
 impl Test {
+    /// The base for what follows, if `frame` passes the test at `base`.
     #[inline]
-    fn holds(&self, frame: &[u8]) -> bool {
-        let at = usize::from(self.at);
-        match frame.get(at..at + WINDOW).and_then(|window| window.first_chunk()) {
-            Some(&window) => u64::from_le_bytes(window) & self.mask == self.value,
-            None => false,
+    fn pass(&self, frame: &[u8], base: usize) -> Option<usize> {
+        match *self {
+            Self::Bits { at, mask, value } => {
+                let window = u64::from_le_bytes(window(frame, base + usize::from(at))?);
+                (window & mask == value).then_some(base)
+            }
+            Self::Range { field, lo, hi } => {
+                (lo..=hi).contains(&field.load(frame, base)?).then_some(base)
+            }
+            Self::Shift { field, scale } => {
+                Some(base + ((field.load(frame, base)? as usize) << scale))
+            }
         }
     }
+}
+
+impl Field {
+    /// The value of the field in `frame`, or `None` if the frame ends before it does.
+    fn load(self, frame: &[u8], base: usize) -> Option<u64> {
+        let window = u64::from_be_bytes(window(frame, base + usize::from(self.at()))?);
+        Some(window >> self.low() & ones(self.bits))
+    }
+}
+
+#[inline]
+fn window(frame: &[u8], at: usize) -> Option<[u8; WINDOW]> {
+    frame.get(at..at + WINDOW)?.first_chunk().copied()
 }
 
 impl Trie {
     /// The tag of the most specific installed filter that matches `frame`.
     ///
-    /// Most specific is the filter that pins most bits; then the one with the
-    /// greater [`reach`](Filter::reach); then the first in the order of their
-    /// canonical atoms. So if one of two filters implies the other it wins, and
-    /// the order of installation never matters.
+    /// Most specific is the filter that takes the smallest share of all frames (see
+    /// the module `rank`), then the first in the order of their canonical tests. So
+    /// the order of installation never matters, and if one of two filters that are not
+    /// in [`conflict`](crate::conflict) implies the other it wins.
     /// **Trust**: the frame may be hostile. **Cost**: bounded by the number of nodes.
     #[inline]
     pub fn classify<S: Store>(&self, store: &S, frame: &[u8]) -> Option<Tag> {
@@ -48,7 +73,8 @@ impl Trie {
         let mut best = Accept::NONE;
         let ControlFlow::Continue(()) = self.walk(
             store,
-            |test| test.holds(frame),
+            0,
+            |test, base| test.pass(frame, base),
             |accept| -> ControlFlow<Infallible> {
                 if accept.rank > best.rank {
                     best = *accept;
@@ -61,40 +87,41 @@ impl Trie {
 
     /// Visits, in the order of their tests, the nodes to which all tests lead that
     /// `enter` lets through, whether a filter ends there or not, until `visit` breaks.
+    /// What `enter` answers is handed to it for the tests that follow; at the root it
+    /// is `state`.
     #[inline]
-    pub(crate) fn walk<S: Store, B>(
+    pub(crate) fn walk<S: Store, T: Copy, B>(
         &self,
         store: &S,
-        enter: impl Fn(&Test) -> bool,
+        mut state: T,
+        enter: impl Fn(&Test, T) -> Option<T>,
         mut visit: impl FnMut(&Accept) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         // Siblings to go on with, at most one for each level, so there is always
         // room; taking the remainder spares the hot path a check that cannot fail.
-        let mut pending = [NodeId::NONE; MAX_ATOMS];
+        let mut pending = [(NodeId::NONE, state); MAX_ATOMS];
         let mut count = 0;
         let mut id = self.root;
         loop {
             while id != NodeId::NONE {
                 let node = store.node(id);
                 id = node.next_sibling;
-                if !enter(&node.test) {
-                    continue;
-                }
+                let Some(behind) = enter(&node.test, state) else { continue };
                 visit(&node.accept)?;
                 if node.first_child == NodeId::NONE {
                     continue;
                 }
                 if id != NodeId::NONE {
-                    pending[count % MAX_ATOMS] = id;
+                    pending[count % MAX_ATOMS] = (id, state);
                     count += 1;
                 }
-                id = node.first_child;
+                (id, state) = (node.first_child, behind);
             }
             if count == 0 {
                 return ControlFlow::Continue(());
             }
             count -= 1;
-            id = pending[count % MAX_ATOMS];
+            (id, state) = pending[count % MAX_ATOMS];
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Filters that begin with the same tests share the nodes for them, so a frame
 //! pays for a test once, however many filters ask for it. A filter is a path from
-//! the root; it ends in a node that accepts for it.
+//! the root; it ends in a node that accepts for it. Tests behind a shift are relative
+//! to it, so paths that share one share the shift, too.
 //!
 //! There is no pool of nodes that somebody could exhaust. Whoever installs a
 //! filter brings a block of [`MAX_ATOMS`] slots, one for each depth, and these
@@ -25,7 +26,8 @@
 //! [`Trie::seek`] and the walk.
 
 use crate::error::errors;
-use crate::language::{Filter, MAX_ATOMS, Test};
+use crate::language::{Filter, MAX_ATOMS};
+use crate::test::Test;
 
 /// Names the storage that one installed filter brought: slots for [`MAX_ATOMS`] nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,7 @@ pub struct Tag(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Accept {
     /// [`Filter::rank`], or zero if no filter ends here.
-    pub(crate) rank: u32,
+    pub(crate) rank: u64,
     pub(crate) tag: Tag,
     /// The filter's own block, which need not be the one that holds this node.
     pub(crate) block: BlockId,
@@ -134,6 +136,8 @@ pub trait Store {
     fn node(&self, id: NodeId) -> &Node;
     /// The same, to change it.
     fn node_mut(&mut self, id: NodeId) -> &mut Node;
+    /// The filter that is installed with `block`. Not on the packet path.
+    fn filter(&self, block: BlockId) -> &Filter;
 }
 
 errors! {
@@ -178,7 +182,7 @@ impl Trie {
     /// reported as `tag`.
     ///
     /// Whether the filter may overlap with others is the caller's question, see
-    /// [`Trie::find_overlap`]. Errors: [`TrieError::Duplicate`], and then nothing
+    /// [`Trie::find_overlap`] and [`conflict`](crate::conflict). Errors: [`TrieError::Duplicate`], and then nothing
     /// has changed.
     /// **Cost**: bounded by [`MAX_ATOMS`] times the number of installed filters.
     pub fn insert<S: Store>(

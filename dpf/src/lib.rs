@@ -45,6 +45,7 @@ mod test;
 mod trie;
 mod verify;
 mod wire;
+#[cfg(not(exo_guest))]
 mod witness;
 
 #[cfg(test)]
@@ -58,4 +59,5 @@ pub use overlap::{WORK, conflict, implies, overlap};
 pub use trie::{BlockId, Node, NodeId, Store, Tag, Trie, TrieError};
 pub use verify::FilterError;
 pub use wire::MAX_WIRE;
+#[cfg(not(exo_guest))]
 pub use witness::witness;

@@ -21,7 +21,10 @@ impl Filter {
         self.resolve(digits, |test, digit| match test {
             Test::Bits { at, mask, value } => case.pin(Bits { at, mask, value }),
             Test::Range { field, lo, hi } => case.limit(Range { field, lo, hi }),
-            Test::Shift { field, .. } => case.set(field, digit.into()),
+            // If this digit cannot be, nothing that would follow it is at fault.
+            Test::Shift { field, .. } => {
+                case.set(field, digit.into()).and_then(|()| case.tighten()).map(drop)
+            }
         })?;
         let case = case.tighten()?;
         if case.reach() > MAX_FRAME {

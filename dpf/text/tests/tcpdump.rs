@@ -107,6 +107,9 @@ fn packet(random: &mut Random) -> Vec<u8> {
             let port: u16 = random.of(&[53, 79, 80, 81, 7999, 8000, 8050, 8100, 8101, 11211]);
             packet[at..at + 2].copy_from_slice(&port.to_be_bytes());
         }
+        if packet[header + 9] == 1 {
+            packet[ports] = random.of(&[0, 8]);
+        }
         packet[ports + 4] = random.of(&[0, packet[ports + 4]]);
     }
     let any = 14 + random.below(116);

@@ -70,10 +70,10 @@ impl Conjunction {
         if self.bits().iter().any(|other| other.contradicts(&bits)) {
             return Err(FilterError::Contradiction);
         }
-        let used = self.bits.iter_mut().take(self.windows);
-        match used.into_iter().find(|other| other.at == bits.at) {
+        let mut used = self.bits.iter_mut().take(self.windows);
+        match used.find(|other| other.at == bits.at) {
             Some(same) => {
-                (same.mask, same.value) = (same.mask | bits.mask, same.value | bits.value)
+                (same.mask, same.value) = (same.mask | bits.mask, same.value | bits.value);
             }
             None => {
                 *self.bits.get_mut(self.windows).ok_or(FilterError::TooManyAtoms)? = bits;

@@ -20,6 +20,7 @@ use crate::language::{Filter, MAX_CASES, MAX_RANGES};
 use crate::satisfy::satisfiable;
 use crate::test::{Bits, Range, Test, ones};
 use crate::trie::{Store, Tag, Trie};
+use crate::verify::FilterError;
 
 /// Most bits of ranges that are gone through to compare two filters: each pair of
 /// cases, all ranges of both, 64 bits each. Filters without ranges are compared
@@ -41,7 +42,10 @@ pub fn overlap(a: &Filter, b: &Filter) -> bool {
 pub fn implies(a: &Filter, b: &Filter) -> bool {
     a.cases().all(|case| {
         b.assignments().all(|digits| {
-            let Ok(part) = b.part(&case, digits) else { return true };
+            let part = match b.part(&case, digits) {
+                Ok(part) => part,
+                Err(error) => return error == FilterError::Contradiction,
+            };
             b.case(digits)
                 .is_ok_and(|outer| case.reach() >= outer.reach() && part.is_within(&outer))
         })

@@ -66,7 +66,8 @@ pub(crate) fn way_through(a: &[Range], b: &[Range], pinned: impl Fn(u16) -> Opti
     }
 }
 
-/// The state of one side after this choice, or `None` if it leaves the range.
+/// The state of one side after this choice, or `None` if it leaves the range. What is
+/// left of a state when its range ends does not matter: the next begins anew.
 fn choose(open: Option<&Range>, state: u16, bit: u16, choice: bool) -> Option<u16> {
     let Some(range) = open else { return Some(0) };
     let below = range.field.end_bit() - 1 - bit;
@@ -76,7 +77,7 @@ fn choose(open: Option<&Range>, state: u16, bit: u16, choice: bool) -> Option<u1
         return None;
     }
     let kept = if choice == lo { LO } else { 0 } | if choice == hi { HI } else { 0 };
-    Some(if below == 0 { 0 } else { state & kept })
+    Some(state & kept)
 }
 
 impl Bits {

@@ -183,7 +183,7 @@ impl Steps {
         match layer {
             Layer::Ethernet => self.push(atom),
             Layer::Ip | Layer::Arp => {
-                self.push(Atom { offset: atom.offset + ETHERNET + by, ..atom })
+                self.push(Atom { offset: atom.offset + ETHERNET + by, ..atom });
             }
             Layer::Transport(_) => {
                 self.push(Atom::masked(ETHERNET + 6 + by, 2, 0x1fff, 0));

@@ -28,17 +28,23 @@ impl Filter {
 impl Test {
     /// The base for what follows, if `frame` passes the test at `base`.
     #[inline]
-    fn pass(&self, frame: &[u8], base: usize) -> Option<usize> {
+    fn pass(&self, frame: &[u8], base: u16) -> Option<u16> {
+        let Self::Bits { at, mask, value } = *self else { return self.pass_field(frame, base) };
+        let window = u64::from_le_bytes(window(frame, base, at)?);
+        (window & mask == value).then_some(base)
+    }
+
+    /// The same for what is not pinned bits; apart, so that those stay cheap.
+    #[cold]
+    fn pass_field(&self, frame: &[u8], base: u16) -> Option<u16> {
         match *self {
-            Self::Bits { at, mask, value } => {
-                let window = u64::from_le_bytes(window(frame, base + usize::from(at))?);
-                (window & mask == value).then_some(base)
-            }
+            // Not asked: `pass` has answered.
+            Self::Bits { .. } => None,
             Self::Range { field, lo, hi } => {
                 (lo..=hi).contains(&field.load(frame, base)?).then_some(base)
             }
             Self::Shift { field, scale } => {
-                Some(base + ((field.load(frame, base)? as usize) << scale))
+                Some(base + ((field.load(frame, base)? as u16) << scale))
             }
         }
     }
@@ -46,14 +52,15 @@ impl Test {
 
 impl Field {
     /// The value of the field in `frame`, or `None` if the frame ends before it does.
-    fn load(self, frame: &[u8], base: usize) -> Option<u64> {
-        let window = u64::from_be_bytes(window(frame, base + usize::from(self.at()))?);
+    fn load(self, frame: &[u8], base: u16) -> Option<u64> {
+        let window = u64::from_be_bytes(window(frame, base, self.at())?);
         Some(window >> self.low() & ones(self.bits))
     }
 }
 
 #[inline]
-fn window(frame: &[u8], at: usize) -> Option<[u8; WINDOW]> {
+fn window(frame: &[u8], base: u16, at: u16) -> Option<[u8; WINDOW]> {
+    let at = usize::from(base) + usize::from(at);
     frame.get(at..at + WINDOW)?.first_chunk().copied()
 }
 

@@ -31,6 +31,9 @@ impl Store for Blocks {
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.0[id.index() as usize % NODES]
     }
+    fn filter(&self, _: BlockId) -> &Filter {
+        unreachable!("nothing here looks for overlaps")
+    }
 }
 
 #[inline(never)]
@@ -72,8 +75,9 @@ fn main() {
         _ => (filters[filters.len() - 1], Some(Tag(count - 1))),
     };
     let mut frame = [0u8; 106];
-    for atom in target.atoms() {
-        for (i, byte) in atom.value.to_be_bytes().into_iter().enumerate() {
+    for step in target.steps() {
+        let dpf::Step::Atom(atom) = step else { continue };
+        for (i, byte) in atom.lo.to_be_bytes().into_iter().enumerate() {
             frame[usize::from(atom.offset) + i] |= byte;
         }
     }

@@ -1,59 +1,75 @@
 //! What a filter can say.
 //!
-//! A [`Filter`] is a conjunction of [`Atom`]s, and an atom says that some bits
-//! of the frame, counted from the start of the Ethernet header, have a given
-//! value. So a filter is nothing but a set of pinned bits and the length of the
-//! shortest frame that holds them all, and it has exactly one canonical form:
+//! A [`Filter`] is a conjunction of [`Atom`]s: the bits of a field of the frame that a
+//! mask picks, read in network order, lie in a range. Equality is a range of one
+//! value. Atoms are written at offsets from a *base*, which is the start of the
+//! Ethernet header until a [`Shift`] moves it on by a length that stands in the frame
+//! itself, such as the IPv4 header's; what follows the shift is behind that header.
+//! There is nothing else: no alternatives, no negation, no loops.
 //!
-//! * every test is one 64-bit window of the frame, a mask and a value. An atom
-//!   narrower than eight bytes becomes the window that *ends* where the atom
-//!   ended, so a window asks for no longer a frame than its atom did. This is
-//!   why a frame shorter than an Ethernet header matches nothing: it lets the
-//!   windows of atoms that end before byte 8 start at byte 0;
-//! * windows are laid greedily from the end of the filter towards the start,
-//!   each over all pinned bits it can hold, so abutting atoms merge into one
-//!   load (UDP's ethertype, fragment bits, protocol, address and port are three);
-//! * tests are sorted by position and no bit is pinned by two of them.
+//! [`Filter::matches`](Filter::matches()) is the meaning of a filter. Two facts make
+//! filters comparable:
 //!
-//! Two filters that take the same frames are equal values, however they were
-//! written. Within a window bytes are little-endian, byte 0 of the window in
-//! the low bits: on x86-64 the interpreter's load needs no byte swap.
-//!
-//! Later instructions (ordered comparison, variable-length headers) are further
-//! kinds of test; they must keep [`overlap`](crate::overlap()) exact.
+//! * **Cases.** The field of a shift has at most four bits. With each value it can
+//!   have, all offsets are known, so a filter is the union of finitely many filters
+//!   without shifts, one for each assignment of values to its shifts. Those that
+//!   contradict themselves are dropped when the filter is verified; what is left, at
+//!   most [`MAX_CASES`], shares no frame.
+//! * **Canonical form.** Between shifts a filter is a set of pinned bits, a few ranges
+//!   over disjoint runs of bits, and the length of the shortest frame that holds them.
+//!   Each part has one form, which the module `conjunction` computes: `==` of
+//!   filters without shifts is equality of the sets of frames that match.
 
 use core::fmt;
 
-/// The most atoms one filter may have, and the depth of the trie.
-pub const MAX_ATOMS: usize = 16;
+use crate::test::{Field, Range, Test, WINDOW, ones};
+
+/// The most atoms and shifts of a filter, and the depth of the trie.
+pub const MAX_ATOMS: usize = 12;
+/// The most fields over which a filter has a range of more than one value.
+pub const MAX_RANGES: usize = 4;
+/// The most shifts of a filter whose amount is not pinned by what precedes them.
+pub const MAX_SHIFTS: usize = 2;
+/// The most assignments of values to the shifts of a filter under which it takes frames.
+pub const MAX_CASES: usize = 16;
 /// Longest frame in bytes: Ethernet header and 1500 bytes of payload, no FCS.
 pub const MAX_FRAME: usize = 1514;
 /// Length of the Ethernet header in bytes. A shorter frame matches no filter.
 pub const MIN_FRAME: usize = 14;
 
-/// Bytes in a window.
-pub(crate) const WINDOW: usize = 8;
-
-/// `load(offset, width) & mask == value`, the load in network byte order.
+/// `lo <= load(base + offset, width) & mask <= hi`, the load in network byte order.
 ///
-/// This is how a filter is written; [`Filter::new`] says what is refused.
-/// A frame that ends before `offset + width` does not match.
+/// This is how a filter is written; [`FilterError`](crate::FilterError) says what is
+/// refused. A frame that ends before `base + offset + width` does not match; with an
+/// empty mask and zero as range that is all the atom says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Atom {
-    /// First byte of the field, counted from the start of the Ethernet header.
+    /// First byte of the field, counted from the base.
     pub offset: u16,
     /// Bytes loaded: 1, 2, 4 or 8.
     pub width: u8,
-    /// The bits that count. Not zero, and none above `width` bytes.
+    /// The bits that count: none above `width` bytes. One run if `lo < hi`.
     pub mask: u64,
-    /// What they must be. No bit outside `mask`.
-    pub value: u64,
+    /// The least that they may be. No bit outside `mask`.
+    pub lo: u64,
+    /// The most that they may be, not less than `lo`. No bit outside `mask`.
+    pub hi: u64,
 }
 
 impl Atom {
     /// The whole field of `width` bytes at `offset` equals `value`.
     pub const fn exact(offset: u16, width: u8, value: u64) -> Self {
-        Self { offset, width, mask: Self::field(width), value }
+        Self::masked(offset, width, Self::field(width), value)
+    }
+
+    /// The bits `mask` of the field equal `value`.
+    pub const fn masked(offset: u16, width: u8, mask: u64, value: u64) -> Self {
+        Self { offset, width, mask, lo: value, hi: value }
+    }
+
+    /// The whole field of `width` bytes at `offset` is in `lo..=hi`.
+    pub const fn range(offset: u16, width: u8, lo: u64, hi: u64) -> Self {
+        Self { offset, width, mask: Self::field(width), lo, hi }
     }
 
     /// All ones in a field of `width` bytes.
@@ -65,115 +81,135 @@ impl Atom {
     }
 }
 
+/// `base += field << scale`, where the field is the bits `mask` of the byte at
+/// `base + offset`, the lowest of them as bit 0.
+///
+/// The IPv4 header length is `Shift { offset: 14, mask: 0x0f, scale: 2 }`: the UDP
+/// header then starts at offset 14. A frame that ends before the byte does not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shift {
+    /// The byte, counted from the base so far.
+    pub offset: u16,
+    /// One run of one to four bits.
+    pub mask: u8,
+    /// At most 6, so that the base moves by at most 960 bytes.
+    pub scale: u8,
+}
+
+/// One step of a filter. All atoms are meant relative to the shifts before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The frame must pass.
+    Atom(Atom),
+    /// The base moves.
+    Shift(Shift),
+}
+
+impl From<Atom> for Step {
+    fn from(atom: Atom) -> Self {
+        Self::Atom(atom)
+    }
+}
+
 /// A verified filter in canonical form: a plain value of fixed size.
 ///
-/// Made only by [`Filter::new`], [`Filter::decode`] and what builds on them, so
-/// whoever holds one need not check it again. `==` is equality of the sets of
-/// frames that match.
+/// Made only by [`Filter::new`], [`Filter::of_steps`], [`Filter::decode`] and what
+/// builds on them, so whoever holds one need not check it again. Equal filters match
+/// the same frames; without shifts the reverse holds, too.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Filter {
-    /// The first `count`, sorted, with disjoint bits; the rest are vacant.
+    /// The first `count`; the rest are vacant.
     tests: [Test; MAX_ATOMS],
     count: u8,
+    live_count: u8,
+    /// The first `live_count` are the live cases: four bits for each shift, the first
+    /// lowest. Without shifts there is one, and it is zero.
+    live: [u8; MAX_CASES],
 }
 
 impl Filter {
-    /// Wraps what the verifier made canonical.
-    pub(crate) fn from_canonical(tests: [Test; MAX_ATOMS], count: u8) -> Self {
-        Self { tests, count }
+    /// Of no tests and no cases, to be filled by the verifier.
+    pub(crate) const EMPTY: Self =
+        Self { tests: [Test::VACANT; MAX_ATOMS], count: 0, live_count: 0, live: [0; MAX_CASES] };
+
+    /// Appends a test; `None` if there is no room.
+    pub(crate) fn push(&mut self, test: Test) -> Option<()> {
+        *self.tests.get_mut(usize::from(self.count))? = test;
+        self.count += 1;
+        Some(())
     }
 
-    /// The tests, by ascending position: at least one, at most [`MAX_ATOMS`].
+    /// Appends a live case; `None` if there is no room.
+    pub(crate) fn push_case(&mut self, digits: u8) -> Option<()> {
+        *self.live.get_mut(usize::from(self.live_count))? = digits;
+        self.live_count += 1;
+        Some(())
+    }
+
+    /// The tests, at least one: what is relative to one base stands together, first
+    /// [`Test::Bits`] by ascending position, then [`Test::Range`] likewise, then the
+    /// [`Test::Shift`] that ends it.
     pub(crate) fn tests(&self) -> impl DoubleEndedIterator<Item = &Test> + ExactSizeIterator {
         self.tests.iter().take(usize::from(self.count))
     }
 
-    /// The canonical form as atoms, each eight bytes wide, by ascending offset.
-    pub fn atoms(&self) -> impl ExactSizeIterator<Item = Atom> + '_ {
-        self.tests().map(|test| Atom {
-            offset: test.at,
-            width: WINDOW as u8,
-            mask: test.mask.swap_bytes(),
-            value: test.value.swap_bytes(),
+    /// The shifts: the field and the scale of each.
+    pub(crate) fn shifts(&self) -> impl Iterator<Item = (Field, u8)> {
+        self.tests().filter_map(|test| match *test {
+            Test::Shift { field, scale } => Some((field, scale)),
+            _ => None,
         })
     }
 
-    /// Length in bytes of the shortest frame that can match, which is also how
-    /// much of a frame can influence the answer.
+    /// The ranges.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
+        self.tests().filter_map(|test| match *test {
+            Test::Range { field, lo, hi } => Some(Range { field, lo, hi }),
+            _ => None,
+        })
+    }
+
+    /// The live cases: at least one.
+    pub(crate) fn live(&self) -> impl Iterator<Item = u8> {
+        self.live.iter().take(usize::from(self.live_count)).copied()
+    }
+
+    /// The canonical form as steps. Atoms are eight bytes wide.
+    pub fn steps(&self) -> impl ExactSizeIterator<Item = Step> + '_ {
+        self.tests().map(|test| match *test {
+            Test::Bits { at, mask, value } => {
+                Step::Atom(Atom::masked(at, WINDOW as u8, mask.swap_bytes(), value.swap_bytes()))
+            }
+            Test::Range { field, lo, hi } => Step::Atom(Range { field, lo, hi }.atom()),
+            Test::Shift { field, scale } => {
+                let (offset, last) = (field.first / 8, field.first % 8 + u16::from(field.bits));
+                let mask = (ones(field.bits) << (8 - last)) as u8;
+                Step::Shift(Shift { offset, mask, scale })
+            }
+        })
+    }
+
+    /// How much of a frame, in bytes, can influence the answer. Without shifts that
+    /// is also the length of the shortest frame that can match.
     pub fn reach(&self) -> usize {
-        self.tests().map(Test::end).fold(MIN_FRAME, usize::max)
-    }
-
-    /// How specific the filter is: pinned bits first, then reach. Never zero.
-    /// If `a` implies `b` and they differ, `a` ranks higher.
-    pub(crate) fn rank(&self) -> u32 {
-        let bits: u32 = self.tests().map(|test| test.mask.count_ones()).sum();
-        bits << 16 | self.reach() as u32
-    }
-
-    /// The bits that the filter pins in the window at `at`: (mask, value).
-    pub(crate) fn pinned_at(&self, at: u16) -> (u64, u64) {
-        self.tests().fold((0, 0), |(mask, value), test| {
-            let (m, v) = test.seen_at(at);
-            (mask | m, value | v)
-        })
+        let longest = self.live().map(|digits| {
+            let mut digits = usize::from(digits);
+            let mut base = 0;
+            self.tests().fold(MIN_FRAME, |reach, test| {
+                let reach = reach.max(base + test.end());
+                if let Test::Shift { scale, .. } = test {
+                    base += (digits & 15) << scale;
+                    digits >>= 4;
+                }
+                reach
+            })
+        });
+        longest.fold(MIN_FRAME, usize::max)
     }
 }
 
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.atoms()).finish()
-    }
-}
-
-/// One canonical test: the window of eight bytes at `at`, masked, has `value`.
-///
-/// The derived order (position first) is the order of tests in a filter and of
-/// siblings in the trie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Test {
-    pub(crate) at: u16,
-    pub(crate) mask: u64,
-    pub(crate) value: u64,
-}
-
-impl Test {
-    /// Pins nothing.
-    pub(crate) const VACANT: Self = Self { at: 0, mask: 0, value: 0 };
-
-    /// The window that ends where `atom` ends. `atom.width` must be 1 to 8.
-    pub(crate) fn of(atom: &Atom) -> Self {
-        let at = (atom.offset + u16::from(atom.width)).saturating_sub(WINDOW as u16);
-        let to_window = |field: u64| {
-            let first_byte_low = (field << (64 - 8 * atom.width)).swap_bytes();
-            first_byte_low << (8 * (atom.offset - at))
-        };
-        Self { at, mask: to_window(atom.mask), value: to_window(atom.value) }
-    }
-
-    /// One past the last byte of the window.
-    pub(crate) fn end(&self) -> usize {
-        usize::from(self.at) + WINDOW
-    }
-
-    /// One past the last byte that has a pinned bit.
-    pub(crate) fn pinned_end(&self) -> Option<usize> {
-        (self.mask != 0).then(|| self.end() - self.mask.leading_zeros() as usize / 8)
-    }
-
-    /// What this test pins of the window at `at`: (mask, value).
-    #[inline]
-    pub(crate) fn seen_at(&self, at: u16) -> (u64, u64) {
-        let bits = 8 * u32::from(self.at.abs_diff(at));
-        let shift = |x: u64| {
-            if self.at >= at { x.checked_shl(bits) } else { x.checked_shr(bits) }.unwrap_or(0)
-        };
-        (shift(self.mask), shift(self.value))
-    }
-
-    /// Whether no frame passes both tests.
-    pub(crate) fn contradicts(&self, other: &Self) -> bool {
-        let (mask, value) = other.seen_at(self.at);
-        self.mask & mask & (self.value ^ value) != 0
+        f.debug_list().entries(self.steps()).finish()
     }
 }

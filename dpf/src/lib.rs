@@ -13,14 +13,19 @@
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | [`language`](Atom) | what a filter can say, and its canonical form |
+//! | [`language`](Step) | what a filter can say |
+//! | [`interpreter`](Filter::matches) | what it means, and the walk a received frame takes |
 //! | [`verify`](FilterError) | which descriptions become a [`Filter`] |
+//! | `conjunction`, `cases` | the canonical form |
 //! | [`wire`](Filter::decode) | how a filter crosses the system-call boundary |
-//! | [`overlap`](overlap()) | do two filters share a frame; does one contain the other |
+//! | [`overlap`](overlap()), `satisfy` | do two filters share a frame; does one contain the other |
+//! | `rank` | which of two filters is more specific |
+//! | [`witness`](witness()) | a frame that two filters share |
 //! | [`mirror`](mirror()) | what the owner of a filter may send |
 //! | [`packet`] | the filters that ordinary UDP/IP applications want |
-//! | [`trie`](Trie) | all installed filters, merged, in storage their owners brought |
-//! | [`interpreter`](Trie::classify) | the walk a received frame takes |
+//! | [`storage`](Store) | what an owner brings: nodes, groups, room for code |
+//! | [`trie`](Trie), `siblings` | all installed filters, merged |
+//! | [`compile`](compile()), `assembler` | the same as code |
 //!
 //! Place on the packet path: step 2 (classify) on receive, and the check of
 //! step 6 on transmit. Everything here is pure computation on values the caller
@@ -28,22 +33,44 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod assembler;
+mod cases;
+#[cfg(not(exo_guest))]
+mod check;
+mod compile;
+mod conjunction;
 mod error;
 mod interpreter;
 mod language;
 mod mirror;
 mod overlap;
 pub mod packet;
+mod rank;
+mod satisfy;
+mod siblings;
+mod storage;
+mod test;
 mod trie;
 mod verify;
 mod wire;
+#[cfg(not(exo_guest))]
+mod witness;
 
 #[cfg(test)]
 mod tests;
 
-pub use language::{Atom, Filter, MAX_ATOMS, MAX_FRAME, MIN_FRAME};
+pub use compile::{PREDICATE, Predicate, compile};
+pub use language::{
+    Atom, Filter, MAX_ATOMS, MAX_CASES, MAX_FRAME, MAX_RANGES, MAX_SHIFTS, MIN_FRAME, Shift, Step,
+};
 pub use mirror::{NoMirror, mirror};
-pub use overlap::{implies, overlap};
-pub use trie::{BlockId, Node, NodeId, Store, Tag, Trie, TrieError};
+pub use overlap::{WORK, conflict, implies, overlap};
+pub use storage::{
+    Block, BlockId, Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, SLOTS, Salt, Store, Tag,
+    UNIT,
+};
+pub use trie::{Trie, TrieError};
 pub use verify::FilterError;
 pub use wire::MAX_WIRE;
+#[cfg(not(exo_guest))]
+pub use witness::witness;

@@ -35,6 +35,10 @@
 //! * for ARP, hardware and protocol type and both address lengths (others move
 //!   the sender fields), and the whole target protocol address.
 //!
+//! A range moves with its field, if it lies within one of the fields above; a filter
+//! with a range over parts of two has no mirror, and neither has one with a shift:
+//! where the header length is pinned nothing has to be shifted for the ports.
+//!
 //! The address must be one that can be a source at all (RFC 1122, 3.2.1.3), so a
 //! filter for a multicast group or loopback has no mirror. In ARP the sender's
 //! hardware address must be the station's too: nobody binds an address to a
@@ -46,8 +50,9 @@
 //! the payload an identity: tunnels carry what they like.
 
 use crate::error::errors;
-use crate::language::{Atom, Filter, Test};
+use crate::language::{Atom, Filter, Step};
 use crate::packet::{self, field};
+use crate::test::{Bits, Range};
 use crate::verify::FilterError;
 
 errors! {
@@ -61,7 +66,9 @@ errors! {
         NotASource = 5: "local address is this-network, loopback, multicast or reserved",
         Port = 6: "filter does not pin the whole local port",
         Station = 7: "filter listens for another Ethernet address than the station's",
-        TooManyAtoms = 8: "mirror would need more than 16 atoms",
+        TooManyAtoms = 8: "mirror would need more than 12 atoms",
+        Shift = 9: "filter has a shift",
+        Range = 10: "filter has a range over parts of two header fields",
     }
 }
 
@@ -85,10 +92,10 @@ const NO_PORTS: Moves = &[(34, 34, 8)];
 /// from `station`. Errors: see [`NoMirror`].
 /// **Trust**: the filter may be hostile. **Cost**: bounded.
 pub fn mirror(receive: &Filter, station: [u8; 6]) -> Result<Filter, NoMirror> {
-    let pins = |atoms: &[Atom]| atoms.iter().all(|atom| receive.pins(&Test::of(atom)));
+    let pins = |atoms: &[Atom]| atoms.iter().all(|atom| receive.pins(&Bits::of(atom)));
     let whole = |offset, width| {
         let field = receive.field(offset, width);
-        (field.mask == Atom::field(width)).then_some(field.value)
+        (field.mask == Atom::field(width)).then_some(field.lo)
     };
 
     let arp = pins(&[packet::ETHERTYPE_ARP]);
@@ -115,15 +122,23 @@ pub fn mirror(receive: &Filter, station: [u8; 6]) -> Result<Filter, NoMirror> {
         (IPV4, if ports { PORTS } else { NO_PORTS })
     };
 
-    let moved = [ETHERNET, moves, transport].into_iter().flatten();
-    let moved = moved.map(|&(from, to, width)| Atom { offset: to, ..receive.field(from, width) });
-    let behind = receive.atoms().map(behind_headers);
+    if receive.shifts().next().is_some() {
+        return Err(NoMirror::Shift);
+    }
+    let moves = || [ETHERNET, moves, transport].into_iter().flatten();
+    let ranges = || receive.ranges().map(|range| moved_range(range, moves()));
+    if ranges().any(|range| range.is_none()) {
+        return Err(NoMirror::Range);
+    }
+    let moved = moves().map(|&(from, to, width)| Atom { offset: to, ..receive.field(from, width) });
+    let behind = receive.unshifted().map(behind_headers);
     let pinned = moved.chain(behind).filter(|atom| atom.mask != 0);
     let senders = [field::ETHERNET_SOURCE, field::ARP_SENDER];
     let senders = senders.into_iter().take(if arp { 2 } else { 1 });
     let own = senders.flat_map(|offset| from_station(offset, station));
+    let all = own.chain(pinned).chain(ranges().flatten());
     // The fields are disjoint, so only the station's can contradict one.
-    Filter::verify(own.chain(pinned)).map_err(|error| match error {
+    Filter::verify(all.map(Step::Atom)).map_err(|error| match error {
         FilterError::Contradiction => NoMirror::Station,
         _ => NoMirror::TooManyAtoms,
     })
@@ -135,18 +150,46 @@ fn from_station(offset: u16, [a, b, c, d, e, f]: [u8; 6]) -> [Atom; 2] {
     [Atom::exact(offset, 4, high.into()), Atom::exact(offset + 4, 2, low.into())]
 }
 
-/// What a canonical atom pins behind the headers. The mask may be empty.
-fn behind_headers(atom: Atom) -> Atom {
-    let within = field::HEADERS_END.saturating_sub(atom.offset).min(8) as u8;
+/// What a window pins behind the headers. The mask may be empty.
+fn behind_headers(bits: Bits) -> Atom {
+    let within = field::HEADERS_END.saturating_sub(bits.at).min(8) as u8;
     let behind = Atom::field(8 - within);
-    Atom { mask: atom.mask & behind, value: atom.value & behind, ..atom }
+    Atom::masked(bits.at, 8, bits.mask.swap_bytes() & behind, bits.value.swap_bytes() & behind)
+}
+
+/// The range in the mirror: where its field is moved to, or behind the headers.
+fn moved_range<'m>(
+    mut range: Range,
+    mut moves: impl Iterator<Item = &'m (u16, u16, u8)>,
+) -> Option<Atom> {
+    let (first, end) = (range.field.first / 8, range.field.end());
+    if first < field::HEADERS_END {
+        let holds = |&&(from, _, width): &&_| from <= first && end <= from + u16::from(width);
+        let &(from, to, _) = moves.find(holds)?;
+        range.field.first = range.field.first + 8 * to - 8 * from;
+    }
+    Some(range.atom())
 }
 
 impl Filter {
     /// What the filter pins of a field, as an atom. The mask may be empty.
     fn field(&self, offset: u16, width: u8) -> Atom {
-        let (mask, value) = self.pinned_at(offset);
+        let (mask, value) = self.window_at(offset);
         let field = |window: u64| window.swap_bytes() >> (64 - 8 * width);
-        Atom { offset, width, mask: field(mask), value: field(value) }
+        Atom::masked(offset, width, field(mask), field(value))
+    }
+
+    /// Whether every frame that matches the filter has `bits`, its length aside.
+    pub(crate) fn pins(&self, bits: &Bits) -> bool {
+        let (mask, value) = self.window_at(bits.at);
+        mask & bits.mask == bits.mask && value & bits.mask == bits.value
+    }
+
+    /// The bits of the window at `at` that are pinned before any shift: (mask, value).
+    pub(crate) fn window_at(&self, at: u16) -> (u64, u64) {
+        self.unshifted().fold((0, 0), |(mask, value), bits| {
+            let (m, v) = bits.seen_at(at);
+            (mask | m, value | v)
+        })
     }
 }

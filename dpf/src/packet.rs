@@ -30,10 +30,8 @@ pub(crate) const ETHERTYPE_IPV4: Atom = Atom::exact(field::ETHERTYPE, 2, 0x0800)
 pub(crate) const ETHERTYPE_ARP: Atom = Atom::exact(field::ETHERTYPE, 2, 0x0806);
 /// Version 4, five words of header: no options, so that what follows has a fixed
 /// place. Not a fragment: offset zero and none to come; "don't fragment" is left open.
-pub(crate) const IPV4_PLAIN: [Atom; 2] = [
-    Atom::exact(field::VERSION_IHL, 1, 0x45),
-    Atom { offset: field::FRAGMENT, width: 2, mask: 0x3fff, value: 0 },
-];
+pub(crate) const IPV4_PLAIN: [Atom; 2] =
+    [Atom::exact(field::VERSION_IHL, 1, 0x45), Atom::masked(field::FRAGMENT, 2, 0x3fff, 0)];
 /// Hardware type 1, protocol type 0x0800, address lengths 6 and 4.
 pub(crate) const ARP_ETHERNET_IPV4: [Atom; 2] =
     [Atom::exact(field::ARP_FORMAT, 4, 0x0001_0800), Atom::exact(field::ARP_FORMAT + 4, 2, 0x0604)];

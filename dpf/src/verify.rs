@@ -1,114 +1,168 @@
 //! Which descriptions become a [`Filter`], and how they are made canonical.
 //!
-//! Everything an application can get wrong is found here, once, before the
-//! filter is installed; nothing after this module re-checks a filter.
+//! Everything an application can get wrong is found here, once, before the filter is
+//! installed; nothing after this module re-checks a filter. A filter that can match
+//! no frame is refused, too: whoever wrote it meant something else.
+//!
+//! A shift whose field is pinned by the atoms before it moves the base by a constant,
+//! so it is taken out and what follows is written at its place.
 
+use crate::conjunction::Conjunction;
 use crate::error::errors;
-use crate::language::{Atom, Filter, MAX_ATOMS, MAX_FRAME, MIN_FRAME, Test, WINDOW};
+use crate::language::{Atom, Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS, MIN_FRAME, Shift, Step};
+use crate::test::{Bits, Field, Range, Test, ones};
 
 errors! {
     /// Why a description is not a filter. The numbers are part of the binary interface.
     pub enum FilterError {
-        NoAtoms = 1: "filter has no atoms and would take every frame",
-        TooManyAtoms = 2: "filter has more than 16 atoms",
+        NoAtoms = 1: "filter has no atoms, or they say nothing: it would take every frame",
+        TooManyAtoms = 2: "filter has more than 12 atoms and shifts, as written or in canonical form",
         Width = 3: "atom width is not 1, 2, 4 or 8 bytes",
-        BeyondFrame = 4: "atom ends beyond the longest frame, 1514 bytes",
-        EmptyMask = 5: "atom mask is zero",
-        StrayBits = 6: "atom has mask bits outside its field or value bits outside its mask",
-        Contradiction = 7: "two atoms ask for different values of one bit",
-        Version = 8: "filter wire form has an unknown version",
-        Length = 9: "filter wire form is not as long as its atom count says",
+        BeyondFrame = 4: "atom ends beyond the longest frame, 1514 bytes, in some case of the shifts",
+        StrayBits = 5: "atom has mask bits outside its field or bounds with bits outside its mask",
+        EmptyRange = 6: "atom has a lower bound above its upper bound",
+        SplitMask = 7: "mask of a range is not one run of bits",
+        Contradiction = 8: "atoms contradict each other: no frame matches",
+        RangesOverlap = 9: "two ranges are over fields that overlap without being equal",
+        TooManyRanges = 10: "filter has ranges over more than 4 fields",
+        ShiftMask = 11: "mask of a shift is not one run of 1 to 4 bits",
+        ShiftScale = 12: "scale of a shift is greater than 6",
+        TooManyShifts = 13: "filter has more than 2 shifts by an amount that is not pinned",
+        TooManyCases = 14: "filter has more than 16 cases: pin more of the lengths that shift it",
+        IdleShift = 15: "nothing follows a shift",
+        EthernetHeader = 16: "what follows a shift looks at the Ethernet header",
+        Version = 17: "filter wire form has an unknown version",
+        Encoding = 18: "filter wire form is cut off, too long, or not encoded as it should be",
     }
 }
 
 impl Filter {
     /// Verifies `atoms`, in any order, and brings them to canonical form.
     ///
-    /// Atoms that say the same thing twice are merged. Errors: all of
-    /// [`FilterError`] but `Version` and `Length`.
+    /// Atoms that say the same thing twice are merged. Errors: those of
+    /// [`FilterError`] that are not about shifts or the wire form.
     /// **Trust**: the atoms may be hostile. **Cost**: bounded by [`MAX_ATOMS`] squared.
     pub fn new(atoms: &[Atom]) -> Result<Self, FilterError> {
-        Self::verify(atoms.iter().copied())
+        Self::verify(atoms.iter().map(|&atom| atom.into()))
     }
 
-    /// [`Filter::new`] for atoms that are still being decoded or computed.
-    pub(crate) fn verify(atoms: impl Iterator<Item = Atom>) -> Result<Self, FilterError> {
-        let mut tests = [Test::VACANT; MAX_ATOMS];
-        let mut count = 0;
-        for atom in atoms {
-            let slot = tests.get_mut(count).ok_or(FilterError::TooManyAtoms)?;
-            *slot = check(&atom)?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(FilterError::NoAtoms);
-        }
-        let tests = tests.get_mut(..count).unwrap_or_default();
-        // Each atom pins bits to constants, so if no pair disagrees, none do.
-        let mut earlier = tests.iter();
-        while let Some(test) = earlier.next_back() {
-            if earlier.clone().any(|other| test.contradicts(other)) {
-                return Err(FilterError::Contradiction);
+    /// [`Filter::new`] with shifts. The order of atoms between two shifts does not
+    /// matter. **Cost**: 16 times as much for each shift.
+    pub fn of_steps(steps: &[Step]) -> Result<Self, FilterError> {
+        Self::verify(steps.iter().copied())
+    }
+
+    /// [`Filter::of_steps`] for steps that are still being decoded or computed.
+    pub(crate) fn verify(steps: impl Iterator<Item = Step>) -> Result<Self, FilterError> {
+        let mut filter = Self::EMPTY;
+        let mut part = Conjunction::ALL;
+        // How far shifts that were taken out move what is being read.
+        let mut by = 0;
+        let (mut shifted, mut idle) = (false, false);
+        for (number, step) in steps.enumerate() {
+            if number >= MAX_ATOMS {
+                return Err(FilterError::TooManyAtoms);
+            }
+            match step {
+                Step::Atom(atom) => {
+                    check(&atom, shifted)?;
+                    add(&mut part, &atom, by)?;
+                }
+                Step::Shift(shift) => {
+                    let mut field = check_shift(&shift, shifted)?;
+                    field.first += 8 * by;
+                    part = part.tighten()?;
+                    let (pinned, value) = part.pinned_in(field);
+                    if pinned == ones(field.bits) {
+                        by += (value as u16) << shift.scale;
+                    } else {
+                        part.write(&mut filter)?;
+                        part = Conjunction::ALL;
+                        if filter.shifts().count() == MAX_SHIFTS {
+                            return Err(FilterError::TooManyShifts);
+                        }
+                        let test = Test::Shift { field, scale: shift.scale };
+                        filter.push(test).ok_or(FilterError::TooManyAtoms)?;
+                    }
+                    shifted = true;
+                }
+            }
+            idle = matches!(step, Step::Shift(_));
+            if usize::from(by) > MAX_FRAME {
+                return Err(FilterError::BeyondFrame);
             }
         }
-        Ok(canonical(tests))
+        if idle {
+            return Err(FilterError::IdleShift);
+        }
+        part.tighten()?.write(&mut filter)?;
+        if filter.tests().len() == 0 {
+            return Err(FilterError::NoAtoms);
+        }
+        for digits in filter.assignments() {
+            match filter.case(digits) {
+                Ok(_) => filter.push_case(digits).ok_or(FilterError::TooManyCases)?,
+                Err(FilterError::Contradiction) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        filter.live().next().map(|_| filter).ok_or(FilterError::Contradiction)
     }
 }
 
 /// One atom on its own.
-fn check(atom: &Atom) -> Result<Test, FilterError> {
-    if !matches!(atom.width, 1 | 2 | 4 | 8) {
+fn check(atom: &Atom, shifted: bool) -> Result<(), FilterError> {
+    let Atom { offset, width, mask, lo, hi } = *atom;
+    if !matches!(width, 1 | 2 | 4 | 8) {
         return Err(FilterError::Width);
     }
-    if usize::from(atom.offset) + usize::from(atom.width) > MAX_FRAME {
+    if usize::from(offset) + usize::from(width) > MAX_FRAME {
         return Err(FilterError::BeyondFrame);
     }
-    if atom.mask == 0 {
-        return Err(FilterError::EmptyMask);
-    }
-    if atom.mask & !Atom::field(atom.width) != 0 || atom.value & !atom.mask != 0 {
+    if mask & !Atom::field(width) != 0 || (lo | hi) & !mask != 0 {
         return Err(FilterError::StrayBits);
     }
-    Ok(Test::of(atom))
-}
-
-/// The one form of these tests: see the module `language`.
-///
-/// The result never needs more windows than it was given. Covering points with
-/// intervals of one length greedily from one end is optimal, and the tests given
-/// are such a cover. If the first window is placed by length and not by the last
-/// pinned byte, it is the window of the test that reaches furthest, which is part
-/// of that cover.
-fn canonical(rest: &mut [Test]) -> Filter {
-    let mut windows = [Test::VACANT; MAX_ATOMS];
-    let mut count = 0;
-    let reach = rest.iter().map(Test::end).max().filter(|&end| end > MIN_FRAME);
-    let mut end = reach.or_else(|| pinned_end(rest));
-    for slot in windows.iter_mut().rev() {
-        let Some(last) = end else { break };
-        *slot = take_window(rest, last.saturating_sub(WINDOW) as u16);
-        count += 1;
-        end = pinned_end(rest);
+    if lo > hi {
+        return Err(FilterError::EmptyRange);
     }
-    windows.rotate_left(MAX_ATOMS - count);
-    Filter::from_canonical(windows, count as u8)
-}
-
-/// One past the last byte that any of `tests` pins.
-fn pinned_end(tests: &[Test]) -> Option<usize> {
-    tests.iter().filter_map(Test::pinned_end).max()
-}
-
-/// Moves all bits pinned in the window at `at` out of `tests`, into one test.
-fn take_window(tests: &mut [Test], at: u16) -> Test {
-    let mut window = Test { at, mask: 0, value: 0 };
-    let whole = Test { at, mask: u64::MAX, value: 0 };
-    for test in tests {
-        let (mask, value) = test.seen_at(at);
-        window.mask |= mask;
-        window.value |= value;
-        test.mask &= !whole.seen_at(test.at).0;
-        test.value &= test.mask;
+    let run = mask >> mask.trailing_zeros().min(63);
+    if lo < hi && run & run.wrapping_add(1) != 0 {
+        return Err(FilterError::SplitMask);
     }
-    window
+    let behind = (offset + u16::from(width)).saturating_sub(MIN_FRAME as u16);
+    if shifted && (behind == 0 || mask & !Atom::field(behind.min(8) as u8) != 0) {
+        return Err(FilterError::EthernetHeader);
+    }
+    Ok(())
+}
+
+/// One shift on its own: its field.
+fn check_shift(shift: &Shift, shifted: bool) -> Result<Field, FilterError> {
+    let Shift { offset, mask, scale } = *shift;
+    if usize::from(offset) >= MAX_FRAME {
+        return Err(FilterError::BeyondFrame);
+    }
+    if !matches!(mask >> mask.trailing_zeros().min(7), 1 | 3 | 7 | 15) {
+        return Err(FilterError::ShiftMask);
+    }
+    if scale > 6 {
+        return Err(FilterError::ShiftScale);
+    }
+    if shifted && usize::from(offset) < MIN_FRAME {
+        return Err(FilterError::EthernetHeader);
+    }
+    Ok(Field::of(offset, 1, mask.into()))
+}
+
+/// Adds a checked atom, `by` bytes further on.
+fn add(part: &mut Conjunction, atom: &Atom, by: u16) -> Result<(), FilterError> {
+    let Atom { offset, width, mask, lo, hi } = *atom;
+    let atom = Atom { offset: offset + by, ..*atom };
+    if lo == hi {
+        return part.pin(Bits::of(&atom));
+    }
+    // The whole atom says how long the frame is; the range may be over less.
+    part.pin(Bits::of(&Atom { mask: 0, lo: 0, ..atom }))?;
+    let low = mask.trailing_zeros();
+    part.limit(Range { field: Field::of(offset + by, width, mask), lo: lo >> low, hi: hi >> low })
 }

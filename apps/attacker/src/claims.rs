@@ -77,7 +77,7 @@ fn to_port() -> Atom {
 }
 
 fn plain() -> [Atom; 2] {
-    [Atom::exact(14, 1, 0x45), Atom { offset: 20, width: 2, mask: 0x3fff, value: 0 }]
+    [Atom::exact(14, 1, 0x45), Atom::masked(20, 2, 0x3fff, 0)]
 }
 
 /// The store's own filter, as atoms to add to.
@@ -92,7 +92,7 @@ fn tcp_to_store() -> [Atom; 6] {
 }
 
 fn fragments_to_store() -> [Atom; 3] {
-    let more = Atom { offset: 20, width: 2, mask: 0x2000, value: 0x2000 };
+    let more = Atom::masked(20, 2, 0x2000, 0x2000);
     [ethertype(0x0800), more, to_store()]
 }
 
@@ -141,7 +141,7 @@ fn single_bits(attacker: &mut Attacker) -> Attempt {
     for bit in 0..46 * 8_u16 {
         let mask = 0x80 >> (bit % 8);
         for value in [0, mask] {
-            let atom = Atom { offset: bit / 8, width: 1, mask, value };
+            let atom = Atom::masked(bit / 8, 1, mask, value);
             let filter = Filter::new(&[atom]).map_err(|_| Error::BadFilter)?;
             answers.push(attempt(attacker, &filter)?);
         }
@@ -173,7 +173,7 @@ fn half_port(attacker: &mut Attacker) -> Attempt {
     let value = u64::from(STORE_PORT) & mask;
     let mut atoms = store_atoms();
     atoms.truncate(5);
-    atoms.push(Atom { offset: 36, width: 2, mask, value });
+    atoms.push(Atom::masked(36, 2, mask, value));
     claim_atoms(attacker, &atoms)
 }
 
@@ -219,9 +219,9 @@ fn random_bytes(attacker: &mut Attacker) -> Attempt {
         wire.iter_mut().for_each(|byte| *byte = random.word() as u8);
         let mut length = random.below(MAX_WIRE as u64 + 1) as usize;
         if round % 2 == 0 {
-            // A header that makes sense, so that atoms are looked at.
+            // A header that makes sense, so that steps are looked at.
             let count = 1 + random.below(16) as usize;
-            (wire[0], wire[1], length) = (1, count as u8, 2 + 19 * count);
+            (wire[0], wire[1], length) = (2, count as u8, 2 + 25 * count);
         }
         answers.push(nic.install_bytes(&wire[..length], object));
     }

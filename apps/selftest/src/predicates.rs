@@ -87,7 +87,7 @@ fn holds_already(bench: &mut Bench) -> Outcome {
     let page = bench.frames.page(window)?;
     write(window, 40, 0x0807_0605_0403_0201);
     // Bytes in network order, and only the bits that the mask has.
-    let masked = Atom { offset: 44, width: 1, mask: 0x04, value: 0x04 };
+    let masked = Atom::masked(44, 1, 0x04, 0x04);
     sleep(&[Atom::exact(40, 4, 0x0102_0304), masked], window.get(), 0)?;
     // The last byte it may look at.
     write(window, 248, 0xab << 56);

@@ -3,10 +3,10 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::any_atom;
-use crate::language::Test;
+use super::{any_atom, atoms, example as shortest};
 use crate::packet::{arp_for, icmp_to, udp_to};
-use crate::{Atom, Filter, NoMirror, mirror, overlap};
+use crate::test::Bits;
+use crate::{Atom, Filter, NoMirror, Shift, Step, mirror, overlap};
 
 const A: [u8; 4] = [10, 0, 2, 15];
 const STATION: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -32,8 +32,8 @@ fn swapped(frame: &[u8]) -> Vec<u8> {
 }
 
 /// `filter` with more atoms.
-fn and(filter: &Filter, atoms: &[Atom]) -> Filter {
-    let all: Vec<_> = filter.atoms().chain(atoms.iter().copied()).collect();
+fn and(filter: &Filter, more: &[Atom]) -> Filter {
+    let all: Vec<_> = atoms(filter).into_iter().chain(more.iter().copied()).collect();
     Filter::new(&all).unwrap()
 }
 
@@ -43,14 +43,10 @@ fn of(fields: &[(u16, u8, u64)]) -> Filter {
     Filter::new(&atoms).unwrap()
 }
 
-/// A frame that matches: zero, but for the bits that the filter pins.
+/// A frame that matches, of at least `len` bytes.
 fn example(filter: &Filter, len: usize) -> Vec<u8> {
-    let mut frame = vec![0; len.max(filter.reach())];
-    for atom in filter.atoms() {
-        for (i, byte) in atom.value.to_be_bytes().into_iter().enumerate() {
-            frame[usize::from(atom.offset) + i] |= byte;
-        }
-    }
+    let mut frame = shortest(filter);
+    frame.resize(frame.len().max(len), 0);
     frame
 }
 
@@ -62,7 +58,7 @@ fn udp_speaks_from_its_address_and_port_only() {
         Atom::exact(10, 2, 0x3456),
         Atom::exact(12, 2, 0x0800),
         Atom::exact(14, 1, 0x45),
-        Atom { offset: 20, width: 2, mask: 0x3fff, value: 0 },
+        Atom::masked(20, 2, 0x3fff, 0),
         Atom::exact(23, 1, 17),
         Atom::exact(26, 4, 0x0a00_020f),
         Atom::exact(34, 2, 11211),
@@ -135,9 +131,9 @@ fn every_pinned_bit_is_needed() {
     for filter in [udp_to(A, 11211), icmp_to(A), arp_for(A)] {
         let bits: Vec<Atom> = (0..8 * 42)
             .filter_map(|bit| {
-                let atom = Atom { offset: bit / 8, width: 1, mask: 0x80 >> (bit % 8), value: 0 };
-                let set = Atom { value: atom.mask, ..atom };
-                [atom, set].into_iter().find(|atom| filter.pins(&Test::of(atom)))
+                let mask = 0x80 >> (bit % 8);
+                let atom = |value| Atom::masked(bit / 8, 1, mask, value);
+                [0, mask].map(atom).into_iter().find(|atom| filter.pins(&Bits::of(atom)))
             })
             .collect();
         let bytes = |bits: &[Atom]| {
@@ -145,8 +141,8 @@ fn every_pinned_bit_is_needed() {
             for bit in bits {
                 match atoms.last_mut().filter(|last| last.offset == bit.offset) {
                     Some(last) => {
-                        last.mask |= bit.mask;
-                        last.value |= bit.value;
+                        let (mask, value) = (last.mask | bit.mask, last.lo | bit.lo);
+                        *last = Atom::masked(bit.offset, 1, mask, value);
                     }
                     None => atoms.push(*bit),
                 }
@@ -159,7 +155,8 @@ fn every_pinned_bit_is_needed() {
             let removed = fewer.remove(i);
             assert!(mirror(&bytes(&fewer), STATION).is_err(), "without {removed:?}");
             let mut turned = bits.clone();
-            turned[i].value ^= turned[i].mask;
+            turned[i].lo ^= turned[i].mask;
+            turned[i].hi = turned[i].lo;
             if let Ok(out) = mirror(&bytes(&turned), STATION) {
                 assert!(matches!(removed.offset, 23 | 30..42), "with other {removed:?}");
                 assert!(!overlap(&out, &mirror(&filter, STATION).unwrap()));
@@ -179,21 +176,55 @@ fn the_station_is_not_for_the_filter_to_choose() {
 }
 
 #[test]
+fn ranges_move_with_their_fields() {
+    let low_ports = Atom::range(34, 2, 0x0200, 0x0311);
+    let ttl = Atom::range(22, 1, 64, 100);
+    let behind = Atom::range(60, 4, 7, 9);
+    let out = mirror(&and(&udp_to(A, 7), &[low_ports, ttl, behind]), STATION).unwrap();
+    let moved = Atom { offset: 36, ..low_ports };
+    let expected = and(&mirror(&udp_to(A, 7), STATION).unwrap(), &[moved, ttl, behind]);
+    assert_eq!(out, expected);
+    // The two bytes around where the source address begins, and where the headers end.
+    for offset in [25, 41] {
+        let split = and(&udp_to(A, 7), &[Atom::range(offset, 2, 3, 0x0a01)]);
+        assert_eq!(mirror(&split, STATION), Err(NoMirror::Range), "{offset}");
+    }
+    // A range of ports is no identity.
+    let ports =
+        of(&[(12, 2, 0x0800), (14, 1, 0x45), (20, 2, 0), (23, 1, 17), (30, 4, 0x0a00_020f)]);
+    assert_eq!(mirror(&and(&ports, &[Atom::range(36, 2, 7, 8)]), STATION), Err(NoMirror::Port));
+}
+
+#[test]
+fn a_filter_with_a_shift_has_no_mirror() {
+    let with = |shift, atom: Atom| {
+        let steps: Vec<_> = udp_to(A, 7).steps().chain([Step::Shift(shift), atom.into()]).collect();
+        mirror(&Filter::of_steps(&steps).unwrap(), STATION)
+    };
+    let first = Atom::exact(42, 1, 5);
+    let beyond = Shift { offset: 42, mask: 3, scale: 2 };
+    assert_eq!(with(beyond, first), Err(NoMirror::Shift));
+    // Twenty bytes of header are no shift.
+    let header = Shift { offset: 14, mask: 15, scale: 2 };
+    let plain = and(&udp_to(A, 7), &[Atom { offset: 62, ..first }]);
+    assert_eq!(with(header, first), mirror(&plain, STATION));
+    assert!(with(header, first).is_ok());
+}
+
+#[test]
 fn a_mirror_that_grows_too_long_is_refused() {
     let far: Vec<_> = (0..13).map(|i| Atom::exact(100 + 10 * i, 1, 1)).collect();
     let full = and(&udp_to(A, 1), &far);
-    assert_eq!(full.atoms().len(), 16);
+    assert_eq!(full.steps().len(), 16);
     assert_eq!(mirror(&full, STATION), Err(NoMirror::TooManyAtoms));
 }
 
 /// Filters that have a mirror more often than not: one of the usual kinds, for few
 /// addresses and ports, and more atoms.
 fn receive_filter() -> impl Strategy<Value = Filter> {
-    let narrow = any_atom().prop_map(|atom| Atom {
-        offset: atom.offset % 50,
-        mask: (atom.mask & 0x0101_0101_0101_0101 & Atom::field(atom.width)).max(1),
-        value: 0,
-        ..atom
+    let narrow = any_atom().prop_map(|atom| {
+        let mask = (atom.mask & 0x0101_0101_0101_0101 & Atom::field(atom.width)).max(1);
+        Atom::masked(atom.offset % 50, atom.width, mask, 0)
     });
     (0u8..4, 0u8..2, 0u16..2, vec(narrow, 0..4)).prop_filter_map(
         "contradictory",
@@ -212,7 +243,7 @@ fn receive_filter() -> impl Strategy<Value = Filter> {
                     (36, 2, port.into()),
                 ]),
             };
-            Filter::new(&base.atoms().chain(more).collect::<Vec<_>>()).ok()
+            Filter::new(&[atoms(&base), more].concat()).ok()
         },
     )
 }

@@ -6,22 +6,26 @@ use std::ops::ControlFlow;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::language::Test;
+use super::{all_frames, atoms, domain_filter, example};
 use crate::packet::{arp_for, icmp_to, udp_to};
+use crate::test::Test;
 use crate::trie::Accept;
 use crate::{Atom, BlockId, Filter, MAX_ATOMS, Node, NodeId, Store, Tag, Trie, TrieError, overlap};
 
-/// Blocks by number. A block that is not installed is absent, so that any
-/// reference to one panics.
+/// Blocks by number, and whose they are. A block that is not installed is absent, so
+/// that any reference to one panics.
 #[derive(Default)]
-struct Blocks(Vec<Option<[Node; MAX_ATOMS]>>);
+struct Blocks(Vec<Option<(Filter, [Node; MAX_ATOMS])>>);
 
 impl Store for Blocks {
     fn node(&self, id: NodeId) -> &Node {
-        &self.0[id.block().index() as usize].as_ref().expect("installed")[id.slot()]
+        &self.0[id.block().index() as usize].as_ref().expect("installed").1[id.slot()]
     }
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        &mut self.0[id.block().index() as usize].as_mut().expect("installed")[id.slot()]
+        &mut self.0[id.block().index() as usize].as_mut().expect("installed").1[id.slot()]
+    }
+    fn filter(&self, block: BlockId) -> &Filter {
+        &self.0[block.index() as usize].as_ref().expect("installed").0
     }
 }
 
@@ -36,7 +40,7 @@ fn garbage(index: usize) -> Node {
         test: Test::VACANT,
         first_child: own,
         next_sibling: own,
-        accept: Accept { rank: u32::MAX, tag: Tag(u32::MAX), block: block(index) },
+        accept: Accept { rank: u64::MAX, tag: Tag(u32::MAX), block: block(index) },
     }
 }
 
@@ -63,7 +67,7 @@ impl Model {
         let index = free.unwrap_or(self.installed.len());
         self.installed.resize(self.installed.len().max(index + 1), None);
         self.store.0.resize(self.installed.len(), None);
-        self.store.0[index] = Some([garbage(index); MAX_ATOMS]);
+        self.store.0[index] = Some((*filter, [garbage(index); MAX_ATOMS]));
         let tag = Tag(index as u32);
         let result = self.trie.insert(&mut self.store, filter, block(index), tag);
         if result.is_ok() {
@@ -145,7 +149,7 @@ impl Model {
 
     fn overlapping(&self, filter: &Filter) -> Vec<u32> {
         let mut tags = Vec::new();
-        let _ = self.trie.find_overlap(&self.store, filter, |Tag(tag)| -> ControlFlow<()> {
+        let _ = self.trie.find_overlap(&self.store, filter, |Tag(tag), _| -> ControlFlow<()> {
             tags.push(tag);
             ControlFlow::Continue(())
         });
@@ -155,17 +159,6 @@ impl Model {
 }
 
 const HOSTS: [[u8; 4]; 3] = [[10, 0, 2, 15], [10, 0, 2, 16], [10, 0, 2, 17]];
-
-/// A frame that matches: zero, but for the bits that the filter pins.
-fn example(filter: &Filter) -> Vec<u8> {
-    let mut frame = vec![0; filter.reach()];
-    for atom in filter.atoms() {
-        for (i, byte) in atom.value.to_be_bytes().into_iter().enumerate() {
-            frame[usize::from(atom.offset) + i] |= byte;
-        }
-    }
-    frame
-}
 
 #[test]
 fn three_environments_share_their_prefixes() {
@@ -215,7 +208,7 @@ fn refusals_change_nothing() {
     let absent = [
         (udp_to(HOSTS[0], 9), block(0)),
         (udp_to(HOSTS[0], 7), block(1)),
-        (Filter::new(&[udp_to(HOSTS[0], 7).atoms().next().unwrap()]).unwrap(), block(0)),
+        (Filter::new(&atoms(&udp_to(HOSTS[0], 7))[..1]).unwrap(), block(0)),
     ];
     for (filter, block) in absent {
         let result = model.trie.remove(&mut model.store, &filter, block);
@@ -243,7 +236,8 @@ fn overlap_search_stops_when_told() {
     let all = Filter::new(&[Atom::exact(12, 2, 0x0800)]).unwrap();
     assert_eq!(model.overlapping(&all), [0, 1]);
     let mut asked = 0;
-    let found = model.trie.find_overlap(&model.store, &all, |tag| {
+    let found = model.trie.find_overlap(&model.store, &all, |tag, other| {
+        assert!(overlap(&all, other));
         asked += 1;
         ControlFlow::Break(tag)
     });
@@ -279,7 +273,7 @@ fn deep_filter() -> impl Strategy<Value = Filter> {
             .zip(pins)
             .filter_map(|(i, pin)| {
                 let (mask, value) = pin?;
-                Some(Atom { offset: 12 + 9 * i, width: 1, mask, value })
+                Some(Atom::masked(12 + 9 * i, 1, mask, value))
             })
             .collect();
         Filter::new(&atoms).ok()
@@ -326,6 +320,7 @@ proptest! {
             for (frame, len) in &frames {
                 prop_assert_eq!(model.classify(&frame[..*len]), model.flat(&frame[..*len]));
             }
+            // Zero is in all of them that pin nothing else.
             let full = [0u8; 160];
             prop_assert_eq!(model.classify(&full), model.flat(&full));
             for (_, filter) in model.live() {
@@ -349,5 +344,32 @@ proptest! {
             }
         }
         prop_assert!(model.trie.root == NodeId::NONE);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// The same for filters with ranges and shifts, on frames of the domain.
+    #[test]
+    fn trie_is_the_list_of_all_kinds(
+        filters in vec(domain_filter(), 1..6),
+        removed in any::<prop::sample::Index>(),
+        probe in domain_filter(),
+    ) {
+        let mut model = Model::default();
+        for (_, filter) in &filters {
+            let twice = model.live().any(|(_, other)| other == filter);
+            prop_assert_eq!(model.insert(filter).is_err(), twice);
+            model.shape();
+        }
+        model.remove(removed.index(model.installed.len()));
+        model.shape();
+        for frame in all_frames().filter(|frame| frame.len() % 8 == 0) {
+            prop_assert_eq!(model.classify(frame), model.flat(frame));
+        }
+        let live = model.live().filter(|(_, other)| overlap(&probe.1, other));
+        let expected: Vec<_> = live.map(|(tag, _)| tag).collect();
+        prop_assert_eq!(model.overlapping(&probe.1), expected);
     }
 }

@@ -96,6 +96,20 @@ impl Store for Frames {
         // trie operation makes one store and drops it before it returns.
         unsafe { &mut *Self::place(id) }
     }
+
+    fn filter(&self, block: BlockId) -> &Filter {
+        let frame = memory::frame(Pfn(block.index() / 2)).cast::<Installed>();
+        // SAFETY: as in `place`; the filter of a block is written before it is merged
+        // (`install`) and does not change while it is.
+        unsafe {
+            let side = if block.index() % 2 == Side::Claim as u32 {
+                &raw const (*frame).claim
+            } else {
+                &raw const (*frame).speech
+            };
+            (*UnsafeCell::raw_get(side)).assume_init_ref()
+        }
+    }
 }
 
 /// The frame of the binding that `frame` is for.
@@ -125,7 +139,8 @@ pub fn may_send(frames: &FrameTable, binding: &Binding, head: &[u8]) -> bool {
 /// [`Error::BadArgument`] if the frames are the same;
 /// [`Error::NoRight`] if it is outside the binding's scope;
 /// [`Error::FilterConflict`] if it shares a packet with a filter of another
-/// environment, or equals an installed one; and as for every donation.
+/// environment, or with one of the same that is neither more nor less specific; and as
+/// for every donation.
 pub fn install(
     kernel: &Kernel,
     net: &mut Net,
@@ -142,13 +157,18 @@ pub fn install(
     if !scope::allows(frames, binding.net(), filter) {
         return Err(Error::NoRight);
     }
-    let foreign = net.claims.find_overlap(&Frames, filter, |tag| {
+    let conflict = net.claims.find_overlap(&Frames, filter, |tag, installed| {
         match object::get::<Binding>(frames, Pfn(tag.0)) {
-            Some(other) if other.owner.get() == binding.owner.get() => ControlFlow::Continue(()),
+            Some(other)
+                if other.owner.get() == binding.owner.get()
+                    && !dpf::conflict(filter, installed) =>
+            {
+                ControlFlow::Continue(())
+            }
             _ => ControlFlow::Break(()),
         }
     });
-    if foreign.is_break() {
+    if conflict.is_break() {
         return Err(Error::FilterConflict);
     }
     let (claim_block, speech_block) = (block(pfn, Side::Claim)?, block(pfn, Side::Speech)?);
@@ -169,12 +189,10 @@ pub fn install(
     // in the part of a frame that is copied before it is looked at.
     let mirror = dpf::mirror(filter, station(kernel)).ok().filter(|speech| speech.reach() <= HEAD);
     if let Some(speech) = mirror {
+        // SAFETY: as above.
+        unsafe { (*installed.speech.get()).write(speech) };
         let mut speeches = binding.speech.borrow_mut();
         let merged = speeches.insert(&mut Frames, &speech, speech_block, Tag(pfn.0)).is_ok();
-        if merged {
-            // SAFETY: as above.
-            unsafe { (*installed.speech.get()).write(speech) };
-        }
         installed.speaks.set(merged);
     }
     installed.binding.set(binding.frame());

@@ -371,6 +371,32 @@ fn claimed_packets_cannot_be_claimed_again() {
 }
 
 #[test]
+fn filters_of_one_owner_must_be_plainly_more_or_less_specific() {
+    let (kernel, root) = machine();
+    let (store, other) = (App::new(kernel, root, 600), App::new(kernel, root, 800));
+    let ports = |lo, hi| {
+        let udp = [
+            dpf::Atom::exact(12, 2, 0x0800),
+            dpf::Atom::exact(30, 4, u64::from(u32::from_be_bytes(STORE))),
+        ];
+        let header = dpf::Shift { offset: 14, mask: 0x0f, scale: 2 };
+        let [udp, address] = udp.map(dpf::Step::Atom);
+        let ports = dpf::Step::Atom(dpf::Atom::range(16, 2, lo, hi));
+        Filter::of_steps(&[udp, address, dpf::Step::Shift(header), ports]).unwrap()
+    };
+    assert_eq!(store.install(&ports(100, 200), 0), Ok(0));
+    assert_eq!(store.install(&ports(150, 250), 1), Err(Error::FilterConflict), "as many");
+    assert_eq!(store.install(&ports(150, 160), 1), Ok(0), "within");
+    assert_eq!(store.install(&ports(201, 301), 2), Ok(0), "apart");
+    for port in [100, 155, 200, 201, 301] {
+        assert_eq!(other.install(&packet::udp_to(STORE, port), 0), Err(Error::FilterConflict));
+    }
+    let own = u64::from(store.first) + 12;
+    assert_eq!(call(kernel, store.env, "filter_remove", &[store.binding, own]), Ok(0));
+    assert_eq!(other.install(&packet::udp_to(STORE, 301), 0), Ok(0));
+}
+
+#[test]
 fn unbinding_gives_everything_back() {
     let (kernel, root) = machine();
     let before = free_frames(kernel);

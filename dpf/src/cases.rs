@@ -1,0 +1,70 @@
+//! The cases of a filter: what it says for each assignment of values to its shifts.
+//!
+//! An assignment has a digit of four bits for each shift, the first lowest.
+
+use crate::conjunction::Conjunction;
+use crate::language::{Filter, MAX_FRAME};
+use crate::test::{Bits, Range, Test};
+use crate::verify::FilterError;
+
+impl Filter {
+    /// All assignments, live or not.
+    pub(crate) fn assignments(&self) -> core::ops::RangeInclusive<u8> {
+        0..=((1_u16 << (4 * self.shifts().count())) - 1) as u8
+    }
+
+    /// What the filter says under one assignment. Errors:
+    /// [`FilterError::Contradiction`] if no frame matches under it, and what the
+    /// verifier refuses a filter for, but then there is no such filter.
+    pub(crate) fn case(&self, digits: u8) -> Result<Conjunction, FilterError> {
+        let mut case = Conjunction::ALL;
+        self.resolve(digits, |test, digit| match test {
+            Test::Bits { at, mask, value } => case.pin(Bits { at, mask, value }),
+            Test::Range { field, lo, hi } => case.limit(Range { field, lo, hi }),
+            // If this digit cannot be, nothing that would follow it is at fault.
+            Test::Shift { field, .. } => {
+                case.set(field, digit.into()).and_then(|()| case.tighten()).map(drop)
+            }
+        })?;
+        let case = case.tighten()?;
+        if case.reach() > MAX_FRAME {
+            return Err(FilterError::BeyondFrame);
+        }
+        Ok(case)
+    }
+
+    /// The cases under which the filter takes frames. No two share one.
+    pub(crate) fn cases(&self) -> impl Iterator<Item = Conjunction> {
+        self.live().filter_map(|digits| self.case(digits).ok())
+    }
+
+    /// The part of `inner` in which the fields that shift this filter have the values
+    /// of the assignment. Errors: [`FilterError::Contradiction`] if there is none.
+    pub(crate) fn part(&self, inner: &Conjunction, digits: u8) -> Result<Conjunction, FilterError> {
+        let mut part = *inner;
+        self.resolve(digits, |test, digit| match test {
+            Test::Shift { field, .. } => part.set(field, digit.into()),
+            _ => Ok(()),
+        })?;
+        part.tighten()
+    }
+
+    /// Calls `visit` with each test, at its place in the frame under one assignment,
+    /// and the digit of the shift that is next, or that the test is.
+    fn resolve(
+        &self,
+        mut digits: u8,
+        mut visit: impl FnMut(Test, u8) -> Result<(), FilterError>,
+    ) -> Result<(), FilterError> {
+        let mut base = 0;
+        self.tests().try_for_each(|test| {
+            let digit = digits & 15;
+            visit(test.moved(base), digit)?;
+            if let Test::Shift { scale, .. } = test {
+                base += u16::from(digit) << scale;
+                digits >>= 4;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! The parts of a canonical filter, and where they look.
+//!
+//! Everything is looked at through *windows* of eight bytes. A field is read through
+//! the window that *ends* where the field ends, so it asks for no longer a frame than
+//! the field itself. This is why a frame shorter than an Ethernet header matches
+//! nothing: it lets the windows of fields that end before byte 8 start at byte 0. And
+//! it is why nothing behind a shift may look at the Ethernet header: a window there
+//! never starts before its base.
+
+use crate::language::Atom;
+
+/// Bytes in a window.
+pub(crate) const WINDOW: usize = 8;
+
+/// One canonical test. `at` and [`Field::first`] count from the base.
+///
+/// The derived order (kind, then position) is the order of tests with one base and
+/// of siblings in the trie. All zero bits are [`Test::VACANT`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Test {
+    /// The window at `at`, masked, has `value`. Bytes in the window are little-endian,
+    /// its first in the low bits: on x86-64 the load needs no byte swap. With an empty
+    /// mask this says how long the frame is.
+    Bits { at: u16, mask: u64, value: u64 },
+    /// `lo <= field <= hi`.
+    Range { field: Field, lo: u64, hi: u64 },
+    /// `base += field << scale`.
+    Shift { field: Field, scale: u8 },
+}
+
+impl Test {
+    /// Pins nothing.
+    pub(crate) const VACANT: Self = Self::Bits { at: 0, mask: 0, value: 0 };
+
+    /// The test counted from a base that is `by` bytes before the present one.
+    pub(crate) fn moved(mut self, by: u16) -> Self {
+        match &mut self {
+            Self::Bits { at, .. } => *at += by,
+            Self::Range { field, .. } | Self::Shift { field, .. } => field.first += 8 * by,
+        }
+        self
+    }
+
+    /// One past the last byte it looks at.
+    pub(crate) fn end(&self) -> usize {
+        match self {
+            Self::Bits { at, .. } => usize::from(*at) + WINDOW,
+            Self::Range { field, .. } | Self::Shift { field, .. } => usize::from(field.end()),
+        }
+    }
+}
+
+/// A run of one to 64 bits of the frame, in network order, within one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Field {
+    /// The most significant bit: eight times its byte, plus its place from the left.
+    pub(crate) first: u16,
+    pub(crate) bits: u8,
+}
+
+impl Field {
+    /// The bits `mask`, one run, of the `width` bytes at `offset`.
+    pub(crate) fn of(offset: u16, width: u8, mask: u64) -> Self {
+        let above = mask.leading_zeros() as u16 - (64 - 8 * u16::from(width));
+        Self { first: 8 * offset + above, bits: mask.count_ones() as u8 }
+    }
+
+    /// One past the last bit.
+    pub(crate) fn end_bit(self) -> u16 {
+        self.first + u16::from(self.bits)
+    }
+
+    /// One past the last byte.
+    pub(crate) fn end(self) -> u16 {
+        self.end_bit().div_ceil(8)
+    }
+
+    /// Where the window starts that it is read through.
+    pub(crate) fn at(self) -> u16 {
+        self.end().saturating_sub(WINDOW as u16)
+    }
+
+    /// How many bits of the window, read in network order, are below it.
+    pub(crate) fn low(self) -> u16 {
+        8 * (self.at() + WINDOW as u16) - self.end_bit()
+    }
+
+    pub(crate) fn contains(self, bit: u16) -> bool {
+        (self.first..self.end_bit()).contains(&bit)
+    }
+
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        self.first < other.end_bit() && other.first < self.end_bit()
+    }
+}
+
+/// Bits of one window that are pinned: the fields of [`Test::Bits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bits {
+    pub(crate) at: u16,
+    pub(crate) mask: u64,
+    pub(crate) value: u64,
+}
+
+impl Bits {
+    /// The window that ends where `atom` ends, with its lower bound for value.
+    /// `atom.width` must be 1 to 8.
+    pub(crate) fn of(atom: &Atom) -> Self {
+        let at = (atom.offset + u16::from(atom.width)).saturating_sub(WINDOW as u16);
+        let to_window = |field: u64| {
+            let first_byte_low = (field << (64 - 8 * atom.width)).swap_bytes();
+            first_byte_low << (8 * (atom.offset - at))
+        };
+        Self { at, mask: to_window(atom.mask), value: to_window(atom.lo) }
+    }
+
+    /// The bits `mask` of `field`, pinned to those of `value`.
+    pub(crate) fn in_field(field: Field, mask: u64, value: u64) -> Self {
+        let to_window = |bits: u64| (bits << field.low()).swap_bytes();
+        Self { at: field.at(), mask: to_window(mask), value: to_window(value & mask) }
+    }
+
+    pub(crate) fn test(self) -> Test {
+        Test::Bits { at: self.at, mask: self.mask, value: self.value }
+    }
+
+    /// One past the last byte that has a pinned bit.
+    pub(crate) fn pinned_end(&self) -> Option<usize> {
+        let unpinned = self.mask.leading_zeros() as usize / 8;
+        (self.mask != 0).then(|| usize::from(self.at) + WINDOW - unpinned)
+    }
+
+    /// Mask and value as seen in the window at `at`; what is outside of it is cut off.
+    #[inline]
+    pub(crate) fn seen_at(&self, at: u16) -> (u64, u64) {
+        let bits = 8 * u32::from(self.at.abs_diff(at));
+        let shift = |x: u64| {
+            if self.at >= at { x.checked_shl(bits) } else { x.checked_shr(bits) }.unwrap_or(0)
+        };
+        (shift(self.mask), shift(self.value))
+    }
+
+    /// Whether no frame has both.
+    pub(crate) fn contradicts(&self, other: &Self) -> bool {
+        let (mask, value) = other.seen_at(self.at);
+        self.mask & mask & (self.value ^ value) != 0
+    }
+}
+
+/// A field and what it may be: the fields of [`Test::Range`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Range {
+    pub(crate) field: Field,
+    pub(crate) lo: u64,
+    pub(crate) hi: u64,
+}
+
+impl Range {
+    /// Written as an atom, eight bytes wide.
+    pub(crate) fn atom(&self) -> Atom {
+        let Self { field, lo, hi } = *self;
+        let low = field.low();
+        let (offset, width, mask) = (field.at(), WINDOW as u8, ones(field.bits) << low);
+        Atom { offset, width, mask, lo: lo << low, hi: hi << low }
+    }
+}
+
+/// The lowest `bits` bits, 0 to 64.
+pub(crate) fn ones(bits: u8) -> u64 {
+    u64::MAX.checked_shr(64 - u32::from(bits)).unwrap_or(0)
+}

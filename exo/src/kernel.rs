@@ -9,6 +9,7 @@ use crate::cores::{Core, MAX_CORES};
 use crate::env::Env;
 use crate::frames::FrameTable;
 use crate::net::Net;
+use crate::net::storage::Merged;
 use crate::object;
 
 /// Everything the kernel knows that is not in a kernel object.
@@ -29,6 +30,8 @@ pub struct Kernel {
     pub cores: [Core; MAX_CORES],
     /// The network interface and all filters.
     pub net: RefCell<Net>,
+    /// Where filters are merged.
+    pub merged: Merged,
 }
 
 impl Kernel {

@@ -14,6 +14,7 @@ use crate::kernel::Kernel;
 use crate::memory;
 use crate::net::Net;
 use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
+use crate::net::storage::Merged;
 use crate::object;
 use crate::paging::{ROOT_LEVEL, Table};
 
@@ -52,7 +53,13 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         first: Cell::new(EnvId(0)),
         over: Cell::new(false),
         cores: Default::default(),
-        net: RefCell::new(Net { nic: Some(interface()), claims: dpf::Trie::new() }),
+        net: RefCell::new(Net { nic: Some(interface()), claims: Default::default() }),
+        merged: {
+            // Interpreted: what a host test would run here is run in `dpf-run`.
+            let heads = vec![dpf::NodeId::NONE; FRAMES as usize].leak();
+            // SAFETY: leaked for it, and zero.
+            unsafe { Merged::new(heads.as_mut_ptr(), FRAMES.ilog2(), 7, false) }
+        },
     }));
     let mut mac = [0; 8];
     mac[..6].copy_from_slice(&STATION);

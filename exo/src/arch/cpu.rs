@@ -122,6 +122,18 @@ pub fn time_stamp() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// A number that ring 3 cannot know: the processor's random one, where it has such (SDM
+/// vol. 2, RDRAND); else what time it is.
+pub fn secret() -> u64 {
+    const RDRAND: u32 = 1 << 30;
+    let mut random = time_stamp();
+    if core::arch::x86_64::__cpuid(1).ecx & RDRAND != 0 {
+        // SAFETY: the processor has it; without entropy it leaves zero.
+        unsafe { asm!("rdrand {}", out(reg) random, options(nomem, nostack)) };
+    }
+    random
+}
+
 /// Halts with interrupts on until one has been served, then turns them off
 /// again. The only place where ring 0 can be interrupted.
 pub fn halt_until_interrupt() {

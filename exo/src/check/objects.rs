@@ -7,8 +7,8 @@ use super::{Outcome, ensure, environments, frames, is_whole, links, same};
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::net::binding::Binding;
-use crate::net::filter::Installed;
 use crate::net::nic::Nic;
+use crate::net::storage::Installed;
 use crate::object;
 
 pub(super) fn check(kernel: &Kernel) -> Outcome {

@@ -2,10 +2,11 @@
 
 use core::cell::{Cell, RefCell};
 
-use dpf::{Filter, Trie};
+use dpf::Trie;
 use exo_abi::{EnvId, Error, FrameKind, Pfn, RingOrder, RingPage, Word};
 
 use super::filter;
+use super::storage::Installed;
 use super::{NOBODY, Net, reclaim};
 use crate::capability::{Kind, Object, Progress};
 use crate::env::Env;
@@ -32,9 +33,9 @@ pub struct Binding {
     net: Cell<(u32, u32)>,
     /// First of the filters attached.
     pub filters: Cell<Pfn>,
-    /// The mirror that the last frame sent passed, tried first. None after a filter was
-    /// removed: it lies in that filter's frame.
-    pub(super) spoke: Cell<Option<&'static Filter>>,
+    /// The filter whose mirror the last frame sent passed, tried first. None after one was
+    /// removed.
+    pub(super) spoke: Cell<Option<&'static Installed>>,
     order: Cell<u32>,
     itself: Cell<Pfn>,
     pub(crate) previous: Cell<Pfn>,

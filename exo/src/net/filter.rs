@@ -1,121 +1,60 @@
 //! Step 2: whose packet is it? And who may send it?
 //!
-//! The language, the trie and the walk are `dpf`'s; here are the frames they live
-//! in, and the authority to install them. Every filter brings its own frame with
-//! room for its share of both tries, so installing one takes nothing from
-//! anybody else. A filter that shares any packet with one that another
-//! environment has installed is refused.
+//! The language and the tries are `dpf`'s; here is the authority to install filters, and
+//! the calls into what became of them: machine code, or the walk ([`Merged::compiles`]).
+//! Where that lies is told in [`super::storage`]. Every filter brings its own frames,
+//! so installing one takes nothing from anybody else. A filter that shares any packet
+//! with one that another environment has installed is refused.
+//!
+//! [`Merged::compiles`]: super::storage::Merged::compiles
 
-use core::cell::{Cell, UnsafeCell};
-use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 
-use dpf::{BlockId, Filter, MAX_ATOMS, Node, NodeId, Store, Tag, Trie};
-use exo_abi::{Error, FrameKind, Pfn};
+use dpf::{Filter, Tag, Trie};
+use exo_abi::{Error, Pfn};
 
 use super::binding::Binding;
 use super::nic::HEAD;
+use super::storage::{self, Frames, Installed, Side, block};
 use super::{NOBODY, Net, scope, station};
-use crate::frames::FrameTable;
 use crate::kernel::Kernel;
 use crate::memory;
-use crate::object::{self, KernelObject};
+use crate::object;
 
-/// A filter attached to a binding.
+/// The receive filters of all bindings, merged.
+#[derive(Default)]
+pub struct Claims {
+    trie: Trie,
+    /// Where its code begins, if there is any.
+    entry: Option<u64>,
+}
+
+/// What compiled filters answer, in `rax` and `rdx`.
 #[repr(C)]
-pub(crate) struct Installed {
-    pub(crate) binding: Cell<Pfn>,
-    pub(crate) previous: Cell<Pfn>,
-    pub(crate) next: Cell<Pfn>,
-    /// Where its code lies.
-    pub(crate) code: Cell<Pfn>,
-    /// Whether `speech` is written and merged.
-    speaks: Cell<bool>,
-    claim: UnsafeCell<MaybeUninit<Filter>>,
-    speech: UnsafeCell<MaybeUninit<Filter>>,
-    nodes: UnsafeCell<[[MaybeUninit<Node>; MAX_ATOMS]; 2]>,
-}
-
-// SAFETY: repr(C), within a frame; zero is valid for the cells, and anything is
-// for `MaybeUninit`; all fields are cells.
-unsafe impl KernelObject for Installed {
-    const KIND: FrameKind = FrameKind::Filter;
-}
-
-impl Installed {
-    /// What it allows to send, if anything.
-    #[inline]
-    fn speech(&self) -> Option<&Filter> {
-        // SAFETY: `install` writes it before it sets `speaks`, and it does not
-        // change afterwards.
-        self.speaks.get().then(|| unsafe { (*self.speech.get()).assume_init_ref() })
-    }
-}
-
-/// Which of a filter's two blocks of nodes.
-#[derive(Clone, Copy)]
-enum Side {
-    Claim = 0,
-    Speech = 1,
-}
-
-fn block(pfn: Pfn, side: Side) -> Result<BlockId, Error> {
-    BlockId::new(pfn.0 * 2 + side as u32).ok_or(Error::OutOfRange)
-}
-
-/// Nodes in the frames of installed filters.
-struct Frames;
-
-impl Frames {
-    #[inline]
-    fn place(id: NodeId) -> *mut Node {
-        let block = id.block().index();
-        let frame = memory::frame(Pfn(block / 2)).cast::<Installed>();
-        let side = (block % 2) as usize;
-        // SAFETY: the trie names only blocks of installed filters (`Store`'s
-        // contract), whose frames hold an `Installed`; side and slot are in
-        // bounds by construction. Only the field's address is taken.
-        unsafe {
-            let nodes = UnsafeCell::raw_get(&raw const (*frame).nodes);
-            (&raw mut (*nodes)[side][id.slot()]).cast()
-        }
-    }
-}
-
-impl Store for Frames {
-    #[inline]
-    fn node(&self, id: NodeId) -> &Node {
-        // SAFETY: nodes are written (vacant) when a filter's frame is made, and
-        // change only through `node_mut`, which borrows the store mutably.
-        unsafe { &*Self::place(id) }
-    }
-
-    #[inline]
-    fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        // SAFETY: as in `node`, and the borrow of the store is exclusive: every
-        // trie operation makes one store and drops it before it returns.
-        unsafe { &mut *Self::place(id) }
-    }
-
-    fn filter(&self, block: BlockId) -> &Filter {
-        let frame = memory::frame(Pfn(block.index() / 2)).cast::<Installed>();
-        // SAFETY: as in `place`; the filter of a block is written before it is merged
-        // (`install`) and does not change while it is.
-        unsafe {
-            let side = if block.index() % 2 == Side::Claim as u32 {
-                &raw const (*frame).claim
-            } else {
-                &raw const (*frame).speech
-            };
-            (*UnsafeCell::raw_get(side)).assume_init_ref()
-        }
-    }
+struct Answer {
+    tag: u64,
+    rank: u64,
 }
 
 /// The frame of the binding that `frame` is for.
 #[inline]
-pub fn classify(claims: &Trie, frame: &[u8]) -> Option<Pfn> {
-    claims.classify(&Frames, frame).map(|tag| Pfn(tag.0))
+pub fn classify(kernel: &Kernel, claims: &Claims, frame: &[u8]) -> Option<Pfn> {
+    if !kernel.merged.compiles {
+        return claims.trie.classify(&Frames(kernel), frame).map(|tag| Pfn(tag.0));
+    }
+    let entry = claims.entry?;
+    if frame.len() < dpf::MIN_FRAME {
+        return None;
+    }
+    // SAFETY: the entry of the trie as it is (`merge`), in frames of code; code of `dpf`
+    // keeps to this convention and reads no more than the frame, the heads of the hash
+    // table, and nodes behind the base, all of which stay while the lock is held.
+    let answer = unsafe {
+        type Classify = extern "C" fn(*const u8, usize, u64, *const u8) -> Answer;
+        let code = core::mem::transmute::<*const (), Classify>(entry as *const ());
+        code(frame.as_ptr(), frame.len(), 0, memory::physical(0))
+    };
+    (answer.rank != 0).then_some(Pfn(answer.tag as u32))
 }
 
 /// Whether the binding may send a frame that begins with `head`.
@@ -123,12 +62,13 @@ pub fn classify(claims: &Trie, frame: &[u8]) -> Option<Pfn> {
 /// Any of its mirrors will do, so the one that the last frame passed is tried
 /// first, alone: most binders send one kind of frame.
 #[inline]
-pub fn may_send(frames: &FrameTable, binding: &Binding, head: &[u8]) -> bool {
-    if binding.spoke.get().is_some_and(|speech| speech.matches(head)) {
+pub fn may_send(kernel: &Kernel, binding: &Binding, head: &[u8]) -> bool {
+    if binding.spoke.get().is_some_and(|installed| installed.passes(kernel, head)) {
         return true;
     }
-    let Some(Tag(filter)) = binding.speech.borrow().classify(&Frames, head) else { return false };
-    binding.spoke.set(object::get(frames, Pfn(filter)).and_then(Installed::speech));
+    let passed = binding.speech.borrow().classify(&Frames(kernel), head);
+    let Some(Tag(filter)) = passed else { return false };
+    binding.spoke.set(object::get(&kernel.frames, Pfn(filter)));
     true
 }
 
@@ -157,7 +97,7 @@ pub fn install(
     if !scope::allows(frames, binding.net(), filter) {
         return Err(Error::NoRight);
     }
-    let conflict = net.claims.find_overlap(&Frames, filter, |tag, installed| {
+    let conflict = net.claims.trie.find_overlap(&Frames(kernel), filter, |tag, installed| {
         match object::get::<Binding>(frames, Pfn(tag.0)) {
             Some(other)
                 if other.owner.get() == binding.owner.get()
@@ -173,32 +113,27 @@ pub fn install(
     }
     let (claim_block, speech_block) = (block(pfn, Side::Claim)?, block(pfn, Side::Speech)?);
     let installed = object::create::<Installed>(frames, pfn).ok_or(Error::InUse)?;
-    // SAFETY: made just now; nothing else refers to its filters and nodes.
-    unsafe {
-        (*installed.claim.get()).write(*filter);
-        for node in (*installed.nodes.get()).as_flattened_mut() {
-            node.write(Node::VACANT);
-        }
-    }
+    installed.code.set(code);
+    storage::make_code(kernel, code);
+    installed.write(Side::Claim, filter);
     let tag = Tag(binding.frame().0);
-    if net.claims.insert(&mut Frames, filter, claim_block, tag).is_err() {
+    let store = &mut Frames(kernel);
+    if net.claims.trie.insert(store, filter, claim_block, tag).is_err() {
+        storage::retire_code(kernel, code);
         frames.retire(pfn);
         return Err(Error::FilterConflict);
     }
+    net.claims.entry = net.claims.trie.entry(store);
     // Without a mirror the owner may listen but not speak. What decides must be
     // in the part of a frame that is copied before it is looked at.
     let mirror = dpf::mirror(filter, station(kernel)).ok().filter(|speech| speech.reach() <= HEAD);
     if let Some(speech) = mirror {
-        // SAFETY: as above.
-        unsafe { (*installed.speech.get()).write(speech) };
+        installed.write(Side::Speech, &speech);
+        installed.compile(kernel, &speech);
         let mut speeches = binding.speech.borrow_mut();
-        let merged = speeches.insert(&mut Frames, &speech, speech_block, Tag(pfn.0)).is_ok();
-        installed.speaks.set(merged);
+        installed.speaks.set(speeches.insert(store, &speech, speech_block, Tag(pfn.0)).is_ok());
     }
     installed.binding.set(binding.frame());
-    installed.code.set(code);
-    frames.set_kind(code, FrameKind::Code, 0);
-    kernel.protect(code, true);
     let old = binding.filters.get();
     installed.next.set(old);
     if let Some(old) = object::get::<Installed>(frames, old) {
@@ -218,14 +153,16 @@ pub fn remove(kernel: &Kernel, net: &mut Net, binding: &Binding, pfn: Pfn) -> Re
     let installed = object::get::<Installed>(frames, pfn)
         .filter(|installed| installed.binding.get() == binding.frame())
         .ok_or(Error::Vacant)?;
-    // SAFETY: `install` wrote the claim before it attached the filter, and it does
-    // not change afterwards.
-    let claim = unsafe { (*installed.claim.get()).assume_init_ref() };
-    let claims = net.claims.remove(&mut Frames, claim, block(pfn, Side::Claim)?);
+    let store = &mut Frames(kernel);
+    // SAFETY: `install` wrote the claim before it attached the filter.
+    let claim = unsafe { installed.filter(Side::Claim) };
+    let claims = net.claims.trie.remove(store, claim, block(pfn, Side::Claim)?);
     debug_assert!(claims.is_ok(), "an attached filter is in the trie");
-    if let Some(speech) = installed.speech() {
-        let mut speeches = binding.speech.borrow_mut();
-        let speeches = speeches.remove(&mut Frames, speech, block(pfn, Side::Speech)?);
+    net.claims.entry = net.claims.trie.entry(store);
+    if installed.speaks.get() {
+        // SAFETY: it speaks, so `install` wrote it.
+        let speech = unsafe { installed.filter(Side::Speech) };
+        let speeches = binding.speech.borrow_mut().remove(store, speech, block(pfn, Side::Speech)?);
         debug_assert!(speeches.is_ok(), "a filter that speaks is in the trie");
     }
     binding.spoke.set(None);
@@ -237,8 +174,7 @@ pub fn remove(kernel: &Kernel, net: &mut Net, binding: &Binding, pfn: Pfn) -> Re
     if let Some(after) = object::get::<Installed>(frames, next) {
         after.previous.set(previous);
     }
-    kernel.protect(installed.code.get(), false);
-    frames.retire(installed.code.get());
+    storage::retire_code(kernel, installed.code.get());
     frames.retire(pfn);
     Ok(())
 }

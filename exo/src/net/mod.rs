@@ -8,7 +8,7 @@
 //! | step | file |
 //! |---|---|
 //! | 1 receive | [`nic`] over [`virtqueue`] |
-//! | 2 classify | [`filter`] |
+//! | 2 classify | [`filter`] over [`storage`] |
 //! | 3 deliver | [`ring`] |
 //! | 6 transmit | [`transmit`], then [`nic`] |
 //!
@@ -19,12 +19,12 @@ pub mod filter;
 pub mod nic;
 pub mod ring;
 pub mod scope;
+pub mod storage;
 pub mod transmit;
 pub mod virtqueue;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use dpf::Trie;
 use exo_abi::{Error, Pfn};
 
 use crate::capability::Progress;
@@ -32,6 +32,7 @@ use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::object;
 use binding::Binding;
+use filter::Claims;
 use nic::Nic;
 
 /// Frames received in one call, to bound its time.
@@ -43,7 +44,7 @@ pub struct Net {
     /// The network interface.
     pub nic: Option<Nic>,
     /// Receive filters of all bindings, merged. Tags are frames of bindings.
-    pub claims: Trie,
+    pub claims: Claims,
 }
 
 /// Delivers what has arrived to its owners, and tells them.
@@ -57,7 +58,7 @@ pub fn receive(kernel: &Kernel, net: &mut Net) {
         crate::stamp!(Receive);
         received += 1;
         let frame = nic.contents(&packet);
-        let claimed = filter::classify(&net.claims, frame);
+        let claimed = filter::classify(kernel, &net.claims, frame);
         crate::stamp!(Classify);
         let binding = claimed.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn));
         match binding {

@@ -70,7 +70,7 @@ fn send_one(
     // SAFETY: the buffer lies in the binding's pinned run and holds more than
     // `FRAME_MAX` bytes.
     let head = unsafe { nic.fill(&kernel_slot, source, copied) };
-    if !filter::may_send(&kernel.frames, binding, head) {
+    if !filter::may_send(kernel, binding, head) {
         nic.give_back(kernel_slot);
         return Outcome::Refused;
     }

@@ -132,12 +132,26 @@ impl Machine {
         }
     }
 
-    /// Addresses and interrupt lines of the virtio-mmio transports.
-    pub(super) fn transports(&self) -> impl Iterator<Item = (u64, u32)> {
+    /// Number of frames of memory.
+    pub(super) fn frame_count(&self) -> u32 {
+        self.frame_count
+    }
+
+    fn command_line(&self) -> &'static [u8] {
         const LINE_MAX: usize = 4096;
         let line = bytes::<LINE_MAX>(self.start.command_line);
         let length = line.iter().position(|byte| *byte == 0).unwrap_or(LINE_MAX);
-        pvh::transports(&line[..length])
+        &line[..length]
+    }
+
+    /// Whether `word` is in the command line.
+    pub(super) fn is_told(&self, word: &[u8]) -> bool {
+        self.command_line().split(|byte| *byte == b' ').any(|told| told == word)
+    }
+
+    /// Addresses and interrupt lines of the virtio-mmio transports.
+    pub(super) fn transports(&self) -> impl Iterator<Item = (u64, u32)> {
+        pvh::transports(self.command_line())
             .filter(|(address, _)| exo_boot::layout::DEVICES.contains(address))
     }
 }

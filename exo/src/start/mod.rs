@@ -13,7 +13,7 @@ use core::cell::{Cell, RefCell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{ABI_VERSION, EnvId, FrameKind, SystemInfo};
+use exo_abi::{ABI_VERSION, EnvId, FRAME_BYTES, FrameKind, SystemInfo};
 use exo_boot::layout::DIRECT_MAP;
 
 use crate::arch::{apic, cpu, descriptors, entry};
@@ -21,6 +21,7 @@ use crate::frames::FrameTable;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
+use crate::net::storage::Merged;
 use crate::{memory, say};
 use machine::Machine;
 
@@ -78,6 +79,11 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         mac[..6].copy_from_slice(&nic.station);
         info.mac.store(u64::from_le_bytes(mac), Relaxed);
     }
+    let bits = machine.frame_count().ilog2();
+    let heads = memory::frame(machine.allocate(((4_u64 << bits) / FRAME_BYTES) as u32)).cast();
+    let compiles = !machine.is_told(b"filters=interpreted");
+    // SAFETY: set aside just now for it, and zero.
+    let merged = unsafe { Merged::new(heads, bits, cpu::secret(), compiles) };
     let frames = FrameTable::new(machine.frame_table());
     let table = machine.frame_table_range();
     info.frame_table.store(table.start, Relaxed);
@@ -102,7 +108,8 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             first: Cell::new(EnvId(0)),
             over: Cell::new(false),
             cores: Default::default(),
-            net: RefCell::new(Net { nic, claims: dpf::Trie::new() }),
+            net: RefCell::new(Net { nic, claims: Default::default() }),
+            merged,
         })
     };
     entry::set_core_data(&kernel.cores[0], &kernel.info.exceptions[0]);

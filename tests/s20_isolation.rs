@@ -199,7 +199,11 @@ fn many_attackers_at_once() {
 /// store's answers may get lost, as on any network; asked again, it answers, and right.
 #[test]
 fn the_store_serves_under_pressure() {
-    for (role, sign) in [("as=flooder", "attack: flooding"), ("as=hoarder", "attack: hoarding")] {
+    for (role, sign) in [
+        ("as=flooder", "attack: flooding"),
+        ("as=hoarder", "attack: hoarding"),
+        ("as=stormer", "attack: storming"),
+    ] {
         let machine = boot(attack_manifest(&[role]));
         expect(&machine, sign);
         let mut client = machine.store(LONG).expect("the store answers");

@@ -132,6 +132,7 @@ mod guest {
             }
             Some("flooder") => return report("no flood", pressure::flood(&mut attacker)),
             Some("hoarder") => return report("no hoard", pressure::hoard(&mut attacker)),
+            Some("stormer") => return report("no storm", pressure::storm(&mut attacker)),
             _ => {}
         }
         let (mut count, mut breaches) = (0, 0);

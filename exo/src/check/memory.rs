@@ -1,4 +1,4 @@
-//! The frame table against the page tables and the bindings: M1 to M8.
+//! The frame table against the page tables and the bindings: M1 to M9.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -114,6 +114,8 @@ fn names(kernel: &Kernel, table: Pfn, below: Pfn, tally: &mut Tally) -> Outcome 
 /// Compares what the frame table says of a frame with the tally.
 fn frame(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
     let frames = &kernel.frames;
+    #[cfg(exo_guest)]
+    direct(kernel, pfn)?;
     let found = *tally.of(pfn);
     let (mapped, runs) = (u64::from(found.mapped), u64::from(found.runs));
     let counted = u64::from(frames.mappings(pfn));
@@ -151,4 +153,23 @@ fn frame(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
             ensure(exists, "M8", "a frame's owner does not exist", pfn)
         }
     }
+}
+
+/// M9: how ring 0 itself has a frame mapped. On the host it has no page tables.
+#[cfg(exo_guest)]
+fn direct(kernel: &Kernel, pfn: Pfn) -> Outcome {
+    let address = memory::frame(pfn) as u64;
+    let mut word = kernel.root_table.address() | bit::PRESENT;
+    for level in (1..=4).rev() {
+        // The kernel's own image has no page here.
+        if word & bit::PRESENT == 0 {
+            return Ok(());
+        }
+        word = words(frame_in(word))[(address >> (3 + 9 * level) & 511) as usize].load(Relaxed);
+    }
+    let is_code = kernel.frames.kind(pfn) == Some(FrameKind::Code);
+    let rights = word & (bit::WRITABLE | bit::NO_EXECUTE | bit::USER);
+    let wanted = if is_code { 0 } else { bit::WRITABLE | bit::NO_EXECUTE };
+    let fits = word & bit::PRESENT == 0 || rights == wanted;
+    ensure(fits, "M9", "ring 0 may do something else with a frame", pfn)
 }

@@ -28,6 +28,8 @@
 //!   end in the kernel's half.
 //! - M8: Who pays for a frame is an environment that exists; nobody pays for the
 //!   kernel's frames.
+//! - M9: Ring 0 can execute a frame if it is the code of a filter, and else write it:
+//!   never both (in the guest).
 //!
 //! **Objects** ([`objects`])
 //! - O1: Every root table, U-area and part of a capability table is named by the

@@ -14,7 +14,7 @@ use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
 use super::report::{Report, Scenario, save};
 use super::table::Table;
 use crate::guest;
-use crate::machine::{Config, Machine, Network};
+use crate::machine::{Config, Filters, Machine, Network};
 
 /// How long the store may take until it serves. Every instruction costs a call, so
 /// this is slow.
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// How many functions to list for each kind of load
     #[arg(long, default_value_t = 20, value_name = "N")]
     top: usize,
+    /// How the kernel applies packet filters
+    #[arg(long, value_enum, default_value_t)]
+    filters: Filters,
     /// Where to save everything as JSON
     /// [default: figures/out/get.json]
     #[arg(long, value_name = "FILE")]
@@ -61,6 +64,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let mut config = Config::named("bench")?;
+    config.filters = args.filters;
     guest::build(&config.manifest)?;
     eprintln!("bench: reading the programs' debug information");
     let table = Table::of_programs([guest::KERNEL, guest::ROOT, "kvstore"])?;

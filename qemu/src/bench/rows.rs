@@ -138,6 +138,7 @@ const RULES: &[Rule] = &[
     ("exo/src/net/transmit.rs", To(Transmit), &[]),
     ("exo/src/net/virtqueue.rs", Neutral, &[]),
     ("exo/src/net/binding.rs", Neutral, &[]),
+    ("exo/src/net/storage.rs", To(Classify), &[("passes", To(Transmit))]),
     ("exo/src/calls/time.rs", To(Crossing), &[("wait", To(Schedule))]),
     ("exo/src/calls/", To(Crossing), &[]),
     ("exo/src/capability/", To(Crossing), &[]),

@@ -23,6 +23,8 @@ pub struct Config {
     pub cpus: u32,
     /// What the NIC is connected to.
     pub network: Network,
+    /// How the kernel applies packet filters.
+    pub filters: Filters,
     /// Let the guest's clock count instructions: one per nanosecond, exactly, and
     /// without pause when it sleeps. Only with [`Accel::Tcg`].
     pub icount: bool,
@@ -30,6 +32,16 @@ pub struct Config {
     pub gdb: Option<u16>,
     /// More arguments for QEMU, after all others.
     pub extra: Vec<String>,
+}
+
+/// How the kernel applies packet filters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Filters {
+    /// As machine code
+    #[default]
+    Compiled,
+    /// By walking their trie
+    Interpreted,
 }
 
 /// What the NIC is connected to.
@@ -68,6 +80,7 @@ impl Config {
             memory: 128,
             cpus: 1,
             network: Network::User { store: HostPort::Free, echo: HostPort::Free },
+            filters: Filters::Compiled,
             icount: false,
             gdb: None,
             extra: Vec::new(),

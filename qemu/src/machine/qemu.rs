@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::accel::Accel;
-use super::config::{Config, HostPort, Network};
+use super::config::{Config, Filters, HostPort, Network};
 use super::frames::FrameSocket;
 use super::{ECHO_PORT, STORE_PORT};
 use crate::prerequisites::QEMU;
@@ -89,6 +89,9 @@ impl Launch<'_> {
         add(&["-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         add(&["-netdev", &self.netdev()]);
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}", mac())]);
+        if config.filters == Filters::Interpreted {
+            add(&["-append", "filters=interpreted"]);
+        }
         if config.icount {
             add(&["-icount", "shift=0,sleep=off"]);
         }

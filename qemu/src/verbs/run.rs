@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::machine::{Choice, Config, HostPort, Machine, Network, ensure_free};
+use crate::machine::{Choice, Config, Filters, HostPort, Machine, Network, ensure_free};
 use crate::prerequisites::QEMU;
 use crate::symbols::Symboliser;
 use crate::{guest, manifest, workspace};
@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// [default: boot/manifests/default.toml]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+    /// How the kernel applies packet filters
+    #[arg(long, value_enum, default_value_t)]
+    filters: Filters,
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -107,6 +110,7 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
     };
     config.memory = args.memory;
     config.cpus = args.cpus;
+    config.filters = args.filters;
     config.icount = args.icount;
     config.gdb = args.gdb.then_some(GDB_PORT);
     Ok(config)

@@ -104,9 +104,10 @@ macro_rules! syscall_table {
             /// [`Rights::FILTER`].
             22 net_unbind(binding: Handle);
             /// Installs the encoded filter at `filter` for `binding`, in the
-            /// frames `object` and `code`. Refused if it would take packets that another
-            /// environment's filter claims, or is equal to one of the caller's. Only
-            /// the binding's owner may, and it needs [`Rights::FILTER`].
+            /// frames `object` and `code`: the kernel makes it machine code. Refused if
+            /// it would take packets that another environment's filter claims, or
+            /// shares packets with one of the caller's and is neither more nor less
+            /// specific. Only the binding's owner may, and it needs [`Rights::FILTER`].
             23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn);
             /// Removes the filter in frame `object`, which becomes plain memory
             /// again. Needs [`Rights::FILTER`].

@@ -229,7 +229,7 @@ impl Member {
             let (filter, length) =
                 (SCRATCH.get() + FILTERS[index] as u64, self.filter_length(index));
             let (object, code) = (self.frame(Want::Quiet), self.frame(Want::Quiet));
-            self.go(call_number("filter_install"), &[binding, filter, length, object, code]);
+            self.go(call_number("filter_install"), &[binding, filter, length, object, code, 0]);
         }
         if board().speaks.load(Relaxed) != 0 {
             self.speaks(first, order);

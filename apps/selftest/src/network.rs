@@ -55,7 +55,7 @@ fn install(binding: Handle, filter: &Filter, object: Pfn) -> Result<u64, Error> 
     let mut wire = [0; MAX_WIRE];
     let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-    sys::filter_install(binding, at, length as u64, object, object.plus(1))
+    sys::filter_install(binding, at, length as u64, object, object.plus(1), Handle::NONE)
 }
 
 fn address(bench: &Bench) -> [u8; 4] {
@@ -128,8 +128,9 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
     let object = bench.frames.take(SELF, 2)?;
     let bytes = [1_u8; MAX_WIRE + 1];
     let at = bytes.as_ptr().expose_provenance() as u64;
-    let install_raw =
-        |at, length| sys::filter_install(bound.handle, UserPtr(at), length, object, object.plus(1));
+    let install_raw = |at, length| {
+        sys::filter_install(bound.handle, UserPtr(at), length, object, object.plus(1), Handle::NONE)
+    };
     refused(install_raw(at, 0), Error::BadFilter)?;
     refused(install_raw(at, 3), Error::BadFilter)?;
     refused(install_raw(at, MAX_WIRE as u64 + 1), Error::TooMuch)?;
@@ -144,7 +145,7 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
         let mut wire = [0; MAX_WIRE];
         let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
         let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-        sys::filter_install(bound.handle, at, length as u64, object, code)
+        sys::filter_install(bound.handle, at, length as u64, object, code, Handle::NONE)
     };
     refused(install_in(object, object), Error::BadArgument)?;
     refused(install_in(object, bound.run), Error::InUse)?;

@@ -107,8 +107,12 @@ macro_rules! syscall_table {
             /// frames `object` and `code`: the kernel makes it machine code. Refused if
             /// it would take packets that another environment's filter claims, or
             /// shares packets with one of the caller's and is neither more nor less
-            /// specific. Only the binding's owner may, and it needs [`Rights::FILTER`].
-            23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn);
+            /// specific. The other's claim is treated as the caller's own if it is of the
+            /// binding `shadows`, which needs [`Rights::FILTER`]; [`Handle::NONE`] if
+            /// there is none. Only the binding's owner may, and it needs the same right.
+            23 filter_install(
+                binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn, shadows: Handle
+            );
             /// Removes the filter in frame `object`, which becomes plain memory
             /// again. Needs [`Rights::FILTER`].
             24 filter_remove(binding: Handle, object: Pfn);

@@ -89,8 +89,13 @@ pub(super) fn filter_install(
     length: u64,
     object: Pfn,
     code: Pfn,
+    shadows: Handle,
 ) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
+    let shadowed = match shadows {
+        Handle::NONE => None,
+        shadows => Some(caller.binding_with(shadows, Rights::FILTER)?.frame()),
+    };
     if binding.owner.get() != caller.env.id() {
         return Err(Error::NotOwned);
     }
@@ -98,7 +103,7 @@ pub(super) fn filter_install(
     let wire = caller.copy_in(filter, length, &mut wire)?;
     let filter = Filter::decode(wire).map_err(|_| Error::BadFilter)?;
     let net = &mut *caller.kernel.net.borrow_mut();
-    filter::install(caller.kernel, net, binding, &filter, [object, code])
+    filter::install(caller.kernel, net, binding, &filter, [object, code], shadowed)
 }
 
 #[inline(never)]

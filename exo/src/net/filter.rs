@@ -73,7 +73,8 @@ pub fn may_send(kernel: &Kernel, binding: &Binding, head: &[u8]) -> bool {
 }
 
 /// Attaches `filter` to `binding`, in frame `pfn` of the binding's owner, and its code in
-/// frame `code`.
+/// frame `code`. It may share packets with filters of the binding in frame `shadowed` as
+/// with the owner's own.
 ///
 /// # Errors
 /// [`Error::BadArgument`] if the frames are the same;
@@ -87,6 +88,7 @@ pub fn install(
     binding: &Binding,
     filter: &Filter,
     [pfn, code]: [Pfn; 2],
+    shadowed: Option<Pfn>,
 ) -> Result<(), Error> {
     let frames = &kernel.frames;
     frames.check_donation(pfn, binding.owner.get())?;
@@ -98,14 +100,13 @@ pub fn install(
         return Err(Error::NoRight);
     }
     let conflict = net.claims.trie.find_overlap(&Frames(kernel), filter, |tag, installed| {
-        match object::get::<Binding>(frames, Pfn(tag.0)) {
-            Some(other)
-                if other.owner.get() == binding.owner.get()
-                    && !dpf::conflict(filter, installed) =>
-            {
-                ControlFlow::Continue(())
-            }
-            _ => ControlFlow::Break(()),
+        let own = |other: &Binding| other.owner.get() == binding.owner.get();
+        let known = object::get::<Binding>(frames, Pfn(tag.0))
+            .is_some_and(|other| own(other) || shadowed == Some(other.frame()));
+        if known && !dpf::conflict(filter, installed) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
         }
     });
     if conflict.is_break() {

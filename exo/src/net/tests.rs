@@ -1,8 +1,8 @@
 //! The packet path against a simulated device: the test reads the transmit
 //! queue and writes the receive queue as the device would.
 
-use dpf::{Filter, packet};
-use exo_abi::{Error, FrameKind, Pfn, RingOrder, RingPage, SyncCounts, Word};
+use dpf::{Atom, Filter, Step, packet};
+use exo_abi::{Error, FrameKind, Pfn, Rights, RingOrder, RingPage, SyncCounts, Word};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::env::Env;
@@ -161,6 +161,11 @@ impl App {
 
     /// Installs `filter` in the spare frame `spare`, going through user memory.
     fn install(&self, filter: &Filter, spare: u32) -> Result<u64, Error> {
+        self.install_over(filter, spare, 0)
+    }
+
+    /// The same, though it takes packets that the binding `shadows` claims.
+    fn install_over(&self, filter: &Filter, spare: u32, shadows: u64) -> Result<u64, Error> {
         let mut wire = [0; dpf::MAX_WIRE];
         let length = filter.encode(&mut wire).expect("fits");
         let text = self.first + 20;
@@ -172,7 +177,7 @@ impl App {
             call(self.kernel, self.env, "map", &[OWN, OWN, text.into(), at, 1, 1]).expect("mapped");
         }
         let object = u64::from(self.first + 10 + spare);
-        let arguments = [self.binding, at, length as u64, object, object + 20];
+        let arguments = [self.binding, at, length as u64, object, object + 20, shadows];
         call(self.kernel, self.env, "filter_install", &arguments)
     }
 
@@ -502,6 +507,33 @@ fn frames_of_objects_come_back_clear() {
         let bytes = unsafe { std::slice::from_raw_parts(memory::frame(Pfn(frame)), 4096) };
         assert!(bytes.iter().all(|byte| *byte == 0), "frame {frame}");
     }
+}
+
+/// Who holds the capability for a binding may take packets out of its claim, by a filter
+/// that is more specific; nobody else may, and nobody by one that is not.
+#[test]
+fn a_claim_is_shadowed_by_leave() {
+    let (kernel, root) = machine();
+    let (store, friend) = (App::new(kernel, root, 600), App::new(kernel, root, 800));
+    store.install(&packet::udp_to(STORE, 11211), 0).expect("unclaimed");
+    let known = call(kernel, root, "cap_grant", &[friend.handle, store.handle]).expect("room");
+    let lent = call(kernel, store.env, "cap_grant", &[store.binding, known]).expect("lent");
+    let narrower = |source: u64| {
+        let from = Step::Atom(Atom::exact(34, 2, source));
+        let steps: Vec<Step> = packet::udp_to(STORE, 11211).steps().chain([from]).collect();
+        Filter::of_steps(&steps).expect("consistent")
+    };
+    let narrow = narrower(53);
+    assert_eq!(friend.install(&narrow, 0), Err(Error::FilterConflict), "without leave");
+    let shadow = |filter: &Filter, spare| friend.install_over(filter, spare, lent);
+    let wide = packet::udp_to(STORE, 11211);
+    assert_eq!(shadow(&wide, 0), Err(Error::FilterConflict), "not more specific");
+    assert_eq!(shadow(&narrow, 0), Ok(0));
+    let weak = call(kernel, friend.env, "cap_derive", &[lent, Rights::SYNC.into_word(), 0, 0]);
+    let weak = weak.expect("room");
+    let over = friend.install_over(&narrower(54), 1, weak);
+    assert_eq!(over, Err(Error::NoRight), "leave to move packets is none");
+    assert_eq!(friend.install_over(&narrower(54), 1, friend.handle), Err(Error::BadHandle));
 }
 
 #[test]

@@ -94,6 +94,7 @@ fn install(memory: Memory, binding: Handle, filter: &Filter) -> Result<(), BindE
     let length = filter.encode(&mut wire).ok_or(BindError::Filter(Error::TooMuch))?;
     let (object, code) = (memory.take_frame()?, memory.take_frame()?);
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-    sys::filter_install(binding, at, length as u64, object, code).map_err(BindError::Filter)?;
+    sys::filter_install(binding, at, length as u64, object, code, Handle::NONE)
+        .map_err(BindError::Filter)?;
     Ok(())
 }

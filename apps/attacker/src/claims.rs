@@ -210,7 +210,7 @@ fn unscope(attacker: &mut Attacker) -> Attempt {
 }
 
 fn random_bytes(attacker: &mut Attacker) -> Attempt {
-    let object = attacker.frames.take(SELF, 1)?;
+    let object = attacker.frames.take(SELF, 2)?;
     let mut random = attacker.random;
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let mut answers = Vec::new();
@@ -220,19 +220,19 @@ fn random_bytes(attacker: &mut Attacker) -> Attempt {
         let mut length = random.below(MAX_WIRE as u64 + 1) as usize;
         if round % 2 == 0 {
             // A header that makes sense, so that steps are looked at.
-            let count = 1 + random.below(16) as usize;
+            let count = 1 + random.below(dpf::MAX_ATOMS as u64) as usize;
             (wire[0], wire[1], length) = (2, count as u8, 2 + 25 * count);
         }
         answers.push(nic.install_bytes(&wire[..length], object));
     }
-    attacker.frames.give(object, 1)?;
+    attacker.frames.give(object, 2)?;
     Ok(Verdict::every(answers.into_iter(), &[Error::BadFilter, Error::NoRight]))
 }
 
 /// The store's filter with one bit changed: no filter, or one for other packets,
 /// which is taken off again.
 fn flipped_bits(attacker: &mut Attacker) -> Attempt {
-    let object = attacker.frames.take(SELF, 1)?;
+    let object = attacker.frames.take(SELF, 2)?;
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let mut wire = [0; MAX_WIRE];
     let filter = udp_to(STORE, STORE_PORT);
@@ -248,7 +248,7 @@ fn flipped_bits(attacker: &mut Attacker) -> Attempt {
             libos::sys::filter_remove(nic.binding, object)?;
         }
     }
-    attacker.frames.give(object, 1)?;
+    attacker.frames.give(object, 2)?;
     Ok(Verdict::harmless(wrong == 0, alloc::format!("no, {} times", length * 8)))
 }
 

@@ -183,7 +183,10 @@ unsafe extern "C" fn service() {
 
 /// Makes call `number` on `handle` with secrets in the vector registers, and notes at `at`
 /// what comes back in registers that hold no result.
-fn call_and_note(number: u64, handle: u64, at: u64) {
+///
+/// Returns the error code.
+fn call_and_note(number: u64, handle: u64, at: u64) -> u64 {
+    let code: u64;
     // SAFETY: registers that the other side may change are saved; `at` is a page of the
     // attacker's own.
     unsafe {
@@ -207,7 +210,7 @@ fn call_and_note(number: u64, handle: u64, at: u64) {
             movups [rcx + 512 + 16 * \\n], xmm\\n
             .endr",
             at = in(reg) at,
-            inlateout("rax") number => _,
+            inlateout("rax") number => code,
             inlateout("rdi") handle => _,
             inlateout("rsi") 0_u64 => _,
             lateout("rdx") _, lateout("r12") _, lateout("r13") _, lateout("r14") _,
@@ -215,6 +218,7 @@ fn call_and_note(number: u64, handle: u64, at: u64) {
             clobber_abi("C"),
         );
     }
+    code
 }
 
 fn registers(attacker: &mut Attacker) -> Attempt {
@@ -228,15 +232,22 @@ fn registers(attacker: &mut Attacker) -> Attempt {
                 (256..1024).step_by(8).for_each(|place| write(page, place, 0));
             }
             let entry = exo_abi::Word::into_word(server.entry);
-            call_and_note(exo_abi::call_number(name), entry, own.get());
+            let call = || call_and_note(exo_abi::call_number(name), entry, own.get());
+            // It may not have replied yet to what it was sent.
+            let mut code = call();
+            while code == Error::Busy.code() {
+                sys::slice_yield()?;
+                code = call();
+            }
             let mut pages = [Some(own), None];
             if name.starts_with("transfer") {
-                let end = timestamp() + PATIENCE;
+                let end = timestamp() + PATIENCE / 1024;
                 while read(server.page, 256 + 64) == 0 && timestamp() < end {
-                    sys::slice_yield()?;
+                    sys::slice_donate(server.child.env)?;
                 }
                 if read(server.page, 256 + 64) == 0 {
-                    return Ok(Verdict::not_set_up(Error::WrongState));
+                    let answer = alloc::format!("{name} does not arrive ({code})");
+                    return Ok(Verdict::breach(answer));
                 }
                 pages[1] = Some(server.page);
             }

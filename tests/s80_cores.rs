@@ -66,7 +66,7 @@ fn attacks_are_repelled_on_two_processors() {
 #[test]
 fn processors_do_not_race_each_other() {
     let mut attacker = net_app("attacker", THIRD);
-    attacker.args = vec!["only=predicates+repossession+large+cores".into()];
+    attacker.args = vec!["only=predicates+repossession+large+cores+exceptions".into()];
     let machine = boot(manifest(vec![attacker]));
     let done = expect(&machine, "attacker: done, ");
     assert!(done.ends_with(", 0 breaches"), "{done}");

@@ -156,12 +156,19 @@ pub extern "C" fn interrupted_while_halted(vector: u64) {
     }
 }
 
+/// The error code that ring 3 is shown: that of a page fault. Others name a selector,
+/// which may be none of ring 3's: QEMU's emulation lets a far return of ring 3 take it
+/// from the kernel's memory (`arch::descriptors`).
+fn error_code(frame: &Context, vector: u64) -> u64 {
+    if vector == PAGE_FAULT { frame.error } else { 0 }
+}
+
 /// Ends `env` for exception `vector` in the state `frame`.
 fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
     let mut status = EnvStatus {
         state: EnvState::Faulted as u32,
         vector: vector as u32,
-        code: frame.error,
+        code: error_code(frame, vector),
         rip: frame.rip,
         rsp: frame.rsp,
         address: if vector == PAGE_FAULT { cpu::fault_address() } else { 0 },

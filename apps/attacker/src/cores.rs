@@ -41,24 +41,24 @@ pub(crate) const ATTACKS: &[Attack] = &[
 
 /// A slot of the second processor, and who keeps it while no child has it.
 #[derive(Clone, Copy)]
-struct Away {
+pub(crate) struct Away {
     slot: u32,
     keeper: Handle,
 }
 
 impl Away {
     /// Gives `child` the slot, next to the one it has.
-    fn lend(self, child: &Child<'_>) -> Result<(), Error> {
+    pub(crate) fn lend(self, child: &Child<'_>) -> Result<(), Error> {
         sys::slots_assign(self.keeper, self.slot, 1, child.env).map(drop)
     }
 
     /// Before `child` is destroyed: its slots would be lost.
-    fn take_back(self, child: &Child<'_>) -> Result<(), Error> {
+    pub(crate) fn take_back(self, child: &Child<'_>) -> Result<(), Error> {
         sys::slots_assign(child.env, self.slot, 1, self.keeper).map(drop)
     }
 }
 
-fn race(attacker: &mut Attacker, run: fn(&Attacker, Away) -> Attempt) -> Attempt {
+pub(crate) fn race(attacker: &mut Attacker, run: fn(&Attacker, Away) -> Attempt) -> Attempt {
     let system = attacker.environment.system;
     if system.cores.load(Relaxed) < 2 {
         return Ok(Verdict::repelled("one core"));

@@ -14,6 +14,8 @@ const REFUSED: &[u32] = &[6, 13];
 /// QEMU 7.2 reads the frame of a far return with ring 0's rights, and meets SMAP;
 /// a processor sees that the segment is ring 0's.
 const FAR_RETURN: &[u32] = &[13, 14];
+/// In QEMU the kernel hides the descriptors from ring 3's code on from ring 3.
+const TASK: &[u32] = &[13, 14];
 /// QEMU does not know this instruction.
 const DEBUG: &[u32] = &[1, 6];
 
@@ -73,7 +75,7 @@ attacks! {
     "return into ring 0" FAR_RETURN => "push 0x10", "push rsp", "pushfq", "push 0x08", "lea rax, [rip]", "push rax", "iretq";
     "return far into ring 0" FAR_RETURN => "push 0x08", "lea rax, [rip]", "push rax", "retfq";
     "load the kernel's stack segment" &[13] => "mov eax, 0x10", "mov ss, ax";
-    "load the task's segment as data" &[13] => "mov eax, 0x30", "mov ds, ax";
+    "load the task's segment as data" TASK => "mov eax, 0x30", "mov ds, ax";
     "raise the I/O level and read a port" &[13] => "pushfq", "or dword ptr [rsp], 0x3000", "popfq", "in al, 0x60";
     "set the gs base" &[6] => "wrgsbase rax";
     "set the fs base" &[6] => "wrfsbase rax";

@@ -30,6 +30,8 @@ mod doorbells;
 #[cfg(exo_guest)]
 mod environments;
 #[cfg(exo_guest)]
+mod exceptions;
+#[cfg(exo_guest)]
 mod exhaustion;
 #[cfg(exo_guest)]
 mod frames;
@@ -81,9 +83,9 @@ mod guest {
 
     use crate::attack::{Attack, Attacker, Verdict};
     use crate::{
-        batches, claims, cores, doorbells, environments, exhaustion, frames, grants, handles,
-        instructions, large_pages, linger, mappings, memory, noise, orphan, pointers, predicates,
-        pressure, repossession, rings, speech, time, transfers, upcalls,
+        batches, claims, cores, doorbells, environments, exceptions, exhaustion, frames, grants,
+        handles, instructions, large_pages, linger, mappings, memory, noise, orphan, pointers,
+        predicates, pressure, repossession, rings, speech, time, transfers, upcalls,
     };
 
     /// Families in order, with the name that `only=` takes.
@@ -109,6 +111,7 @@ mod guest {
         ("repossession", repossession::ATTACKS),
         ("large", large_pages::ATTACKS),
         ("cores", cores::ATTACKS),
+        ("exceptions", exceptions::ATTACKS),
         ("noise", noise::ATTACKS),
     ];
 

@@ -5,7 +5,7 @@ use exo_abi::boot::STACK_TOP;
 use exo_abi::{Protection, VirtAddr};
 use selftest::child::{SHARED, exit};
 
-use crate::attack::{Attack, Attacker, Attempt};
+use crate::attack::{Attack, Attacker, Attempt, PATIENCE, Verdict};
 
 /// Where the kernel lies (`exo_boot::layout`).
 const KERNEL_TEXT: u64 = 0xffff_ffff_8020_0000;
@@ -53,6 +53,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
         name: "jump to the end of user space",
         run: |a| a.victim(jumps, (1 << 47) - 2, NO_CODE),
     },
+    Attack { name: "have a far call push into the kernel", run: far_call },
+    Attack { name: "have a far return pop from the kernel", run: far_return },
+    Attack { name: "have an interrupt return pop from the kernel", run: interrupt_return },
     Attack { name: "write one's own code", run: |a| a.victim(writes, IMAGE, PAGE_FAULT) },
     Attack {
         name: "execute one's own stack",
@@ -82,6 +85,76 @@ extern "C" fn jumps(to: u64) -> ! {
 extern "C" fn pushes(stack: u64) -> ! {
     // SAFETY: meant to fault.
     unsafe { core::arch::asm!("mov rsp, {}", "push rax", "ud2", in(reg) stack, options(noreturn)) }
+}
+
+/// Calls far, in 64-bit code, to the next instruction.
+extern "C" fn calls_far(stack: u64) -> ! {
+    // SAFETY: meant to fault; else the child goes on on its own stack.
+    unsafe {
+        core::arch::asm!(
+            "sub rsp, 16",
+            "lea rcx, [rip + 2f]",
+            "mov [rsp], rcx",
+            "mov [rsp + 8], cs",
+            "mov rax, rsp",
+            "mov rsp, rdi",
+            ".byte 0x48, 0xff, 0x18", // call far qword ptr [rax]
+            "2:",
+            "mov rsp, rax",
+            in("rdi") stack, out("rax") _, out("rcx") _,
+        );
+    }
+    exit(0x600d)
+}
+
+extern "C" fn returns_far(stack: u64) -> ! {
+    // SAFETY: meant to fault.
+    unsafe {
+        core::arch::asm!("mov rsp, rdi", ".byte 0x48, 0xcb", in("rdi") stack, options(noreturn))
+    }
+}
+
+extern "C" fn returns_from_interrupt(stack: u64) -> ! {
+    // SAFETY: meant to fault.
+    unsafe { core::arch::asm!("mov rsp, rdi", "iretq", in("rdi") stack, options(noreturn)) }
+}
+
+/// A number that is no selector, and what is left of it in an error code.
+const NO_SELECTOR: u64 = 0xbeef;
+const IN_CODE: u64 = NO_SELECTOR & !3;
+
+/// Runs `code` in a child on a stack that is a frame of the attacker's own by its address
+/// in the kernel. Whether the processor read or wrote there with more rights than ring
+/// 3's is then seen.
+fn on_kernel_stack(attacker: &Attacker, code: selftest::child::Code) -> Attempt {
+    let window = attacker.window()?;
+    let page = attacker.frames.page(window)?;
+    selftest::frames::write(window, 64, exo_abi::boot::STACK_TOP);
+    selftest::frames::write(window, 72, NO_SELECTOR);
+    let status = attacker.maker.try_out(code, DIRECT_MAP + page.address() + 64, PATIENCE)?;
+    let written = selftest::frames::read(window, 56) != 0;
+    attacker.frames.drop_page(window, page)?;
+    if written {
+        return Ok(Verdict::breach("nothing: it was written"));
+    }
+    if let Some(status) = status
+        && status.code == IN_CODE
+    {
+        return Ok(Verdict::breach("what is written there"));
+    }
+    Ok(Verdict::died(status, NO_CODE))
+}
+
+fn far_call(attacker: &mut Attacker) -> Attempt {
+    on_kernel_stack(attacker, calls_far)
+}
+
+fn far_return(attacker: &mut Attacker) -> Attempt {
+    on_kernel_stack(attacker, returns_far)
+}
+
+fn interrupt_return(attacker: &mut Attacker) -> Attempt {
+    on_kernel_stack(attacker, returns_from_interrupt)
 }
 
 fn neighbour_directly(attacker: &mut Attacker) -> Attempt {

@@ -11,7 +11,8 @@ use selftest::child::exit;
 use selftest::random::Random;
 use selftest::server::area;
 
-use crate::place::{CREW, Told, board};
+use crate::place::{CREW, FAULTED, GRANTED, SERVICE_STACK, Told, board};
+use crate::upcall;
 
 /// The first slots of a child's table hold itself and what its maker gave it.
 const GIVEN: u32 = CREW as u32 + 1;
@@ -30,8 +31,10 @@ pub(crate) struct Member {
 
 /// Makes a call that may be a protected one: those come back with the other side's
 /// values in the registers that functions otherwise leave as they were.
-fn enter(number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
-    let (code, value): (u64, u64);
+///
+/// The second result is the handle of what was granted with a reply, or zero.
+fn enter(number: u64, arguments: [u64; 6]) -> (Result<u64, Error>, u64) {
+    let (code, value, grant): (u64, u64, u64);
     // SAFETY: as in `libos::sys::raw`; what the other side may have changed is restored
     // from the stack, whose pointer the kernel restores.
     unsafe {
@@ -51,7 +54,7 @@ fn enter(number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
             "pop rbx",
             inlateout("rax") number => code,
             inlateout("rdi") arguments[0] => _,
-            inlateout("rsi") arguments[1] => _,
+            inlateout("rsi") arguments[1] => grant,
             inlateout("rdx") arguments[2] => value,
             inlateout("r10") arguments[3] => _,
             inlateout("r8") arguments[4] => _,
@@ -61,7 +64,8 @@ fn enter(number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
             clobber_abi("C"),
         );
     }
-    if code == 0 { Ok(value) } else { Err(Error::from_code(code).unwrap_or(Error::NoSuchCall)) }
+    let error = || Error::from_code(code).unwrap_or(Error::NoSuchCall);
+    (if code == 0 { Ok(value) } else { Err(error()) }, grant)
 }
 
 impl Member {
@@ -89,7 +93,10 @@ impl Member {
         if let Some(made) = board().made.get(self.index) {
             made.fetch_add(1, Relaxed);
         }
-        let result = enter(number, words);
+        let (result, grant) = enter(number, words);
+        if name == "transfer_call" {
+            self.is_granted(grant);
+        }
         if let Ok(value) = result {
             if let Some(count) = board().succeeded.get(number as usize) {
                 count.fetch_add(1, Relaxed);
@@ -106,6 +113,40 @@ impl Member {
             self.note(told, value);
         }
         result
+    }
+
+    /// Remembers what was granted with a call or reply, if something was, or drops it.
+    fn is_granted(&mut self, grant: u64) {
+        if grant == 0 {
+            return;
+        }
+        if let Some(count) = board().succeeded.get(GRANTED) {
+            count.fetch_add(1, Relaxed);
+        }
+        // What it is for may be guessed.
+        let kinds = [Told::Other, Told::Env, Told::Frames, Told::Entry, Told::Binding];
+        match kinds.get(self.random.below(8) as usize) {
+            Some(kind) => self.note(*kind, grant),
+            None => drop(self.call(call_number("cap_drop"), [grant, 0, 0, 0, 0, 0])),
+        }
+    }
+
+    /// Causes an exception on purpose, with flags that may be in the kernel's way.
+    pub(crate) fn faults(&mut self) {
+        let upcall = &area().upcall;
+        upcall.stack.store(SERVICE_STACK.get() + 2048, Relaxed);
+        upcall.entry.store(upcall::entry as *const () as u64, Relaxed);
+        for _ in 0..1 + self.random.below(8) {
+            let chosen = self.random.word();
+            let flags = (0..).zip(upcall::FLAGS).filter(|(bit, _)| chosen >> bit & 1 == 1);
+            upcall.masked.store(0, Relaxed);
+            // SAFETY: the entry was named and upcalls were allowed just now; whoever
+            // changes that ends this child, and may.
+            unsafe { upcall::fault_with(flags.map(|(_, flag)| flag).sum()) };
+            if let Some(count) = board().succeeded.get(FAULTED) {
+                count.fetch_add(1, Relaxed);
+            }
+        }
     }
 
     /// Remembers a handle.
@@ -152,8 +193,8 @@ pub(crate) extern "C" fn runs(index: u64) -> ! {
     exit(0)
 }
 
-/// What a child runs when it is called by another.
-pub(crate) extern "C" fn serves() -> ! {
+/// What a child runs when it is called by another, and perhaps granted something.
+pub(crate) extern "C" fn serves(_: u64, grant: u64) -> ! {
     let id = area().id.load(Relaxed);
     let index = (0..CREW).find(|index| {
         let of = board().told.get(*index).and_then(|row| row.first());
@@ -162,10 +203,15 @@ pub(crate) extern "C" fn serves() -> ! {
     let index = index.unwrap_or(0);
     let stream = board().made.get(index).map_or(0, |made| made.load(Relaxed));
     let mut member = Member::new(index, 1 + stream);
+    member.is_granted(grant);
     for _ in 0..member.random.below(4) {
         member.random_call();
     }
     loop {
-        let _ = member.call(call_number("transfer_reply"), [0; 6]);
+        let words = match member.random.below(3) {
+            0 => member.words(call_number("transfer_reply")),
+            _ => [0; 6],
+        };
+        let _ = member.call(call_number("transfer_reply"), words);
     }
 }

@@ -44,11 +44,17 @@ pub(crate) struct Board {
     pub(crate) speaks: AtomicU64,
     /// Calls each child has made.
     pub(crate) made: [AtomicU64; CREW],
-    /// How often each call succeeded.
+    /// How often each call succeeded; and behind them [`FAULTED`] and [`GRANTED`].
     pub(crate) succeeded: [AtomicU64; 64],
     /// For each child the handles it was given, with a [`Told`] in the highest byte.
     pub(crate) told: [[AtomicU64; TOLD]; CREW],
 }
+
+/// Where exceptions are counted that children have outlived.
+pub(crate) const FAULTED: usize = 62;
+/// Where capabilities are counted that came with calls and replies.
+pub(crate) const GRANTED: usize = 63;
+const _: () = assert!(exo_abi::SYSCALLS.len() < FAULTED);
 
 /// What a handle is for.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use selftest::random::Random;
 use selftest::server::events;
 
 use crate::crew::Yard;
-use crate::place::{Board, CREW, FILTERS, LENGTHS, board_at};
+use crate::place::{Board, CREW, FAULTED, FILTERS, GRANTED, LENGTHS, board_at};
 use crate::slots::Slots;
 
 /// Calls of each child in a round.
@@ -152,7 +152,10 @@ impl Rounds {
             use fmt::Write;
             let _ = write!(line, " {} {}", entry.name, count.load(Relaxed));
         }
+        let [faulted, granted] = [FAULTED, GRANTED]
+            .map(|place| self.board.succeeded.get(place).map_or(0, |count| count.load(Relaxed)));
         println!("succeeded:{line}");
+        println!("{faulted} exceptions outlived, {granted} capabilities came with calls");
     }
 
     /// One round. Returns the calls that children made, and how many faulted.

@@ -18,7 +18,7 @@ const STEPS: u64 = 64;
 impl Member {
     /// One of them.
     pub(crate) fn sequence(&mut self) {
-        match self.random.below(19) {
+        match self.random.below(20) {
             0 | 1 => self.takes(),
             2 | 3 => self.maps(),
             4 => self.builds_tables(),
@@ -35,6 +35,7 @@ impl Member {
             14 => self.asks_back(),
             15 => self.makes_many(),
             16 | 17 => self.tidies(),
+            18 => self.faults(),
             _ => self.scribbles(),
         }
     }
@@ -68,6 +69,8 @@ impl Member {
     /// Makes itself at home: frames, and page tables where things will be mapped. The
     /// first of the crew may then begin with a large page, while there is room for it.
     pub(crate) fn settles(&mut self) {
+        // Capabilities that come with calls are welcome, in most.
+        area().grants.store(u64::from(self.random.below(4) != 0), Relaxed);
         let [first, count] = board().frames.each_ref().map(|word| word.load(Relaxed));
         let (range, own) = (self.handle(Told::Frames), SELF.into_word());
         let large = self.index == 0 && self.random.below(2) == 0;
@@ -309,8 +312,14 @@ impl Member {
         let (entry, bell) = (self.handle(Told::Entry), self.handle(Told::Doorbell));
         let env = self.handle(Told::Env);
         match self.random.below(8) {
-            0..=2 => self.go(call_number("transfer_call"), &[entry]),
-            3 => self.go(call_number("transfer_send"), &[entry]),
+            0..=2 => {
+                let grant = self.gift();
+                self.go(call_number("transfer_call"), &[entry, grant])
+            }
+            3 => {
+                let grant = self.gift();
+                self.go(call_number("transfer_send"), &[entry, grant])
+            }
             4 => self.go(call_number("doorbell_ring"), &[bell]),
             5 => self.go(call_number("slice_donate"), &[env]),
             6 => self.go(call_number("slice_yield"), &[]),
@@ -319,6 +328,13 @@ impl Member {
                 self.go(call_number("wait"), &[seen, 0])
             }
         };
+    }
+
+    /// What is to come with a call: nothing, or anything it has.
+    fn gift(&mut self) -> u64 {
+        let kinds = [Told::Other, Told::Env, Told::Frames, Told::Net, Told::Entry, Told::Binding];
+        let kind = kinds.get(self.random.below(12) as usize);
+        kind.map_or(0, |kind| self.handle(*kind))
     }
 
     /// Two MiB at once, of the frames from `first` on.
@@ -359,7 +375,7 @@ impl Member {
     fn makes_many(&mut self) {
         let count = self.random.below(9);
         for index in 0..count {
-            let number = self.random.below(43);
+            let number = self.random.below(exo_abi::SYSCALLS.len() as u64 + 1);
             let words = self.words(number);
             let base = index as usize * BATCH_WORDS * 8;
             write(SCRATCH, base, number);
@@ -388,5 +404,6 @@ impl Member {
             place.store(memory as u32, Relaxed);
         }
         area.ring.consumed.store((bits >> 32) as u32, Relaxed);
+        area.grants.store(u64::from(bits >> 18 & 3 != 0), Relaxed);
     }
 }

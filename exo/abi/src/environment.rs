@@ -106,7 +106,7 @@ pub struct EnvStatus {
     pub state: u32,
     /// Exception vector (Intel SDM vol. 3, table 6-1), if it faulted.
     pub vector: u32,
-    /// Exit code, if it exited; the exception's error code, if it faulted.
+    /// Exit code, if it exited; a page fault's error code, if it faulted by one.
     pub code: u64,
     /// Instruction pointer at the fault.
     pub rip: u64,

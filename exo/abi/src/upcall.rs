@@ -46,7 +46,7 @@ pub struct UpcallArea {
     pub masked: AtomicU32,
     /// Why: also in `rdi`.
     pub reason: AtomicU64,
-    /// For an exception its vector, error code and, for a page fault, address.
+    /// For an exception its vector and, for a page fault, error code and address.
     pub vector: AtomicU64,
     /// See [`UpcallArea::vector`].
     pub code: AtomicU64,

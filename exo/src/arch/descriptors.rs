@@ -4,6 +4,14 @@
 //! a task state that names the stacks interrupts use. Every vector has an
 //! interrupt stack, because compiled Rust keeps data below the stack pointer
 //! (the red zone) and an interrupt in ring 0 would overwrite it.
+//!
+//! QEMU's emulation, at least up to version 7.2, lets far calls of ring 3 push, and its
+//! far returns pop, with ring 0's rights: wherever in the kernel their stack pointer
+//! points. What it looks at before it pushes is the code segment, with the rights of ring
+//! 0 in ring 3, which SMAP keeps from pages of ring 3. So there the descriptor of ring 3's
+//! code lies in such a page. Ring 0 sees it on its way back to ring 3 because it lifts
+//! SMAP just for that (`open_segments!`). A processor is not to be deceived so, and need
+//! not be: see [`is_emulated`].
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -71,8 +79,17 @@ impl Gate {
     };
 }
 
+/// Words of a page, and those before the segments: ring 3's code, the sixth of them, is
+/// the first word of a page.
+const PAGE_WORDS: usize = 512;
+const BEFORE: usize = PAGE_WORDS - 5;
+
+/// Two pages with the segment descriptors across their boundary.
+#[repr(C, align(4096))]
+struct Segments([u64; 2 * PAGE_WORDS]);
+
 struct Tables {
-    segments: UnsafeCell<[u64; 8]>,
+    segments: UnsafeCell<Segments>,
     task: UnsafeCell<TaskState>,
 }
 
@@ -88,16 +105,7 @@ static GATES: Gates = Gates(UnsafeCell::new([Gate::ABSENT; 256]));
 
 static TABLES: [Tables; MAX_CORES] = [const {
     Tables {
-        segments: UnsafeCell::new([
-            0,
-            0x00af_9a00_0000_ffff, // ring 0 code, 64-bit
-            0x00cf_9200_0000_ffff, // ring 0 data
-            0,                     // where sysret to 32-bit code would point
-            0x00cf_f200_0000_ffff, // ring 3 data
-            0x00af_fa00_0000_ffff, // ring 3 code, 64-bit
-            0,
-            0,
-        ]),
+        segments: UnsafeCell::new(Segments([0; _])),
         task: UnsafeCell::new(TaskState {
             reserved0: 0,
             ring_stacks: [0; 3],
@@ -109,6 +117,36 @@ static TABLES: [Tables; MAX_CORES] = [const {
         }),
     }
 }; MAX_CORES];
+
+/// The descriptors, the last two of them for the task state.
+const SEGMENTS: [u64; 8] = [
+    0,
+    0x00af_9a00_0000_ffff, // ring 0 code, 64-bit
+    0x00cf_9200_0000_ffff, // ring 0 data
+    0,                     // where sysret to 32-bit code would point
+    0x00cf_f200_0000_ffff, // ring 3 data
+    0x00af_fa00_0000_ffff, // ring 3 code, 64-bit
+    0,
+    0,
+];
+const _: () = assert!(crate::env::USER_CODE as usize / 8 + BEFORE == PAGE_WORDS);
+
+/// Whether this is QEMU's emulation, as it says by `cpuid` (leaf 0x4000_0000).
+pub fn is_emulated() -> bool {
+    use core::arch::x86_64::__cpuid;
+    const HYPERVISOR: u32 = 1 << 31;
+    if __cpuid(1).ecx & HYPERVISOR == 0 {
+        return false;
+    }
+    let said = __cpuid(0x4000_0000);
+    [said.ebx, said.ecx, said.edx].map(u32::to_le_bytes).as_flattened() == b"TCGTCGTCGTCG"
+}
+
+/// The addresses of the pages in which the descriptors of ring 3's code lie. There is
+/// nothing else in them but where the task states are.
+pub fn user_segment_pages() -> impl Iterator<Item = u64> {
+    TABLES.iter().map(|tables| tables.segments.get() as u64 + 8 * PAGE_WORDS as u64)
+}
 
 #[repr(C, packed)]
 struct TablePointer {
@@ -141,7 +179,9 @@ pub unsafe fn load(core: usize) {
             task.interrupt_stacks[slot] = stack.0.get() as u64 + STACK_BYTES as u64;
         }
         let base = tables.task.get() as u64;
-        let segments = &mut *tables.segments.get();
+        let Segments(words) = &mut *tables.segments.get();
+        let segments = &mut words[BEFORE..BEFORE + SEGMENTS.len()];
+        segments.copy_from_slice(&SEGMENTS);
         segments[6] = (size_of::<TaskState>() as u64 - 1)
             | (base & 0xff_ffff) << 16
             | 0x89 << 40
@@ -152,7 +192,7 @@ pub unsafe fn load(core: usize) {
         }
         let segments = TablePointer {
             limit: (size_of::<[u64; 8]>() - 1) as u16,
-            base: tables.segments.get() as u64,
+            base: segments.as_ptr() as u64,
         };
         let gates = TablePointer {
             limit: (size_of::<[Gate; 256]>() - 1) as u16,

@@ -132,6 +132,17 @@ macro_rules! restore_registers {
 }
 pub(super) use restore_registers;
 
+/// Lets ring 0 see the code segment of ring 3, on the way there: see [`super::descriptors`].
+/// The flag says nothing without SMAP, and ring 3's flags come with `iretq`.
+macro_rules! open_segments {
+    () => {
+        "pushfq
+        or dword ptr [rsp], 1 << 18
+        popfq"
+    };
+}
+pub(super) use open_segments;
+
 /// Makes the vector registers zero.
 macro_rules! clear_vectors {
     () => {
@@ -328,7 +339,14 @@ pub unsafe fn load_saved_vectors(area: *const VectorState) {
 /// took them from the processor) and `vectors` a valid `fxsave` image.
 #[unsafe(naked)]
 pub unsafe extern "C" fn resume(context: *const Context, vectors: *const VectorState) -> ! {
-    naked_asm!("fxrstor [rsi]", "mov rsp, rdi", restore_registers!(), "swapgs", "iretq",)
+    naked_asm!(
+        "fxrstor [rsi]",
+        open_segments!(),
+        "mov rsp, rdi",
+        restore_registers!(),
+        "swapgs",
+        "iretq",
+    )
 }
 
 #[unsafe(naked)]

@@ -16,7 +16,7 @@ use core::mem::offset_of;
 
 use exo_abi::{Upcall, UpcallArea};
 
-use super::entry::{Core, restore_registers};
+use super::entry::{Core, open_segments, restore_registers};
 use crate::env::upcall::CLEARED_FLAGS;
 
 unsafe extern "C" {
@@ -76,10 +76,10 @@ global_asm!(
     "jnz 3f",
     "mov dword ptr [rax + {masked}], 1",
     "cmp dword ptr [rsp], 14",
-    "jne 1f",
-    "mov rdi, cr2",
+    "je 6f",
+    "mov [rsp + 8], rdi", // zero, by the shift: see `trap::error_code`
     "1:",
-    "mov [rax + {address}], rdi", // else zero, by the shift
+    "mov [rax + {address}], rdi",
     "pop [rax + {vector_number}]",
     "pop [rax + {code}]",
     "mov rdi, [rsp]",
@@ -96,10 +96,14 @@ global_asm!(
     "mov [rax + {reason}], rdi",
     "mov rcx, gs:[{exceptions}]",
     "inc qword ptr [rcx]",
+    open_segments!(),
     "mov rax, gs:[{scratch}]",
     "mov rcx, gs:[{scratch} + 8]",
     "swapgs",
     "iretq",
+    "6:",
+    "mov rdi, cr2",
+    "jmp 1b",
     "3:",
     "mov rdi, [rax + {rdi}]",
     "4:",
@@ -145,6 +149,7 @@ global_asm!(
     "mov rax, gs:[{vector_state}]",
     "fxrstor [rax]",
     "swapgs",
+    open_segments!(),
     restore_registers!(),
     "iretq",
     ".popsection",

@@ -5,10 +5,12 @@ use exo_abi::{FRAME_BYTES, Pfn};
 use exo_boot::layout::{DEVICES, DIRECT_MAP, KERNEL_BASE, KERNEL_LOAD};
 
 use super::machine::Machine;
+use crate::arch::descriptors;
 use crate::memory;
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
 const UNCACHED: u64 = 1 << 4 | 1 << 3;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
@@ -44,8 +46,12 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
     let rodata_end = &raw const kernel_rodata_end as u64;
     let end = &raw const kernel_end as u64;
     assert!(end - KERNEL_BASE <= KERNEL_LOAD + LARGE_BYTES, "the kernel image is above 2 MiB");
+    let emulated = descriptors::is_emulated();
     for page in (text..end).step_by(FRAME_BYTES as usize) {
         let rights = match page {
+            _ if emulated && descriptors::user_segment_pages().any(|it| it == page) => {
+                USER | NO_EXECUTE
+            }
             _ if page < text_end => 0,
             _ if page < rodata_end => NO_EXECUTE,
             _ => WRITE | NO_EXECUTE,
@@ -66,6 +72,8 @@ fn set(machine: &mut Machine, root: Pfn, address: u64, level: u32, value: u64) {
         if *entry & PRESENT == 0 {
             *entry = machine.allocate(1).address() | PRESENT | WRITE;
         }
+        // What ring 3 may is said in the last table.
+        *entry |= value & USER;
         table = Pfn(((*entry & ADDRESS) / FRAME_BYTES) as u32);
     }
     // SAFETY: as above.

@@ -85,7 +85,7 @@ impl Frame {
 pub struct Exception {
     /// Vector (SDM vol. 3, table 6-1).
     pub vector: u64,
-    /// Error code, or zero.
+    /// A page fault's error code, or zero.
     pub code: u64,
     /// Faulting address, for a page fault.
     pub address: u64,

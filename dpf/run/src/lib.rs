@@ -13,7 +13,7 @@ mod store;
 
 use dpf::{BlockId, Filter, Predicate, Tag, Trie, TrieError};
 pub use memory::Edge;
-use memory::{Code, serialise};
+use memory::{Code, PAGE, serialise};
 use store::Blocks;
 pub use store::Piece;
 
@@ -54,7 +54,16 @@ impl Arena {
     /// # Panics
     /// As [`Arena::new`].
     pub fn with_buckets(capacity: usize, bits: u32) -> Self {
-        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits), entry: 0 }
+        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, PAGE), entry: 0 }
+    }
+
+    /// The same with the code of each filter 4 GiB from that of the next, so that no
+    /// jump reaches from one to the other.
+    ///
+    /// # Panics
+    /// As [`Arena::new`], and if there is no room for more than a few thousand.
+    pub fn spread(capacity: usize, bits: u32) -> Self {
+        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, 1 << 32), entry: 0 }
     }
 
     /// Installs a filter, whether it overlaps with others or not. Errors:
@@ -119,6 +128,11 @@ impl Arena {
         self.blocks.pieces()
     }
 
+    /// Where all code is executed.
+    pub fn code(&self) -> std::ops::Range<u64> {
+        self.blocks.code()
+    }
+
     /// Where the code starts, if there is any.
     pub fn entry(&self) -> Option<u64> {
         (self.entry != 0).then_some(self.entry)
@@ -138,8 +152,8 @@ impl Runnable {
     /// # Panics
     /// If memory is short.
     pub fn new(predicate: &Predicate) -> Self {
-        let mut code = Code::new(dpf::PREDICATE);
-        code.write(0, predicate.bytes());
+        let mut code = Code::new(1, PAGE);
+        code.write(0, 0, predicate.bytes());
         serialise();
         Self(code)
     }
@@ -150,7 +164,8 @@ impl Runnable {
         // SAFETY: code of `dpf` for a predicate, which keeps to this convention and reads
         // only the frame.
         unsafe {
-            let code = std::mem::transmute::<*mut u8, Matches>(self.0.executable.start());
+            let code =
+                std::mem::transmute::<*const u8, Matches>(self.0.place(0, 0, dpf::PREDICATE));
             code(frame.as_ptr(), frame.len()) != 0
         }
     }

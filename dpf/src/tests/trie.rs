@@ -20,10 +20,13 @@ const BITS: u32 = 2;
 /// is absent, so that any reference to one panics.
 #[derive(Default)]
 struct Blocks {
-    blocks: Vec<Option<(Filter, [Node; MAX_ATOMS], [Group; MAX_ATOMS])>>,
+    blocks: Vec<Option<Brought>>,
     buckets: Vec<NodeId>,
     serial: u64,
 }
+
+/// What one filter brought, and it.
+type Brought = (Filter, [Node; MAX_ATOMS], [Group; MAX_ATOMS]);
 
 /// Units of a block, which are its nodes and then its groups.
 const UNITS: usize = 2 * MAX_ATOMS;

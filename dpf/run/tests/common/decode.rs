@@ -179,8 +179,8 @@ fn step(it: &Instruction, before: State, world: &World, predicate: bool) -> Vec<
             }
         }
         (M::And | M::Sub | M::Shl | M::Shr, R::R8D, R::None)
-        | (M::And | M::Sub, R::R8, R::R9)
-        | (M::Shl | M::Shr, R::R8, R::None) => writes_field(&mut after),
+        | (M::Sub, R::R8, R::R9)
+        | (M::And | M::Shl | M::Shr, R::R8, R::None) => writes_field(&mut after),
         (M::Bswap, R::R8 | R::R8D, R::None) => writes_field(&mut after),
         (M::Mov, R::R9 | R::R9D, R::None) => assert_ne!(kind(1), Some(OpKind::Memory)),
         (M::Mov, R::R11 | R::R11D, R::None) => {

@@ -12,6 +12,8 @@
 //! | r9 | a constant of 64 bits |
 //! | r10, r11 | a node; the table of buckets |
 
+use crate::test::ones;
+
 /// As in the second hexadecimal digit of a conditional jump. Numbers have no sign.
 #[derive(Clone, Copy)]
 pub(crate) enum If {
@@ -150,9 +152,17 @@ impl<const N: usize> Assembler<N> {
         }
     }
 
-    /// Field &= `mask`.
-    pub(crate) fn and(&mut self, width: Width, mask: u64) {
-        self.operate(width == Width::Quad, 4, mask);
+    /// Field = frame at `at` & `mask`.
+    pub(crate) fn load_masked(&mut self, width: Width, at: u16, mask: u64) {
+        if width == Width::Quad && mask != u64::MAX {
+            self.constant(8, mask);
+            self.put(&[0x4c, 0x23]); // and r8, [rdi + at]
+            return self.frame(0, at);
+        }
+        self.load(width, at);
+        if mask != ones(8 * width as u8) {
+            self.operate(false, 4, mask);
+        }
     }
 
     /// Field -= `number`.

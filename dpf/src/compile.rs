@@ -114,10 +114,7 @@ fn many<S: Store>(store: &S, group: &Group, origin: u64, next: Option<u64>) -> S
     let Test::Bits { at, mask, .. } = group.test else { return code };
     let table = store.buckets();
     code.require(end(at));
-    code.load(Width::Quad, at);
-    if mask != u64::MAX {
-        code.and(Width::Quad, mask);
-    }
+    code.load_masked(Width::Quad, at, mask);
     code.look_up(group.salt.0, table.bits, group.salt.offset(table.bits), table.address);
     let try_node = code.here();
     code.address(6);
@@ -159,8 +156,7 @@ fn test<const N: usize>(code: &mut Assembler<N>, test: &Test) {
         Test::Shift { field, scale } => {
             code.require(end(field.at()));
             let low = (field.low() % 8) as u8;
-            code.load(Width::Byte, field.first / 8);
-            code.and(Width::Byte, ones(field.bits) << low);
+            code.load_masked(Width::Byte, field.first / 8, ones(field.bits) << low);
             code.shift(Width::Byte, scale.saturating_sub(low), low.saturating_sub(scale));
             code.require_field();
         }
@@ -206,10 +202,7 @@ impl Part {
         let whole = self.mask == ones(8 * self.width as u8);
         let in_place = whole && once && self.width != Width::Quad;
         if !in_place {
-            code.load(self.width, self.at);
-            if !whole {
-                code.and(self.width, self.mask);
-            }
+            code.load_masked(self.width, self.at, self.mask);
         }
         in_place
     }

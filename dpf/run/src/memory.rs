@@ -6,7 +6,7 @@ use std::io;
 use std::ptr::{self, NonNull};
 
 /// Bytes in a page.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// Pages mapped at one place, zero at first.
 #[derive(Debug)]
@@ -59,34 +59,65 @@ impl Drop for Pages {
 /// The same pages twice: one view can be written, the other executed, neither both.
 #[derive(Debug)]
 pub(crate) struct Code {
-    pub(crate) writable: Pages,
-    pub(crate) executable: Pages,
+    writable: Pages,
+    executable: Pages,
+    /// From one page to the next as they are executed.
+    stride: usize,
 }
 
 impl Code {
+    /// This many pages, `stride` bytes apart where they are executed, which is a multiple of
+    /// a page.
+    ///
     /// # Panics
     /// If memory is short.
-    pub(crate) fn new(bytes: usize) -> Self {
-        let length = bytes.next_multiple_of(PAGE);
+    pub(crate) fn new(pages: usize, stride: usize) -> Self {
+        let length = pages * PAGE;
         // SAFETY: the name is a C string; the file is owned here.
         let file = unsafe { libc::memfd_create(c"dpf".as_ptr(), libc::MFD_CLOEXEC) };
         assert!(file >= 0, "memfd_create: {}", io::Error::last_os_error());
         // SAFETY: the file is open.
         let result = unsafe { libc::ftruncate(file, length as libc::off_t) };
         assert_eq!(result, 0, "ftruncate: {}", io::Error::last_os_error());
-        let view = |protection| Pages::map(length, protection, libc::MAP_SHARED, file);
-        let code = Self {
-            writable: view(libc::PROT_READ | libc::PROT_WRITE),
-            executable: view(libc::PROT_READ | libc::PROT_EXEC),
-        };
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        let writable = Pages::map(length, both, libc::MAP_SHARED, file);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let executable = Pages::map(pages * stride, libc::PROT_NONE, flags, -1);
+        // All pages at once if nothing is between them.
+        let step = if stride == PAGE { pages } else { 1 };
+        for first in (0..pages).step_by(step) {
+            let at = executable.range(first * stride, step * PAGE).cast();
+            let protection = libc::PROT_READ | libc::PROT_EXEC;
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            // SAFETY: replaces what was mapped just now and nothing refers to.
+            let mapped = unsafe {
+                let offset = (first * PAGE) as libc::off_t;
+                libc::mmap(at, step * PAGE, protection, flags, file, offset)
+            };
+            assert!(mapped == at, "mmap: {}", io::Error::last_os_error());
+        }
+        let code = Self { writable, executable, stride };
         // SAFETY: opened above, and nothing else has it. The views stay.
         unsafe { libc::close(file) };
         code
     }
 
-    /// Puts code at `at`. It may be executed after [`serialise`].
-    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
-        let to = self.writable.range(at, bytes.len());
+    /// Where `count` bytes at `at` of a page are executed.
+    pub(crate) fn place(&self, page: usize, at: usize, count: usize) -> *const u8 {
+        assert!(at + count <= PAGE, "within the page");
+        self.executable.range(page * self.stride + at, count)
+    }
+
+    /// Where all of it is executed.
+    pub(crate) fn places(&self) -> std::ops::Range<u64> {
+        let start = self.executable.start() as u64;
+        start..start + self.executable.length as u64
+    }
+
+    /// Puts code at `at` of a page. It may be executed after [`serialise`].
+    pub(crate) fn write(&mut self, page: usize, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= PAGE, "within the page");
+        let to = self.writable.range(page * PAGE + at, bytes.len());
         // SAFETY: in bounds, and nobody refers to the bytes.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }

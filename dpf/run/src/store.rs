@@ -1,7 +1,5 @@
 //! Blocks, buckets and code in pages, as a kernel's linear map has them.
 
-use std::collections::BTreeMap;
-
 use dpf::{
     Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, Node, NodeId, SLOT, SLOTS, Salt,
     Store, UNIT,
@@ -27,23 +25,23 @@ pub(crate) struct Blocks {
     buckets: Pages,
     bits: u32,
     code: Code,
-    /// The length of the code in each slot, by its place.
-    lengths: BTreeMap<usize, usize>,
+    /// The length of the code in each slot of each block.
+    lengths: Vec<[u8; SLOTS]>,
     filters: Vec<Option<Filter>>,
     free: Vec<u32>,
     serial: u64,
 }
 
 impl Blocks {
-    pub(crate) fn new(capacity: usize, bits: u32) -> Self {
+    pub(crate) fn new(capacity: usize, bits: u32, stride: usize) -> Self {
         assert!((1..=32).contains(&bits), "1 to 32 bits");
         let last = u32::try_from(capacity).expect("few filters");
         Self {
             data: Pages::new(UNIT + capacity * size_of::<Block>()),
             buckets: Pages::new(size_of::<NodeId>() << bits),
             bits,
-            code: Code::new(capacity.max(1) * SLOTS * SLOT),
-            lengths: BTreeMap::new(),
+            code: Code::new(capacity.max(1), stride),
+            lengths: vec![[0; SLOTS]; capacity],
             filters: vec![None; capacity],
             free: (0..last).rev().collect(),
             serial: 0,
@@ -69,12 +67,9 @@ impl Blocks {
         let data = self.data.range(start, size_of::<Block>());
         // SAFETY: in bounds, and the trie does not refer to it any more.
         unsafe { data.write_bytes(0xa5, size_of::<Block>()) };
-        for slot in 0..SLOTS {
-            let at = (index as usize * SLOTS + slot) * SLOT;
-            // int3
-            self.code.write(at, &[0xcc; SLOT]);
-            self.lengths.remove(&at);
-        }
+        // int3
+        self.code.write(index as usize, 0, &[0xcc; SLOTS * SLOT]);
+        self.lengths[index as usize] = [0; SLOTS];
     }
 
     pub(crate) fn get(&self, index: u32) -> Option<(Filter, BlockId)> {
@@ -87,15 +82,22 @@ impl Blocks {
         self.data.start()
     }
 
+    pub(crate) fn code(&self) -> std::ops::Range<u64> {
+        self.code.places()
+    }
+
     /// What is written in slots of installed filters.
     pub(crate) fn pieces(&self) -> Vec<Piece> {
-        let piece = |(&at, &length)| {
-            let start = self.code.executable.range(at, length);
-            // SAFETY: in bounds, and not written while `self` is borrowed.
-            let bytes = unsafe { std::slice::from_raw_parts(start, length) };
-            Piece { address: start as u64, bytes: bytes.to_vec() }
-        };
-        self.lengths.iter().map(piece).collect()
+        let mut pieces = Vec::new();
+        for (block, lengths) in self.lengths.iter().enumerate() {
+            for (slot, &length) in lengths.iter().enumerate().filter(|(_, length)| **length > 0) {
+                let start = self.code.place(block, slot * SLOT, length.into());
+                // SAFETY: in bounds, and not written while `self` is borrowed.
+                let bytes = unsafe { std::slice::from_raw_parts(start, length.into()) };
+                pieces.push(Piece { address: start as u64, bytes: bytes.to_vec() });
+            }
+        }
+        pieces
     }
 
     fn block(index: u32) -> BlockId {
@@ -104,11 +106,6 @@ impl Blocks {
 
     fn index(block: BlockId) -> usize {
         (block.index() as usize - 1) * UNIT / size_of::<Block>()
-    }
-
-    fn code_at(slot: CodeSlot) -> usize {
-        assert!(slot.index < SLOTS, "a slot of the block");
-        (Self::index(slot.block) * SLOTS + slot.index) * SLOT
     }
 
     #[inline]
@@ -173,14 +170,15 @@ impl Store for Blocks {
     }
 
     fn code_address(&self, slot: CodeSlot) -> Option<u64> {
-        Some(self.code.executable.range(Self::code_at(slot), SLOT) as u64)
+        assert!(slot.index < SLOTS, "a slot of the block");
+        Some(self.code.place(Self::index(slot.block), slot.index * SLOT, SLOT) as u64)
     }
 
     fn write_code(&mut self, slot: CodeSlot, code: &[u8]) {
         assert!(!code.is_empty() && code.len() <= SLOT, "fits the slot");
-        let at = Self::code_at(slot);
-        self.code.write(at, &[0xcc; SLOT]);
-        self.code.write(at, code);
-        self.lengths.insert(at, code.len());
+        assert!(slot.index < SLOTS, "a slot of the block");
+        let block = Self::index(slot.block);
+        self.code.write(block, slot.index * SLOT, code);
+        self.lengths[block][slot.index] = code.len() as u8;
     }
 }

@@ -7,10 +7,16 @@ use dpf::{Filter, Step, compile};
 use dpf_run::{Edge, Runnable};
 use proptest::prelude::*;
 
+/// As many as `DPF_CASES` says, for long runs.
 fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("DPF_CASES").ok().and_then(|cases| cases.parse().ok());
+    // What is generated is now and then no filter, and that adds up.
+    let max_local_rejects = u32::MAX;
+    let failure_persistence = None;
     ProptestConfig {
         max_shrink_iters: 2000,
+        max_local_rejects,
+        failure_persistence,
         ..ProptestConfig::with_cases(cases.unwrap_or(default))
     }
 }

@@ -21,14 +21,6 @@ use crate::kernel::Kernel;
 use crate::memory;
 use crate::object;
 
-/// The receive filters of all bindings, merged.
-#[derive(Default)]
-pub struct Claims {
-    trie: Trie,
-    /// Where its code begins, if there is any.
-    entry: Option<u64>,
-}
-
 /// What compiled filters answer, in `rax` and `rdx`.
 #[repr(C)]
 struct Answer {
@@ -38,11 +30,11 @@ struct Answer {
 
 /// The frame of the binding that `frame` is for.
 #[inline]
-pub fn classify(kernel: &Kernel, claims: &Claims, frame: &[u8]) -> Option<Pfn> {
+pub fn classify(kernel: &Kernel, claims: &Trie, frame: &[u8]) -> Option<Pfn> {
     if !kernel.merged.compiles {
-        return claims.trie.classify(&Frames(kernel), frame).map(|tag| Pfn(tag.0));
+        return claims.classify(&Frames(kernel), frame).map(|tag| Pfn(tag.0));
     }
-    let entry = claims.entry?;
+    let entry = claims.entry()?;
     if frame.len() < dpf::MIN_FRAME {
         return None;
     }
@@ -99,7 +91,7 @@ pub fn install(
     if !scope::allows(frames, binding.net(), filter) {
         return Err(Error::NoRight);
     }
-    let conflict = net.claims.trie.find_overlap(&Frames(kernel), filter, |tag, installed| {
+    let conflict = net.claims.find_overlap(&Frames(kernel), filter, |tag, installed| {
         let own = |other: &Binding| other.owner.get() == binding.owner.get();
         let known = object::get::<Binding>(frames, Pfn(tag.0))
             .is_some_and(|other| own(other) || shadowed == Some(other.frame()));
@@ -119,12 +111,11 @@ pub fn install(
     installed.write(Side::Claim, filter);
     let tag = Tag(binding.frame().0);
     let store = &mut Frames(kernel);
-    if net.claims.trie.insert(store, filter, claim_block, tag).is_err() {
+    if net.claims.insert(store, filter, claim_block, tag).is_err() {
         storage::retire_code(kernel, code);
         frames.retire(pfn);
         return Err(Error::FilterConflict);
     }
-    net.claims.entry = net.claims.trie.entry(store);
     // Without a mirror the owner may listen but not speak. What decides must be
     // in the part of a frame that is copied before it is looked at.
     let mirror = dpf::mirror(filter, station(kernel)).ok().filter(|speech| speech.reach() <= HEAD);
@@ -157,9 +148,8 @@ pub fn remove(kernel: &Kernel, net: &mut Net, binding: &Binding, pfn: Pfn) -> Re
     let store = &mut Frames(kernel);
     // SAFETY: `install` wrote the claim before it attached the filter.
     let claim = unsafe { installed.filter(Side::Claim) };
-    let claims = net.claims.trie.remove(store, claim, block(pfn, Side::Claim)?);
+    let claims = net.claims.remove(store, claim, block(pfn, Side::Claim)?);
     debug_assert!(claims.is_ok(), "an attached filter is in the trie");
-    net.claims.entry = net.claims.trie.entry(store);
     if installed.speaks.get() {
         // SAFETY: it speaks, so `install` wrote it.
         let speech = unsafe { installed.filter(Side::Speech) };

@@ -25,6 +25,7 @@ pub mod virtqueue;
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use dpf::Trie;
 use exo_abi::{Error, Pfn};
 
 use crate::capability::Progress;
@@ -32,7 +33,6 @@ use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::object;
 use binding::Binding;
-use filter::Claims;
 use nic::Nic;
 
 /// Frames received in one call, to bound its time.
@@ -44,7 +44,7 @@ pub struct Net {
     /// The network interface.
     pub nic: Option<Nic>,
     /// Receive filters of all bindings, merged. Tags are frames of bindings.
-    pub claims: Claims,
+    pub claims: Trie,
 }
 
 /// Delivers what has arrived to its owners, and tells them.

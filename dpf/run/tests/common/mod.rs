@@ -1,6 +1,8 @@
 //! Random filters, frames that nearly match them, and histories of installation.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod decode;
+
 use std::collections::BTreeMap;
 
 use dpf::packet::{arp_for, icmp_to, udp_to};
@@ -119,18 +121,18 @@ fn many() -> impl Strategy<Value = Filter> {
 }
 
 /// Filters of all kinds.
-pub fn filters() -> impl Strategy<Value = Filter> {
+pub(crate) fn filters() -> impl Strategy<Value = Filter> {
     prop_oneof![3 => ordinary(), 4 => mixed(), 1 => deep(), 2 => many()]
 }
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Install(Box<Filter>),
     Remove(prop::sample::Index),
 }
 
-pub fn histories() -> impl Strategy<Value = Vec<Event>> {
+pub(crate) fn histories() -> impl Strategy<Value = Vec<Event>> {
     let of = |filter: BoxedStrategy<Filter>| {
         let install = filter.prop_map(|filter| Event::Install(Box::new(filter)));
         vec(
@@ -151,21 +153,21 @@ pub fn histories() -> impl Strategy<Value = Vec<Event>> {
 }
 
 /// Frames of any length with few bytes that matter.
-pub fn frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
+pub(crate) fn frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let byte = prop_oneof![4 => Just(0u8), 2 => 0u8..16, 1 => any::<u8>()];
     let length = prop_oneof![4 => 0usize..90, 1 => 0usize..=MAX_FRAME];
     vec(length.prop_flat_map(move |length| vec(byte.clone(), length)), 4)
 }
 
 /// A frame that matches.
-pub fn example(filter: &Filter) -> Vec<u8> {
+pub(crate) fn example(filter: &Filter) -> Vec<u8> {
     let mut frame = [0; MAX_FRAME];
     let length = witness(filter, filter, &mut frame).expect("no filter is empty");
     frame[..length].to_vec()
 }
 
 /// Frames that match, and that nearly do: one byte shorter, longer, one bit wrong.
-pub fn near(filter: &Filter) -> Vec<Vec<u8>> {
+pub(crate) fn near(filter: &Filter) -> Vec<Vec<u8>> {
     let example = example(filter);
     let mut frames = vec![example.clone(), example[..example.len() - 1].to_vec()];
     frames.push([&example[..], &[0; 9]].concat());
@@ -184,19 +186,23 @@ pub fn near(filter: &Filter) -> Vec<Vec<u8>> {
 }
 
 /// A history as it is gone through.
-pub struct History;
+pub(crate) struct History;
 
 impl History {
     /// Goes through a history, checks the structure after each event, and asks about frames
     /// that nearly match what is installed, and `noise`. The model has filter and rank of
-    /// each tag.
-    pub fn run(
+    /// each tag. Answers what it ends with.
+    pub(crate) fn run(
         events: &[Event],
         noise: &[Vec<u8>],
         mut ask: impl FnMut(&Arena, &mut Edge, &BTreeMap<u32, (Filter, u64)>, &[u8]),
-    ) {
+    ) -> Arena {
         // Few buckets, so that chains are of several groups.
-        let mut arena = Arena::with_buckets(events.len(), 1 + events.len() as u32 % 5);
+        let bits = 1 + events.len() as u32 % 5;
+        let mut arena = match events.len() % 2 {
+            0 => Arena::with_buckets(events.len(), bits),
+            _ => Arena::spread(events.len(), bits),
+        };
         let mut edge = Edge::new();
         let mut model = BTreeMap::new();
         let mut ids: Vec<(Id, u32)> = Vec::new();
@@ -230,5 +236,6 @@ impl History {
                 ask(&arena, &mut edge, &model, frame);
             }
         }
+        arena
     }
 }

@@ -100,7 +100,7 @@ fn random_bytes(attacker: &mut Attacker) -> Attempt {
         let mut length = random.below(MAX_WIRE as u64 + 1);
         if round % 2 == 0 {
             // A header that makes sense, so that steps are looked at.
-            let count = 1 + random.below(16);
+            let count = 1 + random.below(dpf::MAX_ATOMS as u64);
             (wire[0], wire[1], length) = (2, count as u8, 2 + 25 * count);
         }
         sys::wait_until(pointer(&wire), length, UserPtr(0x40_0000), PAST)

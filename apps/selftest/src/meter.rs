@@ -104,7 +104,7 @@ fn bind(environment: &Environment, filters: &[Filter]) -> Result<Rings<KernelBel
     for filter in filters {
         let mut wire = [0; MAX_WIRE];
         let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
-        let mut frame = || memory.take_frame().map_err(|_| Error::NotFree);
+        let frame = || memory.take_frame().map_err(|_| Error::NotFree);
         let (object, code) = (frame()?, frame()?);
         let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
         sys::filter_install(binding, at, length as u64, object, code, Handle::NONE)?;

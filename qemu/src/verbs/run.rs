@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::machine::{Choice, Config, Filters, HostPort, Machine, Network, ensure_free};
+use crate::machine::{
+    Choice, Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Machine, Network, ensure_free,
+};
 use crate::prerequisites::QEMU;
 use crate::symbols::Symboliser;
 use crate::{guest, manifest, workspace};
@@ -39,11 +41,15 @@ pub(crate) struct Args {
     /// Who executes the guest's instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Choice,
-    /// Memory of the machine, in MiB or with M or G behind it
+    /// Memory of the machine, in MiB or with M or G behind it; at most 3G
     #[arg(long, default_value = "128M", value_parser = mebibytes)]
     pub(crate) memory: u32,
-    /// Processors of the machine
-    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=64))]
+    /// Processors of the machine, 1 to 4
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CPUS.into())
+    )]
     pub(crate) cpus: u32,
     /// Boot manifest: which applications there are and what they may use
     /// [default: boot/manifests/default.toml]
@@ -220,5 +226,8 @@ fn mebibytes(text: &str) -> Result<u32> {
         _ => (text, 1),
     };
     let amount = digits.parse::<u32>().ok().and_then(|amount| amount.checked_mul(factor));
-    amount.filter(|&amount| amount > 0).context("not an amount of memory such as 128M or 1G")
+    let amount = amount.filter(|&amount| amount > 0);
+    let amount = amount.context("not an amount of memory such as 128M or 1G")?;
+    ensure!(amount <= MAX_MEMORY, "the kernel uses at most {MAX_MEMORY} MiB (3G)");
+    Ok(amount)
 }

@@ -167,3 +167,24 @@ fn every_command_of_the_client_works() {
     client.flush().expect("flushed");
     assert_eq!(client.get::<String>("number").expect("an answer"), None);
 }
+
+/// The longest value that one datagram can show, and the next.
+#[test]
+fn an_answer_may_fill_its_frame() {
+    let machine = machine();
+    let mut store = machine.store_client().expect("a store");
+    (store.timeout, store.attempts) = (Duration::from_secs(20), 1);
+    for len in [1441, 1442] {
+        let value = "x".repeat(len);
+        let stored = store.ask_once(format!("set k 0 0 {len}\r\n{value}\r\n").as_bytes());
+        assert_eq!(stored.expect("an answer"), b"STORED\r\n");
+        let got = store.ask_once(b"get k\r\n");
+        match len {
+            1441 => {
+                let whole = format!("VALUE k 0 {len}\r\n{value}\r\nEND\r\n");
+                assert_eq!(got.expect("an answer"), whole.as_bytes());
+            }
+            _ => assert!(matches!(got, Err(ClientError::Refused(line)) if line.contains("large"))),
+        }
+    }
+}

@@ -52,6 +52,7 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine;
 
     fn parse(line: &str) -> Result<Verb, clap::Error> {
         Cli::try_parse_from(line.split(' ')).map(|cli| cli.verb.expect("no verb"))
@@ -94,6 +95,17 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_promised_than_the_kernel_uses() {
+        assert_eq!(machine::MAX_CPUS as usize, exo_abi::MAX_CORES);
+        let Ok(Verb::Run(args)) = parse("exo run --memory 3G --cpus 4") else { panic!() };
+        assert_eq!((args.memory, args.cpus), (machine::MAX_MEMORY, machine::MAX_CPUS));
+        let error = parse("exo run --memory 8G").unwrap_err().to_string();
+        assert!(error.contains("at most 3072 MiB"), "{error}");
+        let Ok(Verb::Attack(args)) = parse("exo attack --cpus 2") else { panic!() };
+        assert_eq!(args.cpus, 2);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "exo fly",
@@ -102,6 +114,10 @@ mod tests {
             "exo run --memory lots",
             "exo run --memory 0",
             "exo run --cpus 0",
+            "exo run --cpus 5",
+            "exo run --memory 3073",
+            "exo run --memory 8G",
+            "exo attack --cpus 5",
             "exo run --accel hvf",
             "exo fuzz --cpus 5",
             "exo fuzz --calls 0",

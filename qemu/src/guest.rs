@@ -106,7 +106,11 @@ fn package_of(metadata: &Metadata, image: &str) -> Result<String> {
     let programs = programs(metadata);
     let Some((package, _)) = programs.iter().find(|(_, program)| program == image) else {
         let known: Vec<_> = programs.iter().map(|(_, program)| program.as_str()).collect();
-        bail!("manifest: no program is called \"{image}\"; there are: {}", known.join(", "));
+        bail!(
+            "manifest: no program is called \"{image}\"; there are: {}\n\
+             (one of your own is a package under apps/ that `members` in Cargo.toml names)",
+            known.join(", ")
+        );
     };
     Ok(package.clone())
 }

@@ -1,7 +1,7 @@
 //! Boot manifests as people write them: TOML in, [`Manifest`] out.
 //!
 //! ```toml
-//! gateway = "10.0.2.2"
+//! gateway = "10.0.2.2"      # these two if an application has an address
 //! prefix_len = 24
 //!
 //! [[app]]
@@ -21,7 +21,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 pub use root::manifest::{App, Grants, Manifest, ManifestError, OnExit, VERSION};
@@ -36,11 +36,23 @@ pub fn read(path: &Path) -> Result<Manifest> {
 /// Reads a manifest from its text; boot time is now.
 pub fn parse(text: &str) -> Result<Manifest> {
     let file: File = toml::from_str(text)?;
+    let networked = file.app.iter().find(|app| app.address.is_some());
+    let network = match (file.gateway, file.prefix_len, networked) {
+        (Some(gateway), Some(prefix_len), _) => (gateway, prefix_len),
+        (gateway, prefix_len, None) => {
+            (gateway.unwrap_or(Ipv4Addr::UNSPECIFIED), prefix_len.unwrap_or(0))
+        }
+        (gateway, _, Some(app)) => bail!(
+            "manifest: {}: is missing, but application \"{}\" has an address",
+            if gateway.is_none() { "gateway" } else { "prefix_len" },
+            app.name.escape_default()
+        ),
+    };
     let manifest = Manifest {
         version: VERSION,
         boot_unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
-        gateway: file.gateway.octets(),
-        prefix_len: file.prefix_len,
+        gateway: network.0.octets(),
+        prefix_len: network.1,
         apps: file.app.into_iter().map(FileApp::into_app).collect(),
     };
     manifest.check()?;
@@ -50,8 +62,8 @@ pub fn parse(text: &str) -> Result<Manifest> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    gateway: Ipv4Addr,
-    prefix_len: u8,
+    gateway: Option<Ipv4Addr>,
+    prefix_len: Option<u8>,
     #[serde(default)]
     app: Vec<FileApp>,
 }
@@ -140,6 +152,23 @@ mod tests {
         assert_eq!((echo.image.as_str(), echo.address), ("echo", Some([10, 0, 2, 16])));
         assert_eq!((echo.frames, echo.slots, echo.grants), (2048, 8, grants));
         assert_eq!(echo.on_exit, OnExit::Ignore);
+    }
+
+    #[test]
+    fn a_network_is_only_needed_with_an_address() {
+        let alone = "[[app]]\nname = \"a\"\nframes = 1\nslots = 1\n";
+        parse(alone).unwrap();
+        let connected = format!("{alone}grants = [\"net\"]\naddress = \"10.0.2.15\"\n");
+        for (head, expected) in [
+            ("", "gateway: is missing, but application \"a\" has an address"),
+            ("gateway = \"10.0.2.2\"\n", "prefix_len: is missing"),
+            ("prefix_len = 24\n", "gateway: is missing"),
+            ("gateway = \"10.0.2.2\"\nprefix_len = 31\n", "prefix_len: must be 1 to 30 bits"),
+        ] {
+            let error = format!("{:#}", parse(&format!("{head}{connected}")).unwrap_err());
+            assert!(error.contains(expected), "{error:?} should say {expected:?}");
+        }
+        parse(&format!("gateway = \"10.0.2.2\"\nprefix_len = 24\n{connected}")).unwrap();
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use alloc::string::{String, ToString};
 use core::cell::Cell;
 use core::fmt;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::SELF;
-use exo_abi::{EnvId, EnvState, EnvStatus, Error, Handle, VirtAddr};
+use exo_abi::{EnvId, EnvState, EnvStatus, Error, Handle, MAX_CORES, SLOT_COUNT, VirtAddr};
 use libos::runtime::Environment;
 use selftest::child::{Child, Code, Maker};
 use selftest::frames::Frames;
@@ -24,23 +26,50 @@ pub(crate) type Attempt = Result<Verdict, Error>;
 
 /// What the kernel said, and whether that was a no.
 pub(crate) struct Verdict {
-    pub(crate) repelled: bool,
+    pub(crate) outcome: Outcome,
     answer: String,
+}
+
+/// What an attack has shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Repelled,
+    Breach,
+    /// Nothing: this machine, or this share of it, is not one where it can be made.
+    NotTried,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.answer, if self.repelled { "repelled" } else { "BREACH" })
+        let answer = &self.answer;
+        match self.outcome {
+            Outcome::Repelled => write!(f, "kernel said {answer}: repelled"),
+            Outcome::Breach => write!(f, "kernel said {answer}: BREACH"),
+            Outcome::NotTried => write!(f, "not tried: {answer}"),
+        }
     }
 }
 
 impl Verdict {
+    fn new(outcome: Outcome, answer: impl ToString) -> Self {
+        Self { outcome, answer: answer.to_string() }
+    }
+
     pub(crate) fn repelled(answer: impl ToString) -> Self {
-        Self { repelled: true, answer: answer.to_string() }
+        Self::new(Outcome::Repelled, answer)
     }
 
     pub(crate) fn breach(answer: impl ToString) -> Self {
-        Self { repelled: false, answer: answer.to_string() }
+        Self::new(Outcome::Breach, answer)
+    }
+
+    /// For what is known before anything is tried, and only for that.
+    pub(crate) fn not_tried(reason: impl ToString) -> Self {
+        Self::new(Outcome::NotTried, reason)
+    }
+
+    pub(crate) fn is_repelled(&self) -> bool {
+        self.outcome == Outcome::Repelled
     }
 
     /// The attack could not be made: that shows nothing, so it is no success.
@@ -72,7 +101,7 @@ impl Verdict {
         let mut last = None;
         for result in results {
             let verdict = Self::refused_for(result, wanted);
-            if !verdict.repelled {
+            if !verdict.is_repelled() {
                 return Self::breach(alloc::format!("{} at try {count}", verdict.answer));
             }
             count += 1;
@@ -89,7 +118,7 @@ impl Verdict {
 
     /// Repelled if `unharmed` holds.
     pub(crate) fn harmless(unharmed: bool, answer: impl ToString) -> Self {
-        Self { repelled: unharmed, answer: answer.to_string() }
+        if unharmed { Self::repelled(answer) } else { Self::breach(answer) }
     }
 
     /// Repelled if the environment died by one of the exceptions `vectors`.
@@ -177,6 +206,19 @@ impl Attacker {
         let status = child.wait(PATIENCE)?;
         child.destroy()?;
         Ok(Verdict::died(status, vectors))
+    }
+
+    /// Whether it has time slots on the processor `core`.
+    pub(crate) fn has_slots_on(&self, core: usize) -> bool {
+        let owners = self.environment.system.slots.owners.chunks(SLOT_COUNT).nth(core);
+        let own = |owner: &AtomicU32| owner.load(Relaxed) == self.id().0;
+        owners.is_some_and(|owners| owners.iter().any(own))
+    }
+
+    /// Whether all its time slots are on one processor, so that they can be counted in
+    /// rounds of one slice vector.
+    pub(crate) fn is_on_one_processor(&self) -> bool {
+        (0..MAX_CORES).filter(|core| self.has_slots_on(*core)).count() == 1
     }
 
     /// The handles this environment was given or made, all of them.

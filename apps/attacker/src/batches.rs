@@ -81,7 +81,7 @@ fn over_the_end(attacker: &mut Attacker) -> Attempt {
     let unaligned = (1..8).map(|offset| sys::batch(UserPtr(at.get() + offset), 1));
     let unaligned = Verdict::every(unaligned, &[Error::BadPointer]);
     attacker.frames.drop_page(at, page)?;
-    Ok(if unaligned.repelled { crossing } else { unaligned })
+    Ok(if unaligned.is_repelled() { crossing } else { unaligned })
 }
 
 fn too_many(attacker: &mut Attacker) -> Attempt {
@@ -130,7 +130,7 @@ fn guessed(attacker: &mut Attacker) -> Attempt {
         }
         sys::batch(UserPtr(at.get()), tried as u32)?;
         let verdict = Verdict::every(results(at, tried), &[Error::BadHandle]);
-        if !verdict.repelled {
+        if !verdict.is_repelled() {
             return Ok(verdict);
         }
     }

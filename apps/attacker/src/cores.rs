@@ -61,20 +61,21 @@ impl Away {
 pub(crate) fn race(attacker: &mut Attacker, run: fn(&Attacker, Away) -> Attempt) -> Attempt {
     let system = attacker.environment.system;
     if system.cores.load(Relaxed) < 2 {
-        return Ok(Verdict::repelled("one core"));
+        return Ok(Verdict::not_tried("there is one processor"));
     }
     let keeper = attacker.maker.keeper().ok_or(Error::WrongState)?;
     let owned_by = |id: u32| {
         let seconds = SLOT_COUNT..2 * SLOT_COUNT;
         seconds.into_iter().find(|slot| system.slots.owners[*slot].load(Relaxed) == id)
     };
-    let slot = match owned_by(attacker.maker.slot_owner().0) {
-        Some(kept) => kept as u32,
-        None => {
-            let own = owned_by(attacker.id().0).ok_or(Error::OutOfRange)? as u32;
-            sys::slots_assign(SELF, own, 1, keeper)?;
-            own
+    let kept = owned_by(attacker.maker.slot_owner().0);
+    let slot = match (attacker.has_slots_on(0), kept, owned_by(attacker.id().0)) {
+        (true, Some(kept), _) => kept as u32,
+        (true, None, Some(own)) => {
+            sys::slots_assign(SELF, own as u32, 1, keeper)?;
+            own as u32
         }
+        _ => return Ok(Verdict::not_tried("its slots are not on the first two processors")),
     };
     run(attacker, Away { slot, keeper })
 }

@@ -223,7 +223,7 @@ fn wild_backtrace(attacker: &mut Attacker) -> Attempt {
             return Ok(Verdict::breach("addresses of the kernel"));
         }
         let verdict = Verdict::died(status, &[6]);
-        if !verdict.repelled {
+        if !verdict.is_repelled() {
             return Ok(verdict);
         }
         last = Some(verdict);
@@ -235,7 +235,7 @@ fn wild_backtrace(attacker: &mut Attacker) -> Attempt {
     let status = child.wait(PATIENCE)?;
     child.destroy()?;
     let ended = Verdict::died(status, &[6]);
-    Ok(if ended.repelled { last.unwrap_or(ended) } else { ended })
+    Ok(if ended.is_repelled() { last.unwrap_or(ended) } else { ended })
 }
 
 extern "C" fn circles(at: u64) -> ! {

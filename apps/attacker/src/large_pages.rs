@@ -121,7 +121,7 @@ fn misaligned(attacker: &mut Attacker) -> Attempt {
         .map(|odd| raw("map_large", [own, own, first.into_word(), LARGE.get() + odd, 1, 0]));
     let places = Verdict::every(places.into_iter(), &[Error::BadAddress]);
     attacker.frames.give(first, LARGE_PAGES)?;
-    Ok(if frames.repelled { places } else { frames })
+    Ok(if frames.is_repelled() { places } else { frames })
 }
 
 fn kernel_addresses(attacker: &mut Attacker) -> Attempt {
@@ -152,7 +152,7 @@ fn last_page(attacker: &mut Attacker) -> Attempt {
     let tries = [Protection::Read, Protection::ReadWrite, Protection::ReadExecute]
         .map(|protection| sys::map_large(SELF, SELF, first, last, protection));
     let verdict = Verdict::every(tries.into_iter(), &[Error::BadAddress]);
-    if verdict.repelled {
+    if verdict.is_repelled() {
         attacker.frames.give(first, LARGE_PAGES)?;
     }
     Ok(verdict)

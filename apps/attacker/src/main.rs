@@ -5,7 +5,8 @@
 //! said. An attempt that would end the application is made by a child environment
 //! of it, whose death is then examined. The attacks are in tables, a file for each
 //! family; an attack that is refused for another reason than the one it is meant to
-//! meet counts as a breach, since it may have tested nothing.
+//! meet counts as a breach, since it may have tested nothing. One that needs another
+//! machine is not tried, and counted apart.
 //!
 //! Arguments: `then=spin` never gives the processor back when all attacks are
 //! done; `only=FAMILY` or `only=FAMILY+FAMILY` runs some; `as=orphan` leaves a running child behind,
@@ -81,7 +82,7 @@ mod guest {
     use libos::println;
     use libos::runtime::Environment;
 
-    use crate::attack::{Attack, Attacker, Verdict};
+    use crate::attack::{Attack, Attacker, Outcome, Verdict};
     use crate::{
         batches, claims, cores, doorbells, environments, exceptions, exhaustion, frames, grants,
         handles, instructions, large_pages, linger, mappings, memory, noise, orphan, pointers,
@@ -130,7 +131,7 @@ mod guest {
             Some("orphan") => return report("no orphan", orphan::leave_behind(attacker)),
             Some("lingerer") => {
                 let verdict = linger::attempt(&mut attacker).unwrap_or_else(Verdict::not_set_up);
-                println!("01 outstay a slice after a long sleep: kernel said {verdict}");
+                println!("01 outstay a slice after a long sleep: {verdict}");
                 return report("cannot clean up", attacker.close());
             }
             Some("flooder") => return report("no flood", pressure::flood(&mut attacker)),
@@ -138,7 +139,7 @@ mod guest {
             Some("stormer") => return report("no storm", pressure::storm(&mut attacker)),
             _ => {}
         }
-        let (mut count, mut breaches) = (0, 0);
+        let (mut count, mut not_tried, mut breaches) = (0, 0, 0);
         let mut number = 0;
         for (family, attacks) in FAMILIES {
             for attack in *attacks {
@@ -147,12 +148,13 @@ mod guest {
                     continue;
                 }
                 let verdict = (attack.run)(&mut attacker).unwrap_or_else(Verdict::not_set_up);
-                println!("{number:02} {}: kernel said {verdict}", attack.name);
+                println!("{number:02} {}: {verdict}", attack.name);
                 count += 1;
-                breaches += u64::from(!verdict.repelled);
+                not_tried += u64::from(verdict.outcome == Outcome::NotTried);
+                breaches += u64::from(verdict.outcome == Outcome::Breach);
             }
         }
-        println!("done, {count} attacks, {breaches} breaches");
+        println!("done, {count} attacks, {not_tried} not tried, {breaches} breaches");
         if then_spin {
             loop {
                 core::hint::spin_loop();

@@ -223,10 +223,18 @@ fn own_slots(attacker: &Attacker) -> usize {
     owners.iter().filter(|owner| owner.load(Relaxed) == attacker.id().0).count()
 }
 
+/// Rounds are counted by slices of one's own, which must all be of one slice vector.
+fn not_countable() -> Verdict {
+    Verdict::not_tried("its slots are on several processors")
+}
+
 /// Compares with one that does not want to be told. The grace is a tenth of a slice;
 /// who could renew it would have no end. Repeated, because the host may be busy.
 fn outstays(attacker: &mut Attacker, means: u64) -> Attempt {
     const { assert!(GRACE_MICROSECONDS * 10 <= 1000) };
+    if !attacker.is_on_one_processor() {
+        return Ok(not_countable());
+    }
     let mut ratio = u64::MAX;
     for _ in 0..5 {
         let (honest, got) = (used(attacker, NOTHING)?, used(attacker, means)?);
@@ -262,6 +270,9 @@ extern "C" fn listens(_: u64) -> ! {
 /// Gives the victim the very ends of slices, then leaves it alone for a while; then
 /// looks whether it still gets its slot in each round.
 fn has_victim_pay(attacker: &mut Attacker) -> Attempt {
+    if !attacker.is_on_one_processor() {
+        return Ok(not_countable());
+    }
     let window = attacker.window()?;
     let page = attacker.frames.page(window)?;
     let child = attacker.maker.child()?;

@@ -21,9 +21,10 @@ use crate::protocol::{
 
 mod stats;
 
-/// The largest datagram memcached sends, in bytes of UDP payload. It fits an
-/// Ethernet frame with room for tunnels; a sensible size of reply buffer.
-pub const MAX_DATAGRAM: usize = 1400;
+/// The largest UDP payload in one Ethernet frame: a sensible size of reply buffer.
+/// memcached cuts its replies at 1400, but can send the rest in another datagram. With
+/// this, nearly all that one datagram can store another can show.
+pub const MAX_DATAGRAM: usize = 1500 - 20 - 8;
 
 /// The smallest reply buffer: with less, nothing is answered.
 pub const MIN_REPLY: usize = Frame::LEN + LINE + TOO_LARGE.len();
@@ -34,7 +35,8 @@ const LINE: usize = 80;
 const TOO_LARGE: &[u8] = b"SERVER_ERROR reply too large\r\n";
 const END: &[u8] = b"END\r\n";
 
-/// What a value leaves room for: its own end, and an error of the next request.
+/// What a value leaves room for: its own end, and an error of the next request, if there
+/// is one.
 const SPARE: usize = END.len() + TOO_LARGE.len();
 
 const VERSION: &[u8] = concat!("VERSION ", env!("CARGO_PKG_VERSION"), "-exo\r\n").as_bytes();
@@ -111,7 +113,7 @@ impl<'m> Service<'m> {
     fn answer_get(&mut self, key: Key<'_>, out: &mut Reply<'_>) {
         let found = self.engine.get(key);
         let done = match found {
-            Some(value) => out.put_value(&value, SPARE),
+            Some(value) => out.put_value(&value, END.len()),
             None => Ok(()),
         };
         // Room for either is always left.
@@ -161,6 +163,7 @@ impl<'m> Service<'m> {
     ) -> Result<(), TooLarge> {
         let start = out.len();
         let expiry = touch.map(|exptime| self.expiry(exptime));
+        let spare = if input.is_last_line() { END.len() } else { SPARE };
         let mut result = Ok(());
         while let Some(key) = input.key() {
             let Ok(key) = key else {
@@ -174,9 +177,9 @@ impl<'m> Service<'m> {
             };
             let Some(value) = value else { continue };
             result = if with_cas {
-                out.put_value_with_cas(&value, SPARE)
+                out.put_value_with_cas(&value, spare)
             } else {
-                out.put_value(&value, SPARE)
+                out.put_value(&value, spare)
             };
             if result.is_err() {
                 break;

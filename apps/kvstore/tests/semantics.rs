@@ -137,7 +137,7 @@ fn an_answer_that_does_not_fit_becomes_an_error() {
         };
         let set = |key: &str, len: usize| format!("set {key} 0 0 {len}\r\n{}\r\n", "x".repeat(len));
         for (key, len) in
-            [("small", 3), ("half", 600), ("fits", 1300), ("large", 1380), ("huge", 60_000)]
+            [("small", 3), ("half", 600), ("fits", 1300), ("large", 1440), ("huge", 60_000)]
         {
             assert_eq!(answer(s, &set(key, len)), "STORED\r\n");
         }
@@ -161,6 +161,35 @@ fn an_answer_that_does_not_fit_becomes_an_error() {
         let got = answer(s, &many);
         assert!(got.ends_with("SERVER_ERROR reply too large\r\n"), "{got}");
         assert_eq!(answer(s, "delete small\r\n"), "DELETED\r\n");
+    });
+}
+
+/// To the byte: with flags 0, key and value together may have 1442.
+#[test]
+fn a_reply_may_fill_its_datagram() {
+    with_service(|s| {
+        let mut reply = [0; MAX_DATAGRAM];
+        let mut answer = |s: &mut Service<'_>, request: &str| {
+            let len = s.answer(&datagram(request.as_bytes()), START, &mut reply).unwrap();
+            (len, String::from_utf8(reply[8..len].to_vec()).unwrap())
+        };
+        for len in 1300..=1446 {
+            let value = "x".repeat(len);
+            let set = format!("set k 0 0 {len}\r\n{value}\r\n");
+            assert!(set.len() + 8 <= MAX_DATAGRAM);
+            assert_eq!(answer(s, &set).1, "STORED\r\n");
+            let whole = format!("VALUE k 0 {len}\r\n{value}\r\nEND\r\n");
+            let too_large = "SERVER_ERROR reply too large\r\n".to_owned();
+            for request in ["get k\r\n", "get  k\r\n", "get none k\r\n", "gat 0 k\r\n"] {
+                let (sent, text) = answer(s, request);
+                assert_eq!(text, if len <= 1441 { &whole } else { &too_large }[..], "{request}");
+                assert!(len != 1441 || sent == MAX_DATAGRAM);
+            }
+            // One that follows has room for its own error at least.
+            let (_, text) = answer(s, "get k\r\nget k\r\n");
+            let first = if len <= 1441 - too_large.len() { whole } else { too_large.clone() };
+            assert_eq!(text, format!("{first}{too_large}"));
+        }
     });
 }
 

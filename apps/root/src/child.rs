@@ -1,6 +1,7 @@
 //! Making an environment from an image of the bundle.
 
-use alloc::string::String;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
 use core::cell::Cell;
 
 use exo_abi::boot::{CONSOLE, FRAMES, MACHINE, NET, SELF, STACK_TOP, U_AREA};
@@ -19,6 +20,8 @@ use crate::space;
 
 /// Where root maps a child's pages to fill them: one batch, below the bundle.
 const WINDOW: u64 = 0x2400_0000;
+/// Frames of an environment's object, root table, capability table and U-area.
+const PARTS: Pages = 4;
 /// Pages of an application's stack.
 const STACK_PAGES: Pages = 64;
 
@@ -115,6 +118,42 @@ pub(crate) fn create(
     })
 }
 
+/// What to tell a person who wrote the manifest, when [`create`] has failed with `error`.
+pub(crate) fn explain(error: Error, bundle: &Bundle<'_>, app: &App, ceiling: Pfn) -> String {
+    let least = bundle.image(&app.image).map_or(0, |image| {
+        let segments = image.segments();
+        least_frames(segments.map(|part| (part.va, part.mem_len.div_ceil(FRAME_BYTES))))
+    });
+    match error {
+        Error::OutOfRange if u64::from(app.frames) < least => alloc::format!(
+            "frames = {} is too few: program, stack and page tables take {least}, \
+             and what it allocates comes on top",
+            app.frames
+        ),
+        Error::OutOfRange if app.frames > ceiling.0 => {
+            alloc::format!("frames = {} is more than is left of the memory", app.frames)
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Frames that [`create`] takes for a program whose segments, as address and pages, these
+/// are.
+fn least_frames(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
+    let mut tables = BTreeSet::new();
+    let mut least = u64::from(PARTS);
+    let stack = (STACK_TOP - u64::from(STACK_PAGES) * FRAME_BYTES, u64::from(STACK_PAGES));
+    for (address, pages) in segments.chain([stack, (U_AREA, 1)]) {
+        least += pages;
+        for page in 0..pages {
+            let at = address + page * FRAME_BYTES;
+            tables.extend([21, 30, 39].map(|bits| (bits, at >> bits)));
+        }
+    }
+    // The page of the U-area is one of the parts.
+    least - 1 + tables.len() as u64
+}
+
 /// The network capability narrowed to all that concerns `address`.
 fn net_scope(address: [u8; 4]) -> Result<(Handle, Pfn), Error> {
     let mut wire = [0; 2 * dpf::MAX_WIRE];
@@ -145,7 +184,6 @@ struct Builder {
 
 impl Builder {
     fn new(range: Range) -> Result<Self, Error> {
-        const PARTS: Pages = 4;
         let first =
             Pfn((range.first.0 + range.count).checked_sub(PARTS).ok_or(Error::OutOfRange)?);
         sys::frames_take(FRAMES, SELF, first, PARTS)?;

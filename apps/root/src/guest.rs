@@ -51,8 +51,11 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
     let mut children = Vec::new();
     let mut ceiling = place.first;
     for app in &manifest.apps {
-        let child = child::create(&bundle, &manifest, app, &mut ceiling, frame_table)
-            .map_err(|error| alloc::format!("cannot start {}: {error}", app.name))?;
+        let child =
+            child::create(&bundle, &manifest, app, &mut ceiling, frame_table).map_err(|error| {
+                let problem = child::explain(error, &bundle, app, ceiling);
+                alloc::format!("cannot start {}: {problem}", app.name)
+            })?;
         children.push(child);
     }
     let cores = system.cores.load(core::sync::atomic::Ordering::Relaxed);

@@ -29,9 +29,9 @@ pub struct Manifest {
     pub version: u32,
     /// Wall-clock time at boot, in seconds since 1970-01-01 UTC.
     pub boot_unix_seconds: u64,
-    /// The network's router.
+    /// The network's router. Means nothing if no application has an address.
     pub gateway: [u8; 4],
-    /// Length of the network's prefix in bits, 1 to 30.
+    /// Length of the network's prefix in bits, 1 to 30, if an application has an address.
     pub prefix_len: u8,
     /// The applications, in the order in which they are started.
     pub apps: Vec<App>,
@@ -137,7 +137,8 @@ impl Manifest {
         if self.version != VERSION {
             return Err(ManifestError::machine("version", "is not one this program reads"));
         }
-        if !(1..=30).contains(&self.prefix_len) {
+        let networked = self.apps.iter().any(|app| app.address.is_some());
+        if networked && !(1..=30).contains(&self.prefix_len) {
             return Err(ManifestError::machine("prefix_len", "must be 1 to 30 bits"));
         }
         if self.apps.is_empty() {
@@ -293,6 +294,11 @@ mod tests {
         for prefix_len in [0, 31, 32, 33, 255] {
             let manifest = Manifest { prefix_len, ..sample() };
             assert_eq!(manifest.check().expect_err("prefix").field, "prefix_len");
+            let mut manifest = manifest;
+            for app in &mut manifest.apps {
+                (app.address, app.grants.net) = (None, false);
+            }
+            assert_eq!(manifest.check(), Ok(()));
         }
     }
 }

@@ -6,6 +6,10 @@ use root::manifest::Manifest;
 use super::accel::Accel;
 use crate::{manifest, workspace};
 
+/// Processors the kernel uses at most (`exo_abi::MAX_CORES`).
+pub const MAX_CPUS: u32 = 4;
+/// MiB of memory the kernel uses at most: what `microvm` puts below the devices.
+pub const MAX_MEMORY: u32 = 3072;
 /// Bytes of a page frame.
 const FRAME: u64 = 4096;
 

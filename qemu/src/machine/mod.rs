@@ -41,7 +41,7 @@ use crate::symbols::Symboliser;
 use crate::workspace;
 
 pub use accel::{Accel, Choice};
-pub use config::{Config, Filters, HostPort, Network};
+pub use config::{Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Network};
 pub use console::Console;
 pub use exit::GuestExit;
 pub use frames::FrameSocket;

@@ -1,23 +1,39 @@
 //! `cargo exo attack`: what an attacker in ring 3 gets out of the kernel.
 
+use std::fmt;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use clap::builder::RangedU64ValueParser;
 
-use crate::machine::{Config, Machine};
+use crate::machine::{Config, MAX_CPUS, Machine};
+use crate::manifest::{App, Grants, Manifest};
 use crate::prerequisites::QEMU;
 
 /// How long all attacks together may take.
 const LIMIT: Duration = Duration::from_secs(300);
+/// The attacker of `boot/manifests/attack.toml`.
+const ATTACKER: &str = "attack";
+/// A second one, with time on every processor.
+const RACER: &str = "racer";
 
 /// Boot an attacker beside the store and show what it achieved
 ///
 /// The attacker is an ordinary application that tries what it should not be able
 /// to do, against the kernel and against its neighbour. Every attempt must be
-/// repelled, and the store must answer afterwards.
+/// repelled, and the store must answer afterwards. With several processors it stays on
+/// the first, since it measures time by slices of one, and a second attacker with time
+/// on all of them makes the attempts that need two.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Processors of the machine, 1 to 4
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CPUS.into())
+    )]
+    pub(crate) cpus: u32,
     /// Show the whole console as well
     #[arg(long)]
     verbose: bool,
@@ -28,49 +44,145 @@ pub(crate) struct Args {
 struct Attempt {
     number: u32,
     name: String,
+    /// What the kernel said, or why it was not asked.
     answer: String,
-    repelled: bool,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Repelled,
+    Breach,
+    NotTried,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Repelled => "repelled",
+            Self::Breach => "BREACH",
+            Self::NotTried => "not tried",
+        })
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     QEMU.require()?;
-    let machine = Machine::boot(&Config::named("attack")?)?;
+    let mut config = Config::named("attack")?;
+    config.cpus = args.cpus;
+    if args.cpus > 1 {
+        spread(&mut config.manifest);
+    }
+    let machine = Machine::boot(&config)?;
     let mut store = machine.store(Duration::from_secs(60))?;
-    // The attacker's end is root's to report, however it ended.
-    machine.wait_for_line("root: attack ended", LIMIT)?;
+    let attackers = config.manifest.apps.iter().filter(|app| app.image == "attacker");
+    for attacker in attackers {
+        // An attacker's end is root's to report, however it ended.
+        machine.wait_for_line(&format!("root: {} ended", attacker.name), LIMIT)?;
+    }
     let alive = (0..10).any(|_| machine.answers(&mut store).unwrap_or(false));
     if args.verbose {
         eprintln!("{}", machine.report());
     }
 
-    let attempts: Vec<_> =
-        machine.console().lines().iter().filter_map(|line| Attempt::parse(line)).collect();
+    let lines = machine.console().lines();
+    let attempts = merge(lines.iter().filter_map(|line| Attempt::parse(line)));
     ensure!(!attempts.is_empty(), "the attacker attempted nothing\n{}", machine.report());
-    println!("{:>3}  {:40}  {:30}  result", "", "attempt", "the kernel said");
-    for attempt in &attempts {
-        let Attempt { number, name, answer, repelled } = attempt;
-        let result = if *repelled { "repelled" } else { "BREACH" };
-        println!("{number:>3}  {name:40}  {answer:30}  {result}");
-    }
-    let breaches = attempts.iter().filter(|attempt| !attempt.repelled).count();
-    println!("{} attempts, {breaches} breaches", attempts.len());
+    print!("{}", table(&attempts));
+    println!("{}", summary(&attempts));
     println!("the store {}", if alive { "still answers" } else { "no longer answers: BREACH" });
-    Ok(if breaches == 0 && alive { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let breach = attempts.iter().any(|attempt| attempt.outcome == Outcome::Breach);
+    Ok(if breach || !alive { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Keeps the attacker on the first processor, and adds the one that is on all of them.
+fn spread(manifest: &mut Manifest) {
+    let attackers = manifest.apps.iter_mut().filter(|app| app.image == "attacker");
+    let Some(attacker) = attackers.last() else { return };
+    attacker.core = Some(0);
+    let racer = App {
+        name: RACER.into(),
+        core: None,
+        address: None,
+        args: vec!["only=cores".into()],
+        grants: Grants { net: false, ..attacker.grants },
+        slots: 15,
+        ..attacker.clone()
+    };
+    manifest.apps.push(racer);
+}
+
+/// All attempts by number; of one that several attackers report, the one that was tried,
+/// and of those the one that was not repelled.
+fn merge(attempts: impl Iterator<Item = Attempt>) -> Vec<Attempt> {
+    let mut attempts: Vec<_> = attempts.collect();
+    let rank = |outcome| match outcome {
+        Outcome::Breach => 0,
+        Outcome::Repelled => 1,
+        Outcome::NotTried => 2,
+    };
+    attempts.sort_by_key(|attempt| (attempt.number, rank(attempt.outcome)));
+    attempts.dedup_by_key(|attempt| attempt.number);
+    attempts
+}
+
+fn table(attempts: &[Attempt]) -> String {
+    const SAID: &str = "the kernel said";
+    let width = |text: fn(&Attempt) -> &str, title: &str| {
+        attempts.iter().map(|attempt| text(attempt).len()).max().unwrap_or(0).max(title.len())
+    };
+    let name_width = width(|attempt| &attempt.name, "attempt");
+    let answer_width = width(|attempt| &attempt.answer, SAID);
+    let mut table = format!("{:>3}  {:name_width$}  {SAID:answer_width$}  result\n", "", "attempt");
+    for Attempt { number, name, answer, outcome } in attempts {
+        table += &format!("{number:>3}  {name:name_width$}  {answer:answer_width$}  {outcome}\n");
+    }
+    table += "exception 6: invalid opcode; 13: general protection; 14: page fault. \
+              Each ends the environment that caused it.\n";
+    table
+}
+
+fn summary(attempts: &[Attempt]) -> String {
+    let count = |outcome| attempts.iter().filter(move |attempt| attempt.outcome == outcome).count();
+    let not_tried = match count(Outcome::NotTried) {
+        0 => String::new(),
+        some => {
+            let mut reasons: Vec<_> = attempts
+                .iter()
+                .filter(|attempt| attempt.outcome == Outcome::NotTried)
+                .map(|attempt| attempt.answer.as_str())
+                .collect();
+            reasons.sort_unstable();
+            reasons.dedup();
+            format!(", {some} not tried ({})", reasons.join("; "))
+        }
+    };
+    format!("{} attempts{not_tried}, {} breaches", attempts.len(), count(Outcome::Breach))
 }
 
 impl Attempt {
-    /// Reads `attack: NUMBER NAME: kernel said ANSWER: repelled`, or `BREACH`. Whatever
-    /// is not clearly repelled is a breach.
+    /// Reads `attack: NUMBER NAME: kernel said ANSWER: repelled`, or `BREACH`, or
+    /// `attack: NUMBER NAME: not tried: REASON`. Whatever is not clearly repelled or not
+    /// tried is a breach.
     fn parse(line: &str) -> Option<Self> {
-        let (number, rest) = line.strip_prefix("attack: ")?.split_once(' ')?;
-        let (name, rest) = rest.split_once(": kernel said ")?;
-        let (answer, result) = rest.rsplit_once(": ").unwrap_or((rest, ""));
-        Some(Self {
-            number: number.parse().ok()?,
-            name: name.to_owned(),
-            answer: answer.to_owned(),
-            repelled: result.trim() == "repelled",
-        })
+        let (attacker, line) = line.split_once(": ")?;
+        if ![ATTACKER, RACER].contains(&attacker) {
+            return None;
+        }
+        let (number, rest) = line.split_once(' ')?;
+        let (name, answer, outcome) = match rest.split_once(": kernel said ") {
+            Some((name, rest)) => {
+                let (answer, result) = rest.rsplit_once(": ").unwrap_or((rest, ""));
+                let repelled = result.trim() == "repelled";
+                (name, answer, if repelled { Outcome::Repelled } else { Outcome::Breach })
+            }
+            None => {
+                let (name, reason) = rest.split_once(": not tried: ")?;
+                (name, reason.trim(), Outcome::NotTried)
+            }
+        };
+        let (name, answer) = (name.to_owned(), answer.to_owned());
+        Some(Self { number: number.parse().ok()?, name, answer, outcome })
     }
 }
 
@@ -78,25 +190,66 @@ impl Attempt {
 mod tests {
     use super::*;
 
+    fn attempt(number: u32, answer: &str, outcome: Outcome) -> Attempt {
+        Attempt { number, name: "map frame 0".into(), answer: answer.into(), outcome }
+    }
+
     #[test]
     fn reads_the_attackers_lines() {
-        let attempt = |answer: &str, repelled| Attempt {
-            number: 7,
-            name: "map frame 0".into(),
-            answer: answer.into(),
-            repelled,
-        };
         let parse = Attempt::parse;
         assert_eq!(
             parse("attack: 07 map frame 0: kernel said NotYours: repelled"),
-            Some(attempt("NotYours", true))
+            Some(attempt(7, "NotYours", Outcome::Repelled))
         );
         assert_eq!(
             parse("attack: 07 map frame 0: kernel said error: 3: BREACH"),
-            Some(attempt("error: 3", false))
+            Some(attempt(7, "error: 3", Outcome::Breach))
         );
-        assert_eq!(parse("attack: 07 map frame 0: kernel said x"), Some(attempt("x", false)));
+        assert_eq!(
+            parse("racer: 07 map frame 0: not tried: there is one processor"),
+            Some(attempt(7, "there is one processor", Outcome::NotTried))
+        );
+        assert_eq!(
+            parse("attack: 07 map frame 0: kernel said x"),
+            Some(attempt(7, "x", Outcome::Breach))
+        );
         assert_eq!(parse("attack: begins"), None);
         assert_eq!(parse("kvstore: 07 a: kernel said x: repelled"), None);
+    }
+
+    #[test]
+    fn what_was_not_tried_is_no_success() {
+        let attempts = vec![
+            attempt(1, "no", Outcome::Repelled),
+            attempt(2, "one processor", Outcome::NotTried),
+            attempt(3, "one processor", Outcome::NotTried),
+        ];
+        assert_eq!(summary(&attempts), "3 attempts, 2 not tried (one processor), 0 breaches");
+        let again = [
+            attempt(2, "no", Outcome::Repelled),
+            attempt(3, "yes", Outcome::Breach),
+            attempt(3, "no", Outcome::Repelled),
+        ];
+        let merged = merge(attempts.into_iter().chain(again));
+        assert_eq!(summary(&merged), "3 attempts, 1 breaches");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let long = "x".repeat(70);
+        let attempts = [attempt(1, &long, Outcome::Repelled), attempt(2, "no", Outcome::Breach)];
+        let table = table(&attempts);
+        let at = |word: &str| table.lines().find_map(|line| line.find(word)).unwrap();
+        assert_eq!(at("result"), at("repelled"));
+        assert_eq!(at("result"), at("BREACH"));
+    }
+
+    #[test]
+    fn the_manifest_for_several_processors_is_good() {
+        let mut manifest = Config::named("attack").unwrap().manifest;
+        spread(&mut manifest);
+        manifest.check().unwrap();
+        let names: Vec<_> = manifest.apps.iter().map(|app| (&*app.name, app.core)).collect();
+        assert_eq!(names, [("kvstore", None), (ATTACKER, Some(0)), (RACER, None)]);
     }
 }

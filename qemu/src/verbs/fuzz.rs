@@ -9,6 +9,7 @@ use clap::builder::RangedU64ValueParser;
 
 use super::run::Signals;
 use crate::fuzz::{self, Plan};
+use crate::machine::MAX_CPUS;
 use crate::prerequisites::QEMU;
 
 /// Make random system calls from several environments, on a kernel that checks itself
@@ -28,8 +29,8 @@ pub(crate) struct Args {
     /// Seed of the first machine; each further one has the next
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Processors of the machine
-    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=4))]
+    /// Processors of the machine, 1 to 4
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CPUS.into()))]
     cpus: u32,
     /// Let the guest's clock count instructions, and send no packets
     #[arg(long)]

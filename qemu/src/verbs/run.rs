@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::machine::{Choice, Config, Filters, HostPort, Machine, Network, ensure_free};
+use crate::machine::{
+    Choice, Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Machine, Network, ensure_free,
+};
 use crate::prerequisites::QEMU;
 use crate::symbols::Symboliser;
 use crate::{guest, manifest, workspace};
@@ -20,18 +22,24 @@ use crate::{guest, manifest, workspace};
 const READY: Duration = Duration::from_secs(60);
 /// How often to look for signals.
 const GLANCE: Duration = Duration::from_millis(100);
+/// Where clients expect a memcached.
+const PORT: u16 = 11211;
 /// Where a debugger connects.
 const GDB_PORT: u16 = 1234;
 
 /// Boot the machine in QEMU: kernel, store, echo service
 ///
-/// Says when the store answers, then shows the machine's console. Ctrl-C ends it
-/// (exit code 130). If the machine ends by itself, its exit code is this command's;
-/// 127 means that the kernel panicked.
+/// Shows the machine's console, and says when the store answers. Ctrl-C ends it.
+///
+/// Exit codes: what the machine ended with, if it ended by itself. An application ends it
+/// if the manifest says `on_exit = "power-off"`, with its own exit code, or 126 if that is
+/// above 126 or if a fault ended it (an exception, a page fault, a stack overflow). 125:
+/// root could not start an application. 127: the kernel panicked. 130: Ctrl-C. 0 as well
+/// when no application is left, however they ended. 1: the machine could not be run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// UDP port of the store on 127.0.0.1
-    #[arg(long, default_value_t = 11211, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
     /// UDP port of the echo service on 127.0.0.1; 0 for none
     #[arg(long, default_value_t = 7007, value_name = "PORT")]
@@ -39,11 +47,15 @@ pub(crate) struct Args {
     /// Who executes the guest's instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Choice,
-    /// Memory of the machine, in MiB or with M or G behind it
+    /// Memory of the machine, in MiB or with M or G behind it; at most 3G
     #[arg(long, default_value = "128M", value_parser = mebibytes)]
     pub(crate) memory: u32,
-    /// Processors of the machine
-    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=64))]
+    /// Processors of the machine, 1 to 4
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CPUS.into())
+    )]
     pub(crate) cpus: u32,
     /// Boot manifest: which applications there are and what they may use
     /// [default: boot/manifests/default.toml]
@@ -78,19 +90,37 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         debugger_recipe(&config);
     }
 
+    let mut console = Console { machine: &machine, symboliser: Symboliser::default(), next: 0 };
     if machine.udp_port().is_some() {
-        match wait_until_ready(&machine, &signals, !args.gdb)? {
-            Readiness::Ready => {
-                say(&format!("kvstore: ready, memcached UDP on 127.0.0.1:{}", args.port))?;
-            }
+        match wait_until_ready(&mut console, &signals, !args.gdb)? {
+            Readiness::Ready => say(&invitation(args, &config.manifest))?,
             Readiness::Signal(code) => return Ok(code),
             // What it said is all there is to see, and is shown below.
             Readiness::Ended => {}
         }
     } else {
-        eprintln!("this manifest has no store to wait for; the console follows");
+        eprintln!("this manifest has no store to wait for; Ctrl-C ends the machine");
     }
-    pass_console_on(&machine, &signals)
+    pass_console_on(&mut console, &signals)
+}
+
+/// What can be done with a machine whose store answers: it is listening on the host's
+/// ports, not on those that its own lines tell of.
+fn invitation(args: &Args, manifest: &manifest::Manifest) -> String {
+    let has_echo = args.echo_port != 0 && manifest.apps.iter().any(|app| app.image == "echo");
+    let echo = match args.echo_port {
+        port if has_echo => format!(", UDP echo on 127.0.0.1:{port}"),
+        _ => String::new(),
+    };
+    let server = match args.port {
+        PORT => String::new(),
+        port => format!("--server 127.0.0.1:{port} "),
+    };
+    format!(
+        "ready: memcached UDP on 127.0.0.1:{}{echo}; try `cargo exo client {server}set greeting \
+         hello` in another terminal; Ctrl-C ends the machine",
+        args.port
+    )
 }
 
 /// The machine that was asked for, after everything has been checked that needs no build.
@@ -123,11 +153,18 @@ enum Readiness {
 }
 
 /// Waits until the store answers over UDP, the whole way from the host and back.
-fn wait_until_ready(machine: &Machine, signals: &Signals, limited: bool) -> Result<Readiness> {
+fn wait_until_ready(
+    console: &mut Console<'_>,
+    signals: &Signals,
+    limited: bool,
+) -> Result<Readiness> {
+    let machine = console.machine;
     let mut client = machine.store_client()?;
     let start = Instant::now();
     loop {
-        if machine.answers(&mut client)? {
+        let answers = machine.answers(&mut client)?;
+        console.pass_on()?;
+        if answers {
             return Ok(Readiness::Ready);
         }
         if let Some(code) = signals.exit_code() {
@@ -142,22 +179,38 @@ fn wait_until_ready(machine: &Machine, signals: &Signals, limited: bool) -> Resu
     }
 }
 
-/// Prints the console from power-on until the machine ends or is to end.
-fn pass_console_on(machine: &Machine, signals: &Signals) -> Result<ExitCode> {
-    let mut symboliser = Symboliser::default();
-    let mut next = 0;
-    loop {
-        while let Some(line) = machine.console().line(next) {
-            next += 1;
+/// The machine's console, as far as it was printed.
+struct Console<'m> {
+    machine: &'m Machine,
+    symboliser: Symboliser,
+    next: usize,
+}
+
+impl Console<'_> {
+    /// Prints what has come.
+    fn pass_on(&mut self) -> Result<()> {
+        while let Some(line) = self.machine.console().line(self.next) {
+            self.next += 1;
             say(&line)?;
-            for frame in symboliser.explain(&line) {
+            for frame in self.symboliser.explain(&line) {
                 say(&frame)?;
             }
         }
+        Ok(())
+    }
+}
+
+/// Prints the console until the machine ends or is to end.
+fn pass_console_on(console: &mut Console<'_>, signals: &Signals) -> Result<ExitCode> {
+    let machine = console.machine;
+    loop {
+        console.pass_on()?;
         if let Some(code) = signals.exit_code() {
             return Ok(code);
         }
-        if !machine.console().wait_for(next, Instant::now() + GLANCE) && machine.console().ended() {
+        if !machine.console().wait_for(console.next, Instant::now() + GLANCE)
+            && machine.console().ended()
+        {
             break;
         }
     }
@@ -220,5 +273,8 @@ fn mebibytes(text: &str) -> Result<u32> {
         _ => (text, 1),
     };
     let amount = digits.parse::<u32>().ok().and_then(|amount| amount.checked_mul(factor));
-    amount.filter(|&amount| amount > 0).context("not an amount of memory such as 128M or 1G")
+    let amount = amount.filter(|&amount| amount > 0);
+    let amount = amount.context("not an amount of memory such as 128M or 1G")?;
+    ensure!(amount <= MAX_MEMORY, "the kernel uses at most {MAX_MEMORY} MiB (3G)");
+    Ok(amount)
 }

@@ -1,9 +1,11 @@
 //! `cargo exo test`: every test there is, and a summary at the end.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::Metadata;
 
 use crate::guest;
@@ -37,15 +39,6 @@ struct Tally {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    if args.host_only {
-        eprintln!("tests that want QEMU skip themselves if it is missing");
-    } else {
-        QEMU.require()?;
-        if let Err(error) = MEMCACHED.require() {
-            eprintln!("{error:#}\ntests that compare with memcached will be skipped");
-        }
-    }
-
     let files = machine_test_files(&guest::metadata()?);
     let filter = args.filter.as_deref();
     let selected: Vec<_> = files
@@ -55,6 +48,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .collect();
     // A filter that names files of machine tests names no test.
     let name = filter.filter(|_| selected.is_empty());
+    if let Some(name) = name {
+        let place = if args.guest_only { "tests" } else { "" };
+        // Before anything is installed or built for it.
+        ensure!(
+            may_name_a_test(name, &workspace::root().join(place)),
+            "no test's name contains \"{name}\", and no file of whole-machine tests begins with \
+             it; those are: {}",
+            files.join(", ")
+        );
+    }
+
+    if args.host_only {
+        eprintln!("tests that want QEMU skip themselves if it is missing");
+    } else {
+        QEMU.require()?;
+        if let Err(error) = MEMCACHED.require() {
+            eprintln!("{error:#}\ntests that compare with memcached will be skipped");
+        }
+    }
 
     let mut lines = Vec::new();
     let mut good = true;
@@ -117,6 +129,41 @@ fn machine_test_files(metadata: &Metadata) -> Vec<String> {
     targets.iter().filter(|target| target.is_test()).map(|target| target.name.clone()).collect()
 }
 
+/// Whether something in the source below `place` is called so that a test may have `name`
+/// in its path: each part of it is in the name of an item, or in that of a file, after
+/// which modules and tests in documentation are called. Cheap, and rather yes than no.
+fn may_name_a_test(name: &str, place: &Path) -> bool {
+    let mut open: Vec<&str> = name.split("::").collect();
+    let mut places = vec![place.to_path_buf()];
+    while let Some(place) = places.pop().filter(|_| !open.is_empty()) {
+        let entries = fs::read_dir(&place).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            if path.is_dir() {
+                if !file.starts_with('.') && file != "target" {
+                    open.retain(|part| !file.contains(part));
+                    places.push(path);
+                }
+            } else if file.ends_with(".rs") {
+                open.retain(|part| !file.contains(part));
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                open.retain(|part| !items(&text).any(|item| item.contains(part)));
+            }
+        }
+    }
+    open.is_empty()
+}
+
+/// The names of items in Rust source, as far as a glance at each line shows them.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    const KINDS: &[&str] = &["fn", "mod", "struct", "enum", "trait"];
+    text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| !KINDS.contains(word));
+        let name = words.nth(1)?;
+        name.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')).next()
+    })
+}
+
 /// Runs a cargo test command, passes its output on, and counts; true if it succeeded.
 fn tally(mut command: Command) -> Result<(Tally, bool)> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
@@ -155,6 +202,18 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_looked_up_before_anything_is_built() {
+        let found = |name: &str| may_name_a_test(name, workspace::root());
+        for name in ["names_are_looked_up", "looked_up_before", "test::tests::counts", "s20_", ""] {
+            assert!(found(name), "{name}");
+        }
+        assert!(may_name_a_test("the_store_serves_right", &workspace::root().join("tests")));
+        assert!(!found("nobody_calls_a_test_so"));
+        assert!(!found("tests::nobody_calls_a_test_so"));
+        assert!(!may_name_a_test("counts_results", &workspace::root().join("tests")));
+    }
 
     #[test]
     fn counts_results() {

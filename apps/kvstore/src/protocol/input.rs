@@ -63,6 +63,13 @@ impl<'a> Input<'a> {
         self.at < self.buf.len()
     }
 
+    /// Whether no line follows this one.
+    #[must_use]
+    pub fn is_last_line(&self) -> bool {
+        let rest = self.buf.get(self.at..).unwrap_or_default();
+        rest.iter().position(|&byte| byte == b'\n').is_none_or(|end| end + 1 == rest.len())
+    }
+
     /// Whether this line has no more tokens.
     #[inline(always)]
     pub(super) fn at_line_end(&mut self) -> bool {

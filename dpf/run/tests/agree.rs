@@ -90,3 +90,31 @@ fn no_length_is_read_beyond() {
         }
     }
 }
+
+/// Values of two groups that are equal, in two buckets.
+#[test]
+fn groups_that_share_buckets_are_told_apart() {
+    let of = |width, value| {
+        let value = dpf::Atom::exact(20, width, value);
+        Filter::new(&[dpf::Atom::exact(12, 2, 0), value]).expect("a filter")
+    };
+    let filters: Vec<_> = (0..20).map(|i| of(if i < 10 { 2 } else { 4 }, 1 + i % 10)).collect();
+    let mut arena = dpf_run::Arena::with_buckets(20, 1);
+    let mut ids = Vec::new();
+    for (tag, filter) in (0..).zip(&filters) {
+        ids.push(arena.install(filter, dpf::Tag(tag)).expect("all differ"));
+    }
+    for removed in 0..=filters.len() {
+        let (trie, store) = arena.parts();
+        assert_eq!(trie.check(store), Ok(filters.len() - removed));
+        for (tag, filter) in (0..).zip(&filters) {
+            let expected = (tag as usize >= removed).then_some(dpf::Tag(tag));
+            let frame = common::example(filter);
+            assert_eq!(arena.classify(&frame), expected);
+            assert_eq!(arena.classify_interpreted(&frame), expected);
+        }
+        if let Some(&id) = ids.get(removed) {
+            arena.remove(id).expect("installed");
+        }
+    }
+}

@@ -74,3 +74,16 @@ fn processors_do_not_race_each_other() {
     expect(&machine, "root: leak check");
     assert_no_leak(&machine, 1);
 }
+
+/// What is measured in rounds of one slice vector is not tried with slots of two.
+#[test]
+fn what_two_processors_make_meaningless_is_not_tried() {
+    let mut attacker = net_app("attacker", THIRD);
+    attacker.args = vec!["only=upcalls".into()];
+    let machine = boot(manifest(vec![attacker]));
+    let done = expect(&machine, "attacker: done, ");
+    assert!(done.ends_with(", 7 not tried, 0 breaches"), "{done}");
+    let pays = expect(&machine, "have a victim pay, by giving it ends of slices: ");
+    assert!(pays.ends_with("not tried: its slots are on several processors"), "{pays}");
+    expect(&machine, "root: attacker ended: exit code 0");
+}

@@ -76,9 +76,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let machine = Machine::boot(&config)?;
     let mut store = machine.store(Duration::from_secs(60))?;
     let attackers = config.manifest.apps.iter().filter(|app| app.image == "attacker");
-    for attacker in attackers {
+    let names: Vec<_> = attackers.map(|app| app.name.as_str()).collect();
+    for name in &names {
         // An attacker's end is root's to report, however it ended.
-        machine.wait_for_line(&format!("root: {} ended", attacker.name), LIMIT)?;
+        machine.wait_for_line(&format!("root: {name} ended"), LIMIT)?;
     }
     let alive = (0..10).any(|_| machine.answers(&mut store).unwrap_or(false));
     if args.verbose {
@@ -90,9 +91,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     ensure!(!attempts.is_empty(), "the attacker attempted nothing\n{}", machine.report());
     print!("{}", table(&attempts));
     println!("{}", summary(&attempts));
+    let unfinished: Vec<_> = names.iter().filter(|name| !has_finished(&lines, name)).collect();
+    for name in &unfinished {
+        println!("{name} ended before its last attempt: what it did not get to is not shown");
+    }
     println!("the store {}", if alive { "still answers" } else { "no longer answers: BREACH" });
     let breach = attempts.iter().any(|attempt| attempt.outcome == Outcome::Breach);
-    Ok(if breach || !alive { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if breach || !alive || !unfinished.is_empty() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Whether the attacker `name` came to its last attempt, and was not ended, or ended
+/// itself, on the way.
+fn has_finished(lines: &[String], name: &str) -> bool {
+    lines
+        .iter()
+        .any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(": done, ")))
 }
 
 /// Keeps the attacker on the first processor, and adds the one that is on all of them.
@@ -104,7 +121,7 @@ fn spread(manifest: &mut Manifest) {
         name: RACER.into(),
         core: None,
         address: None,
-        args: vec!["only=cores".into()],
+        args: vec!["only=cores+exceptions".into()],
         grants: Grants { net: false, ..attacker.grants },
         slots: 15,
         ..attacker.clone()
@@ -232,6 +249,14 @@ mod tests {
         ];
         let merged = merge(attempts.into_iter().chain(again));
         assert_eq!(summary(&merged), "3 attempts, 1 breaches");
+    }
+
+    #[test]
+    fn an_attacker_that_dies_on_the_way_has_not_finished() {
+        let lines = ["racer: done, 6 attacks, 0 not tried, 0 breaches", "attack: panic: done, x"];
+        let lines = lines.map(str::to_owned);
+        assert!(has_finished(&lines, RACER));
+        assert!(!has_finished(&lines, ATTACKER));
     }
 
     #[test]

@@ -33,9 +33,11 @@ const GDB_PORT: u16 = 1234;
 ///
 /// Exit codes: what the machine ended with, if it ended by itself. An application ends it
 /// if the manifest says `on_exit = "power-off"`, with its own exit code, or 126 if that is
-/// above 126 or if a fault ended it (an exception, a page fault, a stack overflow). 125:
-/// root could not start an application. 127: the kernel panicked. 130: Ctrl-C. 0 as well
-/// when no application is left, however they ended. 1: the machine could not be run.
+/// above 126 or if a fault ended it (an exception, a page fault, a stack overflow); of its
+/// own codes 101 is a panic, and 102 that it found too little to begin with. 125: root
+/// could not start an application. 127: the kernel panicked. 130: Ctrl-C. 0 as well when no
+/// application is left, however they ended. 1: the machine could not be booted, or was
+/// reset.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// UDP port of the store on 127.0.0.1

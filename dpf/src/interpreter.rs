@@ -4,15 +4,14 @@
 //! frame, and its length.
 //!
 //! A test of pinned bits is one comparison with the frame's length, one 64-bit load,
-//! one mask and one comparison. A code generator replaces the walk;
-//! [`Filter::matches`] stays, as what it is checked against.
-
-use core::convert::Infallible;
-use core::ops::ControlFlow;
+//! one mask and one comparison; a group with many values is one look-up. The module
+//! `compile` makes code that does the same; what is here says what it must do.
 
 use crate::language::{Filter, MAX_ATOMS, MIN_FRAME};
+use crate::siblings::find_node;
+use crate::storage::{Group, GroupId, Node, NodeId, Store, Tag};
 use crate::test::{Field, Test, WINDOW, ones};
-use crate::trie::{Accept, NodeId, Store, Tag, Trie};
+use crate::trie::Trie;
 
 impl Filter {
     /// Whether `frame`, from its Ethernet header on, matches this one filter.
@@ -68,67 +67,59 @@ impl Trie {
     /// The tag of the most specific installed filter that matches `frame`.
     ///
     /// Most specific is the filter that takes the smallest share of all frames (see
-    /// the module `rank`), then the first in the order of their canonical tests. So
-    /// the order of installation never matters, and if one of two filters that are not
-    /// in [`conflict`](crate::conflict) implies the other it wins.
-    /// **Trust**: the frame may be hostile. **Cost**: bounded by the number of nodes.
+    /// the module `rank`), so the order of installation never matters, unless filters
+    /// are installed that are in [`conflict`](crate::conflict): then it may be either.
+    /// The generated code gives the same answer.
+    /// **Trust**: the frame may be hostile. **Cost**: that of every group of every node
+    /// that is reached; how many nodes a group has makes no difference.
     #[inline]
     pub fn classify<S: Store>(&self, store: &S, frame: &[u8]) -> Option<Tag> {
         if frame.len() < MIN_FRAME {
             return None;
         }
-        let mut best = Accept::NONE;
-        let ControlFlow::Continue(()) = self.walk(
-            store,
-            0,
-            |test, base| test.pass(frame, base),
-            |accept| -> ControlFlow<Infallible> {
-                if accept.rank > best.rank {
-                    best = *accept;
-                }
-                ControlFlow::Continue(())
-            },
-        );
-        best.is_some().then_some(best.tag)
-    }
-
-    /// Visits, in the order of their tests, the nodes to which all tests lead that
-    /// `enter` lets through, whether a filter ends there or not, until `visit` breaks.
-    /// What `enter` answers is handed to it for the tests that follow; at the root it
-    /// is `state`.
-    #[inline]
-    pub(crate) fn walk<S: Store, T: Copy, B>(
-        &self,
-        store: &S,
-        mut state: T,
-        enter: impl Fn(&Test, T) -> Option<T>,
-        mut visit: impl FnMut(&Accept) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        // Siblings to go on with, at most one for each level, so there is always
+        let mut best = (0, None);
+        // Groups to go on with, at most one for each level, so there is always
         // room; taking the remainder spares the hot path a check that cannot fail.
-        let mut pending = [(NodeId::NONE, state); MAX_ATOMS];
+        let mut pending = [(GroupId::NONE, 0); MAX_ATOMS];
         let mut count = 0;
-        let mut id = self.root;
+        let (mut id, mut base) = (self.root, 0);
         loop {
-            while id != NodeId::NONE {
-                let node = store.node(id);
-                id = node.next_sibling;
-                let Some(behind) = enter(&node.test, state) else { continue };
-                visit(&node.accept)?;
-                if node.first_child == NodeId::NONE {
+            while id != GroupId::NONE {
+                let group = store.group(id);
+                id = group.next;
+                let Some((node, behind)) = group.step(store, frame, base) else { continue };
+                if node.rank > best.0 {
+                    best = (node.rank, Some(node.tag));
+                }
+                if node.groups == GroupId::NONE {
                     continue;
                 }
-                if id != NodeId::NONE {
-                    pending[count % MAX_ATOMS] = (id, state);
+                if id != GroupId::NONE {
+                    pending[count % MAX_ATOMS] = (id, base);
                     count += 1;
                 }
-                (id, state) = (node.first_child, behind);
+                (id, base) = (node.groups, behind);
             }
             if count == 0 {
-                return ControlFlow::Continue(());
+                return best.1;
             }
             count -= 1;
-            (id, state) = pending[count % MAX_ATOMS];
+            (id, base) = pending[count % MAX_ATOMS];
         }
+    }
+}
+
+impl Group {
+    /// The node to which `frame` leads at `base`, and the base behind it.
+    #[inline]
+    fn step<'s, S: Store>(&self, store: &'s S, frame: &[u8], base: u16) -> Option<(&'s Node, u16)> {
+        let (id, behind) = match self.test {
+            Test::Bits { at, mask, .. } => {
+                let window = u64::from_le_bytes(window(frame, base, at)?);
+                (find_node(store, self, window & mask), base)
+            }
+            test => (self.first, test.pass_field(frame, base)?),
+        };
+        (id != NodeId::NONE).then(|| (store.node(id), behind))
     }
 }

@@ -25,7 +25,7 @@ use core::fmt;
 use crate::test::{Field, Range, Test, WINDOW, ones};
 
 /// The most atoms and shifts of a filter, and the depth of the trie.
-pub const MAX_ATOMS: usize = 16;
+pub const MAX_ATOMS: usize = 12;
 /// The most fields over which a filter has a range of more than one value.
 pub const MAX_RANGES: usize = 4;
 /// The most shifts of a filter whose amount is not pinned by what precedes them.

@@ -23,7 +23,9 @@
 //! | [`witness`](witness()) | a frame that two filters share |
 //! | [`mirror`](mirror()) | what the owner of a filter may send |
 //! | [`packet`] | the filters that ordinary UDP/IP applications want |
-//! | [`trie`](Trie) | all installed filters, merged, in storage their owners brought |
+//! | [`storage`](Store) | what an owner brings: nodes, groups, room for code |
+//! | [`trie`](Trie), `siblings` | all installed filters, merged |
+//! | [`compile`](compile()), `assembler` | the same as code |
 //!
 //! Place on the packet path: step 2 (classify) on receive, and the check of
 //! step 6 on transmit. Everything here is pure computation on values the caller
@@ -31,7 +33,11 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod assembler;
 mod cases;
+#[cfg(not(exo_guest))]
+mod check;
+mod compile;
 mod conjunction;
 mod error;
 mod interpreter;
@@ -41,6 +47,8 @@ mod overlap;
 pub mod packet;
 mod rank;
 mod satisfy;
+mod siblings;
+mod storage;
 mod test;
 mod trie;
 mod verify;
@@ -51,12 +59,17 @@ mod witness;
 #[cfg(test)]
 mod tests;
 
+pub use compile::{PREDICATE, Predicate, compile};
 pub use language::{
     Atom, Filter, MAX_ATOMS, MAX_CASES, MAX_FRAME, MAX_RANGES, MAX_SHIFTS, MIN_FRAME, Shift, Step,
 };
 pub use mirror::{NoMirror, mirror};
 pub use overlap::{WORK, conflict, implies, overlap};
-pub use trie::{BlockId, Node, NodeId, Store, Tag, Trie, TrieError};
+pub use storage::{
+    Block, BlockId, Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, SLOTS, Salt, Store, Tag,
+    UNIT,
+};
+pub use trie::{Trie, TrieError};
 pub use verify::FilterError;
 pub use wire::MAX_WIRE;
 #[cfg(not(exo_guest))]

@@ -66,7 +66,7 @@ errors! {
         NotASource = 5: "local address is this-network, loopback, multicast or reserved",
         Port = 6: "filter does not pin the whole local port",
         Station = 7: "filter listens for another Ethernet address than the station's",
-        TooManyAtoms = 8: "mirror would need more than 16 atoms",
+        TooManyAtoms = 8: "mirror would need more than 12 atoms",
         Shift = 9: "filter has a shift",
         Range = 10: "filter has a range over parts of two header fields",
     }
@@ -174,19 +174,19 @@ fn moved_range<'m>(
 impl Filter {
     /// What the filter pins of a field, as an atom. The mask may be empty.
     fn field(&self, offset: u16, width: u8) -> Atom {
-        let (mask, value) = self.pinned_at(offset);
+        let (mask, value) = self.window_at(offset);
         let field = |window: u64| window.swap_bytes() >> (64 - 8 * width);
         Atom::masked(offset, width, field(mask), field(value))
     }
 
     /// Whether every frame that matches the filter has `bits`, its length aside.
     pub(crate) fn pins(&self, bits: &Bits) -> bool {
-        let (mask, value) = self.pinned_at(bits.at);
+        let (mask, value) = self.window_at(bits.at);
         mask & bits.mask == bits.mask && value & bits.mask == bits.value
     }
 
     /// The bits of the window at `at` that are pinned before any shift: (mask, value).
-    fn pinned_at(&self, at: u16) -> (u64, u64) {
+    pub(crate) fn window_at(&self, at: u16) -> (u64, u64) {
         self.unshifted().fold((0, 0), |(mask, value), bits| {
             let (m, v) = bits.seen_at(at);
             (mask | m, value | v)

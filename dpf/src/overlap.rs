@@ -18,8 +18,10 @@ use core::ops::ControlFlow;
 use crate::conjunction::Conjunction;
 use crate::language::{Filter, MAX_CASES, MAX_RANGES};
 use crate::satisfy::satisfiable;
+use crate::siblings::find_node;
+use crate::storage::{GroupId, NodeId, Store, Tag};
 use crate::test::{Bits, Range, Test, ones};
-use crate::trie::{Store, Tag, Trie};
+use crate::trie::Trie;
 use crate::verify::FilterError;
 
 /// Most bits of ranges that are gone through to compare two filters: each pair of
@@ -87,6 +89,12 @@ impl Filter {
         !self.unshifted().any(|own| own.contradicts(bits))
     }
 
+    /// What it pins the bits `mask` of the window at `at` to before any shift, if all.
+    fn value_at(&self, at: u16, mask: u64) -> Option<u64> {
+        let (pinned, value) = self.window_at(at);
+        (pinned & mask == mask).then_some(value & mask)
+    }
+
     /// The bits that it pins before any shift.
     pub(crate) fn unshifted(&self) -> impl Iterator<Item = Bits> {
         self.tests().map_while(|test| match *test {
@@ -98,35 +106,60 @@ impl Filter {
 
 impl Trie {
     /// Calls `visit` with every installed filter that shares a frame with `filter`,
-    /// and its tag, until it breaks. Exact.
+    /// and its tag, until it breaks, in no particular order. Exact.
     ///
-    /// The order is that of the tests, not of installation.
     /// **Cost**: enters only branches whose pinned bits `filter` admits, and compares
-    /// with the filters that end there.
+    /// with the filters that end there. Where `filter` pins all that a group does, it
+    /// looks one node up.
     pub fn find_overlap<S: Store, B>(
         &self,
         store: &S,
         filter: &Filter,
         mut visit: impl FnMut(Tag, &Filter) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        self.walk(
-            store,
-            // Behind a shift positions mean nothing yet.
-            true,
-            |test, plain| match *test {
-                Test::Bits { at, mask, value } if plain => {
-                    filter.admits(&Bits { at, mask, value }).then_some(plain)
-                }
-                Test::Shift { .. } => Some(false),
-                _ => Some(plain),
-            },
-            |accept| {
-                let other = accept.is_some().then(|| store.filter(accept.block));
-                match other.filter(|other| overlap(filter, other)) {
-                    Some(other) => visit(accept.tag, other),
-                    None => ControlFlow::Continue(()),
-                }
-            },
-        )
+        visit_groups(store, self.root, true, filter, &mut visit)
     }
+}
+
+/// [`Trie::find_overlap`] from groups of one node on. `plain` holds before any shift;
+/// behind one, positions mean nothing yet. Recursion ends at the depth of the trie.
+fn visit_groups<S: Store, B>(
+    store: &S,
+    mut id: GroupId,
+    plain: bool,
+    filter: &Filter,
+    visit: &mut impl FnMut(Tag, &Filter) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    while id != GroupId::NONE {
+        let group = store.group(id);
+        id = group.next;
+        let pinned = match group.test {
+            Test::Bits { at, mask, .. } if plain => filter.value_at(at, mask),
+            _ => None,
+        };
+        let mut next = match pinned {
+            Some(value) => find_node(store, group, value),
+            None => group.first,
+        };
+        while next != NodeId::NONE {
+            let node = store.node(next);
+            next = if pinned.is_some() { NodeId::NONE } else { node.next };
+            let plain = match group.test.with_value(node.value) {
+                Test::Bits { at, mask, value } if plain => {
+                    if !filter.admits(&Bits { at, mask, value }) {
+                        continue;
+                    }
+                    plain
+                }
+                Test::Shift { .. } => false,
+                _ => plain,
+            };
+            let other = (node.rank != 0).then(|| store.filter(node.owner));
+            if let Some(other) = other.filter(|other| overlap(filter, other)) {
+                visit(node.tag, other)?;
+            }
+            visit_groups(store, node.groups, plain, filter, visit)?;
+        }
+    }
+    ControlFlow::Continue(())
 }

@@ -50,7 +50,7 @@ impl Share {
 
 impl Filter {
     /// Greater for a smaller share of all frames. Never zero.
-    pub(crate) fn rank(&self) -> u64 {
+    pub fn rank(&self) -> u64 {
         let share = self.cases().map(|case| case.share()).reduce(Share::plus);
         share.map_or(u64::MAX, |share| {
             // The highest bit is always set, so the next 47 are kept.

@@ -1,144 +1,34 @@
-//! All installed filters, merged, in storage their owners brought.
+//! All installed filters, merged.
 //!
 //! Filters that begin with the same tests share the nodes for them, so a frame
 //! pays for a test once, however many filters ask for it. A filter is a path from
 //! the root; it ends in a node that accepts for it. Tests behind a shift are relative
-//! to it, so paths that share one share the shift, too.
+//! to it, so paths that share one share the shift, too. What nodes and groups are, and
+//! where, is told in the module `storage`. These invariants hold:
 //!
-//! There is no pool of nodes that somebody could exhaust. Whoever installs a
-//! filter brings a block of [`MAX_ATOMS`] slots, one for each depth, and these
-//! invariants hold:
+//! 1. a node, or group, at depth `d` lives in the block of a filter on whose path it is,
+//!    in the slot for `d`; so that slot of a block is vacant or holds what is at depth `d`
+//!    of its own filter's path;
+//! 2. every node accepts, or has a group; every group has a node: none is kept in vain;
+//! 3. the groups of a node differ in their test, the nodes of a group in their value;
+//! 4. a node's entry is the code of its acceptance, or else of its first group.
 //!
-//! 1. a node lives in the block of a filter whose path it is on;
-//! 2. the slot of a block at depth `d` is vacant or holds the node at depth `d`
-//!    of the path of that block's filter;
-//! 3. every node accepts, or has a child: none is kept in vain;
-//! 4. siblings are sorted by their tests and differ, so the shape of the trie
-//!    follows from the set of filters alone, not from their history.
+//! Inserting fills own slots where no equal node or group exists. Removing must leave
+//! the block unused at once, so that its memory can be taken back while filters that
+//! share its nodes stay. What is shared moves into the block of another filter on
+//! whose path it is; by (1) the slot for its depth is vacant there. Both touch the path of
+//! the filter and what is linked to it, and search the groups along it; how many other
+//! filters there are makes no difference.
 //!
-//! Inserting fills own slots where no equal node exists. Removing must leave the
-//! block unused at once, so that its memory can be taken back while filters that
-//! share its nodes stay. A shared node moves into the block of another filter on
-//! whose path it is; by (2) and (1) the slot for its depth is vacant there. Both
-//! touch only the changed path and the siblings along it.
-//!
-//! A hash over siblings that differ only in their value would go into
-//! [`Trie::seek`] and the walk.
+//! New code is complete before anything leads to it: an insertion ends with one store
+//! of a name in a hash chain or an entry in a node, or with new code for one group that is
+//! in place. What was in place before is replaced by [`Store::write_code`] alone.
 
+use crate::compile;
 use crate::error::errors;
 use crate::language::{Filter, MAX_ATOMS};
-use crate::test::Test;
-
-/// Names the storage that one installed filter brought: slots for [`MAX_ATOMS`] nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockId(u32);
-
-impl BlockId {
-    /// Blocks are numbered below this.
-    pub const LIMIT: u32 = u32::MAX / MAX_ATOMS as u32;
-
-    /// Block number `index`, or `None` from [`BlockId::LIMIT`] on.
-    pub const fn new(index: u32) -> Option<Self> {
-        if index < Self::LIMIT { Some(Self(index)) } else { None }
-    }
-
-    /// The number given to [`BlockId::new`].
-    pub const fn index(self) -> u32 {
-        self.0
-    }
-
-    /// Slot `depth`, below [`MAX_ATOMS`], of this block.
-    pub(crate) fn slot(self, depth: usize) -> NodeId {
-        NodeId(self.0 * MAX_ATOMS as u32 + depth as u32)
-    }
-}
-
-/// Names one slot of one block, and the node in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeId(u32);
-
-impl NodeId {
-    /// No node. A [`Store`] is never asked for it.
-    pub(crate) const NONE: Self = Self(u32::MAX);
-
-    /// [`MAX_ATOMS`] times the block's index, plus the slot.
-    #[inline]
-    pub const fn index(self) -> u32 {
-        self.0
-    }
-
-    /// The block.
-    #[inline]
-    pub const fn block(self) -> BlockId {
-        BlockId(self.0 / MAX_ATOMS as u32)
-    }
-
-    /// The slot in the block, below [`MAX_ATOMS`]. Also the node's depth in the trie.
-    #[inline]
-    pub const fn slot(self) -> usize {
-        self.0 as usize % MAX_ATOMS
-    }
-}
-
-/// What the caller wants to hear when a frame matches; this crate gives it no meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag(pub u32);
-
-/// Where a filter ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Accept {
-    /// [`Filter::rank`], or zero if no filter ends here.
-    pub(crate) rank: u64,
-    pub(crate) tag: Tag,
-    /// The filter's own block, which need not be the one that holds this node.
-    pub(crate) block: BlockId,
-}
-
-impl Accept {
-    pub(crate) const NONE: Self = Self { rank: 0, tag: Tag(0), block: BlockId(0) };
-
-    #[inline]
-    pub(crate) fn is_some(&self) -> bool {
-        self.rank != 0
-    }
-}
-
-/// One test of the merged filters, in a cache line of its own. Only [`Trie`]
-/// reads or changes it.
-#[repr(align(64))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node {
-    pub(crate) test: Test,
-    pub(crate) first_child: NodeId,
-    pub(crate) next_sibling: NodeId,
-    pub(crate) accept: Accept,
-}
-
-impl Node {
-    /// For initialising a block. What a vacant slot holds does not matter.
-    pub const VACANT: Self = Self {
-        test: Test::VACANT,
-        first_child: NodeId::NONE,
-        next_sibling: NodeId::NONE,
-        accept: Accept::NONE,
-    };
-}
-
-/// Finds nodes in the blocks of the installed filters.
-///
-/// The trie asks only for slots of blocks that are installed, or are being
-/// installed by the call under way. [`Store::node`] is on the packet path: it is
-/// cheapest if the index of a node is its place in one linear map of memory, 64
-/// bytes each, that is, if a block's number is its address divided by 1024.
-/// **Trust**: whoever implements this; nobody else may write to the blocks.
-pub trait Store {
-    /// The node in slot `id`.
-    fn node(&self, id: NodeId) -> &Node;
-    /// The same, to change it.
-    fn node_mut(&mut self, id: NodeId) -> &mut Node;
-    /// The filter that is installed with `block`. Not on the packet path.
-    fn filter(&self, block: BlockId) -> &Filter;
-}
+use crate::siblings::{CHAIN, attach, detach, find_group, find_node, groups_of, move_node};
+use crate::storage::{BlockId, CodeSlot, Group, GroupId, Node, NodeId, SLOTS, Store, Tag};
 
 errors! {
     /// Why a filter was not installed or not removed. The numbers are part of the
@@ -149,21 +39,15 @@ errors! {
     }
 }
 
-/// Where the name of a node is written.
-#[derive(Clone, Copy)]
-enum Link {
-    Root,
-    FirstChild(NodeId),
-    NextSibling(NodeId),
-}
+/// The groups and nodes of one filter by depth, as far as there are any.
+type Path = [(GroupId, NodeId); MAX_ATOMS];
 
-/// The nodes of one filter by depth, and where each is linked.
-type Path = [(Link, NodeId); MAX_ATOMS];
-
-/// The merged filters. Its nodes are in a [`Store`], the same in every call.
+/// The merged filters. Nodes are in a [`Store`], the same in every call; several tries
+/// may share one.
 #[derive(Debug)]
 pub struct Trie {
-    pub(crate) root: NodeId,
+    /// The groups of the node before all tests.
+    pub(crate) root: GroupId,
 }
 
 impl Default for Trie {
@@ -175,16 +59,16 @@ impl Default for Trie {
 impl Trie {
     /// No filters.
     pub const fn new() -> Self {
-        Self { root: NodeId::NONE }
+        Self { root: GroupId::NONE }
     }
 
     /// Installs `filter` with the vacant block `block`; frames that match it are
     /// reported as `tag`.
     ///
     /// Whether the filter may overlap with others is the caller's question, see
-    /// [`Trie::find_overlap`] and [`conflict`](crate::conflict). Errors: [`TrieError::Duplicate`], and then nothing
-    /// has changed.
-    /// **Cost**: bounded by [`MAX_ATOMS`] times the number of installed filters.
+    /// [`Trie::find_overlap`] and [`conflict`](crate::conflict). Errors:
+    /// [`TrieError::Duplicate`], and then nothing has changed.
+    /// **Cost**: bounded by [`MAX_ATOMS`] and the number of groups along the path.
     pub fn insert<S: Store>(
         &mut self,
         store: &mut S,
@@ -192,24 +76,52 @@ impl Trie {
         block: BlockId,
         tag: Tag,
     ) -> Result<(), TrieError> {
-        let mut link = Link::Root;
-        let mut last = NodeId::NONE;
-        for (depth, test) in filter.tests().enumerate() {
-            let (at, next_sibling) = self.seek(store, link, test);
-            last = next_sibling;
-            if !has_test(store, last, test) {
-                last = block.slot(depth);
-                *store.node_mut(last) = Node { test: *test, next_sibling, ..Node::VACANT };
-                self.point(store, at, last);
-            }
-            link = Link::FirstChild(last);
-        }
-        // If a filter ends here, the whole path was there and nothing was written.
-        let accept = &mut store.node_mut(last).accept;
-        if accept.is_some() {
+        let path = self.path(store, filter);
+        let count = filter.tests().len();
+        let known = path.iter().take_while(|(_, node)| *node != NodeId::NONE).count();
+        let end = path.get(count.wrapping_sub(1)).map_or(NodeId::NONE, |&(_, node)| node);
+        if known == count && (end == NodeId::NONE || store.node(end).rank != 0) {
             return Err(TrieError::Duplicate);
         }
-        *accept = Accept { rank: filter.rank(), tag, block };
+        let accepting = Node { rank: filter.rank(), tag, owner: block, ..Node::VACANT };
+        if known == count {
+            let node = store.node_mut(end);
+            (node.rank, node.tag, node.owner) = (accepting.rank, tag, block);
+            self.enter(store, &path, count);
+            return Ok(());
+        }
+        // From the end, so that what leads to something finds it finished.
+        let mut below = GroupId::NONE;
+        for (depth, test) in filter.tests().enumerate().skip(known).rev() {
+            let (shape, value) = test.shape();
+            let id = block.node(depth);
+            let node = if depth + 1 == count { accepting } else { Node::VACANT };
+            *store.node_mut(id) = Node { value, groups: below, ..node };
+            enter_node(store, id, depth);
+            let Some((group, _)) = path.get(depth).copied() else { break };
+            if group != GroupId::NONE {
+                attach(store, group, id);
+                if store.group(group).count <= CHAIN + 1 {
+                    compile::group(store, group, depth);
+                }
+                return Ok(());
+            }
+            let group = block.group(depth);
+            let parent = parent(&path, depth);
+            let next =
+                if depth == known { groups_of(store, self.root, parent) } else { GroupId::NONE };
+            *store.group_mut(group) = Group { test: shape, block, next, ..Group::VACANT };
+            if store.group(group).is_hashed() {
+                store.group_mut(group).salt = store.salt();
+            }
+            attach(store, group, id);
+            compile::group(store, group, depth);
+            below = group;
+            if depth == known {
+                self.join_groups(store, parent, (GroupId::NONE, group), (next, group));
+                self.enter(store, &path, depth);
+            }
+        }
         Ok(())
     }
 
@@ -224,81 +136,148 @@ impl Trie {
         filter: &Filter,
         block: BlockId,
     ) -> Result<(), TrieError> {
-        let path = self.path(store, filter, block).ok_or(TrieError::NotInstalled)?;
-        let path = path.iter().take(filter.tests().len()).rev();
-        if let Some(&(_, last)) = path.clone().next() {
-            store.node_mut(last).accept = Accept::NONE;
+        let path = self.path(store, filter);
+        let count = filter.tests().len();
+        let end = path.get(count.wrapping_sub(1)).map_or(NodeId::NONE, |&(_, node)| node);
+        if end == NodeId::NONE || store.node(end).rank == 0 || store.node(end).owner != block {
+            return Err(TrieError::NotInstalled);
         }
+        store.node_mut(end).rank = 0;
         // From the end, so that what hangs below a node is settled when it is its
-        // turn, and the links above it are still as `path` found them.
-        for &(link, id) in path {
+        // turn, and what is above it is still where `path` found it.
+        for (depth, &(group, id)) in path.iter().enumerate().take(count).rev() {
             let node = *store.node(id);
-            if !node.accept.is_some() && node.first_child == NodeId::NONE {
-                self.point(store, link, node.next_sibling);
-            } else if id.block() == block {
-                let heir = user_of(store, node).slot(id.slot());
-                *store.node_mut(heir) = node;
-                self.point(store, link, heir);
+            let mut changed = true;
+            if node.rank == 0 && node.groups == GroupId::NONE {
+                detach(store, group, id);
+            } else {
+                changed = enter_node(store, id, depth);
+                if id == block.node(depth) {
+                    let heir = user_of(store, id).node(depth);
+                    move_node(store, group, id, heir);
+                }
+            }
+            let it = *store.group(group);
+            let parent = parent(&path, depth);
+            if it.first == NodeId::NONE {
+                self.join_groups(store, parent, (it.previous, it.next), (it.next, it.previous));
+                recompile(store, it.previous, depth);
+            } else if group == block.group(depth) {
+                let block = user_of(store, it.first);
+                let heir = block.group(depth);
+                *store.group_mut(heir) = Group { block, ..it };
+                compile::group(store, heir, depth);
+                self.join_groups(store, parent, (it.previous, heir), (it.next, heir));
+                recompile(store, it.previous, depth);
+            } else if changed && it.count <= CHAIN {
+                compile::group(store, group, depth);
             }
         }
         Ok(())
     }
 
-    /// The path of `filter`, or `None` if it is not installed with `block`.
-    fn path<S: Store>(&self, store: &S, filter: &Filter, block: BlockId) -> Option<Path> {
-        let mut path = [(Link::Root, NodeId::NONE); MAX_ATOMS];
-        let mut link = Link::Root;
-        let mut accept = Accept::NONE;
+    /// Where the code for this trie starts, which see in the module `compile`; `None` if
+    /// there are no filters or none is made.
+    pub fn entry<S: Store>(&self, store: &S) -> Option<u64> {
+        group_code(store, self.root, 0)
+    }
+
+    /// The path of `filter`, as far as its groups and nodes exist.
+    fn path<S: Store>(&self, store: &S, filter: &Filter) -> Path {
+        let mut path = [(GroupId::NONE, NodeId::NONE); MAX_ATOMS];
+        let mut groups = self.root;
         for (step, test) in path.iter_mut().zip(filter.tests()) {
-            let (at, id) = self.seek(store, link, test);
-            if !has_test(store, id, test) {
-                return None;
+            let (shape, value) = test.shape();
+            step.0 = find_group(store, groups, &shape);
+            if step.0 == GroupId::NONE {
+                break;
             }
-            accept = store.node(id).accept;
-            *step = (at, id);
-            link = Link::FirstChild(id);
-        }
-        (accept.is_some() && accept.block == block).then_some(path)
-    }
-
-    /// Along the siblings from `link` to where `test` is or would be: the link, and
-    /// what it names.
-    fn seek<S: Store>(&self, store: &S, mut link: Link, test: &Test) -> (Link, NodeId) {
-        loop {
-            let id = self.follow(store, link);
-            if id == NodeId::NONE || store.node(id).test >= *test {
-                return (link, id);
+            step.1 = find_node(store, store.group(step.0), value);
+            if step.1 == NodeId::NONE {
+                break;
             }
-            link = Link::NextSibling(id);
+            groups = store.node(step.1).groups;
+        }
+        path
+    }
+
+    /// Renews the entry of the last node of the first `depth` steps of a path.
+    fn enter<S: Store>(&self, store: &mut S, path: &Path, depth: usize) {
+        let Some(&(group, node)) = depth.checked_sub(1).and_then(|last| path.get(last)) else {
+            return;
+        };
+        if enter_node(store, node, depth - 1) && store.group(group).count <= CHAIN {
+            compile::group(store, group, depth - 1);
         }
     }
 
-    fn follow<S: Store>(&self, store: &S, link: Link) -> NodeId {
-        match link {
-            Link::Root => self.root,
-            Link::FirstChild(parent) => store.node(parent).first_child,
-            Link::NextSibling(sibling) => store.node(sibling).next_sibling,
+    /// Links the left group and the right one to what follows them on the other side.
+    fn join_groups<S: Store>(
+        &mut self,
+        store: &mut S,
+        parent: NodeId,
+        (left, right_of_left): (GroupId, GroupId),
+        (right, left_of_right): (GroupId, GroupId),
+    ) {
+        if left != GroupId::NONE {
+            store.group_mut(left).next = right_of_left;
+        } else if parent == NodeId::NONE {
+            self.root = right_of_left;
+        } else {
+            store.node_mut(parent).groups = right_of_left;
         }
-    }
-
-    fn point<S: Store>(&mut self, store: &mut S, link: Link, to: NodeId) {
-        match link {
-            Link::Root => self.root = to,
-            Link::FirstChild(parent) => store.node_mut(parent).first_child = to,
-            Link::NextSibling(sibling) => store.node_mut(sibling).next_sibling = to,
+        if right != GroupId::NONE {
+            store.group_mut(right).previous = left_of_right;
         }
     }
 }
 
-fn has_test<S: Store>(store: &S, id: NodeId, test: &Test) -> bool {
-    id != NodeId::NONE && store.node(id).test == *test
+/// The node above the group at `depth`, or [`NodeId::NONE`] for the root.
+fn parent(path: &Path, depth: usize) -> NodeId {
+    depth.checked_sub(1).and_then(|above| path.get(above)).map_or(NodeId::NONE, |step| step.1)
 }
 
-/// The block of a filter on whose path `node` is. By invariant 3 each step leads
+/// Makes code for a group, if there is one, since its successor has changed.
+fn recompile<S: Store>(store: &mut S, group: GroupId, depth: usize) {
+    if group != GroupId::NONE {
+        compile::group(store, group, depth);
+    }
+}
+
+/// Renews the entry of a node at `depth`: whether it has changed.
+fn enter_node<S: Store>(store: &mut S, id: NodeId, depth: usize) -> bool {
+    let node = *store.node(id);
+    let groups = group_code(store, node.groups, depth + 1);
+    let slot = CodeSlot { block: node.owner, index: SLOTS - 1 };
+    let entry = if node.rank == 0 {
+        groups
+    } else {
+        let address = store.code_address(slot);
+        if let Some(address) = address {
+            let code = compile::acceptance(node.rank, node.tag, address, groups);
+            store.write_code(slot, code.bytes());
+        }
+        address
+    };
+    let entry = entry.unwrap_or(0);
+    store.node_mut(id).entry = entry;
+    node.entry != entry
+}
+
+/// Where the code of a group at `depth` is, if there is the group and code.
+pub(crate) fn group_code<S: Store>(store: &S, id: GroupId, depth: usize) -> Option<u64> {
+    if id == GroupId::NONE {
+        return None;
+    }
+    store.code_address(CodeSlot { block: store.group(id).block, index: depth })
+}
+
+/// The block of a filter on whose path the node is. By invariant 2 each step leads
 /// closer to one that accepts, after at most [`MAX_ATOMS`].
-fn user_of<S: Store>(store: &S, mut node: Node) -> BlockId {
-    while !node.accept.is_some() {
-        node = *store.node(node.first_child);
+fn user_of<S: Store>(store: &S, id: NodeId) -> BlockId {
+    let mut node = store.node(id);
+    while node.rank == 0 {
+        node = store.node(store.group(node.groups).first);
     }
-    node.accept.block
+    node.owner
 }

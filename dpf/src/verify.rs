@@ -16,7 +16,7 @@ errors! {
     /// Why a description is not a filter. The numbers are part of the binary interface.
     pub enum FilterError {
         NoAtoms = 1: "filter has no atoms, or they say nothing: it would take every frame",
-        TooManyAtoms = 2: "filter has more than 16 atoms and shifts, as written or in canonical form",
+        TooManyAtoms = 2: "filter has more than 12 atoms and shifts, as written or in canonical form",
         Width = 3: "atom width is not 1, 2, 4 or 8 bytes",
         BeyondFrame = 4: "atom ends beyond the longest frame, 1514 bytes, in some case of the shifts",
         StrayBits = 5: "atom has mask bits outside its field or bounds with bits outside its mask",

@@ -14,7 +14,7 @@
 //! | bytes | field |
 //! |---|---|
 //! | 1 | version |
-//! | 1 | number of steps, 1 to 16 |
+//! | 1 | number of steps, 1 to 12 |
 //! | then per step: 1 | 0 `Equal`, 1 `Range`, 2 `Shift` |
 //! | its fields | `u8` as it is; `u16` and `u64` seven bits a byte, the lowest first, with the top bit set in all but the last |
 //!

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::{DOMAIN, LONGEST, all_frames, domain_filter, domain_steps, naive};
 use crate::{
-    Atom, Filter, FilterError, MAX_CASES, MAX_FRAME, Shift, Step, conflict, implies, overlap,
-    packet, witness,
+    Atom, Filter, FilterError, MAX_ATOMS, MAX_CASES, MAX_FRAME, Shift, Step, conflict, implies,
+    overlap, packet, witness,
 };
 
 fn steps(steps: &[Step]) -> Result<Filter, FilterError> {
@@ -160,7 +160,7 @@ fn rank_is_the_share_of_frames() {
     // The two narrowest differences that a rank must show.
     assert!(ports(0, 0xfffe) > ports(0, 0xffff));
     assert!(rank(&[Atom::masked(14, 1, 0, 0)]) > rank(&[Atom::masked(12, 2, 0x8000, 0)]) >> 1);
-    let pinned: Vec<_> = (0..16).map(|i| Atom::exact(14 + 8 * i, 8, 0)).collect();
+    let pinned: Vec<_> = (0..MAX_ATOMS as u16).map(|i| Atom::exact(14 + 8 * i, 8, 0)).collect();
     assert!(rank(&pinned) > rank(&pinned[1..]));
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{any_atom, atoms, example as shortest};
 use crate::packet::{arp_for, icmp_to, udp_to};
 use crate::test::Bits;
-use crate::{Atom, Filter, NoMirror, Shift, Step, mirror, overlap};
+use crate::{Atom, Filter, MAX_ATOMS, NoMirror, Shift, Step, mirror, overlap};
 
 const A: [u8; 4] = [10, 0, 2, 15];
 const STATION: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -213,9 +213,9 @@ fn a_filter_with_a_shift_has_no_mirror() {
 
 #[test]
 fn a_mirror_that_grows_too_long_is_refused() {
-    let far: Vec<_> = (0..13).map(|i| Atom::exact(100 + 10 * i, 1, 1)).collect();
+    let far: Vec<_> = (3..MAX_ATOMS as u16).map(|i| Atom::exact(100 + 10 * i, 1, 1)).collect();
     let full = and(&udp_to(A, 1), &far);
-    assert_eq!(full.steps().len(), 16);
+    assert_eq!(full.steps().len(), MAX_ATOMS);
     assert_eq!(mirror(&full, STATION), Err(NoMirror::TooManyAtoms));
 }
 

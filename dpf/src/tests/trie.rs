@@ -9,38 +9,111 @@ use proptest::prelude::*;
 use super::{all_frames, atoms, domain_filter, example};
 use crate::packet::{arp_for, icmp_to, udp_to};
 use crate::test::Test;
-use crate::trie::Accept;
-use crate::{Atom, BlockId, Filter, MAX_ATOMS, Node, NodeId, Store, Tag, Trie, TrieError, overlap};
+use crate::{
+    Atom, Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId, Salt,
+    Store, Tag, Trie, TrieError, UNIT, overlap,
+};
 
-/// Blocks by number, and whose they are. A block that is not installed is absent, so
-/// that any reference to one panics.
+const BITS: u32 = 2;
+
+/// Blocks by number, and whose they are, and few buckets. A block that is not installed
+/// is absent, so that any reference to one panics.
 #[derive(Default)]
-struct Blocks(Vec<Option<(Filter, [Node; MAX_ATOMS])>>);
+struct Blocks {
+    blocks: Vec<Option<Brought>>,
+    buckets: Vec<NodeId>,
+    serial: u64,
+}
+
+/// What one filter brought, and it.
+type Brought = (Filter, [Node; MAX_ATOMS], [Group; MAX_ATOMS]);
+
+/// Units of a block, which are its nodes and then its groups.
+const UNITS: usize = 2 * MAX_ATOMS;
+
+impl Blocks {
+    /// The number of a block, and the unit in it.
+    fn place(index: u32) -> (usize, usize) {
+        let unit = index as usize - 1;
+        (unit / UNITS, unit % UNITS)
+    }
+}
 
 impl Store for Blocks {
     fn node(&self, id: NodeId) -> &Node {
-        &self.0[id.block().index() as usize].as_ref().expect("installed").1[id.slot()]
+        let (block, unit) = Self::place(id.index());
+        &self.blocks[block].as_ref().expect("installed").1[unit]
     }
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        &mut self.0[id.block().index() as usize].as_mut().expect("installed").1[id.slot()]
+        let (block, unit) = Self::place(id.index());
+        &mut self.blocks[block].as_mut().expect("installed").1[unit]
+    }
+    fn group(&self, id: GroupId) -> &Group {
+        let (block, unit) = Self::place(id.index());
+        &self.blocks[block].as_ref().expect("installed").2[unit - MAX_ATOMS]
+    }
+    fn group_mut(&mut self, id: GroupId) -> &mut Group {
+        let (block, unit) = Self::place(id.index());
+        &mut self.blocks[block].as_mut().expect("installed").2[unit - MAX_ATOMS]
     }
     fn filter(&self, block: BlockId) -> &Filter {
-        &self.0[block.index() as usize].as_ref().expect("installed").0
+        &self.blocks[Self::place(block.index()).0].as_ref().expect("installed").0
+    }
+    fn buckets(&self) -> Buckets {
+        Buckets { address: 0, bits: BITS }
+    }
+    fn bucket(&self, number: u32) -> NodeId {
+        self.buckets.get(number as usize).copied().unwrap_or(NodeId::NONE)
+    }
+    fn set_bucket(&mut self, number: u32, head: NodeId) {
+        self.buckets.resize(1 << BITS, NodeId::NONE);
+        self.buckets[number as usize] = head;
+    }
+    fn salt(&mut self) -> Salt {
+        self.serial += 1;
+        Salt::new(7, self.serial)
+    }
+    fn code_address(&self, _: CodeSlot) -> Option<u64> {
+        None
+    }
+    fn write_code(&mut self, _: CodeSlot, _: &[u8]) {
+        panic!("no code is made");
     }
 }
 
 fn block(index: usize) -> BlockId {
-    BlockId::new(index as u32).unwrap()
+    BlockId::new((1 + index * UNITS) as u32).unwrap()
 }
 
 /// A node that would take every frame and leads to itself, wherever it is.
-fn garbage(index: usize) -> Node {
-    let own = block(index).slot(0);
+fn garbage_node(index: usize) -> Node {
+    let own = block(index).node(0);
     Node {
+        value: 0,
+        salt: Salt::NONE,
+        entry: 1,
+        rank: u64::MAX,
+        tag: Tag(u32::MAX),
+        owner: block(index),
+        groups: block(index).group(0),
+        next: own,
+        previous: own,
+        next_in_bucket: own,
+        previous_in_bucket: own,
+    }
+}
+
+/// A group of that node that every frame passes, and that leads to itself.
+fn garbage_group(index: usize) -> Group {
+    let own = block(index).group(0);
+    Group {
         test: Test::VACANT,
-        first_child: own,
-        next_sibling: own,
-        accept: Accept { rank: u64::MAX, tag: Tag(u32::MAX), block: block(index) },
+        salt: Salt::NONE,
+        block: block(index),
+        next: own,
+        previous: own,
+        first: block(index).node(0),
+        count: 1,
     }
 }
 
@@ -66,14 +139,15 @@ impl Model {
         let free = self.installed.iter().position(Option::is_none);
         let index = free.unwrap_or(self.installed.len());
         self.installed.resize(self.installed.len().max(index + 1), None);
-        self.store.0.resize(self.installed.len(), None);
-        self.store.0[index] = Some((*filter, [garbage(index); MAX_ATOMS]));
+        self.store.blocks.resize(self.installed.len(), None);
+        let (node, group) = (garbage_node(index), garbage_group(index));
+        self.store.blocks[index] = Some((*filter, [node; MAX_ATOMS], [group; MAX_ATOMS]));
         let tag = Tag(index as u32);
         let result = self.trie.insert(&mut self.store, filter, block(index), tag);
         if result.is_ok() {
             self.installed[index] = Some(*filter);
         } else {
-            self.store.0[index] = None;
+            self.store.blocks[index] = None;
         }
         result.map(|()| index)
     }
@@ -81,69 +155,57 @@ impl Model {
     fn remove(&mut self, index: usize) {
         let filter = self.installed[index].take().unwrap();
         self.trie.remove(&mut self.store, &filter, block(index)).unwrap();
-        self.store.0[index] = None;
+        self.store.blocks[index] = None;
     }
 
     fn live(&self) -> impl Iterator<Item = (u32, &Filter)> {
         (0..).zip(&self.installed).filter_map(|(tag, filter)| Some((tag, filter.as_ref()?)))
     }
 
-    /// The definition of `classify`, over the list.
-    fn flat(&self, frame: &[u8]) -> Option<Tag> {
-        let key = |filter: &Filter| {
-            let tests: Vec<Test> = filter.tests().copied().collect();
-            (filter.rank(), std::cmp::Reverse(tests))
-        };
+    /// The greatest rank of those that take the frame.
+    fn best(&self, frame: &[u8]) -> Option<u64> {
         let taken = self.live().filter(|(_, filter)| filter.matches(frame));
-        taken.max_by_key(|(_, filter)| key(filter)).map(|(tag, _)| Tag(tag))
+        taken.map(|(_, filter)| filter.rank()).max()
     }
 
     fn classify(&self, frame: &[u8]) -> Option<Tag> {
         self.trie.classify(&self.store, frame)
     }
 
-    /// Checks the invariants of the module `trie`; returns the shape in preorder.
-    fn shape(&self) -> Vec<(usize, Test, Option<Filter>)> {
-        let mut shape = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut path = Vec::new();
-        self.check(self.trie.root, &mut path, &mut seen, &mut shape);
-        let accepting = shape.iter().filter(|(_, _, filter)| filter.is_some()).count();
-        assert_eq!(accepting, self.live().count());
+    /// Checks that the answer is one of the most specific filters that match.
+    fn agrees(&self, frame: &[u8]) {
+        let given = self.classify(frame);
+        let filter = given.map(|tag| self.installed[tag.0 as usize].expect("installed"));
+        assert!(filter.is_none_or(|filter| filter.matches(frame)));
+        assert_eq!(filter.map(|filter| filter.rank()), self.best(frame));
+    }
+
+    /// Checks the invariants; returns all prefixes, in order, that is, the nodes.
+    fn shape(&self) -> BTreeSet<Vec<Test>> {
+        assert_eq!(self.trie.check(&self.store), Ok(self.live().count()));
+        let mut shape = BTreeSet::new();
+        self.gather(self.trie.root, &mut Vec::new(), &mut shape);
+        let prefixes = self.live().flat_map(|(_, filter)| {
+            let tests: Vec<Test> = filter.tests().copied().collect();
+            (1..=tests.len()).map(move |depth| tests[..depth].to_vec())
+        });
+        assert_eq!(shape, prefixes.collect());
         shape
     }
 
-    fn check(
-        &self,
-        mut id: NodeId,
-        path: &mut Vec<Test>,
-        seen: &mut BTreeSet<(u32, usize)>,
-        shape: &mut Vec<(usize, Test, Option<Filter>)>,
-    ) {
-        let mut previous = None;
-        while id != NodeId::NONE {
-            let node = self.store.node(id);
-            let depth = path.len();
-            assert!(seen.insert((id.block().index(), id.slot())), "each node is linked once");
-            assert_eq!(id.slot(), depth);
-            assert!(previous < Some(node.test), "siblings are sorted and differ");
-            assert!(node.accept.is_some() || node.first_child != NodeId::NONE);
-            path.push(node.test);
-            let home = self.installed[id.block().index() as usize].expect("no removed block");
-            assert!(home.tests().take(depth + 1).eq(path.iter()), "lives in a user's block");
-            let accepts = node.accept.is_some().then(|| {
-                let index = node.accept.block.index() as usize;
-                assert_eq!(node.accept.tag, Tag(index as u32));
-                self.installed[index].expect("accepts for an installed filter")
-            });
-            if let Some(filter) = &accepts {
-                assert!(filter.tests().eq(path.iter()));
+    fn gather(&self, mut id: GroupId, path: &mut Vec<Test>, shape: &mut BTreeSet<Vec<Test>>) {
+        while id != GroupId::NONE {
+            let group = self.store.group(id);
+            let mut next = group.first;
+            while next != NodeId::NONE {
+                let node = self.store.node(next);
+                path.push(group.test.with_value(node.value));
+                assert!(shape.insert(path.clone()), "no two nodes after the same tests");
+                self.gather(node.groups, path, shape);
+                path.pop();
+                next = node.next;
             }
-            shape.push((depth, node.test, accepts));
-            self.check(node.first_child, path, seen, shape);
-            path.pop();
-            previous = Some(node.test);
-            id = node.next_sibling;
+            id = group.next;
         }
     }
 
@@ -188,15 +250,14 @@ fn the_more_specific_filter_wins_whenever_it_came() {
 }
 
 #[test]
-fn equally_specific_filters_win_by_their_atoms() {
+fn of_equally_specific_filters_either_wins() {
     let low = Filter::new(&[Atom::exact(12, 2, 0x0800), Atom::exact(30, 2, 7)]).unwrap();
     let high = Filter::new(&[Atom::exact(20, 2, 5), Atom::exact(30, 2, 7)]).unwrap();
     let mut frame = example(&low);
     frame[21] = 5;
     assert!(low.matches(&frame) && high.matches(&frame) && low.rank() == high.rank());
     for order in [[low, high], [high, low]] {
-        let tag = Model::of(order).classify(&frame).unwrap();
-        assert_eq!(order[tag.0 as usize], low);
+        Model::of(order).agrees(&frame);
     }
 }
 
@@ -227,7 +288,7 @@ fn a_shared_node_moves_to_one_who_still_uses_it() {
     model.shape();
     assert_eq!(model.classify(&example(&udp_to(HOSTS[2], 7))), Some(Tag(2)));
     model.remove(2);
-    assert_eq!(model.trie.root, NodeId::NONE);
+    assert_eq!(model.trie.root, GroupId::NONE);
 }
 
 #[test]
@@ -246,17 +307,44 @@ fn overlap_search_stops_when_told() {
 }
 
 #[test]
-fn block_numbers_never_name_no_node() {
-    let last = BlockId::new(BlockId::LIMIT - 1).unwrap();
-    assert!((0..MAX_ATOMS).all(|depth| last.slot(depth) != NodeId::NONE));
-    assert!((0..MAX_ATOMS).all(|depth| last.slot(depth).block() == last));
-    assert_eq!(BlockId::new(BlockId::LIMIT), None);
-    assert_eq!(BlockId::LIMIT, (1 << 28) - 1);
-    assert_eq!(block(5).slot(3).index(), 83);
-    assert_eq!((size_of::<Node>(), size_of::<[Node; MAX_ATOMS]>()), (64, 1024));
+fn blocks_have_names() {
+    assert_eq!((size_of::<Node>(), size_of::<Group>()), (UNIT, UNIT));
+    assert_eq!(size_of::<Block>(), UNITS * UNIT);
+    assert!(size_of::<Block>() <= 2048);
+    assert_eq!(BlockId::new(0), None);
+    let last = BlockId::new(u32::MAX - UNITS as u32).unwrap();
+    assert_eq!(last.group(MAX_ATOMS - 1).index(), u32::MAX - 1);
+    assert_eq!(BlockId::new(u32::MAX - UNITS as u32 + 1), None);
+    assert_eq!(block(5).node(3).index(), 124);
+    assert_eq!(block(5).group(3).index(), 124 + MAX_ATOMS as u32);
 }
 
-/// Filters over sixteen bytes in sixteen windows, so that paths are up to
+#[test]
+fn salts_are_odd_and_differ() {
+    for secret in [0, 1, u64::MAX, 0x0123_4567_89ab_cdef] {
+        let salts = (0..1000).chain([(1 << 63) - 1]).map(|serial| Salt::new(secret, serial).0);
+        assert!(salts.clone().all(|salt| salt % 2 == 1));
+        assert_eq!(salts.collect::<BTreeSet<_>>().len(), 1001);
+    }
+}
+
+/// Values that an attacker might choose fill no bucket: as of a random function, of which
+/// the longest chain would be about 8.
+#[test]
+fn values_spread() {
+    let patterns: [fn(u64) -> u64; 4] =
+        [|i| i, |i| i << 48, |i| i << 32 | i, |i| i.wrapping_mul(0x0100_0000_0100_0001)];
+    for pattern in patterns {
+        for serial in 0..50 {
+            let salt = Salt::new(1, serial);
+            let mut buckets = vec![0; 1 << 12];
+            (0..1 << 12).for_each(|i| buckets[salt.bucket(pattern(i), 12) as usize] += 1);
+            assert!(buckets.iter().all(|&count| count <= 64));
+        }
+    }
+}
+
+/// Filters over as many bytes as windows, so that paths are up to
 /// [`MAX_ATOMS`] long; bits are few, so that paths meet.
 fn deep_filter() -> impl Strategy<Value = Filter> {
     let pin = prop_oneof![
@@ -266,8 +354,8 @@ fn deep_filter() -> impl Strategy<Value = Filter> {
         1 => Just(Some((3, 2))),
     ];
     let short = vec(pin.clone(), 1..4);
-    let long = vec(pin, 1..=16);
-    let full = vec(Just(Some((1, 0))), 16);
+    let long = vec(pin, 1..=MAX_ATOMS);
+    let full = vec(Just(Some((1, 0))), MAX_ATOMS);
     prop_oneof![3 => short, 3 => long, 1 => full].prop_filter_map("no atoms", |pins| {
         let atoms: Vec<_> = (0..)
             .zip(pins)
@@ -318,14 +406,14 @@ proptest! {
             }
             model.shape();
             for (frame, len) in &frames {
-                prop_assert_eq!(model.classify(&frame[..*len]), model.flat(&frame[..*len]));
+                model.agrees(&frame[..*len]);
             }
             // Zero is in all of them that pin nothing else.
             let full = [0u8; 160];
-            prop_assert_eq!(model.classify(&full), model.flat(&full));
+            model.agrees(&full);
             for (_, filter) in model.live() {
                 let frame = example(filter);
-                prop_assert_eq!(model.classify(&frame), model.flat(&frame));
+                model.agrees(&frame);
             }
             let expected: Vec<_> = model
                 .live()
@@ -343,7 +431,7 @@ proptest! {
                 model.shape();
             }
         }
-        prop_assert!(model.trie.root == NodeId::NONE);
+        prop_assert!(model.trie.root == GroupId::NONE);
     }
 }
 
@@ -366,7 +454,7 @@ proptest! {
         model.remove(removed.index(model.installed.len()));
         model.shape();
         for frame in all_frames().filter(|frame| frame.len() % 8 == 0) {
-            prop_assert_eq!(model.classify(frame), model.flat(frame));
+            model.agrees(frame);
         }
         let live = model.live().filter(|(_, other)| overlap(&probe.1, other));
         let expected: Vec<_> = live.map(|(tag, _)| tag).collect();

@@ -161,7 +161,7 @@ proptest! {
             let odd = [":3]", ":5]", ":6]", ":7]"].into_iter().any(|odd| text.contains(odd));
             match parse(&text) {
                 Ok(again) => prop_assert_eq!(again, filter, "{}", text),
-                Err(error) => prop_assert!(odd || error.to_string().contains("more than 16"), "{}", error),
+                Err(error) => prop_assert!(odd || error.to_string().contains("more than 12"), "{}", error),
             }
         }
     }

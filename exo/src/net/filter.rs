@@ -9,9 +9,13 @@
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use dpf::{BlockId, Filter, MAX_ATOMS, Node, NodeId, Store, Tag, Trie};
-use exo_abi::{Error, FrameKind, Pfn};
+use dpf::{
+    Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, Node, NodeId, Salt, Store, Tag,
+    Trie, UNIT,
+};
+use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn};
 
 use super::binding::Binding;
 use super::nic::HEAD;
@@ -31,7 +35,7 @@ pub(crate) struct Installed {
     speaks: Cell<bool>,
     claim: UnsafeCell<MaybeUninit<Filter>>,
     speech: UnsafeCell<MaybeUninit<Filter>>,
-    nodes: UnsafeCell<[[MaybeUninit<Node>; MAX_ATOMS]; 2]>,
+    blocks: [UnsafeCell<MaybeUninit<Block>>; 2],
 }
 
 // SAFETY: repr(C), within a frame; zero is valid for the cells, and anything is
@@ -57,50 +61,83 @@ enum Side {
     Speech = 1,
 }
 
+/// Where the blocks start in an [`Installed`], in units.
+const FIRST_UNIT: usize = core::mem::offset_of!(Installed, blocks) / UNIT;
+const UNITS: usize = FRAME_BYTES as usize / UNIT;
+const BLOCK_UNITS: usize = size_of::<Block>() / UNIT;
+
 fn block(pfn: Pfn, side: Side) -> Result<BlockId, Error> {
-    BlockId::new(pfn.0 * 2 + side as u32).ok_or(Error::OutOfRange)
+    let unit = FIRST_UNIT + side as usize * BLOCK_UNITS;
+    let index = pfn.0.checked_mul(UNITS as u32).and_then(|first| first.checked_add(unit as u32));
+    index.and_then(BlockId::new).ok_or(Error::OutOfRange)
 }
 
-/// Nodes in the frames of installed filters.
+/// Blocks in the frames of installed filters. The base is physical address zero.
 struct Frames;
 
 impl Frames {
     #[inline]
-    fn place(id: NodeId) -> *mut Node {
-        let block = id.block().index();
-        let frame = memory::frame(Pfn(block / 2)).cast::<Installed>();
-        let side = (block % 2) as usize;
-        // SAFETY: the trie names only blocks of installed filters (`Store`'s
-        // contract), whose frames hold an `Installed`; side and slot are in
-        // bounds by construction. Only the field's address is taken.
-        unsafe {
-            let nodes = UnsafeCell::raw_get(&raw const (*frame).nodes);
-            (&raw mut (*nodes)[side][id.slot()]).cast()
-        }
+    fn place(index: u32) -> *mut u8 {
+        memory::physical(u64::from(index) * UNIT as u64)
     }
+}
+
+/// Heads of the hash table, as a power of two.
+const BUCKET_BITS: u32 = 10;
+
+/// The heads of the hash table.
+#[cfg(exo_guest)]
+fn heads() -> *mut NodeId {
+    struct Heads(UnsafeCell<[NodeId; 1 << BUCKET_BITS]>);
+    // SAFETY: used by whoever has the kernel's lock alone.
+    unsafe impl Sync for Heads {}
+    static HEADS: Heads = Heads(UnsafeCell::new([NodeId::NONE; 1 << BUCKET_BITS]));
+    HEADS.0.get().cast()
+}
+
+/// The heads of the hash table: a frame of the simulated memory that tests use for nothing
+/// else.
+#[cfg(not(exo_guest))]
+fn heads() -> *mut NodeId {
+    memory::frame(Pfn(40)).cast()
 }
 
 impl Store for Frames {
     #[inline]
     fn node(&self, id: NodeId) -> &Node {
-        // SAFETY: nodes are written (vacant) when a filter's frame is made, and
-        // change only through `node_mut`, which borrows the store mutably.
-        unsafe { &*Self::place(id) }
+        // SAFETY: the trie names only what is in blocks of installed filters (`Store`'s
+        // contract), whose frames hold an `Installed`, with blocks that are written
+        // (vacant) when it is made. They change only through `node_mut`, which borrows the
+        // store mutably.
+        unsafe { &*Self::place(id.index()).cast() }
     }
 
     #[inline]
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
         // SAFETY: as in `node`, and the borrow of the store is exclusive: every
         // trie operation makes one store and drops it before it returns.
-        unsafe { &mut *Self::place(id) }
+        unsafe { &mut *Self::place(id.index()).cast() }
+    }
+
+    #[inline]
+    fn group(&self, id: GroupId) -> &Group {
+        // SAFETY: as in `node`.
+        unsafe { &*Self::place(id.index()).cast() }
+    }
+
+    #[inline]
+    fn group_mut(&mut self, id: GroupId) -> &mut Group {
+        // SAFETY: as in `node_mut`.
+        unsafe { &mut *Self::place(id.index()).cast() }
     }
 
     fn filter(&self, block: BlockId) -> &Filter {
-        let frame = memory::frame(Pfn(block.index() / 2)).cast::<Installed>();
-        // SAFETY: as in `place`; the filter of a block is written before it is merged
+        let (frame, unit) = (block.index() / UNITS as u32, block.index() as usize % UNITS);
+        let frame = memory::frame(Pfn(frame)).cast::<Installed>();
+        // SAFETY: as in `node`; the filter of a block is written before it is merged
         // (`install`) and does not change while it is.
         unsafe {
-            let side = if block.index() % 2 == Side::Claim as u32 {
+            let side = if unit == FIRST_UNIT {
                 &raw const (*frame).claim
             } else {
                 &raw const (*frame).speech
@@ -108,6 +145,33 @@ impl Store for Frames {
             (*UnsafeCell::raw_get(side)).assume_init_ref()
         }
     }
+
+    #[inline]
+    fn buckets(&self) -> Buckets {
+        Buckets { address: heads() as u64, bits: BUCKET_BITS }
+    }
+
+    #[inline]
+    fn bucket(&self, number: u32) -> NodeId {
+        // SAFETY: the trie asks for numbers below 2^bits, and there are as many heads.
+        unsafe { heads().add(number as usize).read() }
+    }
+
+    fn set_bucket(&mut self, number: u32, head: NodeId) {
+        // SAFETY: as in `bucket`.
+        unsafe { heads().add(number as usize).write(head) };
+    }
+
+    fn salt(&mut self) -> Salt {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        Salt::new(0, SERIAL.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn code_address(&self, _: CodeSlot) -> Option<u64> {
+        None
+    }
+
+    fn write_code(&mut self, _: CodeSlot, _: &[u8]) {}
 }
 
 /// The frame of the binding that `frame` is for.
@@ -171,11 +235,11 @@ pub fn install(
     }
     let (claim_block, speech_block) = (block(pfn, Side::Claim)?, block(pfn, Side::Speech)?);
     let installed = object::create::<Installed>(frames, pfn).ok_or(Error::InUse)?;
-    // SAFETY: made just now; nothing else refers to its filters and nodes.
+    // SAFETY: made just now; nothing else refers to its filters and blocks.
     unsafe {
         (*installed.claim.get()).write(*filter);
-        for node in (*installed.nodes.get()).as_flattened_mut() {
-            node.write(Node::VACANT);
+        for block in &installed.blocks {
+            (*block.get()).write(Block::VACANT);
         }
     }
     let tag = Tag(binding.frame().0);

@@ -1,0 +1,86 @@
+//! Code, interpreter and the list of filters give the same answer.
+
+mod common;
+
+use common::{History, frames, histories};
+use dpf::{Filter, Step, compile};
+use dpf_run::{Edge, Runnable};
+use proptest::prelude::*;
+
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("DPF_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        max_shrink_iters: 2000,
+        ..ProptestConfig::with_cases(cases.unwrap_or(default))
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn after_any_history(history in histories(), noise in frames()) {
+        History::run(&history, &noise, |arena, edge, model, frame| {
+            let best = model.values().filter(|(filter, _)| filter.matches(frame));
+            let best = best.map(|&(_, rank)| rank).max();
+            let interpreted = arena.classify_interpreted(frame);
+            assert_eq!(interpreted.map(|tag| model[&tag.0].1), best, "interpreted {frame:?}");
+            if let Some(tag) = interpreted {
+                assert!(model[&tag.0].0.matches(frame));
+            }
+            assert_eq!(arena.classify(edge.place(frame)), interpreted, "compiled {frame:?}");
+            assert_eq!(arena.classify(edge.place_first(frame)), interpreted);
+        });
+    }
+
+    #[test]
+    fn predicates(filter in common::filters(), noise in frames()) {
+        let predicate = compile(&filter);
+        prop_assert!(!predicate.bytes().is_empty(), "it fits");
+        let runnable = Runnable::new(&predicate);
+        let mut edge = Edge::new();
+        for frame in common::near(&filter).into_iter().chain(noise) {
+            prop_assert_eq!(runnable.matches(edge.place(&frame)), filter.matches(&frame));
+            prop_assert_eq!(runnable.matches(edge.place_first(&frame)), filter.matches(&frame));
+        }
+    }
+}
+
+/// Frames of every length that end where the page does, for filters of every kind.
+#[test]
+fn no_length_is_read_beyond() {
+    let steps = |steps: &[Step]| Filter::of_steps(steps).expect("a filter");
+    let shift = dpf::Shift { offset: 14, mask: 0x0f, scale: 2 };
+    let filters = [
+        dpf::packet::udp_to([10, 0, 2, 15], 53),
+        dpf::packet::arp_for([10, 0, 2, 15]),
+        steps(&[dpf::Atom::range(36, 2, 7, 9999).into()]),
+        steps(&[Step::Shift(shift), dpf::Atom::exact(16, 2, 0).into()]),
+        steps(&[Step::Shift(shift), dpf::Atom::range(16, 8, 0, u64::MAX - 1).into()]),
+        steps(&[dpf::Atom::exact(1512, 2, 0).into()]),
+        steps(&[dpf::Atom::exact(0, 1, 0).into(), dpf::Atom::range(3, 1, 0, 0x1e).into()]),
+    ];
+    let mut arena = dpf_run::Arena::new(1000);
+    for (tag, filter) in (0..).zip(&filters) {
+        arena.install(filter, dpf::Tag(tag)).expect("all differ");
+    }
+    for port in 100..200 {
+        let filter = dpf::packet::udp_to([10, 0, 2, 15], port);
+        arena.install(&filter, dpf::Tag(u32::from(port))).expect("all differ");
+    }
+    let mut edge = Edge::new();
+    for length in 0..=dpf::MAX_FRAME + 8 {
+        for fill in [0, 0xff, 0x45] {
+            let frame = vec![fill; length];
+            let interpreted = arena.classify_interpreted(&frame);
+            assert_eq!(arena.classify(edge.place(&frame)), interpreted);
+            for filter in &filters {
+                // One mapping for each would be slow here; the property test has them.
+                if length < 100 {
+                    let runnable = Runnable::new(&compile(filter));
+                    assert_eq!(runnable.matches(edge.place(&frame)), filter.matches(&frame));
+                }
+            }
+        }
+    }
+}

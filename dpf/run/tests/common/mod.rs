@@ -1,0 +1,241 @@
+//! Random filters, frames that nearly match them, and histories of installation.
+#![allow(dead_code, reason = "each test uses some of it")]
+
+pub(crate) mod decode;
+
+use std::collections::BTreeMap;
+
+use dpf::packet::{arp_for, icmp_to, udp_to};
+use dpf::{Atom, Filter, MAX_ATOMS, MAX_FRAME, Shift, Step, Tag, witness};
+use dpf_run::{Arena, Edge, Id};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// What an ordinary application installs: few hosts, so that prefixes are shared.
+fn ordinary() -> impl Strategy<Value = Filter> {
+    let host = (0u8..3).prop_map(|host| [10, 0, 2, 15 + host]);
+    (host, 0u16..30, 0..8).prop_map(|(host, port, kind)| match kind {
+        0 => arp_for(host),
+        1 => icmp_to(host),
+        2 => dpf::packet::ipv4_all(host),
+        _ => udp_to(host, 1000 + port * 257),
+    })
+}
+
+fn width() -> impl Strategy<Value = u8> {
+    prop::sample::select(vec![1u8, 2, 4, 8])
+}
+
+/// An equality that has few values, or any.
+fn pin(offsets: impl Strategy<Value = u16>) -> impl Strategy<Value = Atom> {
+    (offsets, width(), any::<u64>(), any::<u64>(), 0..5).prop_map(
+        |(offset, width, mask, value, kind)| {
+            let all = u64::MAX >> (64 - 8 * width);
+            let mask = match kind {
+                0 => mask & all,
+                1 => 3,
+                2 => all & !0xf0,
+                _ => all,
+            };
+            let value = if kind == 4 { value } else { value % 12 };
+            Atom::masked(offset, width, mask, value & mask)
+        },
+    )
+}
+
+/// A range over any run of bits.
+fn range(offsets: impl Strategy<Value = u16>) -> impl Strategy<Value = Atom> {
+    (offsets, width(), any::<[u8; 2]>(), any::<[u64; 2]>(), any::<bool>()).prop_map(
+        |(offset, width, [first, length], bounds, small)| {
+            let bits = 8 * width;
+            let (first, length) = if small { (0, bits) } else { (first % bits, length) };
+            let length = length % (bits - first) + 1;
+            let length = if small { bits } else { length };
+            let ones = u64::MAX >> (64 - length);
+            let [a, b] = bounds.map(|bound| (if small { bound % 40 } else { bound }) & ones);
+            Atom {
+                offset,
+                width,
+                mask: ones << first,
+                lo: a.min(b) << first,
+                hi: a.max(b) << first,
+            }
+        },
+    )
+}
+
+fn shift() -> impl Strategy<Value = Shift> {
+    let mask = prop::sample::select(vec![0x0fu8, 0xf0, 0x03, 0xc0, 0x10, 0x3c, 0x80]);
+    (14u16..40, mask, 0u8..=6).prop_map(|(offset, mask, scale)| Shift { offset, mask, scale })
+}
+
+/// Steps of all kinds, few offsets.
+fn mixed() -> impl Strategy<Value = Filter> {
+    let front = || prop_oneof![Just(12u16), Just(14), Just(23), Just(30), 0u16..60];
+    let behind = || prop_oneof![Just(14u16), Just(16), 14u16..40];
+    let atoms = vec(prop_oneof![3 => pin(front()), 2 => range(front())], 0..4);
+    let later = move || vec(prop_oneof![3 => pin(behind()), 2 => range(behind())], 1..3);
+    let tail = prop_oneof![
+        3 => Just(vec![]),
+        2 => (shift(), later()).prop_map(|(shift, atoms)| joined(shift, atoms)),
+        1 => (shift(), later(), shift(), later())
+            .prop_map(|(a, x, b, y)| [joined(a, x), joined(b, y)].concat()),
+    ];
+    (atoms, tail).prop_filter_map("no filter", |(atoms, tail)| {
+        let steps: Vec<Step> = atoms.into_iter().map(Step::Atom).chain(tail).collect();
+        Filter::of_steps(&steps).ok()
+    })
+}
+
+fn joined(shift: Shift, atoms: Vec<Atom>) -> Vec<Step> {
+    std::iter::once(Step::Shift(shift)).chain(atoms.into_iter().map(Step::Atom)).collect()
+}
+
+/// Paths as long as they can be, which meet.
+fn deep() -> impl Strategy<Value = Filter> {
+    let bit = prop_oneof![4 => Just(Some(0u64)), 2 => Just(Some(1)), 1 => Just(None)];
+    vec(bit, 1..=MAX_ATOMS).prop_filter_map("no atoms", |pins| {
+        let atoms: Vec<_> = (0u16..)
+            .zip(pins)
+            .filter_map(|(i, pin)| Some(Atom::masked(12 + 9 * i, 1, 1, pin?)))
+            .collect();
+        Filter::new(&atoms).ok()
+    })
+}
+
+/// One group of many values, or many groups of one, of any width.
+fn many() -> impl Strategy<Value = Filter> {
+    let value = 0u64..40;
+    (value, any::<bool>(), prop::sample::select(vec![1u8, 2, 4, 8])).prop_filter_map(
+        "no filter",
+        |(value, one, width)| {
+            let atom = if one {
+                Atom::exact(20, width, value)
+            } else {
+                let offset = 20 + 2 * (value % 16) as u16;
+                Atom::range(offset, 2, value, 2 * value + 1)
+            };
+            Filter::new(&[Atom::exact(12, 2, 0), atom]).ok()
+        },
+    )
+}
+
+/// Filters of all kinds.
+pub(crate) fn filters() -> impl Strategy<Value = Filter> {
+    prop_oneof![3 => ordinary(), 4 => mixed(), 1 => deep(), 2 => many()]
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Install(Box<Filter>),
+    Remove(prop::sample::Index),
+}
+
+pub(crate) fn histories() -> impl Strategy<Value = Vec<Event>> {
+    let of = |filter: BoxedStrategy<Filter>| {
+        let install = filter.prop_map(|filter| Event::Install(Box::new(filter)));
+        vec(
+            prop_oneof![
+                3 => install,
+                2 => any::<prop::sample::Index>().prop_map(Event::Remove),
+            ],
+            1..60,
+        )
+    };
+    prop_oneof![
+        3 => of(filters().boxed()),
+        1 => of(ordinary().boxed()),
+        1 => of(mixed().boxed()),
+        1 => of(many().boxed()),
+        1 => of(deep().boxed()),
+    ]
+}
+
+/// Frames of any length with few bytes that matter.
+pub(crate) fn frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let byte = prop_oneof![4 => Just(0u8), 2 => 0u8..16, 1 => any::<u8>()];
+    let length = prop_oneof![4 => 0usize..90, 1 => 0usize..=MAX_FRAME];
+    vec(length.prop_flat_map(move |length| vec(byte.clone(), length)), 4)
+}
+
+/// A frame that matches.
+pub(crate) fn example(filter: &Filter) -> Vec<u8> {
+    let mut frame = [0; MAX_FRAME];
+    let length = witness(filter, filter, &mut frame).expect("no filter is empty");
+    frame[..length].to_vec()
+}
+
+/// Frames that match, and that nearly do: one byte shorter, longer, one bit wrong.
+pub(crate) fn near(filter: &Filter) -> Vec<Vec<u8>> {
+    let example = example(filter);
+    let mut frames = vec![example.clone(), example[..example.len() - 1].to_vec()];
+    frames.push([&example[..], &[0; 9]].concat());
+    let interesting = filter.steps().flat_map(|step| match step {
+        Step::Atom(atom) => atom.offset..atom.offset + u16::from(atom.width),
+        Step::Shift(shift) => shift.offset..shift.offset + 1,
+    });
+    for (i, at) in interesting.enumerate() {
+        if let Some(byte) = example.get(usize::from(at)) {
+            let mut frame = example.clone();
+            frame[usize::from(at)] = if i % 3 == 0 { !byte } else { byte ^ 1 << (i % 8) };
+            frames.push(frame);
+        }
+    }
+    frames
+}
+
+/// A history as it is gone through.
+pub(crate) struct History;
+
+impl History {
+    /// Goes through a history, checks the structure after each event, and asks about frames
+    /// that nearly match what is installed, and `noise`. The model has filter and rank of
+    /// each tag. Answers what it ends with.
+    pub(crate) fn run(
+        events: &[Event],
+        noise: &[Vec<u8>],
+        mut ask: impl FnMut(&Arena, &mut Edge, &BTreeMap<u32, (Filter, u64)>, &[u8]),
+    ) -> Arena {
+        // Few buckets, so that chains are of several groups.
+        let bits = 1 + events.len() as u32 % 5;
+        let mut arena = match events.len() % 2 {
+            0 => Arena::with_buckets(events.len(), bits),
+            _ => Arena::spread(events.len(), bits),
+        };
+        let mut edge = Edge::new();
+        let mut model = BTreeMap::new();
+        let mut ids: Vec<(Id, u32)> = Vec::new();
+        let mut candidates: Vec<Vec<u8>> = noise.to_vec();
+        for (number, event) in (0..).zip(events) {
+            match event {
+                Event::Install(filter) => {
+                    let twice = model.values().any(|(other, _)| other == &**filter);
+                    let result = arena.install(filter, Tag(number));
+                    assert_eq!(result.is_err(), twice);
+                    if let Ok(id) = result {
+                        model.insert(number, (**filter, filter.rank()));
+                        ids.push((id, number));
+                        candidates.extend(near(filter));
+                    }
+                }
+                Event::Remove(index) => {
+                    if ids.is_empty() {
+                        continue;
+                    }
+                    let (id, tag) = ids.swap_remove(index.index(ids.len()));
+                    arena.remove(id).expect("installed");
+                    model.remove(&tag);
+                }
+            }
+            let (trie, store) = arena.parts();
+            assert_eq!(trie.check(store), Ok(model.len()));
+            // All of them at the end, some of them in between.
+            let every = if number as usize + 1 == events.len() { 1 } else { 7 };
+            for frame in candidates.iter().skip(number as usize % every).step_by(every) {
+                ask(&arena, &mut edge, &model, frame);
+            }
+        }
+        arena
+    }
+}

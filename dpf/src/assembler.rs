@@ -1,0 +1,392 @@
+//! The instructions of x86-64 that filters are made of, and no others.
+//!
+//! Encodings are from the Intel SDM, volume 2; a test has every one of them decoded by
+//! a disassembler. The names say what is done to which registers:
+//!
+//! | register | holds |
+//! |---|---|
+//! | rdi, rsi | the current base in the frame; how many bytes of the frame are left there |
+//! | rdx, rax | the best rank so far; its tag |
+//! | rcx | [`Store::base`](crate::Store), for names of nodes |
+//! | r8 | the *field*: what was loaded from the frame; or a far target |
+//! | r9 | a constant of 64 bits |
+//! | r10, r11 | a node; the table of buckets |
+
+use crate::test::ones;
+
+/// As in the second hexadecimal digit of a conditional jump. Numbers have no sign.
+#[derive(Clone, Copy)]
+pub(crate) enum If {
+    Below = 2,
+    NotBelow = 3,
+    Equal = 4,
+    NotEqual = 5,
+    Above = 7,
+}
+
+/// How wide the field is loaded. What is above it in r8 is zero.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    Byte = 1,
+    Word = 2,
+    Double = 4,
+    Quad = 8,
+}
+
+/// A place in the code; a forward jump stands before it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(usize);
+
+/// Where a failed test jumps.
+#[derive(Clone, Copy)]
+enum Miss {
+    /// Not yet known. These jumps are to be completed.
+    Ahead([Option<Place>; 2]),
+    Behind(Place),
+}
+
+/// At most `N` bytes of code; what is beyond is only counted.
+#[derive(Clone, Copy)]
+pub(crate) struct Assembler<const N: usize> {
+    code: [u8; N],
+    length: usize,
+    /// Where the first byte will be executed.
+    origin: u64,
+    miss: Miss,
+}
+
+impl<const N: usize> Assembler<N> {
+    pub(crate) fn new(origin: u64) -> Self {
+        Self { code: [0; N], length: 0, origin, miss: Miss::Ahead([None; 2]) }
+    }
+
+    pub(crate) fn fits(&self) -> bool {
+        self.length <= N
+    }
+
+    /// The code, or nothing if it does not fit.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.code.get(..self.length).unwrap_or_default()
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        for (to, byte) in self.code.iter_mut().skip(self.length).zip(bytes) {
+            *to = *byte;
+        }
+        self.length += bytes.len();
+    }
+
+    fn put_u32(&mut self, number: u32) {
+        self.put(&number.to_le_bytes());
+    }
+
+    /// `register` (8 to 15) = `number`.
+    fn constant(&mut self, register: u8, number: u64) {
+        let opcode = 0xb0 + register;
+        match u32::try_from(number) {
+            Ok(number) => {
+                self.put(&[0x41, opcode]);
+                self.put_u32(number);
+            }
+            Err(_) => {
+                self.put(&[0x49, opcode]);
+                self.put(&number.to_le_bytes());
+            }
+        }
+    }
+
+    // Tests.
+
+    /// Misses unless `end` bytes are left.
+    pub(crate) fn require(&mut self, end: u32) {
+        match i8::try_from(end) {
+            Ok(end) => self.put(&[0x48, 0x83, 0xfe, end as u8]), // cmp rsi, end
+            Err(_) => {
+                self.put(&[0x48, 0x81, 0xfe]);
+                self.put_u32(end);
+            }
+        }
+        self.miss_if(If::Below);
+    }
+
+    /// The byte that selects [rdi + at] and, in its middle, `register`; and `at`.
+    fn frame(&mut self, register: u8, at: u16) {
+        let small = i8::try_from(at);
+        self.put(&[if small.is_ok() { 0x47 } else { 0x87 } | register << 3]);
+        match small {
+            Ok(at) => self.put(&[at as u8]),
+            Err(_) => self.put_u32(at.into()),
+        }
+    }
+
+    /// Field = frame at `at`, the first byte in the low bits.
+    pub(crate) fn load(&mut self, width: Width, at: u16) {
+        self.put(match width {
+            Width::Byte => &[0x44, 0x0f, 0xb6],
+            Width::Word => &[0x44, 0x0f, 0xb7],
+            Width::Double => &[0x44, 0x8b],
+            Width::Quad => &[0x4c, 0x8b],
+        });
+        self.frame(0, at);
+    }
+
+    /// Compares the frame at `at` with `value`. Not for [`Width::Quad`].
+    pub(crate) fn compare_frame(&mut self, width: Width, at: u16, value: u64) {
+        self.put(match width {
+            Width::Byte => &[0x80],
+            Width::Word => &[0x66, 0x81],
+            _ => &[0x81],
+        });
+        self.frame(7, at);
+        self.put(value.to_le_bytes().get(..width as usize).unwrap_or_default());
+    }
+
+    /// `field op= number` on 64 bits if `wide`, or else on 32.
+    fn operate(&mut self, wide: bool, op: u8, number: u64) {
+        if wide {
+            self.constant(9, number);
+            self.put(&[0x4d, op << 3 | 1, 0xc8]);
+        } else {
+            self.put(&[0x41, 0x81, 0xc0 | op << 3]);
+            self.put_u32(number as u32);
+        }
+    }
+
+    /// Field = frame at `at` & `mask`.
+    pub(crate) fn load_masked(&mut self, width: Width, at: u16, mask: u64) {
+        if width == Width::Quad && mask != u64::MAX {
+            self.constant(8, mask);
+            self.put(&[0x4c, 0x23]); // and r8, [rdi + at]
+            return self.frame(0, at);
+        }
+        self.load(width, at);
+        if mask != ones(8 * width as u8) {
+            self.operate(false, 4, mask);
+        }
+    }
+
+    /// Field -= `number`.
+    pub(crate) fn subtract(&mut self, width: Width, number: u64) {
+        self.operate(width == Width::Quad, 5, number);
+    }
+
+    /// Compares the field with `number`.
+    pub(crate) fn compare(&mut self, width: Width, number: u64) {
+        self.operate(width == Width::Quad, 7, number);
+    }
+
+    /// Reverses the bytes of the field's register, of 8 bytes for [`Width::Quad`] and
+    /// of 4 otherwise.
+    pub(crate) fn reverse(&mut self, width: Width) {
+        self.put(&[if width == Width::Quad { 0x49 } else { 0x41 }, 0x0f, 0xc8]);
+    }
+
+    /// Field <<= `left`, then >>= `right`, in the same register.
+    pub(crate) fn shift(&mut self, width: Width, left: u8, right: u8) {
+        let prefix = if width == Width::Quad { 0x49 } else { 0x41 };
+        if left > 0 {
+            self.put(&[prefix, 0xc1, 0xe0, left]);
+        }
+        if right > 0 {
+            self.put(&[prefix, 0xc1, 0xe8, right]);
+        }
+    }
+
+    /// Misses if fewer bytes are left than the field says.
+    pub(crate) fn require_field(&mut self) {
+        self.put(&[0x4c, 0x39, 0xc6]); // cmp rsi, r8
+        self.miss_if(If::Below);
+    }
+
+    /// The base moves by the field.
+    pub(crate) fn advance(&mut self) {
+        self.put(&[0x4c, 0x29, 0xc6, 0x4c, 0x01, 0xc7]); // sub rsi, r8; add rdi, r8
+    }
+
+    /// push rdi; push rsi
+    pub(crate) fn save_base(&mut self) {
+        self.put(&[0x57, 0x56]);
+    }
+
+    /// pop rsi; pop rdi
+    pub(crate) fn restore_base(&mut self) {
+        self.put(&[0x5e, 0x5f]);
+    }
+
+    // Look-up.
+
+    /// Node = the name in bucket (field * `salt`) >> (64 - `bits`) ^ `offset` of the table.
+    pub(crate) fn look_up(&mut self, salt: u64, bits: u32, offset: u32, table: u64) {
+        self.constant(9, salt);
+        self.put(&[0x4d, 0x89, 0xc2]); // mov r10, r8
+        self.put(&[0x4d, 0x0f, 0xaf, 0xd1]); // imul r10, r9
+        self.put(&[0x49, 0xc1, 0xea, (64 - bits) as u8]); // shr r10, 64 - bits
+        self.put(&[0x41, 0x81, 0xf2]); // xor r10d, offset
+        self.put_u32(offset);
+        self.constant(11, table);
+        self.put(&[0x47, 0x8b, 0x14, 0x93]); // mov r10d, [r11 + 4 * r10]
+    }
+
+    /// Misses if the name of the node is zero; otherwise makes an address of it, in units
+    /// of 2^`shift` bytes behind the base.
+    pub(crate) fn address(&mut self, shift: u8) {
+        self.put(&[0x45, 0x85, 0xd2]); // test r10d, r10d
+        self.miss_if(If::Equal);
+        self.put(&[0x49, 0xc1, 0xe2, shift]); // shl r10, shift
+        self.put(&[0x49, 0x01, 0xca]); // add r10, rcx
+    }
+
+    /// Compares 8 bytes at `at` of the node with the field.
+    pub(crate) fn compare_node_field(&mut self, at: u8) {
+        self.put(&[0x4d, 0x39, 0x42, at]);
+    }
+
+    /// Compares 8 bytes at `at` of the node with the constant.
+    pub(crate) fn compare_node_constant(&mut self, at: u8) {
+        self.put(&[0x4d, 0x39, 0x4a, at]);
+    }
+
+    /// Node = the name at `at` of the node.
+    pub(crate) fn follow(&mut self, at: u8) {
+        self.put(&[0x45, 0x8b, 0x52, at]);
+    }
+
+    /// Calls the address at `at` of the node, or jumps there.
+    pub(crate) fn enter(&mut self, at: u8, call: bool) {
+        self.put(&[0x41, 0xff, if call { 0x52 } else { 0x62 }, at]);
+    }
+
+    // Results.
+
+    /// Best = this, unless the best rank is no less.
+    pub(crate) fn improve(&mut self, rank: u64, tag: u32) {
+        self.constant(8, rank);
+        self.put(&[0x4c, 0x39, 0xc2]); // cmp rdx, r8
+        let skip = self.jump_if(If::NotBelow);
+        self.put(&[0x4c, 0x89, 0xc2]); // mov rdx, r8
+        self.answer(tag);
+        self.land(skip);
+    }
+
+    /// eax = `number`.
+    pub(crate) fn answer(&mut self, number: u32) {
+        self.put(&[0xb8]);
+        self.put_u32(number);
+    }
+
+    // Control.
+
+    pub(crate) fn here(&self) -> Place {
+        Place(self.length)
+    }
+
+    /// Jumps ahead, by at most 127 bytes, to where the place lands.
+    pub(crate) fn jump_if(&mut self, condition: If) -> Place {
+        self.put(&[0x70 | condition as u8, 0]);
+        self.here()
+    }
+
+    /// The jump that ends at `from` leads here.
+    pub(crate) fn land(&mut self, from: Place) {
+        if let Some(distance) = self.code.get_mut(from.0.wrapping_sub(1)) {
+            *distance = (self.length - from.0) as u8;
+        }
+    }
+
+    /// Jumps back, by at most 126 bytes.
+    pub(crate) fn jump_back(&mut self, to: Place) {
+        let distance = to.0.wrapping_sub(self.length + 2);
+        self.put(&[0xeb, distance as u8]);
+    }
+
+    /// A failed test.
+    fn miss_if(&mut self, condition: If) {
+        if let Miss::Behind(to) = self.miss {
+            let distance = to.0.wrapping_sub(self.length + 6);
+            self.put(&[0x0f, 0x80 | condition as u8]);
+            return self.put_u32(distance as u32);
+        }
+        let from = self.jump_if(condition);
+        if let Miss::Ahead(jumps) = &mut self.miss
+            && let Some(vacant) = jumps.iter_mut().find(|jump| jump.is_none())
+        {
+            *vacant = Some(from);
+        }
+    }
+
+    /// Misses unless what was compared is equal.
+    pub(crate) fn miss_if_different(&mut self) {
+        self.miss_if(If::NotEqual);
+    }
+
+    /// Misses if what was compared is above.
+    pub(crate) fn miss_if_above(&mut self) {
+        self.miss_if(If::Above);
+    }
+
+    /// What has been missed and will be missed leads here.
+    pub(crate) fn land_misses(&mut self) {
+        if let Miss::Ahead(jumps) = self.miss {
+            jumps.into_iter().flatten().for_each(|jump| self.land(jump));
+        }
+        self.miss = Miss::Behind(self.here());
+    }
+
+    /// Four bytes from the end of an instruction of `length` bytes, put here, to `target`;
+    /// `None` if it is too far.
+    fn distance(&self, length: usize, target: u64) -> Option<[u8; 4]> {
+        let end = self.origin.wrapping_add((self.length + length) as u64);
+        let distance = i32::try_from(target.wrapping_sub(end) as i64).ok()?;
+        Some(distance.to_le_bytes())
+    }
+
+    /// jmp `target`
+    pub(crate) fn jump(&mut self, target: u64) {
+        self.go(target, 0xe9, 0xe0);
+    }
+
+    /// call `target`
+    pub(crate) fn call(&mut self, target: u64) {
+        self.go(target, 0xe8, 0xd0);
+    }
+
+    fn go(&mut self, target: u64, near: u8, far: u8) {
+        if let Some(distance) = self.distance(5, target) {
+            self.put(&[near]);
+            self.put(&distance);
+        } else {
+            self.constant(8, target);
+            self.put(&[0x41, 0xff, far]);
+        }
+    }
+
+    /// Jumps to `target` if what was compared is equal.
+    pub(crate) fn jump_if_equal(&mut self, target: u64) {
+        if let Some(distance) = self.distance(6, target) {
+            self.put(&[0x0f, 0x80 | If::Equal as u8]);
+            self.put(&distance);
+        } else {
+            let skip = self.jump_if(If::NotEqual);
+            self.jump(target);
+            self.land(skip);
+        }
+    }
+
+    /// Goes on with `next`, or returns.
+    pub(crate) fn leave(&mut self, next: Option<u64>) {
+        match next {
+            Some(next) => self.jump(next),
+            None => self.put(&[0xc3]),
+        }
+    }
+
+    /// Answers 0 to frames shorter than `length` bytes, and to all that will be missed.
+    pub(crate) fn refuse_below(&mut self, length: u8) {
+        self.put(&[0x31, 0xc0]); // xor eax, eax
+        self.put(&[0x48, 0x83, 0xfe, length]); // cmp rsi, length
+        let skip = self.jump_if(If::NotBelow);
+        self.land_misses();
+        self.leave(None);
+        self.land(skip);
+    }
+}

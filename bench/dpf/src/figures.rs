@@ -66,8 +66,6 @@ pub struct PerPacket {
     pub count: u32,
     /// The mean.
     pub instructions: f64,
-    /// The most that one of them took.
-    pub most: u64,
     /// Nanoseconds, the median of the rounds.
     pub ns: f64,
     /// How many times as long as ours: the median of the ratios of each round.
@@ -79,8 +77,6 @@ pub struct PerPacket {
 pub struct Change {
     /// The mean; not counted where everything is made anew.
     pub instructions: Option<f64>,
-    /// The most that one change took.
-    pub most: Option<u64>,
     /// Nanoseconds, the median of the rounds.
     pub ns: f64,
 }

@@ -26,6 +26,7 @@ impl Trie {
     /// filters are installed, or what does not hold.
     pub fn check<S: Store>(&self, store: &S) -> Result<usize, &'static str> {
         let mut prefix = Prefix { tests: [Test::VACANT; MAX_ATOMS], depth: 0 };
+        require(self.entry() == group_code(store, self.root, 0), "the trie's entry is its code")?;
         groups(store, self.root, &mut prefix)
     }
 }

@@ -80,7 +80,8 @@ impl Trie {
         let mut best = (0, None);
         // Groups to go on with, at most one for each level, so there is always
         // room; taking the remainder spares the hot path a check that cannot fail.
-        let mut pending = [(GroupId::NONE, 0); MAX_ATOMS];
+        const ROOM: usize = MAX_ATOMS.next_power_of_two();
+        let (mut groups, mut bases) = ([GroupId::NONE; ROOM], [0; ROOM]);
         let mut count = 0;
         let (mut id, mut base) = (self.root, 0);
         loop {
@@ -95,7 +96,7 @@ impl Trie {
                     continue;
                 }
                 if id != GroupId::NONE {
-                    pending[count % MAX_ATOMS] = (id, base);
+                    (groups[count % ROOM], bases[count % ROOM]) = (id, base);
                     count += 1;
                 }
                 (id, base) = (node.groups, behind);
@@ -104,7 +105,7 @@ impl Trie {
                 return best.1;
             }
             count -= 1;
-            (id, base) = pending[count % MAX_ATOMS];
+            (id, base) = (groups[count % ROOM], bases[count % ROOM]);
         }
     }
 }

@@ -48,6 +48,8 @@ type Path = [(GroupId, NodeId); MAX_ATOMS];
 pub struct Trie {
     /// The groups of the node before all tests.
     pub(crate) root: GroupId,
+    /// Their code, or zero.
+    entry: u64,
 }
 
 impl Default for Trie {
@@ -59,7 +61,7 @@ impl Default for Trie {
 impl Trie {
     /// No filters.
     pub const fn new() -> Self {
-        Self { root: GroupId::NONE }
+        Self { root: GroupId::NONE, entry: 0 }
     }
 
     /// Installs `filter` with the vacant block `block`; frames that match it are
@@ -176,10 +178,11 @@ impl Trie {
         Ok(())
     }
 
-    /// Where the code for this trie starts, which see in the module `compile`; `None` if
-    /// there are no filters or none is made.
-    pub fn entry<S: Store>(&self, store: &S) -> Option<u64> {
-        group_code(store, self.root, 0)
+    /// Where the code for this trie starts; `None` if there are no filters, or no code is
+    /// made. It is a function, see the module `compile`, until the next change.
+    #[inline]
+    pub fn entry(&self) -> Option<u64> {
+        (self.entry != 0).then_some(self.entry)
     }
 
     /// The path of `filter`, as far as its groups and nodes exist.
@@ -223,6 +226,7 @@ impl Trie {
             store.group_mut(left).next = right_of_left;
         } else if parent == NodeId::NONE {
             self.root = right_of_left;
+            self.entry = group_code(store, self.root, 0).unwrap_or(0);
         } else {
             store.node_mut(parent).groups = right_of_left;
         }

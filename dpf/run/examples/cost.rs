@@ -108,9 +108,8 @@ fn main() {
         CODE[1].store(bounds.end, Ordering::Relaxed);
         let row = [true, false].map(|compiled| {
             frames.map(|(frame, expected)| {
-                let classify = |frame: &[u8]| {
-                    if compiled { arena.classify(frame) } else { arena.classify_interpreted(frame) }
-                };
+                let classify = if compiled { Arena::classify } else { interpreted };
+                let classify = |frame: &[u8]| classify(&arena, frame);
                 assert_eq!(classify(frame), expected);
                 let (all, in_code) = count(&|| {
                     black_box(classify(black_box(frame)));
@@ -169,6 +168,11 @@ fn main() {
         total(&call),
         total(&matches)
     );
+}
+
+#[inline(never)]
+fn interpreted(arena: &Arena, frame: &[u8]) -> Option<Tag> {
+    arena.classify_interpreted(frame)
 }
 
 /// All instructions.

@@ -26,8 +26,6 @@ pub struct Id(u32);
 pub struct Arena {
     trie: Trie,
     blocks: Blocks,
-    /// Code for this trie, or zero; renewed with every change.
-    entry: u64,
 }
 
 /// What compiled filters answer.
@@ -54,7 +52,7 @@ impl Arena {
     /// # Panics
     /// As [`Arena::new`].
     pub fn with_buckets(capacity: usize, bits: u32) -> Self {
-        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, PAGE), entry: 0 }
+        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, PAGE) }
     }
 
     /// The same with the code of each filter 4 GiB from that of the next, so that no
@@ -63,7 +61,7 @@ impl Arena {
     /// # Panics
     /// As [`Arena::new`], and if there is no room for more than a few thousand.
     pub fn spread(capacity: usize, bits: u32) -> Self {
-        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, 1 << 32), entry: 0 }
+        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, 1 << 32) }
     }
 
     /// Installs a filter, whether it overlaps with others or not. Errors:
@@ -74,7 +72,7 @@ impl Arena {
     pub fn install(&mut self, filter: &Filter, tag: Tag) -> Result<Id, TrieError> {
         let (id, block) = self.blocks.take(filter);
         let result = self.trie.insert(&mut self.blocks, filter, block, tag);
-        self.settle();
+        serialise();
         if result.is_err() {
             self.blocks.give(id);
         }
@@ -87,13 +85,8 @@ impl Arena {
         let (filter, block) = self.blocks.get(id.0).ok_or(TrieError::NotInstalled)?;
         self.trie.remove(&mut self.blocks, &filter, block)?;
         self.blocks.give(id.0);
-        self.settle();
-        Ok(())
-    }
-
-    fn settle(&mut self) {
-        self.entry = self.trie.entry(&self.blocks).unwrap_or(0);
         serialise();
+        Ok(())
     }
 
     /// The installed filter.
@@ -110,14 +103,12 @@ impl Arena {
     /// The same by the compiled code.
     #[inline]
     pub fn classify(&self, frame: &[u8]) -> Option<Tag> {
-        if frame.len() < dpf::MIN_FRAME || self.entry == 0 {
-            return None;
-        }
+        let entry = self.trie.entry().filter(|_| frame.len() >= dpf::MIN_FRAME)?;
         // SAFETY: the entry of the trie as it is, in pages that are mapped while the
         // arena is; code of `dpf` keeps to this convention and reads only the frame, the
         // buckets and the nodes, all of which are borrowed by this call.
         let answer = unsafe {
-            let code = std::mem::transmute::<usize, Classify>(self.entry as usize);
+            let code = std::mem::transmute::<usize, Classify>(entry as usize);
             code(frame.as_ptr(), frame.len(), 0, self.blocks.base())
         };
         (answer.rank != 0).then_some(Tag(answer.tag as u32))
@@ -135,7 +126,7 @@ impl Arena {
 
     /// Where the code starts, if there is any.
     pub fn entry(&self) -> Option<u64> {
-        (self.entry != 0).then_some(self.entry)
+        self.trie.entry()
     }
 
     /// The trie and its storage, for inspection.

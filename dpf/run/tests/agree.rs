@@ -7,10 +7,16 @@ use dpf::{Filter, Step, compile};
 use dpf_run::{Edge, Runnable};
 use proptest::prelude::*;
 
+/// As many as `DPF_CASES` says, for long runs.
 fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("DPF_CASES").ok().and_then(|cases| cases.parse().ok());
+    // What is generated is now and then no filter, and that adds up.
+    let max_local_rejects = u32::MAX;
+    let failure_persistence = None;
     ProptestConfig {
         max_shrink_iters: 2000,
+        max_local_rejects,
+        failure_persistence,
         ..ProptestConfig::with_cases(cases.unwrap_or(default))
     }
 }
@@ -81,6 +87,34 @@ fn no_length_is_read_beyond() {
                     assert_eq!(runnable.matches(edge.place(&frame)), filter.matches(&frame));
                 }
             }
+        }
+    }
+}
+
+/// Values of two groups that are equal, in two buckets.
+#[test]
+fn groups_that_share_buckets_are_told_apart() {
+    let of = |width, value| {
+        let value = dpf::Atom::exact(20, width, value);
+        Filter::new(&[dpf::Atom::exact(12, 2, 0), value]).expect("a filter")
+    };
+    let filters: Vec<_> = (0..20).map(|i| of(if i < 10 { 2 } else { 4 }, 1 + i % 10)).collect();
+    let mut arena = dpf_run::Arena::with_buckets(20, 1);
+    let mut ids = Vec::new();
+    for (tag, filter) in (0..).zip(&filters) {
+        ids.push(arena.install(filter, dpf::Tag(tag)).expect("all differ"));
+    }
+    for removed in 0..=filters.len() {
+        let (trie, store) = arena.parts();
+        assert_eq!(trie.check(store), Ok(filters.len() - removed));
+        for (tag, filter) in (0..).zip(&filters) {
+            let expected = (tag as usize >= removed).then_some(dpf::Tag(tag));
+            let frame = common::example(filter);
+            assert_eq!(arena.classify(&frame), expected);
+            assert_eq!(arena.classify_interpreted(&frame), expected);
+        }
+        if let Some(&id) = ids.get(removed) {
+            arena.remove(id).expect("installed");
         }
     }
 }

@@ -39,7 +39,10 @@ impl Program {
     #[must_use]
     pub fn find(self) -> Option<PathBuf> {
         if self.name.contains(".so") {
-            return LIBRARIES.iter().map(|dir| PathBuf::from(dir).join(self.name)).find(|f| f.is_file());
+            return LIBRARIES
+                .iter()
+                .map(|dir| PathBuf::from(dir).join(self.name))
+                .find(|f| f.is_file());
         }
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|dir| dir.join(self.name)).find(|file| file.is_file())

@@ -52,7 +52,12 @@ impl Plan {
     #[must_use]
     pub fn quick() -> Self {
         Self {
-            cases: vec![(Set::Ports, 1), (Set::Ports, 10), (Set::Mixed, 10), (Set::Adversarial, 10)],
+            cases: vec![
+                (Set::Ports, 1),
+                (Set::Ports, 10),
+                (Set::Mixed, 10),
+                (Set::Adversarial, 10),
+            ],
             rounds: 3,
             slice: Duration::from_micros(100),
             ..Self::full()

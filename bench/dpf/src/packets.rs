@@ -81,9 +81,8 @@ fn zipf(count: u32, parts: u32) -> Vec<u32> {
 
 fn misses(set: Set) -> Vec<Vec<u8>> {
     let plain = |what| frame(&Predicate { vlan: None, zeros: None, what });
-    let to = |to, port| {
-        plain(What::Ports { over: Transport::Udp, to, ports: (port, port), from: None })
-    };
+    let to =
+        |to, port| plain(What::Ports { over: Transport::Udp, to, ports: (port, port), from: None });
     let taken = match set {
         Set::Mixed => Ipv4Addr::new(10, 1, 0, 1),
         Set::Ports | Set::Adversarial => STATION,

@@ -35,8 +35,7 @@ type Filter = unsafe extern "C" fn(*const [u8; 8], *const u8, c_uint, c_uint) ->
 struct Pcap {
     open_dead: unsafe extern "C" fn(c_int, c_int) -> *mut c_void,
     close: unsafe extern "C" fn(*mut c_void),
-    compile:
-        unsafe extern "C" fn(*mut c_void, *mut Program, *const c_char, c_int, c_uint) -> c_int,
+    compile: unsafe extern "C" fn(*mut c_void, *mut Program, *const c_char, c_int, c_uint) -> c_int,
     error: unsafe extern "C" fn(*mut c_void) -> *const c_char,
     free: unsafe extern "C" fn(*mut Program),
     filter: Filter,
@@ -150,7 +149,8 @@ impl Contender for Each {
 
     fn bytes(&self) -> Bytes {
         let each = size_of::<(u32, Vec<[u8; 8]>)>();
-        let data = self.installed.iter().map(|(_, program)| program.len() * 8 + each).sum::<usize>();
+        let data =
+            self.installed.iter().map(|(_, program)| program.len() * 8 + each).sum::<usize>();
         Bytes { code: 0, data: data as u64 }
     }
 }

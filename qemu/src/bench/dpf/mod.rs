@@ -10,7 +10,7 @@
 //! | [`report`] | tables |
 //! | [`plot`] | a picture: cost against the number of filters |
 
-#[allow(dead_code, reason = "one side writes what the other reads")]
+#[allow(dead_code, unreachable_pub, reason = "one side writes what the other reads")]
 #[path = "../../../../bench/dpf/src/figures.rs"]
 mod figures;
 mod goals;
@@ -84,7 +84,13 @@ fn build() -> Result<PathBuf> {
     let target = guest.parent().context("the build directory has no parent")?;
     let mut command = workspace::cargo();
     command.args(["build", "--profile", PROFILE, "--package", "bench-dpf", "--target-dir"]);
-    guest::run({ command.arg(target); command }, "building bench-dpf")?;
+    guest::run(
+        {
+            command.arg(target);
+            command
+        },
+        "building bench-dpf",
+    )?;
     Ok(target.join(PROFILE).join("bench-dpf"))
 }
 

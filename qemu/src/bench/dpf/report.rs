@@ -66,7 +66,11 @@ impl Report {
         for mix in ["first", "last", "uniform", "zipf", "miss"] {
             write!(out, "{mix:>18}")?;
         }
-        write!(out, "{:>10}{:>10}{:>10}{:>10}{:>9}{:>9}", "insert", "ns", "remove", "ns", "code B", "data B")?;
+        write!(
+            out,
+            "{:>10}{:>10}{:>10}{:>10}{:>9}{:>9}",
+            "insert", "ns", "remove", "ns", "code B", "data B"
+        )?;
         writeln!(out, "{}", if published { "  published" } else { "" })?;
         for ((name, _), result) in figures.contenders.iter().zip(&case.results) {
             write!(out, "{name:12}")?;
@@ -154,8 +158,14 @@ mod tests {
             ("demux-ports", 40.0, 40.0),
             ("exo", 50.0, 52.0),
         ]));
-        assert!(good.contains("met    10 ports, uniform: filters takes at least 20x: 20.0x"), "{good}");
-        assert!(good.contains("met    1000 ports, uniform: ebpf-jit takes at least 100x"), "{good}");
+        assert!(
+            good.contains("met    10 ports, uniform: filters takes at least 20x: 20.0x"),
+            "{good}"
+        );
+        assert!(
+            good.contains("met    1000 ports, uniform: ebpf-jit takes at least 100x"),
+            "{good}"
+        );
         assert!(good.contains("met    everywhere at most 1.3x demux-ports"), "{good}");
         assert!(good.contains("insert 1.04x, remove 1.04x"), "{good}");
         assert!(!good.contains("MISSED"), "{good}");
@@ -170,7 +180,12 @@ mod tests {
 
     #[test]
     fn reasons_are_in_the_table_and_published_times_beside_ten_filters() {
-        let mut figures = figures([("filters", 1.0, 1.0), ("ebpf", 1.0, 1.0), ("pcap", 1.0, 1.0), ("exo", 1.0, 1.0)]);
+        let mut figures = figures([
+            ("filters", 1.0, 1.0),
+            ("ebpf", 1.0, 1.0),
+            ("pcap", 1.0, 1.0),
+            ("exo", 1.0, 1.0),
+        ]);
         figures.cases[0].results[2] = Outcome::Cannot("libpcap is not installed".into());
         let text = text(figures);
         assert!(text.contains("pcap          -  libpcap is not installed"), "{text}");

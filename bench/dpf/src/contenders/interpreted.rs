@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use dpf::Filter;
 
 use super::{Bytes, Contender, Task};
+use crate::predicates::Predicate;
 
 pub(super) struct Interpreted {
     known: Vec<Filter>,
@@ -12,8 +13,7 @@ pub(super) struct Interpreted {
 
 impl Interpreted {
     pub(super) fn new(task: Task<'_>) -> Result<Self> {
-        let known: Vec<_> =
-            task.predicates.iter().map(|predicate| predicate.filter()).collect::<Result<_>>()?;
+        let known: Vec<_> = task.predicates.iter().map(Predicate::filter).collect::<Result<_>>()?;
         let installed = (0..task.installed).zip(known.iter().copied()).collect();
         Ok(Self { known, installed })
     }

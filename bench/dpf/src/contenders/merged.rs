@@ -5,6 +5,7 @@ use dpf::{Block, Filter, SLOT, SLOTS, Tag};
 use dpf_run::{Arena, Id};
 
 use super::{Bytes, Contender, Task};
+use crate::predicates::Predicate;
 
 pub(super) struct Merged<const COMPILED: bool> {
     known: Vec<Filter>,
@@ -14,8 +15,7 @@ pub(super) struct Merged<const COMPILED: bool> {
 
 impl<const COMPILED: bool> Merged<COMPILED> {
     pub(super) fn new(task: Task<'_>) -> Result<Self> {
-        let known: Vec<_> =
-            task.predicates.iter().map(|predicate| predicate.filter()).collect::<Result<_>>()?;
+        let known: Vec<_> = task.predicates.iter().map(Predicate::filter).collect::<Result<_>>()?;
         let (arena, installed) = (Arena::new(known.len()), vec![None; known.len()]);
         let mut merged = Self { known, arena, installed };
         (0..task.installed).try_for_each(|tag| merged.insert(tag))?;

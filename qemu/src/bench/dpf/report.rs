@@ -61,7 +61,7 @@ impl Report {
     fn table(&self, out: &mut String, case: &Case) -> Result<()> {
         let figures = &self.figures;
         let published = case.set == "ports" && case.filters == 10;
-        writeln!(out, "\n{} filters, {}", case.filters, case.set)?;
+        writeln!(out, "\n{} of {}", case.filters, case.set)?;
         write!(out, "{:12}", "")?;
         for mix in ["first", "last", "uniform", "zipf", "miss"] {
             write!(out, "{mix:>18}")?;

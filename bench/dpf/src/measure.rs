@@ -272,10 +272,13 @@ fn time_packets(
             let Ok(contender) = made else { continue };
             let mut took = passes(&**contender, trace, *repeats);
             if round == 0 {
-                while took < plan.slice / 4 {
+                // Once could have been long because somebody else was running.
+                let mut shortest =
+                    |repeats| (0..3).map(|_| passes(&**contender, trace, repeats)).min();
+                while shortest(*repeats).is_some_and(|shortest| shortest < plan.slice / 4) {
                     *repeats = repeats.saturating_mul(2);
-                    took = passes(&**contender, trace, *repeats);
                 }
+                took = shortest(*repeats).unwrap_or(took);
                 let fitting = plan.slice.as_secs_f64() / took.as_secs_f64();
                 *repeats = (f64::from(*repeats) * fitting).clamp(1.0, 1e9) as u32;
             } else {
@@ -323,7 +326,8 @@ fn time_changes(plan: &Plan, it: &mut dyn Contender, tags: &Range<u32>) -> Resul
     let tags = tags.start..end;
     let per_change = |took: Duration| took.as_secs_f64() * 1e9 / tags.len() as f64;
     let (mut inserts, mut removes) = (Vec::new(), Vec::new());
-    for _ in 0..plan.rounds {
+    let rounds = if it.is_remade() { plan.rounds.min(3) } else { plan.rounds };
+    for _ in 0..rounds {
         let start = Instant::now();
         insert_all(it, tags.clone())?;
         inserts.push(per_change(start.elapsed()));

@@ -14,7 +14,8 @@ pub(super) struct Interpreted {
 impl Interpreted {
     pub(super) fn new(task: Task<'_>) -> Result<Self> {
         let known: Vec<_> = task.predicates.iter().map(Predicate::filter).collect::<Result<_>>()?;
-        let installed = (0..task.installed).zip(known.iter().copied()).collect();
+        let mut installed = Vec::with_capacity(known.len());
+        installed.extend((0..task.installed).zip(known.iter().copied()));
         Ok(Self { known, installed })
     }
 }

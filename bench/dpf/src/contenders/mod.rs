@@ -168,7 +168,11 @@ pub const KINDS: [Kind; 10] = [
         name: "pcap-or",
         what: "one expression, joined by `or`, in libpcap: says whether, not who",
         make: |task| Ok(Box::new(pcap::Or::new(task)?)),
-        cannot: |task| (task.installed > pcap::MOST_JOINED).then_some(pcap::TOO_MANY),
+        cannot: |task| {
+            let (ports, others) = pcap::MOST_JOINED;
+            let most = if task.set == Set::Ports { ports } else { others };
+            (task.installed > most).then_some(pcap::TOO_MANY)
+        },
     },
     Kind {
         name: "demux",

@@ -74,9 +74,11 @@ pub(super) struct Each<const COMPILED: bool> {
 
 impl<const COMPILED: bool> Each<COMPILED> {
     pub(super) fn new(task: Task<'_>) -> Result<Self> {
+        let leaked = |it| Ok(&*program::of(it)?.leak());
         let known: Vec<&'static [u8]> =
-            task.predicates.iter().map(|it| &*program::of(it).leak()).collect();
-        let mut each = Self { known, installed: Vec::new() };
+            task.predicates.iter().map(leaked).collect::<Result<_>>()?;
+        let installed = Vec::with_capacity(known.len());
+        let mut each = Self { known, installed };
         (0..task.installed).try_for_each(|tag| each.insert(tag))?;
         Ok(each)
     }
@@ -138,7 +140,7 @@ impl Tree {
     }
 
     fn load(installed: &[(u16, u32)]) -> Result<Loaded> {
-        Loaded::new(program::tree(installed).leak(), true)
+        Loaded::new(program::tree(installed)?.leak(), true)
     }
 }
 

@@ -5,6 +5,8 @@
 //! fields of the header are loaded in network order, with constants turned round
 //! instead.
 
+use anyhow::{Result, ensure};
+
 use crate::predicates::{Predicate, STATION, Transport, What};
 
 /// Instructions (RFC 9669) and what they are called there.
@@ -21,6 +23,7 @@ mod op {
     pub(super) const MOV_REG: u8 = 0xbf;
     pub(super) const TO_BE: u8 = 0xdc;
     pub(super) const EXIT: u8 = 0x95;
+    pub(super) const JA: u8 = 0x05;
     pub(super) const JGT: u8 = 0x25;
     pub(super) const JGT_REG: u8 = 0x2d;
     pub(super) const JLT: u8 = 0xa5;
@@ -38,12 +41,14 @@ const FIELD: u8 = 4;
 /// What the program returns if the frame is not for it.
 pub(super) const NO: u32 = 0;
 
-/// A program under construction. Ends in a block at which all tests arrive that fail.
+/// A program under construction, with one block at which all tests arrive that fail.
 #[derive(Default)]
 struct Code {
     bytes: Vec<u8>,
-    /// Jumps to the end, by number of instruction.
+    /// Jumps to that block, by number of instruction.
     failing: Vec<usize>,
+    /// A jump is longer than 16 bits can say.
+    too_far: bool,
 }
 
 impl Code {
@@ -118,25 +123,37 @@ impl Code {
         self.emit(op::EXIT, 0, 0, 0, 0);
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        let end = self.bytes.len() / 8;
+    /// Where the next instruction will be.
+    fn here(&self) -> usize {
+        self.bytes.len() / 8
+    }
+
+    /// The block for tests that fail.
+    fn place_failure(&mut self) {
+        let here = self.here();
         self.answer(NO);
         for jump in std::mem::take(&mut self.failing) {
-            self.direct(jump, end);
+            self.direct(jump, here);
         }
-        self.bytes
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        ensure!(!self.too_far, "a jump does not reach: its distance has 16 bits");
+        Ok(self.bytes)
     }
 
     fn direct(&mut self, jump: usize, target: usize) {
-        let offset = (target - jump - 1) as i16;
-        if let Some(place) = self.bytes.get_mut(jump * 8 + 2..jump * 8 + 4) {
-            place.copy_from_slice(&offset.to_le_bytes());
+        let offset = i16::try_from(target as i64 - jump as i64 - 1);
+        let place = self.bytes.get_mut(jump * 8 + 2..jump * 8 + 4);
+        match (offset, place) {
+            (Ok(offset), Some(place)) => place.copy_from_slice(&offset.to_le_bytes()),
+            _ => self.too_far = true,
         }
     }
 }
 
 /// A program that answers 1 to the frames of one predicate.
-pub(super) fn of(predicate: &Predicate) -> Vec<u8> {
+pub(super) fn of(predicate: &Predicate) -> Result<Vec<u8>> {
     let mut code = Code::default();
     let at = if predicate.vlan.is_some() { 18 } else { 14 };
     code.start();
@@ -188,12 +205,13 @@ pub(super) fn of(predicate: &Predicate) -> Vec<u8> {
         }
     }
     code.answer(1);
+    code.place_failure();
     code.finish()
 }
 
 /// A program that answers to UDP for [`STATION`] with the number beside the port, and
 /// else with [`NO`]. `ports` ascend.
-pub(super) fn tree(ports: &[(u16, u32)]) -> Vec<u8> {
+pub(super) fn tree(ports: &[(u16, u32)]) -> Result<Vec<u8>> {
     let mut code = Code::default();
     code.start();
     code.require_length(34);
@@ -202,6 +220,11 @@ pub(super) fn tree(ports: &[(u16, u32)]) -> Vec<u8> {
     code.skip_ipv4(14, 4);
     code.load(op::LDXH, 16);
     code.emit(op::TO_BE, FIELD, 0, 0, 16);
+    // In the middle, where jumps from the beginning reach it.
+    let jump = code.emit(op::JA, 0, 0, 0, 0);
+    code.place_failure();
+    let here = code.here();
+    code.direct(jump, here);
     branch(&mut code, ports);
     code.finish()
 }
@@ -213,7 +236,7 @@ fn branch(code: &mut Code, ports: &[(u16, u32)]) {
         [(port, number)] => {
             let jump = code.emit(op::JNE, FIELD, 0, 0, (*port).into());
             code.answer(*number);
-            let here = code.bytes.len() / 8;
+            let here = code.here();
             code.answer(NO);
             code.direct(jump, here);
         }
@@ -222,7 +245,7 @@ fn branch(code: &mut Code, ports: &[(u16, u32)]) {
             let most = low.last().map_or(0, |&(port, _)| port);
             let jump = code.emit(op::JGT, FIELD, 0, 0, most.into());
             branch(code, low);
-            let here = code.bytes.len() / 8;
+            let here = code.here();
             code.direct(jump, here);
             branch(code, high);
         }

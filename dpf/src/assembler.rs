@@ -7,7 +7,7 @@
 //! |---|---|
 //! | rdi, rsi | the current base in the frame; how many bytes of the frame are left there |
 //! | rdx, rax | the best rank so far; its tag |
-//! | rcx | [`Store::base`](crate::Store), for names of nodes |
+//! | rcx | the base of the [`Store`](crate::Store), for names of nodes |
 //! | r8 | the *field*: what was loaded from the frame; or a far target |
 //! | r9 | a constant of 64 bits |
 //! | r10, r11 | a node; the table of buckets |

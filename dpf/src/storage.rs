@@ -23,7 +23,7 @@ pub const SLOT: usize = 128;
 /// Code slots of a block: one for each test, and the last for the acceptance.
 pub const SLOTS: usize = MAX_ATOMS + 1;
 
-/// Defines the name of something at [`Store::base`] plus [`UNIT`] times the number.
+/// Defines the name of something at the store's base plus [`UNIT`] times the number.
 macro_rules! names {
     ($($(#[$about:meta])* $name:ident)*) => {$(
         $(#[$about])*
@@ -35,7 +35,7 @@ macro_rules! names {
             /// Nothing. A [`Store`] is never asked for it.
             pub const NONE: Self = Self(0);
 
-            /// The distance from [`Store::base`] in units of [`UNIT`] bytes.
+            /// The distance from the base of the [`Store`] in units of [`UNIT`] bytes.
             #[inline]
             pub const fn index(self) -> u32 {
                 self.0
@@ -183,7 +183,7 @@ pub struct Group {
     pub(crate) count: u32,
 }
 
-/// What a filter brings, at a multiple of [`UNIT`] bytes from [`Store::base`], beside
+/// What a filter brings, at a multiple of [`UNIT`] bytes from the store's base, beside
 /// its code slots. Which of it is used depends on what the others brought.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
@@ -236,6 +236,8 @@ impl Block {
 
 /// Finds the blocks of the installed filters, and keeps what is common to all tries in it.
 ///
+/// Its *base* is an address that never changes, such as that of a linear map. Names count
+/// from there, and generated code is given it with every frame.
 /// The trie asks only for what is in blocks that are installed, or are being installed
 /// by the call under way, and writes only to their code slots.
 /// **Trust**: whoever implements this; nobody else may write to blocks, buckets or code.

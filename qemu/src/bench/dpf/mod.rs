@@ -38,7 +38,7 @@ const PROFILE: &str = "figures";
 /// 10,000 filters. Every contender is given the same filters and packets and must
 /// give the same answers. Instructions are counted by valgrind, which is installed through
 /// apt if it is missing, as is libpcap; they repeat exactly. Times are ratios within one
-/// run. It takes a quarter of an hour.
+/// run. It takes some minutes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// At most ten filters, and short timings: a few seconds

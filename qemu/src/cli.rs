@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::verbs::{attack, bench, build, client, fuzz, lint, run, tcb, test};
+use crate::verbs::{attack, bench, build, client, filter, fuzz, lint, run, tcb, test};
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
 #[derive(Debug, Parser)]
@@ -22,6 +22,7 @@ enum Verb {
     Attack(attack::Args),
     Fuzz(fuzz::Args),
     Bench(bench::Args),
+    Filter(filter::Args),
     Tcb(tcb::Args),
     Lint(lint::Args),
     #[command(hide = true)]
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Attack(args)) => attack::run(&args),
         Some(Verb::Fuzz(args)) => fuzz::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
+        Some(Verb::Filter(args)) => filter::run(&args),
         Some(Verb::Tcb(args)) => tcb::run(&args),
         Some(Verb::Lint(args)) => lint::run(&args),
         Some(Verb::Build(args)) => build::run(&args),
@@ -126,6 +128,8 @@ mod tests {
             "exo client incr k minus",
             "exo client --server nowhere get k",
             "exo test --host-only --guest-only",
+            "exo filter explain",
+            "exo filter match udp",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -10,10 +10,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::guest::run;
 
-/// A program and the Debian package that holds it.
+/// A program, or a library that programs load when they run, and the Debian package that
+/// holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// The file to look for in `PATH`.
+    /// The file to look for: a program in `PATH`, a library (`lib….so…`) where the system
+    /// keeps them.
     pub name: &'static str,
     /// The package to install if it is missing.
     pub package: &'static str,
@@ -23,11 +25,25 @@ pub struct Program {
 pub const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
 /// The original that the store is compared with; only tests need it.
 pub const MEMCACHED: Program = Program { name: "memcached", package: "memcached" };
+/// Counts instructions of host programs.
+pub const VALGRIND: Program = Program { name: "valgrind", package: "valgrind" };
+/// Whose packet filters ours are compared with.
+pub const LIBPCAP: Program = Program { name: "libpcap.so.0.8", package: "libpcap0.8" };
+
+/// Where Debian and others keep libraries.
+const LIBRARIES: [&str; 5] =
+    ["/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64"];
 
 impl Program {
-    /// Where it is, if it is in `PATH`.
+    /// Where it is, if it is where such are.
     #[must_use]
     pub fn find(self) -> Option<PathBuf> {
+        if self.name.contains(".so") {
+            return LIBRARIES
+                .iter()
+                .map(|dir| PathBuf::from(dir).join(self.name))
+                .find(|f| f.is_file());
+        }
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|dir| dir.join(self.name)).find(|file| file.is_file())
     }

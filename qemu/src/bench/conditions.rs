@@ -43,6 +43,17 @@ impl Conditions {
         }
     }
 
+    /// Those of now, for what runs on the host alone.
+    pub(crate) fn on_host() -> Self {
+        Self { qemu: "no QEMU".to_owned(), ..Self::now("host") }
+    }
+
+    /// Of these, what says something about a program of the host; as lines.
+    pub(crate) fn host_lines(&self) -> String {
+        let Self { commit, host, .. } = self;
+        format!("commit {commit}, built as the guest is\nhost: {host}\n")
+    }
+
     /// As lines.
     pub(crate) fn lines(&self) -> String {
         let Self { commit, qemu, accelerator, host } = self;

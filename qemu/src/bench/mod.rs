@@ -17,11 +17,13 @@
 //! | [`report`] | counts divided by requests, as a table and as JSON |
 //! | [`conditions`] | what a figure is worthless without |
 //! | [`get`], [`boot`], [`idle`] | the measurements |
+//! | [`dpf`] | telling packets apart, beside other ways to do it; on the host |
 //! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
 
 pub(crate) mod boot;
 mod conditions;
 mod counter;
+pub(crate) mod dpf;
 mod frames;
 pub(crate) mod get;
 pub(crate) mod idle;

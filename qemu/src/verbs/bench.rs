@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench::{Interrupt, boot, get, idle, primitives};
+use crate::bench::{Interrupt, boot, dpf, get, idle, primitives};
 use crate::prerequisites::QEMU;
 
-/// Measure: instructions per request and per primitive operation, time to the first
-/// answer, load when idle
+/// Measure: instructions per request, per primitive operation and per packet told apart,
+/// time to the first answer, load when idle
 ///
 /// Every measurement states its conditions and saves what it found as JSON.
 #[derive(Debug, clap::Args)]
@@ -24,16 +24,21 @@ enum What {
     Boot(boot::Args),
     Idle(idle::Args),
     Primitives(primitives::Args),
+    Dpf(dpf::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    QEMU.require()?;
+    // Filters are measured on the host.
+    if !matches!(args.what, What::Dpf(_)) {
+        QEMU.require()?;
+    }
     let interrupt = Interrupt::register()?;
     let result = match &args.what {
         What::Get(args) => get::run(args, &interrupt),
         What::Boot(args) => boot::run(args, &interrupt),
         What::Idle(args) => idle::run(args, &interrupt),
         What::Primitives(args) => primitives::run(args, &interrupt),
+        What::Dpf(args) => dpf::run(args, &interrupt),
     };
     // A signal has many consequences; whichever came first, it is the cause.
     match (result, interrupt.check()) {

@@ -5,6 +5,7 @@ pub(crate) mod attack;
 pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod client;
+pub(crate) mod filter;
 pub(crate) mod fuzz;
 pub(crate) mod lint;
 pub(crate) mod run;

@@ -1,0 +1,108 @@
+//! What it costs to tell packets apart, beside other ways to do it.
+//!
+//! The package `bench-dpf` measures, in a process of its own; here it is built, run and
+//! reported.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`figures`] | what was measured; shared with the program that does |
+//! | [`goals`] | what this system is to reach, and published figures |
+//! | [`report`] | tables |
+//! | [`plot`] | a picture: cost against the number of filters |
+
+#[allow(dead_code, unreachable_pub, reason = "one side writes what the other reads")]
+#[path = "../../../../bench/dpf/src/figures.rs"]
+mod figures;
+mod goals;
+mod plot;
+mod report;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use self::figures::Figures;
+use super::conditions::Conditions;
+use super::interrupt::Interrupt;
+use super::report::save;
+use crate::prerequisites::{LIBPCAP, VALGRIND};
+use crate::{guest, workspace};
+
+/// The cargo profile it is built with, and the directory that names.
+const PROFILE: &str = "figures";
+
+/// Count instructions per packet of the merged filters, beside eBPF, libpcap and a hash map
+///
+/// On the host: builds the package bench-dpf as the guest is built, and runs it with up to
+/// 10,000 filters. Every contender is given the same filters and packets and must
+/// give the same answers. Instructions are counted by valgrind, which is installed through
+/// apt if it is missing, as is libpcap; they repeat exactly. Times are ratios within one
+/// run. It takes some minutes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// At most ten filters, and short timings: a few seconds
+    #[arg(long)]
+    quick: bool,
+    /// Where to save everything as JSON; the picture goes beside it, as .svg
+    /// [default: figures/out/dpf.json]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Kills the program if nobody has waited for it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended is no matter.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+    VALGRIND.require()?;
+    if let Err(error) = LIBPCAP.require() {
+        eprintln!("{error:#}\nlibpcap will be missing from the figures");
+    }
+    let program = build()?;
+    let figures = measure(&program, args.quick, interrupt)?;
+    let report = report::Report::new(Conditions::on_host(), figures);
+    let json = save(&report, args.json.as_deref(), "dpf")?;
+    let picture = json.with_extension("svg");
+    std::fs::write(&picture, plot::svg(report.figures()))
+        .with_context(|| format!("cannot write {}", picture.display()))?;
+    print!("{}", report.text()?);
+    println!("\nsaved to {} and {}", json.display(), picture.display());
+    Ok(())
+}
+
+/// Builds the program, and says where it is.
+fn build() -> Result<PathBuf> {
+    let guest = workspace::guest_target_dir();
+    let target = guest.parent().context("the build directory has no parent")?;
+    let mut command = workspace::cargo();
+    command.args(["build", "--profile", PROFILE, "--package", "bench-dpf", "--target-dir"]);
+    guest::run(
+        {
+            command.arg(target);
+            command
+        },
+        "building bench-dpf",
+    )?;
+    Ok(target.join(PROFILE).join("bench-dpf"))
+}
+
+fn measure(program: &PathBuf, quick: bool, interrupt: &Interrupt) -> Result<Figures> {
+    let mut command = Command::new(program);
+    command.args(quick.then_some("--quick")).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut running = Running(command.spawn().context("cannot start bench-dpf")?);
+    let out = running.0.stdout.take().context("bench-dpf has no output")?;
+    // A signal from the terminal ends the program too, and then there is nothing to read.
+    let figures = serde_json::from_reader(out);
+    let status = running.0.wait()?;
+    interrupt.check()?;
+    ensure!(status.success(), "bench-dpf: {status}");
+    figures.context("bench-dpf wrote no figures")
+}

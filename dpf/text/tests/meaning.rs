@@ -148,7 +148,11 @@ proptest! {
         if let Ok(filter) = parse(&terms.join(" and ")) {
             let text = explain(&filter).to_string();
             if !text.contains("base") && !text.contains(":3]") {
-                prop_assert_eq!(parse(&text).map_err(|e| e.to_string()), Ok(filter), "{}", text);
+                match parse(&text) {
+                    Ok(again) => prop_assert_eq!(again, filter, "{}", text),
+                    // Windows are fewer than the fields they are explained by.
+                    Err(error) => prop_assert!(error.to_string().contains("more than 12"), "{}", error),
+                }
             }
         }
     }

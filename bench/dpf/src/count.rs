@@ -11,6 +11,7 @@
 use std::arch::asm;
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -74,6 +75,16 @@ impl Counts {
             .arg(command.get_program())
             .args(command.get_args())
             .stdout(Stdio::null());
+        // SAFETY: `prctl` is a system call, and may be made between fork and exec.
+        unsafe {
+            valgrind.pre_exec(|| {
+                // It must not go on alone if this process is killed.
+                match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
         let child = valgrind.spawn().context("cannot start valgrind")?;
         let mut running = Running(child);
         let status = running.0.wait()?;

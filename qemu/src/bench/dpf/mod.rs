@@ -17,10 +17,12 @@ mod goals;
 mod plot;
 mod report;
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use self::figures::Figures;
 use super::conditions::Conditions;
@@ -29,6 +31,8 @@ use super::report::save;
 use crate::prerequisites::{LIBPCAP, VALGRIND};
 use crate::{guest, workspace};
 
+/// How often to look for signals.
+const GLANCE: Duration = Duration::from_millis(50);
 /// The cargo profile it is built with, and the directory that names.
 const PROFILE: &str = "figures";
 
@@ -94,15 +98,27 @@ fn build() -> Result<PathBuf> {
     Ok(target.join(PROFILE).join("bench-dpf"))
 }
 
-fn measure(program: &PathBuf, quick: bool, interrupt: &Interrupt) -> Result<Figures> {
+/// **Blocking** until the program has ended or somebody wants this one to.
+fn measure(program: &Path, quick: bool, interrupt: &Interrupt) -> Result<Figures> {
+    // Removed here, however the program ends.
+    let place = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
     let mut command = Command::new(program);
-    command.args(quick.then_some("--quick")).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(quick.then_some("--quick")).env("TMPDIR", place.path());
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut running = Running(command.spawn().context("cannot start bench-dpf")?);
-    let out = running.0.stdout.take().context("bench-dpf has no output")?;
-    // A signal from the terminal ends the program too, and then there is nothing to read.
-    let figures = serde_json::from_reader(out);
-    let status = running.0.wait()?;
-    interrupt.check()?;
+    let mut out = running.0.stdout.take().context("bench-dpf has no output")?;
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        out.read_to_end(&mut text).map(|_| text)
+    });
+    let status = loop {
+        interrupt.check()?;
+        match running.0.try_wait()? {
+            Some(status) => break status,
+            None => std::thread::sleep(GLANCE),
+        }
+    };
     ensure!(status.success(), "bench-dpf: {status}");
-    figures.context("bench-dpf wrote no figures")
+    let text = reader.join().map_err(|_| anyhow!("cannot read what bench-dpf writes"))??;
+    serde_json::from_slice(&text).context("bench-dpf wrote no figures")
 }

@@ -64,7 +64,7 @@ pub(super) fn svg(figures: &Figures) -> String {
             "<line x1=\"{at:.1}\" y1=\"{top}\" x2=\"{at:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>\
              <text x=\"{at:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>",
             bottom + 20.0,
-            10_u64.pow(decade.max(0) as u32)
+            power(decade)
         );
     }
     for decade in y0 as i32..=y1 as i32 {
@@ -75,7 +75,7 @@ pub(super) fn svg(figures: &Figures) -> String {
              <text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             left - 8.0,
             at + 4.0,
-            10_u64.pow(decade.max(0) as u32)
+            power(decade)
         );
     }
     // Names beside the ends of the curves, moved apart where they would lie on each other.
@@ -121,4 +121,13 @@ pub(super) fn svg(figures: &Figures) -> String {
     }
     out.push_str("</svg>\n");
     out
+}
+/// Ten to the power of `decade`, short.
+fn power(decade: i32) -> String {
+    let number = |unit: i32| 10_u64.pow((decade - unit).clamp(0, 18) as u32);
+    match decade {
+        6.. => format!("{} M", number(6)),
+        3..6 => format!("{} k", number(3)),
+        _ => number(0).to_string(),
+    }
 }

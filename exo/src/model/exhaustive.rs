@@ -209,7 +209,7 @@ fn down_to_the_byte() {
     }
 }
 
-/// The whole of it: two minutes with `--release`, on two processors.
+/// The whole of it: some minutes with `--release`, on two processors.
 #[test]
 #[ignore = "minutes long"]
 fn six_steps() {

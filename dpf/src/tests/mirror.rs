@@ -256,11 +256,12 @@ proptest! {
         from_mirror: bool,
         flips in vec((0usize..50, 0u32..8), 0..3),
     ) {
-        // Zero bits beside the station's cannot be pinned: give up only there.
+        // Zero bits beside the station's cannot be pinned, and bits that move apart need more
+        // windows: give up only there.
         let out = match mirror(&receive, STATION) {
             Ok(out) => out,
             Err(error) => {
-                prop_assert_eq!(error, NoMirror::Station);
+                prop_assert!(matches!(error, NoMirror::Station | NoMirror::TooManyAtoms));
                 return Ok(());
             }
         };

@@ -451,7 +451,8 @@ proptest! {
             prop_assert_eq!(model.insert(filter).is_err(), twice);
             model.shape();
         }
-        model.remove(removed.index(model.installed.len()));
+        let live: Vec<_> = model.live().map(|(tag, _)| tag as usize).collect();
+        model.remove(live[removed.index(live.len())]);
         model.shape();
         for frame in all_frames().filter(|frame| frame.len() % 8 == 0) {
             model.agrees(frame);

@@ -38,9 +38,10 @@ pub fn classify(kernel: &Kernel, claims: &Trie, frame: &[u8]) -> Option<Pfn> {
     if frame.len() < dpf::MIN_FRAME {
         return None;
     }
-    // SAFETY: the entry of the trie as it is (`merge`), in frames of code; code of `dpf`
-    // keeps to this convention and reads no more than the frame, the heads of the hash
-    // table, and nodes behind the base, all of which stay while the lock is held.
+    // SAFETY: the entry is good until the trie changes, which takes the lock that is held,
+    // and it leads to frames of code, since code is made for claims (`compiles`). Code of
+    // `dpf` keeps to this convention and reads no more than the frame, the heads of the
+    // hash table, and nodes behind the base, all of which stay while the lock is held.
     let answer = unsafe {
         type Classify = extern "C" fn(*const u8, usize, u64, *const u8) -> Answer;
         let code = core::mem::transmute::<*const (), Classify>(entry as *const ());

@@ -55,8 +55,8 @@ const _: () = assert!(MIRROR + PREDICATE <= FRAME_BYTES as usize);
 
 /// The name of the filter's block in the frame `pfn`.
 pub(super) fn block(pfn: Pfn, side: Side) -> Result<BlockId, Error> {
-    let units = pfn.0.checked_mul(FRAME_UNITS).and_then(|first| first.checked_add(BLOCK_UNITS));
-    let index = units.ok_or(Error::OutOfRange)? - BLOCK_UNITS * (1 - side as u32);
+    let first = pfn.0.checked_mul(FRAME_UNITS).ok_or(Error::OutOfRange)?;
+    let index = first.checked_add(BLOCK_UNITS * side as u32).ok_or(Error::OutOfRange)?;
     BlockId::new(index).ok_or(Error::OutOfRange)
 }
 
@@ -140,9 +140,9 @@ impl Frames<'_> {
     }
 }
 
-// What a name names is in a block that `filter::install` has made vacant, so it holds a
-// node or a group; and it changes only through a store that is borrowed mutably: each
-// operation on a trie makes one and drops it before it returns.
+// What a name names is in the block of a frame that is an `Installed`, where a trie writes a
+// node or group wholly before it asks for it; and it changes only through a store that is
+// borrowed mutably: each operation on a trie makes one and drops it before it returns.
 impl Store for Frames<'_> {
     #[inline]
     fn node(&self, id: NodeId) -> &Node {

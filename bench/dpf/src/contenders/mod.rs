@@ -15,6 +15,7 @@
 mod demux;
 mod ebpf;
 mod interpreted;
+mod list;
 mod merged;
 mod pcap;
 

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result, anyhow, ensure};
 use libloading::Library;
 
+use super::list::List;
 use super::{Bytes, Contender, Task};
 use crate::predicates::Predicate;
 
@@ -115,7 +116,7 @@ fn takes(filter: Filter, program: &[[u8; 8]], frame: &[u8]) -> bool {
 pub(super) struct Each {
     filter: Filter,
     known: Vec<Vec<[u8; 8]>>,
-    installed: Vec<(u32, Vec<[u8; 8]>)>,
+    installed: List<Vec<[u8; 8]>>,
 }
 
 impl Each {
@@ -123,36 +124,32 @@ impl Each {
         let pcap = pcap()?;
         let compile = |predicate: &Predicate| pcap.compile(&predicate.to_string());
         let known: Vec<_> = task.predicates.iter().map(compile).collect::<Result<_>>()?;
-        let mut installed = Vec::with_capacity(known.len());
-        installed.extend((0..task.installed).zip(known.iter().cloned()));
-        Ok(Self { filter: pcap.filter, known, installed })
+        let installed = List::with_capacity(known.len());
+        let mut each = Self { filter: pcap.filter, known, installed };
+        (0..task.installed).try_for_each(|tag| each.insert(tag))?;
+        Ok(each)
     }
 }
 
 impl Contender for Each {
     #[inline(never)]
     fn classify(&self, frame: &mut [u8]) -> Option<u32> {
-        let mut programs = self.installed.iter();
-        programs.find(|(_, program)| takes(self.filter, program, frame)).map(|&(tag, _)| tag)
+        self.installed.find(|program| takes(self.filter, program, frame))
     }
 
     fn insert(&mut self, tag: u32) -> Result<()> {
         let program = self.known.get(tag as usize).context("no such filter")?;
-        self.installed.push((tag, program.clone()));
+        self.installed.push(tag, program.clone());
         Ok(())
     }
 
     fn remove(&mut self, tag: u32) -> Result<()> {
-        let at = self.installed.iter().rposition(|(other, _)| *other == tag);
-        self.installed.remove(at.context("not installed")?);
-        Ok(())
+        self.installed.remove(tag)
     }
 
     fn bytes(&self) -> Bytes {
-        let each = size_of::<(u32, Vec<[u8; 8]>)>();
-        let data =
-            self.installed.iter().map(|(_, program)| program.len() * 8 + each).sum::<usize>();
-        Bytes { code: 0, data: data as u64 }
+        let programs: usize = self.installed.filters().map(|program| program.len() * 8).sum();
+        Bytes { code: 0, data: self.installed.bytes() + programs as u64 }
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use rbpf::EbpfVmMbuff;
 
 use self::memory::Executable;
+use super::list::List;
 use super::{Bytes, Contender, Task};
 use crate::predicates::What;
 
@@ -69,7 +70,7 @@ fn context(frame: &[u8]) -> [u8; 16] {
 /// One program after the other.
 pub(super) struct Each<const COMPILED: bool> {
     known: Vec<&'static [u8]>,
-    installed: Vec<(u32, Loaded)>,
+    installed: List<Loaded>,
 }
 
 impl<const COMPILED: bool> Each<COMPILED> {
@@ -77,7 +78,7 @@ impl<const COMPILED: bool> Each<COMPILED> {
         let leaked = |it| Ok(&*program::of(it)?.leak());
         let known: Vec<&'static [u8]> =
             task.predicates.iter().map(leaked).collect::<Result<_>>()?;
-        let installed = Vec::with_capacity(known.len());
+        let installed = List::with_capacity(known.len());
         let mut each = Self { known, installed };
         (0..task.installed).try_for_each(|tag| each.insert(tag))?;
         Ok(each)
@@ -88,26 +89,23 @@ impl<const COMPILED: bool> Contender for Each<COMPILED> {
     #[inline(never)]
     fn classify(&self, frame: &mut [u8]) -> Option<u32> {
         let mut context = context(frame);
-        let mut programs = self.installed.iter();
-        programs.find(|(_, it)| it.run(frame, &mut context).is_some()).map(|&(tag, _)| tag)
+        self.installed.find(|it| it.run(frame, &mut context).is_some())
     }
 
     fn insert(&mut self, tag: u32) -> Result<()> {
         let program = self.known.get(tag as usize).context("no such filter")?;
-        self.installed.push((tag, Loaded::new(program, COMPILED)?));
+        self.installed.push(tag, Loaded::new(program, COMPILED)?);
         Ok(())
     }
 
     fn remove(&mut self, tag: u32) -> Result<()> {
-        let at = self.installed.iter().rposition(|(other, _)| *other == tag);
-        self.installed.remove(at.context("not installed")?);
-        Ok(())
+        self.installed.remove(tag)
     }
 
     fn bytes(&self) -> Bytes {
-        let mut bytes = Bytes::default();
-        for (_, loaded) in &self.installed {
-            bytes.data += loaded.bytes + size_of::<(u32, Loaded)>() as u64;
+        let mut bytes = Bytes { code: 0, data: self.installed.bytes() };
+        for loaded in self.installed.filters() {
+            bytes.data += loaded.bytes;
             bytes.code += loaded.executable.as_ref().map_or(0, Executable::len);
         }
         bytes

@@ -5,16 +5,16 @@
 //!
 //! | register | holds |
 //! |---|---|
-//! | rdi, rsi | the current base in the frame; how many bytes of the frame are left there |
+//! | rdi, rsi | the current base in the frame; how many bytes of the frame are left there, below zero if the base is beyond its end |
 //! | rdx, rax | the best rank so far; its tag |
 //! | rcx | the base of the [`Store`](crate::Store), for names of nodes |
 //! | r8 | the *field*: what was loaded from the frame; or a far target |
 //! | r9 | a constant of 64 bits |
 //! | r10, r11 | a node; the table of buckets |
 
-use crate::test::ones;
+use crate::test::{Width, ones};
 
-/// As in the second hexadecimal digit of a conditional jump. Numbers have no sign.
+/// As in the second hexadecimal digit of a conditional jump.
 #[derive(Clone, Copy)]
 pub(crate) enum If {
     Below = 2,
@@ -22,15 +22,8 @@ pub(crate) enum If {
     Equal = 4,
     NotEqual = 5,
     Above = 7,
-}
-
-/// How wide the field is loaded. What is above it in r8 is zero.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Width {
-    Byte = 1,
-    Word = 2,
-    Double = 4,
-    Quad = 8,
+    /// The one that has a sign.
+    Less = 12,
 }
 
 /// A place in the code; a forward jump stands before it.
@@ -41,7 +34,7 @@ pub(crate) struct Place(usize);
 #[derive(Clone, Copy)]
 enum Miss {
     /// Not yet known. These jumps are to be completed.
-    Ahead([Option<Place>; 2]),
+    Ahead([Option<Place>; 3]),
     Behind(Place),
 }
 
@@ -57,7 +50,7 @@ pub(crate) struct Assembler<const N: usize> {
 
 impl<const N: usize> Assembler<N> {
     pub(crate) fn new(origin: u64) -> Self {
-        Self { code: [0; N], length: 0, origin, miss: Miss::Ahead([None; 2]) }
+        Self { code: [0; N], length: 0, origin, miss: Miss::Ahead([None; 3]) }
     }
 
     pub(crate) fn fits(&self) -> bool {
@@ -97,16 +90,21 @@ impl<const N: usize> Assembler<N> {
 
     // Tests.
 
-    /// Misses unless `end` bytes are left.
-    pub(crate) fn require(&mut self, end: u32) {
-        match i8::try_from(end) {
-            Ok(end) => self.put(&[0x48, 0x83, 0xfe, end as u8]), // cmp rsi, end
+    /// Compares the bytes left with `length`.
+    fn compare_left(&mut self, length: u16) {
+        match i8::try_from(length) {
+            Ok(length) => self.put(&[0x48, 0x83, 0xfe, length as u8]), // cmp rsi, length
             Err(_) => {
                 self.put(&[0x48, 0x81, 0xfe]);
-                self.put_u32(end);
+                self.put_u32(length.into());
             }
         }
-        self.miss_if(If::Below);
+    }
+
+    /// Misses unless `length` bytes are left.
+    pub(crate) fn require(&mut self, length: u16) {
+        self.compare_left(length);
+        self.miss_if(If::Less);
     }
 
     /// The byte that selects [rdi + at] and, in its middle, `register`; and `at`.
@@ -119,7 +117,7 @@ impl<const N: usize> Assembler<N> {
         }
     }
 
-    /// Field = frame at `at`, the first byte in the low bits.
+    /// Field = frame at `at`, the first byte in the low bits. What is above it is zero.
     pub(crate) fn load(&mut self, width: Width, at: u16) {
         self.put(match width {
             Width::Byte => &[0x44, 0x0f, 0xb6],
@@ -192,13 +190,7 @@ impl<const N: usize> Assembler<N> {
         }
     }
 
-    /// Misses if fewer bytes are left than the field says.
-    pub(crate) fn require_field(&mut self) {
-        self.put(&[0x4c, 0x39, 0xc6]); // cmp rsi, r8
-        self.miss_if(If::Below);
-    }
-
-    /// The base moves by the field.
+    /// The base moves by the field, maybe beyond the end of the frame.
     pub(crate) fn advance(&mut self) {
         self.put(&[0x4c, 0x29, 0xc6, 0x4c, 0x01, 0xc7]); // sub rsi, r8; add rdi, r8
     }
@@ -215,45 +207,76 @@ impl<const N: usize> Assembler<N> {
 
     // Look-up.
 
-    /// Node = the name in bucket (field * `salt`) >> (64 - `bits`) ^ `offset` of the table.
-    pub(crate) fn look_up(&mut self, salt: u64, bits: u32, offset: u32, table: u64) {
-        self.constant(9, salt);
+    /// Constant = `number`.
+    pub(crate) fn keep(&mut self, number: u64) {
+        self.constant(9, number);
+    }
+
+    /// Node = field * constant >> `shift`, of 64 bits.
+    pub(crate) fn hash(&mut self, shift: u32) {
         self.put(&[0x4d, 0x89, 0xc2]); // mov r10, r8
         self.put(&[0x4d, 0x0f, 0xaf, 0xd1]); // imul r10, r9
-        self.put(&[0x49, 0xc1, 0xea, (64 - bits) as u8]); // shr r10, 64 - bits
-        self.put(&[0x41, 0x81, 0xf2]); // xor r10d, offset
-        self.put_u32(offset);
-        self.constant(11, table);
-        self.put(&[0x47, 0x8b, 0x14, 0x93]); // mov r10d, [r11 + 4 * r10]
+        self.put(&[0x49, 0xc1, 0xea, shift as u8]); // shr r10, shift
     }
 
-    /// Misses if the name of the node is zero; otherwise makes an address of it, in units
-    /// of 2^`shift` bytes behind the base.
-    pub(crate) fn address(&mut self, shift: u8) {
+    /// Node = field * `multiplier` >> `shift`, of 32 bits.
+    pub(crate) fn hash_narrow(&mut self, multiplier: u32, shift: u32) {
+        self.put(&[0x45, 0x69, 0xd0]); // imul r10d, r8d, multiplier
+        self.put_u32(multiplier);
+        self.put(&[0x41, 0xc1, 0xea, shift as u8]); // shr r10d, shift
+    }
+
+    /// Node = the name that is 4 * node bytes behind what is `distance` bytes behind the base.
+    pub(crate) fn look_up(&mut self, distance: u64) {
+        match i32::try_from(distance as i64) {
+            Ok(distance) => {
+                self.put(&[0x46, 0x8b, 0x94, 0x91]); // mov r10d, [rcx + 4 * r10 + distance]
+                self.put_u32(distance as u32);
+            }
+            Err(_) => {
+                self.constant(11, distance);
+                self.put(&[0x49, 0x01, 0xcb]); // add r11, rcx
+                self.put(&[0x47, 0x8b, 0x14, 0x93]); // mov r10d, [r11 + 4 * r10]
+            }
+        }
+    }
+
+    /// Misses if the name of the node is none.
+    pub(crate) fn require_node(&mut self) {
         self.put(&[0x45, 0x85, 0xd2]); // test r10d, r10d
         self.miss_if(If::Equal);
-        self.put(&[0x49, 0xc1, 0xe2, shift]); // shl r10, shift
-        self.put(&[0x49, 0x01, 0xca]); // add r10, rcx
     }
 
-    /// Compares 8 bytes at `at` of the node with the field.
-    pub(crate) fn compare_node_field(&mut self, at: u8) {
-        self.put(&[0x4d, 0x39, 0x42, at]);
+    /// Compares what is at `at` of the node with the field.
+    pub(crate) fn compare_node_field(&mut self, width: Width, at: u8) {
+        // cmp [rcx + 8 * r10 + at], r8
+        self.put(match width {
+            Width::Byte => &[0x46, 0x38],
+            Width::Word => &[0x66, 0x46, 0x39],
+            Width::Double => &[0x46, 0x39],
+            Width::Quad => &[0x4e, 0x39],
+        });
+        self.put(&[0x44, 0xd1, at]);
     }
 
     /// Compares 8 bytes at `at` of the node with the constant.
     pub(crate) fn compare_node_constant(&mut self, at: u8) {
-        self.put(&[0x4d, 0x39, 0x4a, at]);
+        self.put(&[0x4e, 0x39, 0x4c, 0xd1, at]); // cmp [rcx + 8 * r10 + at], r9
     }
 
     /// Node = the name at `at` of the node.
     pub(crate) fn follow(&mut self, at: u8) {
-        self.put(&[0x45, 0x8b, 0x52, at]);
+        self.put(&[0x46, 0x8b, 0x54, 0xd1, at]); // mov r10d, [rcx + 8 * r10 + at]
     }
 
-    /// Calls the address at `at` of the node, or jumps there.
-    pub(crate) fn enter(&mut self, at: u8, call: bool) {
-        self.put(&[0x41, 0xff, if call { 0x52 } else { 0x62 }, at]);
+    /// Jumps to the address at `at` of the node.
+    pub(crate) fn jump_node(&mut self, at: u8) {
+        self.put(&[0x42, 0xff, 0x64, 0xd1, at]); // jmp [rcx + 8 * r10 + at]
+    }
+
+    /// Calls the address at `at` of the node.
+    pub(crate) fn call_node(&mut self, at: u8) {
+        self.put(&[0x42, 0xff, 0x54, 0xd1, at]); // call [rcx + 8 * r10 + at]
     }
 
     // Results.
@@ -324,6 +347,16 @@ impl<const N: usize> Assembler<N> {
         self.miss_if(If::Above);
     }
 
+    /// Misses if what was compared is below.
+    pub(crate) fn miss_if_below(&mut self) {
+        self.miss_if(If::Below);
+    }
+
+    /// Whether anything can have been missed.
+    pub(crate) fn may_miss(&self) -> bool {
+        matches!(self.miss, Miss::Ahead([Some(_), ..]))
+    }
+
     /// What has been missed and will be missed leads here.
     pub(crate) fn land_misses(&mut self) {
         if let Miss::Ahead(jumps) = self.miss {
@@ -381,9 +414,9 @@ impl<const N: usize> Assembler<N> {
     }
 
     /// Answers 0 to frames shorter than `length` bytes, and to all that will be missed.
-    pub(crate) fn refuse_below(&mut self, length: u8) {
+    pub(crate) fn refuse_below(&mut self, length: u16) {
         self.put(&[0x31, 0xc0]); // xor eax, eax
-        self.put(&[0x48, 0x83, 0xfe, length]); // cmp rsi, length
+        self.compare_left(length);
         let skip = self.jump_if(If::NotBelow);
         self.land_misses();
         self.leave(None);

@@ -22,7 +22,10 @@ impl Filter {
             Test::Bits { at, mask, value } => case.pin(Bits { at, mask, value }),
             Test::Range { field, lo, hi } => case.limit(Range { field, lo, hi }),
             // If this digit cannot be, nothing that would follow it is at fault.
-            Test::Shift { field, .. } => {
+            Test::Shift { field, lo, hi, .. } => {
+                if !(lo..=hi).contains(&digit) {
+                    return Err(FilterError::Contradiction);
+                }
                 case.set(field, digit.into()).and_then(|()| case.tighten()).map(drop)
             }
         })?;

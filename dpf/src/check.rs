@@ -3,6 +3,7 @@
 //! Nothing in ring 0 needs this, so it is not compiled for the guest.
 
 use crate::language::MAX_ATOMS;
+use crate::runs::Arrival;
 use crate::siblings::{find_group, find_node};
 use crate::storage::{BlockId, CodeSlot, GroupId, NodeId, SLOTS, Salt, Store};
 use crate::test::Test;
@@ -27,11 +28,16 @@ impl Trie {
     pub fn check<S: Store>(&self, store: &S) -> Result<usize, &'static str> {
         let mut prefix = Prefix { tests: [Test::VACANT; MAX_ATOMS], depth: 0 };
         require(self.entry() == group_code(store, self.root, 0), "the trie's entry is its code")?;
-        groups(store, self.root, &mut prefix)
+        groups(store, self.root, &mut prefix, Arrival::ROOT)
     }
 }
 
-fn groups<S: Store>(store: &S, first: GroupId, prefix: &mut Prefix) -> Check<usize> {
+fn groups<S: Store>(
+    store: &S,
+    first: GroupId,
+    prefix: &mut Prefix,
+    arrival: Arrival,
+) -> Check<usize> {
     let (mut id, mut previous, mut filters) = (first, GroupId::NONE, 0);
     while id != GroupId::NONE {
         let group = store.group(id);
@@ -43,7 +49,8 @@ fn groups<S: Store>(store: &S, first: GroupId, prefix: &mut Prefix) -> Check<usi
         require((group.salt != Salt::NONE) == group.is_hashed(), "pinned bits have a salt")?;
         require(group.is_hashed() || group.count == 1, "other tests have one node")?;
         let home = store.filter(group.block);
-        filters += nodes(store, id, prefix)?;
+        require(group.length == arrival.to_ask(store, id), "lengths are asked once for each run")?;
+        filters += nodes(store, id, prefix, arrival.behind(store, group))?;
         let mut own = home.tests();
         let on_path = prefix.tests.iter().take(prefix.depth).all(|test| own.next() == Some(test));
         let shape = own.next().map(|test| test.shape().0);
@@ -53,7 +60,12 @@ fn groups<S: Store>(store: &S, first: GroupId, prefix: &mut Prefix) -> Check<usi
     Ok(filters)
 }
 
-fn nodes<S: Store>(store: &S, group_id: GroupId, prefix: &mut Prefix) -> Check<usize> {
+fn nodes<S: Store>(
+    store: &S,
+    group_id: GroupId,
+    prefix: &mut Prefix,
+    behind: Arrival,
+) -> Check<usize> {
     let group = store.group(group_id);
     let (mut id, mut previous, mut count, mut filters) = (group.first, NodeId::NONE, 0, 0);
     let depth = prefix.depth;
@@ -64,7 +76,7 @@ fn nodes<S: Store>(store: &S, group_id: GroupId, prefix: &mut Prefix) -> Check<u
         require(node.salt == group.salt, "nodes have the salt of their group")?;
         require(find_node(store, group, node.value) == id, "nodes differ in their value")?;
         if group.is_hashed() {
-            let number = node.salt.bucket(node.value, store.buckets().bits);
+            let number = group.bucket(node.value, store.buckets().bits);
             let mut other = store.bucket(number);
             let mut before = NodeId::NONE;
             while other != id {
@@ -89,10 +101,10 @@ fn nodes<S: Store>(store: &S, group_id: GroupId, prefix: &mut Prefix) -> Check<u
             require(node.groups != GroupId::NONE, "every node accepts or has a group")?;
         }
         require(node.entry == entry.unwrap_or(0), "entries are where code is")?;
-        let home = id.index().checked_sub(depth as u32).and_then(BlockId::new);
-        let home = home.map(|block| store.filter(block)).ok_or("a node is in a block")?;
+        let home = BlockId::of_node(id, depth).ok_or("a node is in a block")?;
+        let home = store.filter(home);
         require(home.tests().take(depth + 1).eq(path()), "a node is in the block of a user")?;
-        filters += groups(store, node.groups, prefix)?;
+        filters += groups(store, node.groups, prefix, behind)?;
         prefix.depth = depth;
         (previous, id) = (id, node.next);
     }

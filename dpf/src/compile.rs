@@ -9,7 +9,8 @@
 //! from a test to the next is a jump. A group of few values compares with each in turn;
 //! one of many looks the value up in the table, in as many instructions for ten as for
 //! a million. That code does not name its nodes, so a node comes and goes by what the
-//! table says.
+//! table says. Where a frame that gets to a node cannot get to any group that follows,
+//! because they ask for other values of the same bits, it does not come back to them.
 //!
 //! The code is a function of the calling convention of the System V ABI,
 //!
@@ -18,24 +19,25 @@
 //!     -> struct { tag: u64, rank: u64 }
 //! ```
 //!
-//! `rank` is zero and `base` is that of the store; the frame has `length` bytes, at least
-//! [`MIN_FRAME`]. No filter matches if the rank in the answer is zero, and then the tag means
-//! nothing. Each piece keeps this convention, and frame, length and base besides: that is
-//! why a group can call a child and go on with the next group. A shift cannot leave by a
-//! jump, even as the last group: whoever called may need its base again.
+//! `rank` is zero and `base` is that of the store. No filter matches if the rank in the
+//! answer is zero, and then the tag means nothing. Each piece keeps this convention, and
+//! `base` besides. A shift moves frame and length and leaves them so: a group that goes on
+//! after a visit to a child saves them itself, and the last group of a node, which leaves by
+//! a jump, has no need to. The length is below zero where a shift led beyond the end.
 //!
-//! Every load from the frame follows, in its own piece, a comparison of the bytes left
-//! with the end of the window that it is in. Calls nest by one for each test at most.
+//! Every load from the frame follows a comparison of the bytes left with the end of the
+//! window that it is in: at the head of the run, see the module `runs`, or earlier. Calls
+//! nest by one for each test at most.
 //!
 //! [`compile`](compile()) makes a predicate of one filter, without anything around it.
 
 use core::mem::offset_of;
 
-use crate::assembler::{Assembler, If, Width};
+use crate::assembler::{Assembler, If};
 use crate::language::{Filter, MIN_FRAME};
 use crate::siblings::CHAIN;
-use crate::storage::{CodeSlot, Group, GroupId, Node, NodeId, SLOT, Store, Tag, UNIT};
-use crate::test::{Field, Test, WINDOW, ones};
+use crate::storage::{Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, Store, Tag, UNIT};
+use crate::test::{Bits, Field, Part, Test, WINDOW, Width, ones};
 use crate::trie::group_code;
 
 type Slot = Assembler<SLOT>;
@@ -46,8 +48,12 @@ pub(crate) fn group<S: Store>(store: &mut S, id: GroupId, depth: usize) {
     if let Some(origin) = store.code_address(slot) {
         let group = *store.group(id);
         let next = group_code(store, group.next, depth);
-        let code = few(store, &group, origin, next);
-        let code = code.unwrap_or_else(|| many(store, &group, origin, next));
+        let mut new = Slot::new(origin);
+        if group.length > 0 {
+            new.require(group.length);
+        }
+        let code = few(store, &group, new, next);
+        let code = code.unwrap_or_else(|| many(store, &group, new, next));
         store.write_code(slot, code.bytes());
     }
 }
@@ -61,29 +67,27 @@ pub(crate) fn acceptance(rank: u64, tag: Tag, origin: u64, groups: Option<u64>) 
 }
 
 /// The code of a group that names its nodes, if they are few enough.
-fn few<S: Store>(store: &S, group: &Group, origin: u64, next: Option<u64>) -> Option<Slot> {
+fn few<S: Store>(store: &S, group: &Group, mut code: Slot, next: Option<u64>) -> Option<Slot> {
     if group.count > CHAIN {
         return None;
     }
-    let mut code = Slot::new(origin);
     let last = next.is_none();
     let first = store.node(group.first);
     match group.test {
         Test::Bits { at, mask, .. } if mask != 0 => {
-            code.require(end(at));
-            let part = Part::of(at, mask);
-            let whole = part.load(&mut code, group.count == 1);
+            let pins = Pins::of(at, mask);
+            let in_place = pins.load(&mut code, group.count == 1);
             let mut id = group.first;
             while id != NodeId::NONE {
                 let node = store.node(id);
                 id = node.next;
-                part.compare(&mut code, whole, node.value);
-                if last {
+                pins.compare(&mut code, in_place, node.value);
+                if last || excludes(store, group.next, Bits { at, mask, value: node.value }) {
                     code.jump_if_equal(node.entry);
                     continue;
                 }
                 let skip = code.jump_if(If::NotEqual);
-                code.call(node.entry);
+                visit(&mut code, |code| code.call(node.entry));
                 if id != NodeId::NONE {
                     code.leave(next);
                 }
@@ -92,14 +96,21 @@ fn few<S: Store>(store: &S, group: &Group, origin: u64, next: Option<u64>) -> Op
         }
         Test::Shift { .. } => {
             test(&mut code, &group.test);
-            code.save_base();
-            code.advance();
-            code.call(first.entry);
-            code.restore_base();
+            if last {
+                code.advance();
+                return Some(leave(code, first.entry));
+            }
+            visit(&mut code, |code| {
+                code.advance();
+                code.call(first.entry);
+            });
         }
         _ => {
             test(&mut code, &group.test);
-            if last { code.jump(first.entry) } else { code.call(first.entry) }
+            if last {
+                return Some(leave(code, first.entry));
+            }
+            visit(&mut code, |code| code.call(first.entry));
         }
     }
     code.land_misses();
@@ -107,18 +118,82 @@ fn few<S: Store>(store: &S, group: &Group, origin: u64, next: Option<u64>) -> Op
     code.fits().then_some(code)
 }
 
+/// Groups that are compared with those before them.
+const FOLLOWERS: u32 = 2;
+
+/// Makes code for the groups before a group at `depth`, which may rely on what nodes it has.
+pub(crate) fn before<S: Store>(store: &mut S, mut id: GroupId, depth: usize) {
+    for _ in 0..FOLLOWERS {
+        id = store.group(id).previous;
+        if id == GroupId::NONE {
+            return;
+        }
+        group(store, id, depth);
+    }
+}
+
+/// Whether no frame with these bits gets to a node of the groups from `id` on. Only few
+/// groups of few nodes are asked.
+fn excludes<S: Store>(store: &S, mut id: GroupId, bits: Bits) -> bool {
+    for _ in 0..FOLLOWERS {
+        if id == GroupId::NONE {
+            return true;
+        }
+        let group = store.group(id);
+        let Test::Bits { at, mask, .. } = group.test else { return false };
+        let mut node = group.first;
+        for _ in 0..CHAIN {
+            if node == NodeId::NONE {
+                break;
+            }
+            let Node { value, next, .. } = *store.node(node);
+            if !bits.contradicts(&Bits { at, mask, value }) {
+                return false;
+            }
+            node = next;
+        }
+        if node != NodeId::NONE {
+            return false;
+        }
+        id = group.next;
+    }
+    id == GroupId::NONE
+}
+
+/// Goes on with the only child; if that was missed, nothing is left to do.
+fn leave(mut code: Slot, child: u64) -> Slot {
+    code.jump(child);
+    if code.may_miss() {
+        code.land_misses();
+        code.leave(None);
+    }
+    code
+}
+
+/// Something that may move the base, and comes back.
+fn visit(code: &mut Slot, what: impl FnOnce(&mut Slot)) {
+    code.save_base();
+    what(code);
+    code.restore_base();
+}
+
 /// The code of a group that finds its nodes in the table.
-fn many<S: Store>(store: &S, group: &Group, origin: u64, next: Option<u64>) -> Slot {
-    const { assert!(UNIT == 1 << 6 && size_of::<Node>() <= 1 << 7) };
-    let mut code = Slot::new(origin);
+fn many<S: Store>(store: &S, group: &Group, mut code: Slot, next: Option<u64>) -> Slot {
+    const { assert!(UNIT == 8) };
     let Test::Bits { at, mask, .. } = group.test else { return code };
-    let table = store.buckets();
-    code.require(end(at));
-    code.load_masked(Width::Quad, at, mask);
-    code.look_up(group.salt.0, table.bits, group.salt.offset(table.bits), table.address);
+    let Buckets { distance, bits } = store.buckets();
+    let pins = Pins::of(at, mask);
+    pins.load(&mut code, false);
+    code.keep(group.salt.0);
+    match pins.part.width {
+        Width::Quad => code.hash(65 - bits),
+        _ => code.hash_narrow(group.salt.multiplier(), 33 - bits),
+    }
+    let first = size_of::<NodeId>() as u64 * u64::from(group.salt.offset(bits));
+    code.look_up(distance.wrapping_add(first));
     let try_node = code.here();
-    code.address(6);
-    code.compare_node_field(offset_of!(Node, value) as u8);
+    code.require_node();
+    code.compare_node_field(pins.part.width, offset_of!(Node, value) as u8 + pins.part.first);
     let differs = code.jump_if(If::NotEqual);
     code.compare_node_constant(offset_of!(Node, salt) as u8);
     let found = code.jump_if(If::Equal);
@@ -126,22 +201,24 @@ fn many<S: Store>(store: &S, group: &Group, origin: u64, next: Option<u64>) -> S
     code.follow(offset_of!(Node, next_in_bucket) as u8);
     code.jump_back(try_node);
     code.land(found);
-    code.enter(offset_of!(Node, entry) as u8, next.is_some());
+    match next {
+        None => code.jump_node(offset_of!(Node, entry) as u8),
+        Some(_) => visit(&mut code, |code| code.call_node(offset_of!(Node, entry) as u8)),
+    }
     code.land_misses();
     code.leave(next);
     code
 }
 
-/// Misses unless the frame passes. The field of a shift is then loaded, scaled, and no
-/// more than what is left.
+/// Misses unless the frame, which is long enough, passes. By as much as a shift moves the
+/// base is then the field.
 fn test<const N: usize>(code: &mut Assembler<N>, test: &Test) {
     match *test {
         Test::Bits { at, mask, value } => {
-            code.require(end(at));
             if mask != 0 {
-                let part = Part::of(at, mask);
-                let whole = part.load(code, true);
-                part.compare(code, whole, value);
+                let pins = Pins::of(at, mask);
+                let in_place = pins.load(code, true);
+                pins.compare(code, in_place, value);
                 code.miss_if_different();
             }
         }
@@ -153,76 +230,65 @@ fn test<const N: usize>(code: &mut Assembler<N>, test: &Test) {
             code.compare(width, hi - lo);
             code.miss_if_above();
         }
-        Test::Shift { field, scale } => {
-            code.require(end(field.at()));
+        Test::Shift { field, scale, lo, hi } => {
             let low = (field.low() % 8) as u8;
-            code.load_masked(Width::Byte, field.first / 8, ones(field.bits) << low);
+            let [all, lo, hi] =
+                [ones(field.bits), lo.into(), hi.into()].map(|bits: u64| bits << low);
+            code.load_masked(Width::Byte, field.first / 8, all);
+            if lo > 0 {
+                code.compare(Width::Byte, lo);
+                code.miss_if_below();
+            }
+            if hi < all {
+                code.compare(Width::Byte, hi);
+                code.miss_if_above();
+            }
             code.shift(Width::Byte, scale.saturating_sub(low), low.saturating_sub(scale));
-            code.require_field();
         }
     }
 }
 
-/// How many bytes must be left for the window at `at`.
-fn end(at: u16) -> u32 {
-    u32::from(at) + WINDOW as u32
-}
-
-/// The part of a window that is loaded: where it starts in the window, and how wide it is,
-/// so that it holds the bytes from `first` to before `end`.
-fn narrowest(first: u32, end: u32) -> (u16, Width) {
-    let (bytes, width) = match end - first {
-        0 | 1 => (1, Width::Byte),
-        2 => (2, Width::Word),
-        3 | 4 => (4, Width::Double),
-        _ => (8, Width::Quad),
-    };
-    (first.min(WINDOW as u32 - bytes) as u16, width)
-}
-
-/// What is looked at of a window, and its mask.
+/// Pinned bits of a window: the part that is looked at, where it is, and the bits in it.
 #[derive(Clone, Copy)]
-struct Part {
+struct Pins {
+    part: Part,
     at: u16,
-    width: Width,
     mask: u64,
-    /// Bits of the window before it.
-    low: u16,
 }
 
-impl Part {
-    /// The mask must not be empty.
+impl Pins {
     fn of(at: u16, mask: u64) -> Self {
-        let (first, width) = narrowest(mask.trailing_zeros() / 8, 8 - mask.leading_zeros() / 8);
-        Self { at: at + first, width, mask: mask >> (8 * first), low: 8 * first }
+        let part = Part::of(mask);
+        Self { part, at: at + u16::from(part.first), mask: part.of_window(mask) }
     }
 
-    /// Loads and masks it, unless it is whole and can be compared in place once.
+    /// Loads and masks them, unless they are whole and can be compared in place once.
     fn load<const N: usize>(&self, code: &mut Assembler<N>, once: bool) -> bool {
-        let whole = self.mask == ones(8 * self.width as u8);
-        let in_place = whole && once && self.width != Width::Quad;
+        let width = self.part.width;
+        let whole = self.mask == ones(8 * width as u8);
+        let in_place = whole && once && width != Width::Quad;
         if !in_place {
-            code.load_masked(self.width, self.at, self.mask);
+            code.load_masked(width, self.at, self.mask);
         }
         in_place
     }
 
-    /// Compares it with what `value` of the window is there.
+    /// Compares them with what `value` of the window is there.
     fn compare<const N: usize>(&self, code: &mut Assembler<N>, in_place: bool, value: u64) {
-        let value = value >> self.low;
+        let value = self.part.of_window(value);
         if in_place {
-            code.compare_frame(self.width, self.at, value);
+            code.compare_frame(self.part.width, self.at, value);
         } else {
-            code.compare(self.width, value);
+            code.compare(self.part.width, value);
         }
     }
 }
 
 /// Loads the number in a field; in how wide a register.
 fn load_field<const N: usize>(code: &mut Assembler<N>, field: Field) -> Width {
-    code.require(end(field.at()));
     let first = field.first / 8 - field.at();
-    let (start, width) = narrowest(first.into(), (field.end() - field.at()).into());
+    let Part { first, width } = Part::between(first.into(), (field.end() - field.at()).into());
+    let start = u16::from(first);
     code.load(width, field.at() + start);
     // The register is the field, with `low` bits below and `above` above it.
     let behind = 8 * (WINDOW as u16 - start) - 8 * width as u16;
@@ -258,11 +324,24 @@ impl Predicate {
 /// Makes code that answers what [`Filter::matches`] does.
 pub fn compile(filter: &Filter) -> Predicate {
     let mut code = Assembler::new(0);
-    code.refuse_below(MIN_FRAME as u8);
+    let mut ahead = filter.tests();
+    // What is relative to one base needs as long a frame as the longest of it.
+    let mut run_length = || {
+        let mut length = 0;
+        for step in ahead.by_ref() {
+            length = step.length().max(length);
+            if let Test::Shift { .. } = step {
+                break;
+            }
+        }
+        length
+    };
+    code.refuse_below(run_length().max(MIN_FRAME as u16));
     for step in filter.tests() {
         test(&mut code, step);
         if let Test::Shift { .. } = step {
             code.advance();
+            code.require(run_length());
         }
     }
     code.answer(1);

@@ -100,6 +100,18 @@ impl Conjunction {
         Ok(())
     }
 
+    /// Takes the range over this very field out, if there is one: its bounds, or those of
+    /// the field.
+    pub(crate) fn take_range(&mut self, field: Field) -> (u64, u64) {
+        let Some(at) = self.ranges().iter().position(|range| range.field == field) else {
+            return (0, ones(field.bits));
+        };
+        self.count -= 1;
+        let ranges = self.ranges.get_mut(at..=self.count).unwrap_or_default();
+        ranges.rotate_left(1);
+        ranges.last().map_or((0, 0), |range| (range.lo, range.hi))
+    }
+
     /// And this value of a field.
     pub(crate) fn set(&mut self, field: Field, value: u64) -> Result<(), FilterError> {
         if value > ones(field.bits) {

@@ -42,8 +42,9 @@ impl Test {
             Self::Range { field, lo, hi } => {
                 (lo..=hi).contains(&field.load(frame, base)?).then_some(base)
             }
-            Self::Shift { field, scale } => {
-                Some(base + ((field.load(frame, base)? as u16) << scale))
+            Self::Shift { field, scale, lo, hi } => {
+                let value = field.load(frame, base)? as u8;
+                (lo..=hi).contains(&value).then(|| base + (u16::from(value) << scale))
             }
         }
     }

@@ -125,12 +125,18 @@ pub struct Filter {
     /// The first `live_count` are the live cases: four bits for each shift, the first
     /// lowest. Without shifts there is one, and it is zero.
     live: [u8; MAX_CASES],
+    rank: u64,
 }
 
 impl Filter {
     /// Of no tests and no cases, to be filled by the verifier.
-    pub(crate) const EMPTY: Self =
-        Self { tests: [Test::VACANT; MAX_ATOMS], count: 0, live_count: 0, live: [0; MAX_CASES] };
+    pub(crate) const EMPTY: Self = Self {
+        tests: [Test::VACANT; MAX_ATOMS],
+        count: 0,
+        live_count: 0,
+        live: [0; MAX_CASES],
+        rank: 0,
+    };
 
     /// Appends a test; `None` if there is no room.
     pub(crate) fn push(&mut self, test: Test) -> Option<()> {
@@ -148,7 +154,7 @@ impl Filter {
 
     /// The tests, at least one: what is relative to one base stands together, first
     /// [`Test::Bits`] by ascending position, then [`Test::Range`] likewise, then the
-    /// [`Test::Shift`] that ends it.
+    /// [`Test::Shift`] that ends it, which has the bounds of its field.
     pub(crate) fn tests(&self) -> impl DoubleEndedIterator<Item = &Test> + ExactSizeIterator {
         self.tests.iter().take(usize::from(self.count))
     }
@@ -156,7 +162,7 @@ impl Filter {
     /// The shifts: the field and the scale of each.
     pub(crate) fn shifts(&self) -> impl Iterator<Item = (Field, u8)> {
         self.tests().filter_map(|test| match *test {
-            Test::Shift { field, scale } => Some((field, scale)),
+            Test::Shift { field, scale, .. } => Some((field, scale)),
             _ => None,
         })
     }
@@ -174,18 +180,35 @@ impl Filter {
         self.live.iter().take(usize::from(self.live_count)).copied()
     }
 
-    /// The canonical form as steps. Atoms are eight bytes wide.
-    pub fn steps(&self) -> impl ExactSizeIterator<Item = Step> + '_ {
-        self.tests().map(|test| match *test {
-            Test::Bits { at, mask, value } => {
-                Step::Atom(Atom::masked(at, WINDOW as u8, mask.swap_bytes(), value.swap_bytes()))
-            }
-            Test::Range { field, lo, hi } => Step::Atom(Range { field, lo, hi }.atom()),
-            Test::Shift { field, scale } => {
-                let (offset, last) = (field.first / 8, field.first % 8 + u16::from(field.bits));
-                let mask = (ones(field.bits) << (8 - last)) as u8;
-                Step::Shift(Shift { offset, mask, scale })
-            }
+    pub(crate) fn with_rank(self, rank: u64) -> Self {
+        Self { rank, ..self }
+    }
+
+    /// How specific it is: greater for a smaller share of all frames, see the module `rank`.
+    /// Never zero.
+    pub fn rank(&self) -> u64 {
+        self.rank
+    }
+
+    /// The canonical form as steps, at most [`MAX_ATOMS`]. Atoms are eight bytes wide.
+    pub fn steps(&self) -> impl Iterator<Item = Step> + '_ {
+        self.tests().flat_map(|test| {
+            let range = |field, lo, hi| Some(Step::Atom(Range { field, lo, hi }.atom()));
+            let (atom, shift) = match *test {
+                Test::Bits { at, mask, value } => {
+                    let [mask, value] = [mask, value].map(u64::swap_bytes);
+                    (Some(Step::Atom(Atom::masked(at, WINDOW as u8, mask, value))), None)
+                }
+                Test::Range { field, lo, hi } => (range(field, lo, hi), None),
+                Test::Shift { field, scale, lo, hi } => {
+                    let (offset, last) = (field.first / 8, field.first % 8 + u16::from(field.bits));
+                    let mask = (ones(field.bits) << (8 - last)) as u8;
+                    let bounded = lo > 0 || u64::from(hi) < ones(field.bits);
+                    let range = bounded.then(|| range(field, lo.into(), hi.into())).flatten();
+                    (range, Some(Step::Shift(Shift { offset, mask, scale })))
+                }
+            };
+            [atom, shift].into_iter().flatten()
         })
     }
 

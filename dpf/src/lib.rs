@@ -25,6 +25,7 @@
 //! | [`packet`] | the filters that ordinary UDP/IP applications want |
 //! | [`storage`](Store) | what an owner brings: nodes, groups, room for code |
 //! | [`trie`](Trie), `siblings` | all installed filters, merged |
+//! | `runs` | where the length of a frame is asked |
 //! | [`compile`](compile()), `assembler` | the same as code |
 //!
 //! Place on the packet path: step 2 (classify) on receive, and the check of
@@ -46,6 +47,7 @@ mod mirror;
 mod overlap;
 pub mod packet;
 mod rank;
+mod runs;
 mod satisfy;
 mod siblings;
 mod storage;

@@ -16,17 +16,23 @@
 //! rely on the rank.
 
 use crate::conjunction::Conjunction;
-use crate::language::{Filter, MAX_FRAME};
+use crate::language::MAX_FRAME;
 use crate::test::ones;
 
 /// `mantissa / 2^halvings`, the highest bit of the mantissa set unless it is zero.
 #[derive(Clone, Copy)]
-struct Share {
+pub(crate) struct Share {
     mantissa: u64,
     halvings: u32,
 }
 
 impl Share {
+    /// Greater for a smaller share. Never zero.
+    pub(crate) fn rank(self) -> u64 {
+        // The highest bit is always set, so the next 47 are kept.
+        u64::from(self.halvings) << 47 | (!self.mantissa << 1 >> 17)
+    }
+
     fn times(self, factor: u64, halvings: u32) -> Self {
         let product = u128::from(self.mantissa) * u128::from(factor);
         let zeros = product.leading_zeros();
@@ -34,7 +40,7 @@ impl Share {
         Self { mantissa, halvings: self.halvings + halvings + zeros - 64 }
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(crate) fn plus(self, other: Self) -> Self {
         let (more, less) =
             if self.halvings < other.halvings { (self, other) } else { (other, self) };
         let aligned = less.mantissa.checked_shr(less.halvings - more.halvings).unwrap_or(0);
@@ -48,20 +54,9 @@ impl Share {
     }
 }
 
-impl Filter {
-    /// Greater for a smaller share of all frames. Never zero.
-    pub fn rank(&self) -> u64 {
-        let share = self.cases().map(|case| case.share()).reduce(Share::plus);
-        share.map_or(u64::MAX, |share| {
-            // The highest bit is always set, so the next 47 are kept.
-            u64::from(share.halvings) << 47 | (!share.mantissa << 1 >> 17)
-        })
-    }
-}
-
 impl Conjunction {
     /// In units of one frame length, of which there are 1501.
-    fn share(&self) -> Share {
+    pub(crate) fn share(&self) -> Share {
         let longer = MAX_FRAME + 1 - self.reach();
         let all = Share { mantissa: 1 << 63, halvings: 1 << 10 };
         let share = all.times(longer as u64, self.pinned_bits());

@@ -3,8 +3,8 @@
 //! There is no pool of nodes that somebody could exhaust. Whoever installs a filter
 //! brings a [`Block`]: a node and a group for each of its tests, and a slot for the code
 //! of each group and of its acceptance. Everything is named by 32 bits, its place in a
-//! linear map of memory in units of 64 bytes, so an access costs no look-up and the
-//! generated code can do it.
+//! linear map of memory in units of 8 bytes, so an access costs no look-up and one
+//! instruction of the generated code can do it. They reach as far as 32 GiB.
 //!
 //! A *node* is a position after a prefix of tests. The tests that lead on from it are
 //! gathered into *groups*: pinned bits that differ only in their value are one group,
@@ -14,10 +14,12 @@
 //! anybody's to fill.
 
 use crate::language::{Filter, MAX_ATOMS};
-use crate::test::Test;
+use crate::test::{Part, Test, Width};
 
-/// Bytes of a node and of a group, and the unit in which they are named.
-pub const UNIT: usize = 64;
+/// Bytes of a node and of a group.
+const PLACE: usize = 64;
+/// Bytes of the unit in which they are named: what an address of x86-64 can multiply by.
+pub const UNIT: usize = 8;
 /// Bytes of a code slot.
 pub const SLOT: usize = 128;
 /// Code slots of a block: one for each test, and the last for the acceptance.
@@ -65,12 +67,18 @@ impl BlockId {
 
     /// Its node at this depth, below [`MAX_ATOMS`].
     pub(crate) fn node(self, depth: usize) -> NodeId {
-        NodeId(self.0 + depth as u32)
+        NodeId(self.0 + (depth * PLACE / UNIT) as u32)
+    }
+
+    /// The block whose node at this depth it is.
+    #[cfg(not(exo_guest))]
+    pub(crate) fn of_node(node: NodeId, depth: usize) -> Option<Self> {
+        node.0.checked_sub((depth * PLACE / UNIT) as u32).and_then(Self::new)
     }
 
     /// Its group at this depth, below [`MAX_ATOMS`].
     pub(crate) fn group(self, depth: usize) -> GroupId {
-        GroupId(self.0 + (MAX_ATOMS + depth) as u32)
+        GroupId(self.0 + ((MAX_ATOMS + depth) * PLACE / UNIT) as u32)
     }
 }
 
@@ -113,29 +121,43 @@ impl Salt {
         Self(mixed << 1 | 1)
     }
 
-    /// The number of the bucket for `value`, one of 2^`bits`, 1 to 32.
+    /// The number of the bucket for a window's `value`, of which only `part` counts; one
+    /// of 2^`bits`, 2 to 32.
     ///
-    /// For two values of a group the probability of one bucket is at most 2 in 2^bits
-    /// over all multipliers (Dietzfelbinger, Hagerup, Katajainen and Penttonen, "A
-    /// reliable randomized algorithm for the closest-pair problem", J. Algorithms 25,
-    /// 1997). [`Salt::offset`] keeps the zeros of all groups apart.
+    /// A group's buckets are half of all, from [`Salt::offset`] on. For two values of a group
+    /// the probability of one bucket is at most 4 in 2^bits over all multipliers
+    /// (Dietzfelbinger, Hagerup, Katajainen and Penttonen, "A reliable randomized algorithm
+    /// for the closest-pair problem", J. Algorithms 25, 1997), of 32 bits for values of up
+    /// to 32 bits.
     #[inline]
-    pub(crate) fn bucket(self, value: u64, bits: u32) -> u32 {
-        (value.wrapping_mul(self.0) >> (64 - bits)) as u32 ^ self.offset(bits)
+    pub(crate) fn bucket(self, part: Part, value: u64, bits: u32) -> u32 {
+        let value = part.of_window(value);
+        let hash = match part.width {
+            Width::Quad => value.wrapping_mul(self.0) >> (65 - bits),
+            _ => u64::from((value as u32).wrapping_mul(self.multiplier())) >> (33 - bits),
+        };
+        hash as u32 + self.offset(bits)
     }
 
-    /// Where the group's numbering of buckets starts.
+    /// The multiplier for values of up to 32 bits. Odd.
+    #[inline]
+    pub(crate) fn multiplier(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The first of the group's buckets: the zeros of all groups are apart.
     #[inline]
     pub(crate) fn offset(self, bits: u32) -> u32 {
-        (self.0.swap_bytes() >> (64 - bits)) as u32
+        (self.0.swap_bytes() >> (65 - bits)) as u32
     }
 }
 
-/// The hash table's heads: 2^`bits` names of nodes at an address, 1 <= `bits` <= 32.
+/// The hash table's heads: 2^`bits` names of nodes, 2 <= `bits` <= 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buckets {
-    /// Where generated code finds the first.
-    pub address: u64,
+    /// Where generated code finds the first: its distance from the base of the [`Store`] in
+    /// bytes. If the base is the higher address, it is negative, modulo 2^64.
+    pub distance: u64,
     /// How many, as a power of two.
     pub bits: u32,
 }
@@ -172,6 +194,8 @@ pub struct Node {
 pub struct Group {
     /// With zero for a pinned value.
     pub(crate) test: Test,
+    /// What of a window counts.
+    pub(crate) part: Part,
     pub(crate) salt: Salt,
     /// Which block it is in, and its code.
     pub(crate) block: BlockId,
@@ -181,10 +205,13 @@ pub struct Group {
     pub(crate) first: NodeId,
     /// How many nodes.
     pub(crate) count: u32,
+    /// How long a frame its code asks for, from the base on, before all else. Zero if those
+    /// that come here are known to be long enough.
+    pub(crate) length: u16,
 }
 
-/// What a filter brings, at a multiple of [`UNIT`] bytes from the store's base, beside
-/// its code slots. Which of it is used depends on what the others brought.
+/// What a filter brings, at a multiple of 64 bytes from the store's base, beside its code
+/// slots. Which of it is used depends on what the others brought.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
@@ -192,7 +219,7 @@ pub struct Block {
     groups: [Group; MAX_ATOMS],
 }
 
-const _: () = assert!(size_of::<Node>() == UNIT && size_of::<Group>() == UNIT);
+const _: () = assert!(size_of::<Node>() == PLACE && size_of::<Group>() == PLACE);
 
 impl Node {
     pub(crate) const VACANT: Self = Self {
@@ -213,18 +240,35 @@ impl Node {
 impl Group {
     pub(crate) const VACANT: Self = Self {
         test: Test::VACANT,
+        part: Part::WHOLE,
         salt: Salt::NONE,
         block: BlockId::NONE,
         next: GroupId::NONE,
         previous: GroupId::NONE,
         first: NodeId::NONE,
         count: 0,
+        length: 0,
     };
+
+    /// Of this test, in this block, without nodes.
+    pub(crate) fn new(test: Test, block: BlockId, next: GroupId) -> Self {
+        let part = match test {
+            Test::Bits { mask, .. } => Part::of(mask),
+            _ => Part::WHOLE,
+        };
+        Self { test, part, block, next, ..Self::VACANT }
+    }
 
     /// Whether its nodes are in the hash table.
     #[inline]
     pub(crate) fn is_hashed(&self) -> bool {
         matches!(self.test, Test::Bits { .. })
+    }
+
+    /// The bucket of its node with this value, if it is hashed.
+    #[inline]
+    pub(crate) fn bucket(&self, value: u64, bits: u32) -> u32 {
+        self.salt.bucket(self.part, value, bits)
     }
 }
 

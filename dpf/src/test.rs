@@ -25,8 +25,8 @@ pub(crate) enum Test {
     Bits { at: u16, mask: u64, value: u64 },
     /// `lo <= field <= hi`.
     Range { field: Field, lo: u64, hi: u64 },
-    /// `base += field << scale`.
-    Shift { field: Field, scale: u8 },
+    /// `lo <= field <= hi`, and then `base += field << scale`.
+    Shift { field: Field, scale: u8, lo: u8, hi: u8 },
 }
 
 impl Test {
@@ -40,6 +40,15 @@ impl Test {
             Self::Range { field, .. } | Self::Shift { field, .. } => field.first += 8 * by,
         }
         self
+    }
+
+    /// How long a frame it needs, from the base on.
+    pub(crate) fn length(&self) -> u16 {
+        let at = match self {
+            Self::Bits { at, .. } => *at,
+            Self::Range { field, .. } | Self::Shift { field, .. } => field.at(),
+        };
+        at + WINDOW as u16
     }
 
     /// One past the last byte it looks at.
@@ -145,6 +154,50 @@ impl Bits {
     pub(crate) fn contradicts(&self, other: &Self) -> bool {
         let (mask, value) = other.seen_at(self.at);
         self.mask & mask & (self.value ^ value) != 0
+    }
+}
+
+/// How wide a part of a window is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    Byte = 1,
+    Word = 2,
+    Double = 4,
+    Quad = 8,
+}
+
+/// The narrowest part of a window that holds what a mask picks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// First byte, counted from the window.
+    pub(crate) first: u8,
+    pub(crate) width: Width,
+}
+
+impl Part {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self { first: 0, width: Width::Quad };
+
+    /// Of the bytes from `first` to before `end`.
+    pub(crate) fn between(first: u32, end: u32) -> Self {
+        let width = match end.saturating_sub(first) {
+            0 | 1 => Width::Byte,
+            2 => Width::Word,
+            3 | 4 => Width::Double,
+            _ => Width::Quad,
+        };
+        Self { first: first.min(WINDOW as u32 - width as u32) as u8, width }
+    }
+
+    #[inline]
+    pub(crate) fn of(mask: u64) -> Self {
+        Self::between(mask.trailing_zeros() / 8, 8 - mask.leading_zeros() / 8)
+    }
+
+    /// These bits of the window, as they are in the part.
+    #[inline]
+    pub(crate) fn of_window(self, bits: u64) -> u64 {
+        bits >> (8 * self.first)
     }
 }
 

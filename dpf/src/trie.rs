@@ -27,6 +27,7 @@
 use crate::compile;
 use crate::error::errors;
 use crate::language::{Filter, MAX_ATOMS};
+use crate::runs::{Arrival, Order, settle};
 use crate::siblings::{CHAIN, attach, detach, find_group, find_node, groups_of, move_node};
 use crate::storage::{BlockId, CodeSlot, Group, GroupId, Node, NodeId, SLOTS, Store, Tag};
 
@@ -78,6 +79,20 @@ impl Trie {
         block: BlockId,
         tag: Tag,
     ) -> Result<(), TrieError> {
+        self.merge(store, filter, block, tag)?;
+        settle(store, self.root, filter, Order::FarFirst);
+        Ok(())
+    }
+
+    /// The same without regard to where the length of a frame is asked: maybe more often
+    /// than it must be, but on the old path as if it went on alone.
+    fn merge<S: Store>(
+        &mut self,
+        store: &mut S,
+        filter: &Filter,
+        block: BlockId,
+        tag: Tag,
+    ) -> Result<(), TrieError> {
         let path = self.path(store, filter);
         let count = filter.tests().len();
         let known = path.iter().take_while(|(_, node)| *node != NodeId::NONE).count();
@@ -92,6 +107,8 @@ impl Trie {
             self.enter(store, &path, count);
             return Ok(());
         }
+        // The first depth whose group is new.
+        let new = known + path.get(known).map_or(0, |step| usize::from(step.0 != GroupId::NONE));
         // From the end, so that what leads to something finds it finished.
         let mut below = GroupId::NONE;
         for (depth, test) in filter.tests().enumerate().skip(known).rev() {
@@ -105,6 +122,7 @@ impl Trie {
                 attach(store, group, id);
                 if store.group(group).count <= CHAIN + 1 {
                     compile::group(store, group, depth);
+                    compile::before(store, group, depth);
                 }
                 return Ok(());
             }
@@ -112,11 +130,13 @@ impl Trie {
             let parent = parent(&path, depth);
             let next =
                 if depth == known { groups_of(store, self.root, parent) } else { GroupId::NONE };
-            *store.group_mut(group) = Group { test: shape, block, next, ..Group::VACANT };
+            *store.group_mut(group) = Group::new(shape, block, next);
             if store.group(group).is_hashed() {
                 store.group_mut(group).salt = store.salt();
             }
             attach(store, group, id);
+            store.group_mut(group).length =
+                Arrival::on_new_path(filter, new, depth, group).to_ask(store, group);
             compile::group(store, group, depth);
             below = group;
             if depth == known {
@@ -152,6 +172,9 @@ impl Trie {
             let mut changed = true;
             if node.rank == 0 && node.groups == GroupId::NONE {
                 detach(store, group, id);
+                if store.group(group).count <= CHAIN {
+                    compile::before(store, group, depth);
+                }
             } else {
                 changed = enter_node(store, id, depth);
                 if id == block.node(depth) {
@@ -175,6 +198,7 @@ impl Trie {
                 compile::group(store, group, depth);
             }
         }
+        settle(store, self.root, filter, Order::NearFirst);
         Ok(())
     }
 

@@ -5,11 +5,13 @@
 //! no frame is refused, too: whoever wrote it meant something else.
 //!
 //! A shift whose field is pinned by the atoms before it moves the base by a constant,
-//! so it is taken out and what follows is written at its place.
+//! so it is taken out and what follows is written at its place. A range over the field of
+//! another shift becomes part of the shift.
 
 use crate::conjunction::Conjunction;
 use crate::error::errors;
 use crate::language::{Atom, Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS, MIN_FRAME, Shift, Step};
+use crate::rank::Share;
 use crate::test::{Bits, Field, Range, Test, ones};
 
 errors! {
@@ -76,12 +78,14 @@ impl Filter {
                     if pinned == ones(field.bits) {
                         by += (value as u16) << shift.scale;
                     } else {
+                        let (lo, hi) = part.take_range(field);
                         part.write(&mut filter)?;
                         part = Conjunction::ALL;
                         if filter.shifts().count() == MAX_SHIFTS {
                             return Err(FilterError::TooManyShifts);
                         }
-                        let test = Test::Shift { field, scale: shift.scale };
+                        let (lo, hi) = (lo as u8, hi as u8);
+                        let test = Test::Shift { field, scale: shift.scale, lo, hi };
                         filter.push(test).ok_or(FilterError::TooManyAtoms)?;
                     }
                     shifted = true;
@@ -96,17 +100,24 @@ impl Filter {
             return Err(FilterError::IdleShift);
         }
         part.tighten()?.write(&mut filter)?;
-        if filter.tests().len() == 0 {
-            return Err(FilterError::NoAtoms);
+        match filter.steps().count() {
+            0 => return Err(FilterError::NoAtoms),
+            1..=MAX_ATOMS => {}
+            _ => return Err(FilterError::TooManyAtoms),
         }
+        let mut all: Option<Share> = None;
         for digits in filter.assignments() {
             match filter.case(digits) {
-                Ok(_) => filter.push_case(digits).ok_or(FilterError::TooManyCases)?,
+                Ok(case) => {
+                    filter.push_case(digits).ok_or(FilterError::TooManyCases)?;
+                    let share = case.share();
+                    all = Some(all.map_or(share, |others| others.plus(share)));
+                }
                 Err(FilterError::Contradiction) => {}
                 Err(error) => return Err(error),
             }
         }
-        filter.live().next().map(|_| filter).ok_or(FilterError::Contradiction)
+        Ok(filter.with_rank(all.ok_or(FilterError::Contradiction)?.rank()))
     }
 }
 

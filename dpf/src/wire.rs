@@ -72,7 +72,7 @@ impl Filter {
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let room = out.len();
         let mut writer = Writer(out);
-        writer.bytes(&[VERSION, self.steps().len() as u8])?;
+        writer.bytes(&[VERSION, self.steps().count() as u8])?;
         for step in self.steps() {
             match step {
                 Step::Atom(Atom { offset, width, mask, lo, hi }) => {

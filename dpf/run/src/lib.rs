@@ -38,16 +38,16 @@ struct Answer {
 type Classify = unsafe extern "sysv64" fn(*const u8, usize, u64, *const u8) -> Answer;
 
 impl Arena {
-    /// Room for `capacity` filters, and as many heads in the hash table, rounded up to a
-    /// power of two.
+    /// Room for `capacity` filters, and twice as many heads in the hash table, rounded up to
+    /// a power of two.
     ///
     /// # Panics
     /// If memory is short, or cannot be named by 32 bits.
     pub fn new(capacity: usize) -> Self {
-        Self::with_buckets(capacity, capacity.next_power_of_two().ilog2().max(1))
+        Self::with_buckets(capacity, (capacity.next_power_of_two().ilog2() + 1).max(2))
     }
 
-    /// The same with 2^`bits` heads, `bits` from 1 to 32.
+    /// The same with 2^`bits` heads, `bits` from 2 to 32.
     ///
     /// # Panics
     /// As [`Arena::new`].
@@ -55,8 +55,8 @@ impl Arena {
         Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, PAGE) }
     }
 
-    /// The same with the code of each filter 4 GiB from that of the next, so that no
-    /// jump reaches from one to the other.
+    /// The same with the code of each filter 4 GiB from that of the next, and the table as
+    /// far from the blocks, so that no jump or displacement reaches from one to the other.
     ///
     /// # Panics
     /// As [`Arena::new`], and if there is no room for more than a few thousand.
@@ -103,7 +103,7 @@ impl Arena {
     /// The same by the compiled code.
     #[inline]
     pub fn classify(&self, frame: &[u8]) -> Option<Tag> {
-        let entry = self.trie.entry().filter(|_| frame.len() >= dpf::MIN_FRAME)?;
+        let entry = self.trie.entry()?;
         // SAFETY: the entry of the trie as it is, in pages that are mapped while the
         // arena is; code of `dpf` keeps to this convention and reads only the frame, the
         // buckets and the nodes, all of which are borrowed by this call.
@@ -117,6 +117,12 @@ impl Arena {
     /// All code that can be reached, as it would be executed.
     pub fn pieces(&self) -> Vec<Piece> {
         self.blocks.pieces()
+    }
+
+    /// Salt and entry of all nodes, as generated code would read them; and of places where
+    /// there is none, with a salt that no code asks for.
+    pub fn nodes(&self) -> Vec<(u64, u64)> {
+        self.blocks.nodes()
     }
 
     /// Where all code is executed.

@@ -1,12 +1,15 @@
 //! Blocks, buckets and code in pages, as a kernel's linear map has them.
 
 use dpf::{
-    Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, Node, NodeId, SLOT, SLOTS, Salt,
-    Store, UNIT,
+    Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId, SLOT,
+    SLOTS, Salt, Store, UNIT,
 };
 
 use crate::block_at;
-use crate::memory::{Code, Pages};
+use crate::memory::{Code, PAGE, Pages};
+
+/// Bytes behind the base that are nobody's, so that no name is none.
+const BASE: usize = 64;
 
 /// Code of one slot.
 #[derive(Clone, Debug)]
@@ -20,9 +23,11 @@ pub struct Piece {
 /// Storage for a trie.
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    /// One unit that is nobody's, then the blocks.
+    /// First nothing, then the heads of the table, then the blocks; or the heads last.
     data: Pages,
-    buckets: Pages,
+    /// Bytes before the heads, and before the blocks.
+    heads: usize,
+    first: usize,
     bits: u32,
     code: Code,
     /// The length of the code in each slot of each block.
@@ -33,12 +38,20 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
+    /// The code of one filter is `stride` bytes from that of the next. If that is more than a
+    /// page, the heads are as far from the base.
     pub(crate) fn new(capacity: usize, bits: u32, stride: usize) -> Self {
-        assert!((1..=32).contains(&bits), "1 to 32 bits");
+        assert!((2..=32).contains(&bits), "2 to 32 bits");
         let last = u32::try_from(capacity).expect("few filters");
+        let (blocks, table) = (capacity * size_of::<Block>(), size_of::<NodeId>() << bits);
+        let (heads, first) = match stride > PAGE {
+            true => ((BASE + blocks).next_multiple_of(stride), BASE),
+            false => (BASE, (BASE + table).next_multiple_of(BASE)),
+        };
         Self {
-            data: Pages::new(UNIT + capacity * size_of::<Block>()),
-            buckets: Pages::new(size_of::<NodeId>() << bits),
+            data: Pages::new((heads + table).max(first + blocks)),
+            heads,
+            first,
             bits,
             code: Code::new(capacity.max(1), stride),
             lengths: vec![[0; SLOTS]; capacity],
@@ -52,7 +65,7 @@ impl Blocks {
     pub(crate) fn take(&mut self, filter: &Filter) -> (u32, BlockId) {
         let index = self.free.pop().expect("room for one more filter");
         self.filters[index as usize] = Some(*filter);
-        let block = Self::block(index);
+        let block = self.block(index);
         let data = self.data.range(block.index() as usize * UNIT, size_of::<Block>());
         // SAFETY: in bounds, aligned to units, and nothing refers to it.
         unsafe { data.cast::<Block>().write(Block::VACANT) };
@@ -63,7 +76,7 @@ impl Blocks {
     pub(crate) fn give(&mut self, index: u32) {
         self.filters[index as usize] = None;
         self.free.push(index);
-        let start = Self::block(index).index() as usize * UNIT;
+        let start = self.block(index).index() as usize * UNIT;
         let data = self.data.range(start, size_of::<Block>());
         // SAFETY: in bounds, and the trie does not refer to it any more.
         unsafe { data.write_bytes(0xa5, size_of::<Block>()) };
@@ -74,7 +87,7 @@ impl Blocks {
 
     pub(crate) fn get(&self, index: u32) -> Option<(Filter, BlockId)> {
         let filter = self.filters.get(index as usize)?.as_ref()?;
-        Some((*filter, Self::block(index)))
+        Some((*filter, self.block(index)))
     }
 
     #[inline]
@@ -100,12 +113,35 @@ impl Blocks {
         pieces
     }
 
-    fn block(index: u32) -> BlockId {
-        block_at(1 + index as usize * size_of::<Block>() / UNIT)
+    fn block(&self, index: u32) -> BlockId {
+        block_at((self.first + index as usize * size_of::<Block>()) / UNIT)
     }
 
-    fn index(block: BlockId) -> usize {
-        (block.index() as usize - 1) * UNIT / size_of::<Block>()
+    fn index(&self, block: BlockId) -> usize {
+        (block.index() as usize * UNIT - self.first) / size_of::<Block>()
+    }
+
+    /// Head `number` of the table.
+    fn head(&self, number: u32) -> *mut NodeId {
+        let at = self.heads + number as usize * size_of::<NodeId>();
+        self.data.range(at, size_of::<NodeId>()).cast()
+    }
+
+    /// Salt and entry of what is in the places for nodes, read as generated code does.
+    pub(crate) fn nodes(&self) -> Vec<(u64, u64)> {
+        let installed = (0..).zip(&self.filters).filter(|(_, filter)| filter.is_some());
+        let places = installed.flat_map(|(index, _)| {
+            let node =
+                move |depth| self.block(index).index() + (depth * size_of::<Node>() / UNIT) as u32;
+            (0..MAX_ATOMS).map(node)
+        });
+        let read = |place: u32| {
+            let place = self.place(place).cast::<u64>();
+            // SAFETY: in the block of an installed filter, of which all bytes are written,
+            // and aligned.
+            unsafe { (place.add(1).read(), place.add(2).read()) }
+        };
+        places.map(read).collect()
     }
 
     #[inline]
@@ -143,25 +179,23 @@ impl Store for Blocks {
     }
 
     fn filter(&self, block: BlockId) -> &Filter {
-        self.filters[Self::index(block)].as_ref().expect("installed")
+        self.filters[self.index(block)].as_ref().expect("installed")
     }
 
     #[inline]
     fn buckets(&self) -> Buckets {
-        Buckets { address: self.buckets.start() as u64, bits: self.bits }
+        Buckets { distance: self.heads as u64, bits: self.bits }
     }
 
     #[inline]
     fn bucket(&self, number: u32) -> NodeId {
-        // SAFETY: `number` is below 2^bits, by the contract of the trie; the pages are that
-        // long, and zero is a name.
-        unsafe { self.buckets.start().cast::<NodeId>().add(number as usize).read() }
+        // SAFETY: in bounds and aligned, and zero is a name.
+        unsafe { self.head(number).read() }
     }
 
     fn set_bucket(&mut self, number: u32, head: NodeId) {
-        let at = self.buckets.range(number as usize * size_of::<NodeId>(), size_of::<NodeId>());
-        // SAFETY: in bounds, and aligned as the pages are.
-        unsafe { at.cast::<NodeId>().write(head) };
+        // SAFETY: as in `bucket`, and the borrow is exclusive.
+        unsafe { self.head(number).write(head) };
     }
 
     fn salt(&mut self) -> Salt {
@@ -171,13 +205,13 @@ impl Store for Blocks {
 
     fn code_address(&self, slot: CodeSlot) -> Option<u64> {
         assert!(slot.index < SLOTS, "a slot of the block");
-        Some(self.code.place(Self::index(slot.block), slot.index * SLOT, SLOT) as u64)
+        Some(self.code.place(self.index(slot.block), slot.index * SLOT, SLOT) as u64)
     }
 
     fn write_code(&mut self, slot: CodeSlot, code: &[u8]) {
         assert!(!code.is_empty() && code.len() <= SLOT, "fits the slot");
         assert!(slot.index < SLOTS, "a slot of the block");
-        let block = Self::index(slot.block);
+        let block = self.index(slot.block);
         self.code.write(block, slot.index * SLOT, code);
         self.lengths[block][slot.index] = code.len() as u8;
     }

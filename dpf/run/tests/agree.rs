@@ -99,7 +99,7 @@ fn groups_that_share_buckets_are_told_apart() {
         Filter::new(&[dpf::Atom::exact(12, 2, 0), value]).expect("a filter")
     };
     let filters: Vec<_> = (0..20).map(|i| of(if i < 10 { 2 } else { 4 }, 1 + i % 10)).collect();
-    let mut arena = dpf_run::Arena::with_buckets(20, 1);
+    let mut arena = dpf_run::Arena::with_buckets(20, 2);
     let mut ids = Vec::new();
     for (tag, filter) in (0..).zip(&filters) {
         ids.push(arena.install(filter, dpf::Tag(tag)).expect("all differ"));

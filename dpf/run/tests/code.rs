@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::decode::{World, check, listing};
+use common::decode::{World, check_all, check_predicate, listing};
 use common::{History, histories};
 use dpf::packet::udp_to;
 use dpf::{Filter, Step, Store, Tag, compile};
@@ -13,16 +13,14 @@ fn world(arena: &Arena) -> World {
     let table = arena.parts().1.buckets();
     World {
         entries: arena.pieces().iter().map(|piece| piece.address).collect(),
-        table: table.address,
+        nodes: arena.nodes(),
+        distance: table.distance,
         bits: table.bits,
     }
 }
 
 fn check_arena(arena: &Arena) {
-    let world = world(arena);
-    for piece in arena.pieces() {
-        check(&piece.bytes, piece.address, &world, false);
-    }
+    check_all(&arena.pieces(), arena.entry(), &world(arena));
 }
 
 proptest! {
@@ -38,7 +36,7 @@ proptest! {
 
     #[test]
     fn predicates_keep_within_bounds(filter in common::filters()) {
-        check(compile(&filter).bytes(), 0x10000, &World::default(), true);
+        check_predicate(compile(&filter).bytes());
     }
 }
 
@@ -51,8 +49,8 @@ fn the_longest_predicate_fits() {
     let atoms: Vec<_> = ranges.chain(pins).collect();
     let filter = Filter::new(&atoms).expect("a filter");
     let length = compile(&filter).bytes().len();
-    assert!(length > 600, "{length}");
-    check(compile(&filter).bytes(), 0x10000, &World::default(), true);
+    assert!(length > 450, "{length}");
+    check_predicate(compile(&filter).bytes());
 }
 
 fn golden(name: &str, text: &str) {
@@ -68,7 +66,6 @@ fn golden(name: &str, text: &str) {
 fn text(arena: &Arena) -> String {
     let pieces = arena.pieces();
     let at = |address| pieces.iter().find(|piece| piece.address == address);
-    let world = world(arena);
     let mut order = vec![arena.entry().expect("code")];
     let mut next = 0;
     while let Some(&address) = order.get(next) {
@@ -82,9 +79,6 @@ fn text(arena: &Arena) -> String {
         }
     }
     let name = |address: u64| {
-        if address == world.table {
-            return Some("table".to_owned());
-        }
         let number = order.iter().position(|&other| other == address)?;
         Some(format!("piece {number}"))
     };

@@ -148,9 +148,9 @@ fn equal_sets_of_frames_are_equal_values() {
 
 #[test]
 fn abutting_atoms_become_one_load() {
-    assert_eq!(packet::udp_to(A, 11211).steps().len(), 3);
-    assert_eq!(packet::icmp_to(A).steps().len(), 3);
-    assert_eq!(packet::arp_for(A).steps().len(), 2);
+    assert_eq!(packet::udp_to(A, 11211).steps().count(), 3);
+    assert_eq!(packet::icmp_to(A).steps().count(), 3);
+    assert_eq!(packet::arp_for(A).steps().count(), 2);
 }
 
 /// A frame with these fields, 42 bytes long.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{all_frames, atoms, domain_filter, example};
 use crate::packet::{arp_for, icmp_to, udp_to};
-use crate::test::Test;
+use crate::test::{Part, Test};
 use crate::{
     Atom, Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId, Salt,
     Store, Tag, Trie, TrieError, UNIT, overlap,
@@ -28,14 +28,17 @@ struct Blocks {
 /// What one filter brought, and it.
 type Brought = (Filter, [Node; MAX_ATOMS], [Group; MAX_ATOMS]);
 
-/// Units of a block, which are its nodes and then its groups.
-const UNITS: usize = 2 * MAX_ATOMS;
+/// Nodes and then groups of a block.
+const PLACES: usize = 2 * MAX_ATOMS;
+/// Units of each.
+const UNITS: usize = 64 / UNIT;
 
 impl Blocks {
-    /// The number of a block, and the unit in it.
+    /// The number of a block, and the place in it.
     fn place(index: u32) -> (usize, usize) {
-        let unit = index as usize - 1;
-        (unit / UNITS, unit % UNITS)
+        assert_eq!(index as usize % UNITS, 0);
+        let place = index as usize / UNITS - 1;
+        (place / PLACES, place % PLACES)
     }
 }
 
@@ -60,7 +63,7 @@ impl Store for Blocks {
         &self.blocks[Self::place(block.index()).0].as_ref().expect("installed").0
     }
     fn buckets(&self) -> Buckets {
-        Buckets { address: 0, bits: BITS }
+        Buckets { distance: 0, bits: BITS }
     }
     fn bucket(&self, number: u32) -> NodeId {
         self.buckets.get(number as usize).copied().unwrap_or(NodeId::NONE)
@@ -82,7 +85,7 @@ impl Store for Blocks {
 }
 
 fn block(index: usize) -> BlockId {
-    BlockId::new((1 + index * UNITS) as u32).unwrap()
+    BlockId::new(((1 + index * PLACES) * UNITS) as u32).unwrap()
 }
 
 /// A node that would take every frame and leads to itself, wherever it is.
@@ -107,13 +110,10 @@ fn garbage_node(index: usize) -> Node {
 fn garbage_group(index: usize) -> Group {
     let own = block(index).group(0);
     Group {
-        test: Test::VACANT,
-        salt: Salt::NONE,
-        block: block(index),
-        next: own,
         previous: own,
         first: block(index).node(0),
         count: 1,
+        ..Group::new(Test::VACANT, block(index), own)
     }
 }
 
@@ -308,15 +308,16 @@ fn overlap_search_stops_when_told() {
 
 #[test]
 fn blocks_have_names() {
-    assert_eq!((size_of::<Node>(), size_of::<Group>()), (UNIT, UNIT));
-    assert_eq!(size_of::<Block>(), UNITS * UNIT);
+    assert_eq!((size_of::<Node>(), size_of::<Group>()), (64, 64));
+    assert_eq!(size_of::<Block>(), PLACES * 64);
     assert!(size_of::<Block>() <= 2048);
     assert_eq!(BlockId::new(0), None);
-    let last = BlockId::new(u32::MAX - UNITS as u32).unwrap();
-    assert_eq!(last.group(MAX_ATOMS - 1).index(), u32::MAX - 1);
-    assert_eq!(BlockId::new(u32::MAX - UNITS as u32 + 1), None);
-    assert_eq!(block(5).node(3).index(), 124);
-    assert_eq!(block(5).group(3).index(), 124 + MAX_ATOMS as u32);
+    let length = (PLACES * UNITS) as u32;
+    let last = BlockId::new(u32::MAX - length).unwrap();
+    assert_eq!(last.group(MAX_ATOMS - 1).index(), u32::MAX - UNITS as u32);
+    assert_eq!(BlockId::new(u32::MAX - length + 1), None);
+    assert_eq!(Blocks::place(block(5).node(3).index()), (5, 3));
+    assert_eq!(Blocks::place(block(5).group(3).index()), (5, MAX_ATOMS + 3));
 }
 
 #[test]
@@ -332,14 +333,29 @@ fn salts_are_odd_and_differ() {
 /// the longest chain would be about 8.
 #[test]
 fn values_spread() {
-    let patterns: [fn(u64) -> u64; 4] =
-        [|i| i, |i| i << 48, |i| i << 32 | i, |i| i.wrapping_mul(0x0100_0000_0100_0001)];
-    for pattern in patterns {
+    const ALL: u64 = u64::MAX;
+    type Pattern = fn(u64) -> u64;
+    let patterns: [(u64, Pattern); 9] = [
+        (ALL, |i| i),
+        (ALL, |i| i << 48),
+        (ALL, |i| i << 32 | i),
+        (ALL, |i| i.wrapping_mul(0x0100_0000_0100_0001)),
+        (0xffff, |i| i),
+        (0xffff << 48, |i| i << 48),
+        (0xffff_ffff << 16, |i| i << 16),
+        (0xffff_ffff << 16, |i| i << 36),
+        (0xffff_ffff << 32, |i| i.wrapping_mul(0x0010_0001) << 32),
+    ];
+    for (mask, pattern) in patterns {
         for serial in 0..50 {
             let salt = Salt::new(1, serial);
             let mut buckets = vec![0; 1 << 12];
-            (0..1 << 12).for_each(|i| buckets[salt.bucket(pattern(i), 12) as usize] += 1);
-            assert!(buckets.iter().all(|&count| count <= 64));
+            for i in 0..1 << 12 {
+                let value = pattern(i) & mask;
+                assert!(mask == ALL || value == pattern(i), "all differ");
+                buckets[salt.bucket(Part::of(mask), value, 12) as usize] += 1;
+            }
+            assert!(buckets.iter().all(|&count| count <= 64), "{mask:x} {serial}");
         }
     }
 }

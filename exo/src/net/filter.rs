@@ -35,9 +35,6 @@ pub fn classify(kernel: &Kernel, claims: &Trie, frame: &[u8]) -> Option<Pfn> {
         return claims.classify(&Frames(kernel), frame).map(|tag| Pfn(tag.0));
     }
     let entry = claims.entry()?;
-    if frame.len() < dpf::MIN_FRAME {
-        return None;
-    }
     // SAFETY: the entry is good until the trie changes, which takes the lock that is held,
     // and it leads to frames of code, since code is made for claims (`compiles`). Code of
     // `dpf` keeps to this convention and reads no more than the frame, the heads of the

@@ -176,7 +176,8 @@ impl Store for Frames<'_> {
 
     #[inline]
     fn buckets(&self) -> Buckets {
-        Buckets { address: self.0.merged.heads as u64, bits: self.0.merged.bits }
+        let distance = (self.0.merged.heads as u64).wrapping_sub(memory::physical(0) as u64);
+        Buckets { distance, bits: self.0.merged.bits }
     }
 
     #[inline]

@@ -48,7 +48,7 @@ impl<const COMPILED: bool> Contender for Merged<COMPILED> {
     /// What owners bring, whether it is used or not, and the hash table.
     fn bytes(&self) -> Bytes {
         let filters = self.installed.iter().flatten().count();
-        let heads = self.known.len().next_power_of_two() * size_of::<u32>();
+        let heads = 2 * self.known.len().next_power_of_two() * size_of::<u32>();
         Bytes {
             code: (filters * SLOT * SLOTS) as u64,
             data: (filters * size_of::<Block>() + heads) as u64,

@@ -194,7 +194,7 @@ impl History {
         mut ask: impl FnMut(&Arena, &mut Edge, &BTreeMap<u32, (Filter, u64)>, &[u8]),
     ) -> Arena {
         // Few buckets, so that chains are of several groups.
-        let bits = 1 + events.len() as u32 % 5;
+        let bits = 2 + events.len() as u32 % 5;
         let mut arena = match events.len() % 2 {
             0 => Arena::with_buckets(events.len(), bits),
             _ => Arena::spread(events.len(), bits),

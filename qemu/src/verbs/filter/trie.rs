@@ -49,6 +49,17 @@ fn fitted(atom: Atom) -> Atom {
     Atom { offset: offset + u16::from(before), width: width - before - after, mask, lo, hi }
 }
 
+/// Whether a step is a range of the field that the next one shifts by.
+fn bounds(step: &Step, next: &Step) -> bool {
+    match (step, next) {
+        (Step::Atom(atom), Step::Shift(shift)) => {
+            let Atom { offset, width, mask, lo, hi } = fitted(*atom);
+            lo < hi && (offset, width, mask) == (shift.offset, 1, shift.mask.into())
+        }
+        _ => false,
+    }
+}
+
 /// A position after some steps.
 #[derive(Default)]
 struct Node {
@@ -58,12 +69,12 @@ struct Node {
 }
 
 impl Node {
-    fn add(&mut self, steps: &mut dyn Iterator<Item = Step>, number: usize) {
-        let Some(step) = steps.next() else {
+    fn add(&mut self, mut steps: &[Step], number: usize) {
+        let Some(step) = steps.split_off_first() else {
             self.filter = Some(number);
             return;
         };
-        let (mut field, value) = parts(&step);
+        let (mut field, value) = parts(step);
         let one_value = matches!(step, Step::Atom(Atom { lo, hi, .. }) if lo == hi);
         let value = match one_value {
             true => value,
@@ -73,6 +84,11 @@ impl Node {
                 String::new()
             }
         };
+        // The bounds of a shift are part of it.
+        if let Some(shift) = steps.first().filter(|shift| bounds(step, shift)) {
+            write!(field, "; {}", parts(shift).0).unwrap_or_default();
+            steps = steps.get(1..).unwrap_or_default();
+        }
         let at = self.groups.iter().position(|(other, _)| *other == field);
         let at = at.unwrap_or_else(|| {
             self.groups.push((field, BTreeMap::new()));
@@ -114,7 +130,7 @@ impl Node {
 pub(super) fn dot(filters: &[Filter]) -> String {
     let mut root = Node::default();
     for (number, filter) in (1..).zip(filters) {
-        root.add(&mut filter.steps(), number);
+        root.add(&filter.steps().collect::<Vec<_>>(), number);
     }
     let mut out = String::from("digraph filters {\n  node [shape=box];\n  frame [shape=plain];\n");
     root.draw(&mut out, "frame", "", &mut 0);
@@ -134,5 +150,12 @@ mod tests {
                 .map(|text| parse(text).unwrap());
         let dot = dot(&filters);
         assert_eq!(dot, include_str!("merged.dot"),);
+    }
+
+    #[test]
+    fn bounds_of_a_shift_are_part_of_it() {
+        let dot = dot(&[parse("udp dst port 53").unwrap()]);
+        let label = "[14:1] & 0x0f in 0x5..=0xf; base += (([14] & 0x0f) >> 0) << 2";
+        assert!(dot.contains(label), "{dot}");
     }
 }

@@ -26,10 +26,12 @@ impl Filter {
                 if !(lo..=hi).contains(&digit) {
                     return Err(FilterError::Contradiction);
                 }
-                case.set(field, digit.into()).and_then(|()| case.tighten()).map(drop)
+                case.set(field, digit.into())?;
+                let mut so_far = case;
+                so_far.tighten()
             }
         })?;
-        let case = case.tighten()?;
+        case.tighten()?;
         if case.reach() > MAX_FRAME {
             return Err(FilterError::BeyondFrame);
         }
@@ -49,7 +51,8 @@ impl Filter {
             Test::Shift { field, .. } => part.set(field, digit.into()),
             _ => Ok(()),
         })?;
-        part.tighten()
+        part.tighten()?;
+        Ok(part)
     }
 
     /// Calls `visit` with each test, at its place in the frame under one assignment,

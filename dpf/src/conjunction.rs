@@ -120,9 +120,9 @@ impl Conjunction {
         self.pin(Bits::in_field(field, ones(field.bits), value))
     }
 
-    /// The form that the module describes, or [`FilterError::Contradiction`] if no
-    /// frame matches.
-    pub(crate) fn tighten(mut self) -> Result<Self, FilterError> {
+    /// Brings it to the form that the module describes. Errors:
+    /// [`FilterError::Contradiction`] if no frame matches.
+    pub(crate) fn tighten(&mut self) -> Result<(), FilterError> {
         let ranges = self.ranges;
         let given = core::mem::take(&mut self.count);
         for Range { field, lo, hi } in ranges.into_iter().take(given) {
@@ -150,7 +150,7 @@ impl Conjunction {
         }
         let count = self.count;
         self.ranges.get_mut(..count).unwrap_or_default().sort_unstable();
-        Ok(self)
+        Ok(())
     }
 
     /// Which bits of the window at `at` are pinned: (mask, value).
@@ -168,7 +168,7 @@ impl Conjunction {
         (in_field(mask), in_field(value))
     }
 
-    /// Appends the canonical tests to `filter`.
+    /// Moves the canonical tests to the end of `filter`.
     ///
     /// Windows are laid greedily from the end towards the start, each over all pinned
     /// bits it can hold, so abutting atoms merge into one load. If no range ends where
@@ -179,7 +179,7 @@ impl Conjunction {
     /// and the atoms are such a cover. If the first window is placed by length and not
     /// by the last pinned byte, it is the window of the atom that reaches furthest,
     /// which is part of that cover.
-    pub(crate) fn write(mut self, filter: &mut Filter) -> Result<(), FilterError> {
+    pub(crate) fn write(&mut self, filter: &mut Filter) -> Result<(), FilterError> {
         let mut windows = [Test::VACANT; MAX_ATOMS];
         let mut count = 0;
         let by_range = self.ranges().iter().any(|range| range.field.end() == self.reach);
@@ -209,7 +209,7 @@ impl Conjunction {
     fn take_window(&mut self, at: u16) -> Bits {
         let (mask, value) = self.pinned_at(at);
         let whole = Bits { at, mask: u64::MAX, value: 0 };
-        for bits in &mut self.bits {
+        for bits in self.bits.iter_mut().take(self.windows) {
             bits.mask &= !whole.seen_at(bits.at).0;
             bits.value &= bits.mask;
         }

@@ -73,7 +73,7 @@ impl Filter {
                 Step::Shift(shift) => {
                     let mut field = check_shift(&shift, shifted)?;
                     field.first += 8 * by;
-                    part = part.tighten()?;
+                    part.tighten()?;
                     let (pinned, value) = part.pinned_in(field);
                     if pinned == ones(field.bits) {
                         by += (value as u16) << shift.scale;
@@ -99,25 +99,35 @@ impl Filter {
         if idle {
             return Err(FilterError::IdleShift);
         }
-        part.tighten()?.write(&mut filter)?;
+        part.tighten()?;
+        let (reach, mut share) = (part.reach(), Some(part.share()));
+        part.write(&mut filter)?;
         match filter.steps().count() {
             0 => return Err(FilterError::NoAtoms),
             1..=MAX_ATOMS => {}
             _ => return Err(FilterError::TooManyAtoms),
         }
-        let mut all: Option<Share> = None;
-        for digits in filter.assignments() {
-            match filter.case(digits) {
-                Ok(case) => {
-                    filter.push_case(digits).ok_or(FilterError::TooManyCases)?;
-                    let share = case.share();
-                    all = Some(all.map_or(share, |others| others.plus(share)));
+        if filter.shifts().next().is_none() {
+            // Its only case is what has just been written.
+            if reach > MAX_FRAME {
+                return Err(FilterError::BeyondFrame);
+            }
+            filter.push_case(0).ok_or(FilterError::TooManyCases)?;
+        } else {
+            share = None;
+            for digits in filter.assignments() {
+                match filter.case(digits) {
+                    Ok(case) => {
+                        filter.push_case(digits).ok_or(FilterError::TooManyCases)?;
+                        let one = case.share();
+                        share = Some(share.map_or(one, |others: Share| others.plus(one)));
+                    }
+                    Err(FilterError::Contradiction) => {}
+                    Err(error) => return Err(error),
                 }
-                Err(FilterError::Contradiction) => {}
-                Err(error) => return Err(error),
             }
         }
-        Ok(filter.with_rank(all.ok_or(FilterError::Contradiction)?.rank()))
+        Ok(filter.with_rank(share.ok_or(FilterError::Contradiction)?.rank()))
     }
 }
 

@@ -180,10 +180,19 @@ impl Conjunction {
     /// by the last pinned byte, it is the window of the atom that reaches furthest,
     /// which is part of that cover.
     pub(crate) fn write(&mut self, filter: &mut Filter) -> Result<(), FilterError> {
+        self.write_behind(filter, MIN_FRAME)
+    }
+
+    /// The same behind tests that ask for frames of `asked` bytes.
+    pub(crate) fn write_behind(
+        &mut self,
+        filter: &mut Filter,
+        asked: usize,
+    ) -> Result<(), FilterError> {
         let mut windows = [Test::VACANT; MAX_ATOMS];
         let mut count = 0;
         let by_range = self.ranges().iter().any(|range| range.field.end() == self.reach);
-        let by_length = self.reach() > MIN_FRAME && !by_range;
+        let by_length = self.reach() > asked && !by_range;
         let mut end = if by_length { Some(self.reach()) } else { self.pinned_end() };
         while let Some(last) = end {
             let slot = windows.get_mut(count).ok_or(FilterError::TooManyAtoms)?;
@@ -208,12 +217,17 @@ impl Conjunction {
     /// Moves all bits pinned in the window at `at` out of the conjunction.
     fn take_window(&mut self, at: u16) -> Bits {
         let (mask, value) = self.pinned_at(at);
-        let whole = Bits { at, mask: u64::MAX, value: 0 };
+        let window = Bits { at, mask, value };
+        self.unpin(&window);
+        window
+    }
+
+    /// Says nothing of these bits any more.
+    pub(crate) fn unpin(&mut self, these: &Bits) {
         for bits in self.bits.iter_mut().take(self.windows) {
-            bits.mask &= !whole.seen_at(bits.at).0;
+            bits.mask &= !these.seen_at(bits.at).0;
             bits.value &= bits.mask;
         }
-        Bits { at, mask, value }
     }
 }
 

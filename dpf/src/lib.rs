@@ -26,6 +26,7 @@
 //! | [`storage`](Store) | what an owner brings: nodes, groups, room for code |
 //! | [`trie`](Trie), `siblings` | all installed filters, merged |
 //! | `runs` | where the length of a frame is asked |
+//! | [`under`](Filter::under) | that nobody's filters are in the way of others' frames |
 //! | [`compile`](compile()), `assembler` | the same as code |
 //!
 //! Place on the packet path: step 2 (classify) on receive, and the check of
@@ -53,6 +54,7 @@ mod siblings;
 mod storage;
 mod test;
 mod trie;
+mod under;
 mod verify;
 mod wire;
 #[cfg(not(exo_guest))]

@@ -5,6 +5,7 @@ mod comparison;
 mod language;
 mod mirror;
 mod trie;
+mod under;
 mod wire;
 
 use std::sync::LazyLock;

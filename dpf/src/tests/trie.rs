@@ -19,7 +19,7 @@ const BITS: u32 = 2;
 /// Blocks by number, and whose they are, and few buckets. A block that is not installed
 /// is absent, so that any reference to one panics.
 #[derive(Default)]
-struct Blocks {
+pub(super) struct Blocks {
     blocks: Vec<Option<Brought>>,
     buckets: Vec<NodeId>,
     serial: u64,
@@ -84,7 +84,7 @@ impl Store for Blocks {
     }
 }
 
-fn block(index: usize) -> BlockId {
+pub(super) fn block(index: usize) -> BlockId {
     BlockId::new(((1 + index * PLACES) * UNITS) as u32).unwrap()
 }
 
@@ -117,6 +117,20 @@ fn garbage_group(index: usize) -> Group {
     }
 }
 
+/// A block for a filter, full of what could not be worse.
+fn place_garbage(store: &mut Blocks, index: usize, filter: &Filter) {
+    let (node, group) = (garbage_node(index), garbage_group(index));
+    store.blocks[index] = Some((*filter, [node; MAX_ATOMS], [group; MAX_ATOMS]));
+}
+
+/// One more of them: its number.
+pub(super) fn garbage(store: &mut Blocks, filter: &Filter) -> usize {
+    store.blocks.push(None);
+    let index = store.blocks.len() - 1;
+    place_garbage(store, index, filter);
+    index
+}
+
 /// The trie beside what it stands for: which filter is installed with which block.
 #[derive(Default)]
 struct Model {
@@ -140,8 +154,7 @@ impl Model {
         let index = free.unwrap_or(self.installed.len());
         self.installed.resize(self.installed.len().max(index + 1), None);
         self.store.blocks.resize(self.installed.len(), None);
-        let (node, group) = (garbage_node(index), garbage_group(index));
-        self.store.blocks[index] = Some((*filter, [node; MAX_ATOMS], [group; MAX_ATOMS]));
+        place_garbage(&mut self.store, index, filter);
         let tag = Tag(index as u32);
         let result = self.trie.insert(&mut self.store, filter, block(index), tag);
         if result.is_ok() {

@@ -127,8 +127,9 @@ macro_rules! syscall_table {
             /// Makes from `net` a network capability that allows only filters
             /// implied by one of those whose encodings follow each other at
             /// `filters` (at most 8; each must be allowed by `net`). They are
-            /// kept in the frame `object`. Returns its handle. Needs
-            /// [`Rights::GRANT`] and [`Rights::BIND`].
+            /// kept in the frame `object`. What such a one pins before any shift, a
+            /// filter within it must, too, else it is [`Error::TooMuch`]. Returns its
+            /// handle. Needs [`Rights::GRANT`] and [`Rights::BIND`].
             27 net_scope(net: Handle, filters: UserPtr, length: u64, object: Pfn);
             /// Takes the scope in the caller's frame `object` away: capabilities
             /// that name it and bindings made by those allow no more filters. The

@@ -68,7 +68,8 @@ pub fn may_send(kernel: &Kernel, binding: &Binding, head: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Error::BadArgument`] if the frames are the same;
-/// [`Error::NoRight`] if it is outside the binding's scope;
+/// [`Error::NoRight`], [`Error::TooMuch`] if it is not, or not plainly, within the
+/// binding's scope;
 /// [`Error::FilterConflict`] if it shares a packet with a filter of another
 /// environment, or with one of the same that is neither more nor less specific; and as
 /// for every donation.
@@ -86,9 +87,7 @@ pub fn install(
     if pfn == code {
         return Err(Error::BadArgument);
     }
-    if !scope::allows(frames, binding.net(), filter) {
-        return Err(Error::NoRight);
-    }
+    let claim = scope::within(frames, binding.net(), filter)?;
     let conflict = net.claims.find_overlap(&Frames(kernel), filter, |tag, installed| {
         let own = |other: &Binding| other.owner.get() == binding.owner.get();
         let known = object::get::<Binding>(frames, Pfn(tag.0))
@@ -106,10 +105,10 @@ pub fn install(
     let installed = object::create::<Installed>(frames, pfn).ok_or(Error::InUse)?;
     installed.code.set(code);
     storage::make_code(kernel, code);
-    installed.write(Side::Claim, filter);
+    installed.write(Side::Claim, &claim);
     let tag = Tag(binding.frame().0);
     let store = &mut Frames(kernel);
-    if net.claims.insert(store, filter, claim_block, tag).is_err() {
+    if net.claims.insert(store, &claim, claim_block, tag).is_err() {
         storage::retire_code(kernel, code);
         frames.retire(pfn);
         return Err(Error::FilterConflict);

@@ -5,6 +5,10 @@
 //! passing it on: a scope is a short list of filters, and a binding made under
 //! it may claim only what one of them contains. Scopes are never changed, only
 //! made and taken away.
+//!
+//! What is claimed under a scope lies behind the scope's own tests among the merged
+//! filters, and so does what is claimed under a scope within it. So packets that are not
+//! in somebody's scope do not meet the filters there, however many and odd they are.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -44,30 +48,33 @@ impl Scope {
     }
 }
 
-/// Whether the network capability that names `net` allows `filter`.
-pub fn allows(frames: &FrameTable, net: Object, filter: &Filter) -> bool {
+/// `filter` as it is to be merged if the network capability that names `net` allows it.
+///
+/// # Errors
+/// [`Error::NoRight`] if it does not; [`Error::TooMuch`] if the filter, which is within
+/// the scope, pins its bits only behind a shift, or is too long together with it.
+pub fn within(frames: &FrameTable, net: Object, filter: &Filter) -> Result<Filter, Error> {
     if net.first == 0 {
-        return true;
+        return Ok(*filter);
     }
-    !net.is_stale(frames)
-        && object::get::<Scope>(frames, Pfn(net.first))
-            .is_some_and(|scope| scope.filters().any(|outer| dpf::implies(filter, outer)))
+    let scope = object::get::<Scope>(frames, Pfn(net.first)).filter(|_| !net.is_stale(frames));
+    let mut outer = scope.into_iter().flat_map(Scope::filters);
+    let outer = outer.find(|outer| dpf::implies(filter, outer)).ok_or(Error::NoRight)?;
+    filter.under(outer).ok_or(Error::TooMuch)
 }
 
 /// Makes a scope in frame `pfn`, quiet memory, of the filters encoded in `wire`,
 /// within what `net` allows.
 ///
 /// # Errors
-/// [`Error::BadFilter`], [`Error::TooMuch`] for more than [`SCOPE_MAX`],
-/// [`Error::NoRight`] if `net` does not allow one.
+/// [`Error::BadFilter`], [`Error::TooMuch`] for more than [`SCOPE_MAX`], and those of
+/// [`within`] for each.
 pub fn create(frames: &FrameTable, net: Object, mut wire: &[u8], pfn: Pfn) -> Result<(), Error> {
     let mut filters = [None; SCOPE_MAX];
     let mut places = filters.iter_mut();
     while !wire.is_empty() {
         let (filter, rest) = Filter::decode_first(wire).map_err(|_| Error::BadFilter)?;
-        if !allows(frames, net, &filter) {
-            return Err(Error::NoRight);
-        }
+        let filter = within(frames, net, &filter)?;
         *places.next().ok_or(Error::TooMuch)? = Some(filter);
         wire = rest;
     }

@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::memory;
+use crate::net::storage::{Installed, Side};
+use crate::object;
 use crate::testing::{
     ALL_FRAMES, NET, NIC_FIRST, OWN, STATION, call, child, destroy, free_frames, machine, tables,
 };
@@ -465,6 +467,13 @@ fn a_scope_bounds_what_can_be_claimed() {
     for allowed in [packet::udp_to(STORE, 11211), packet::arp_for(STORE), packet::icmp_to(STORE)] {
         assert_eq!(store.install(&allowed, 0), Ok(0));
         let object = u64::from(store.first) + 10;
+        // It lies behind what the scope pins.
+        let installed = object::get::<Installed>(&kernel.frames, Pfn(object as u32)).unwrap();
+        // SAFETY: installed, so it is written.
+        let claim = unsafe { installed.filter(Side::Claim) };
+        let outer = [packet::ipv4_all(STORE), packet::arp_for(STORE)];
+        let outer = outer.iter().find(|outer| dpf::implies(&allowed, outer)).unwrap();
+        assert_eq!(*claim, allowed.under(outer).unwrap());
         call(kernel, store.env, "filter_remove", &[store.binding, object]).expect("installed");
     }
     let all_arp = Filter::new(&[dpf::Atom::exact(12, 2, 0x0806)]).unwrap();

@@ -5,7 +5,7 @@ pub(crate) mod decode;
 
 use std::collections::BTreeMap;
 
-use dpf::packet::{arp_for, icmp_to, udp_to};
+use dpf::packet::{arp_for, icmp_to, ipv4_all, udp_to};
 use dpf::{Atom, Filter, MAX_ATOMS, MAX_FRAME, Shift, Step, Tag, witness};
 use dpf_run::{Arena, Edge, Id};
 use proptest::collection::vec;
@@ -17,7 +17,9 @@ fn ordinary() -> impl Strategy<Value = Filter> {
     (host, 0u16..30, 0..8).prop_map(|(host, port, kind)| match kind {
         0 => arp_for(host),
         1 => icmp_to(host),
-        2 => dpf::packet::ipv4_all(host),
+        2 => ipv4_all(host),
+        3 => icmp_to(host).under(&ipv4_all(host)).expect("within"),
+        4 | 5 => udp_to(host, 1000 + port * 257).under(&ipv4_all(host)).expect("within"),
         _ => udp_to(host, 1000 + port * 257),
     })
 }

@@ -46,12 +46,20 @@ impl Scope {
 
 /// Whether the network capability that names `net` allows `filter`.
 pub fn allows(frames: &FrameTable, net: Object, filter: &Filter) -> bool {
-    if net.first == 0 {
-        return true;
-    }
-    !net.is_stale(frames)
-        && object::get::<Scope>(frames, Pfn(net.first))
-            .is_some_and(|scope| scope.filters().any(|outer| dpf::implies(filter, outer)))
+    any(frames, net, |outer| dpf::implies(filter, outer))
+}
+
+/// Whether `filter` could stand in the way of one that the network capability that names
+/// `net` allows.
+pub fn concerns(frames: &FrameTable, net: Object, filter: &Filter) -> bool {
+    any(frames, net, |outer| dpf::overlap(filter, outer))
+}
+
+fn any(frames: &FrameTable, net: Object, test: impl FnMut(&Filter) -> bool) -> bool {
+    net.first == 0
+        || !net.is_stale(frames)
+            && object::get::<Scope>(frames, Pfn(net.first))
+                .is_some_and(|scope| scope.filters().any(test))
 }
 
 /// Makes a scope in frame `pfn`, quiet memory, of the filters encoded in `wire`,

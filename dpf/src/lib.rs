@@ -53,7 +53,7 @@ mod test;
 mod trie;
 mod verify;
 mod wire;
-#[cfg(not(exo_guest))]
+#[cfg(any(not(exo_guest), feature = "witness"))]
 mod witness;
 
 #[cfg(test)]
@@ -72,5 +72,5 @@ pub use storage::{
 pub use trie::{Trie, TrieError};
 pub use verify::FilterError;
 pub use wire::MAX_WIRE;
-#[cfg(not(exo_guest))]
+#[cfg(any(not(exo_guest), feature = "witness"))]
 pub use witness::witness;

@@ -9,7 +9,7 @@
 //! | `s10_abi` | every system call does what its description says |
 //! | `s15_libos` | what the library OS makes of upcalls and frames |
 //! | `s20_isolation` | an attacker gets nothing, and its neighbour does not notice |
-//! | `s30_filters` | each application gets its own frames and no others |
+//! | `s30_filters` | each application gets its own frames and no others, whatever filters come and go |
 //! | `s40_network` | ARP, ICMP and UDP as other hosts expect them |
 //! | `s50_store` | memcached clients of others are served |
 //! | `s60_soak` | many mixed requests, every answer checked against a model |

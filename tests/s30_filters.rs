@@ -1,9 +1,16 @@
 //! Each application gets its own frames and no others.
 
-use exo_cmd::machine::{GUEST_MAC, Machine};
+use std::collections::BTreeMap;
+
+use dpf::packet::udp_to;
+use dpf::{Atom, Filter, Step};
+use exo_cmd::machine::{Config, Filters, GUEST_MAC, Machine, Network};
 use exo_cmd::manifest::App;
-use machine_tests::frame::{HOST_MAC, ICMP, Ipv4, UDP, Wire, arp, ethernet, ping, udp};
-use machine_tests::{ECHO, GATEWAY, THIRD, boot_with_frames, expect, manifest, net_app};
+use machine_tests::frame::{self, HOST_MAC, Heard, ICMP, Ipv4, UDP, Wire};
+use machine_tests::frame::{arp, ethernet, hear, ping, udp};
+use machine_tests::model::Random;
+use machine_tests::{ECHO, GATEWAY, LONG, STORE, THIRD};
+use machine_tests::{assert_no_leak, boot_with_frames, expect, manifest, net_app};
 
 const NARROW: u16 = 4001;
 const ASKED: u16 = 4002;
@@ -197,4 +204,286 @@ fn strange_lengths_harm_nobody() {
         assert!(length.is_none_or(|length| length <= 1514), "{line}");
     }
     assert_eq!(got(&machine, "one").len(), 1);
+}
+
+const STORE_PORT: u16 = 11211;
+const CLIENT: u16 = 5000;
+/// Where the stormer listens, and what its siblings claim now and then.
+const STORMER: u16 = 4242;
+const SIBLINGS: std::ops::Range<u16> = 20_000..20_096;
+/// Requests under way at once: far fewer than any ring or queue on their way has room for.
+const WINDOW: usize = 24;
+/// At least so many requests; and changes of filters between the first and the last, each
+/// with frames before the next.
+const REQUESTS: usize = 4096;
+const CHANGES: u64 = 600;
+/// Requests from one look at the storm to the next.
+const STRETCH: usize = 128;
+/// Bytes of a frame that the kernel copies if it sends it whole, and of a longer one.
+const COPIED: (usize, usize) = (500, 128);
+
+/// What one machine was sent between two looks at its counters.
+#[derive(Default)]
+struct Sent {
+    frames: u64,
+    requests: u64,
+    /// For nobody, and for ports that the stormer claims at some times only.
+    unclaimed: u64,
+    perhaps: u64,
+    /// Questions to the stormer.
+    questions: u64,
+    /// Bytes that the kernel had to copy for all of them, but for `perhaps`.
+    copied: u64,
+}
+
+/// A store and a stormer, and the test as the only other host.
+struct Storm {
+    machine: Machine,
+    random: Random,
+    sent: Sent,
+}
+
+impl Storm {
+    /// Boots, and hears the store announce itself: nobody says anything unasked after that.
+    fn new(configure: impl FnOnce(&mut Config)) -> Self {
+        let mut stormer = net_app("attacker", THIRD);
+        stormer.name = "storm".into();
+        stormer.args = vec!["as=stormer".into(), "patience=5000".into()];
+        let mut store = net_app("kvstore", STORE);
+        store.frames = 4096;
+        let mut config = Config::new(manifest(vec![store, stormer]));
+        config.network = Network::Frames;
+        configure(&mut config);
+        let machine = Machine::boot(&config).expect("the machine starts");
+        expect(&machine, "kvstore: serving ");
+        expect(&machine, "storm: storming");
+        let storm = Self { machine, random: Random::new(11), sent: Sent::default() };
+        assert_eq!(storm.next(), arp(1, (GUEST_MAC, STORE), ([0; 6], STORE)));
+        storm
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        self.machine.frames().expect("frames").send(frame).expect("QEMU takes the frame");
+        self.sent.frames += 1;
+    }
+
+    fn next(&self) -> Vec<u8> {
+        let frame = self.machine.frames().expect("frames").receive(LONG).expect("QEMU is there");
+        frame.expect("nothing was lost")
+    }
+
+    /// Asks the stormer what has happened. What was sent before has been received then.
+    fn ask(&mut self) -> String {
+        self.sent.questions += 1;
+        let tag = self.sent.questions as u32;
+        let frame = datagram(THIRD, STORMER, tag);
+        self.sent.copied += frame.len() as u64;
+        self.send(&frame);
+        expect(&self.machine, &format!("storm: asked {tag:08x} "))
+    }
+
+    /// Sends what the store must not get, and the stormer at times: all of it as long.
+    fn send_strangers(&mut self) {
+        let sibling = |random: &mut Random| SIBLINGS.start + random.below(96) as u16;
+        for _ in 0..4 {
+            let port = sibling(&mut self.random);
+            self.send(&datagram(THIRD, port, 0));
+            self.sent.perhaps += 1;
+            let port = sibling(&mut self.random);
+            for (to, port) in [(STORE, port), (ECHO, STORE_PORT), (THIRD, STORE_PORT)] {
+                self.send(&datagram(to, port, 0));
+                self.sent.unclaimed += 1;
+            }
+        }
+    }
+
+    /// Request `number` and the answer to it: what is got has just been set.
+    fn request(&mut self, number: usize) -> (Vec<u8>, Vec<u8>) {
+        let mut random = Random::new(number as u64 / 2);
+        let length = if random.below(8) == 0 { 1300 } else { random.below(200) };
+        let value: Vec<u8> = (0..length).map(|_| random.word() as u8).collect();
+        let (key, flags) = (random.below(500), random.below(1 << 32));
+        let stored = format!("key-{key} {flags} 0 {length}\r\n");
+        let found = format!("VALUE key-{key} {flags} {length}\r\n");
+        if number.is_multiple_of(2) {
+            let text = [b"set ", stored.as_bytes(), &value, b"\r\n"].concat();
+            (text, b"STORED\r\n".to_vec())
+        } else {
+            let answer = [found.as_bytes(), &value, b"\r\nEND\r\n"].concat();
+            (format!("get key-{key}\r\n").into_bytes(), answer)
+        }
+    }
+
+    /// Requests and a storm at once; what there was of both is what there should be.
+    fn rage(mut self) {
+        let before = self.ask();
+        self.sent = Sent { questions: 1, ..Sent::default() };
+        let mut under_way = BTreeMap::new();
+        let (mut first, mut last) = (None, before.clone());
+        loop {
+            let met = |line: &String| counter(&last, "met") - counter(line, "met");
+            let enough = self.sent.requests as usize >= REQUESTS
+                && first.as_ref().is_some_and(|first| met(first) >= CHANGES);
+            if enough && under_way.is_empty() {
+                break;
+            }
+            while !enough && under_way.len() < WINDOW {
+                let number = self.sent.requests as usize;
+                // After the first request and before the last one.
+                if number % STRETCH == STRETCH / 2 {
+                    self.send_strangers();
+                    last = self.ask();
+                    first = first.or_else(|| Some(last.clone()));
+                }
+                let (request, answer) = self.request(number);
+                let header = [(number as u16).to_be_bytes(), [0, 0], [0, 1], [0, 0]].concat();
+                let frame =
+                    frame::datagram(CLIENT, STORE, STORE_PORT, &[&header[..], &request].concat());
+                self.send(&frame);
+                self.sent.copied += frame.len() as u64;
+                self.sent.requests += 1;
+                under_way.insert(header.clone(), [header, answer].concat());
+            }
+            let frame = self.next();
+            let whole = frame.len() <= COPIED.0;
+            self.sent.copied += if whole { frame.len() } else { COPIED.1 } as u64;
+            let Heard::Udp((STORE, STORE_PORT), (GATEWAY, CLIENT), answer) = hear(&frame) else {
+                panic!("the store said {frame:02x?}");
+            };
+            let wanted = under_way.remove(&answer[..8]);
+            assert_eq!(Some(answer), wanted, "an answer that is wrong, or to nothing");
+        }
+        let after = self.ask();
+        let Sent { frames, requests, unclaimed, perhaps, questions, copied } = self.sent;
+        let since = |name| counter(&after, name) - counter(&before, name);
+        let first = first.expect("it was looked at");
+        let during = |name| counter(&last, name) - counter(&first, name);
+        println!(
+            "{requests} requests answered once, {frames} frames in all, while {} filters came or \
+             went, {} of them between frames, {} times over the length at which code changes",
+            during("changes"),
+            during("met"),
+            during("crossings")
+        );
+        assert!(during("met") >= CHANGES && during("crossings") >= CHANGES / 50);
+        // The first question was before.
+        let taken = since("got") - (questions - 1);
+        let each = datagram(THIRD, 0, 0).len() as u64;
+        let wanted = [
+            ("received", frames),
+            ("unclaimed", unclaimed + perhaps - taken),
+            ("overflowed", 0),
+            ("transmitted", requests),
+            ("refused", 0),
+            ("strays", 0),
+            ("copied", copied + taken * each),
+        ];
+        for (name, wanted) in wanted {
+            assert_eq!(since(name), wanted, "{name}\n{before}\n{after}");
+        }
+        assert!(taken <= perhaps && self.machine.running());
+    }
+}
+
+/// Filters come and go on the way of every request to the store, which loses none.
+#[test]
+fn a_storm_of_filters_loses_nothing() {
+    Storm::new(|_| {}).rage();
+}
+
+#[test]
+fn a_storm_of_interpreted_filters_loses_nothing() {
+    Storm::new(|config| config.filters = Filters::Interpreted).rage();
+}
+
+/// The store's processor tells packets apart while the other one changes filters.
+#[test]
+fn a_storm_of_filters_on_another_processor_loses_nothing() {
+    let storm = Storm::new(|config| {
+        config.cpus = 2;
+        let cores = config.manifest.apps.iter_mut().zip(0..);
+        cores.for_each(|(app, core)| app.core = Some(core));
+    });
+    expect(&storm.machine, "exo: 2 processors");
+    storm.rage();
+}
+
+/// The filters of the storm share the nodes that the store's packets pass: the first in the
+/// very group, the others in groups beside it.
+#[test]
+fn the_storm_is_where_the_packets_pass() {
+    let storm = Storm::new(|_| {});
+    let lines = storm.machine.console().lines();
+    let shapes = lines.iter().filter_map(|line| line.split_once("a shape of the storm: "));
+    let shapes: Vec<_> = shapes.map(|(_, hex)| Filter::decode(&bytes(hex)).unwrap()).collect();
+    let store: Vec<_> = udp_to(STORE, STORE_PORT).steps().collect();
+    let common = |shape: &Filter| {
+        let steps = shape.steps().zip(&store);
+        steps.take_while(|(step, store)| step == *store).count()
+    };
+    // Type and version, then fragment and protocol, then address and port.
+    assert_eq!(store.len(), 3, "{store:x?}");
+    assert_eq!(shapes.iter().map(common).collect::<Vec<_>>(), [2, 2, 2, 0, 0]);
+    let field = |step: Step| match step {
+        Step::Atom(Atom { offset, width, mask, .. }) => (offset, width, mask),
+        Step::Shift(_) => (0, 0, 0),
+    };
+    let same = shapes.iter().map(|shape| shape.steps().nth(2).map(field) == Some(field(store[2])));
+    assert_eq!(same.collect::<Vec<_>>(), [true, false, false, false, false]);
+}
+
+/// Bytes from hexadecimal digits.
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
+}
+
+/// Who is refused a filter is told whose it would have taken packets from, and shown one.
+#[test]
+fn a_conflict_is_explained() {
+    let wanted = [
+        "ip[0] = 0x45 and ip[6:2] & 0x3fff = 0 and ip proto udp and ether[36:2] >= 4900 \
+         and ether[36:2] <= 5100 and ip dst host 10.0.2.17",
+        "udp dst port 5000 and ip dst host 10.0.2.17",
+        "ip src host 10.0.2.9 and ip dst host 10.0.2.17",
+        "udp dst port 5001 and ip dst host 10.0.2.17 and ip[0] = 0x45",
+    ];
+    let mut claimant = net_app("libostest", THIRD);
+    claimant.args = vec!["as=claimant".into(), format!("want={}", wanted.join("; "))];
+    let machine = boot_with_frames(manifest(vec![claimant]));
+    expect(&machine, "root: libostest ended: exit code 0");
+    expect(&machine, "root: leak check");
+    let line = expect(&machine, "libostest: the neighbour is environment ");
+    let [environment, frame] = line
+        .split(|letter: char| !letter.is_ascii_digit())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{line}");
+    };
+    let says = |number: usize, nth: usize| {
+        let start = format!("libostest: {number}: ");
+        let lines = machine.console().lines();
+        let line = lines.iter().filter_map(|line| line.strip_prefix(&start)).nth(nth);
+        line.unwrap_or_else(|| panic!("nothing about {number}")).to_owned()
+    };
+    let neighbours = udp_to(THIRD, 5000);
+    for (number, text) in (1..4).zip(wanted) {
+        let line = says(number, 0);
+        println!("{line}");
+        let rest = line.strip_prefix("filter refused: `").expect(&line);
+        let (asked, rest) = rest.split_once("` conflicts with `").expect(&line);
+        let (taken, rest) = rest.split_once("`, which environment ").expect(&line);
+        let who = format!("{environment} has installed in frame {frame}; both take the packet ");
+        let packet = bytes(rest.strip_prefix(&who).expect(&line));
+        let wanted = dpf_text::parse(text).expect(text);
+        assert_eq!(dpf_text::parse(asked), Ok(wanted));
+        assert_eq!(dpf_text::parse(taken), Ok(neighbours));
+        assert!(wanted.matches(&packet) && neighbours.matches(&packet), "{line}");
+    }
+    assert_eq!(says(4, 0), "installed, removed: true", "it is in nobody's way");
+    for number in 1..=wanted.len() {
+        assert_eq!(says(number, 1), "installed, removed: true", "nobody is in the way");
+    }
+    assert_no_leak(&machine, 1);
 }

@@ -57,7 +57,7 @@ mod trie;
 mod under;
 mod verify;
 mod wire;
-#[cfg(not(exo_guest))]
+#[cfg(any(not(exo_guest), feature = "witness"))]
 mod witness;
 
 #[cfg(test)]
@@ -76,5 +76,5 @@ pub use storage::{
 pub use trie::{Trie, TrieError};
 pub use verify::FilterError;
 pub use wire::MAX_WIRE;
-#[cfg(not(exo_guest))]
+#[cfg(any(not(exo_guest), feature = "witness"))]
 pub use witness::witness;

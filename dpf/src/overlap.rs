@@ -19,7 +19,7 @@ use crate::conjunction::Conjunction;
 use crate::language::{Filter, MAX_CASES, MAX_RANGES};
 use crate::satisfy::satisfiable;
 use crate::siblings::find_node;
-use crate::storage::{GroupId, NodeId, Store, Tag};
+use crate::storage::{BlockId, GroupId, NodeId, Store, Tag};
 use crate::test::{Bits, Range, Test, ones};
 use crate::trie::Trie;
 use crate::verify::FilterError;
@@ -106,7 +106,7 @@ impl Filter {
 
 impl Trie {
     /// Calls `visit` with every installed filter that shares a frame with `filter`,
-    /// and its tag, until it breaks, in no particular order. Exact.
+    /// its tag and its block, until it breaks, in no particular order. Exact.
     ///
     /// **Cost**: enters only branches whose pinned bits `filter` admits, and compares
     /// with the filters that end there. Where `filter` pins all that a group does, it
@@ -115,7 +115,7 @@ impl Trie {
         &self,
         store: &S,
         filter: &Filter,
-        mut visit: impl FnMut(Tag, &Filter) -> ControlFlow<B>,
+        mut visit: impl FnMut(Tag, BlockId, &Filter) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         visit_groups(store, self.root, true, filter, &mut visit)
     }
@@ -128,7 +128,7 @@ fn visit_groups<S: Store, B>(
     mut id: GroupId,
     plain: bool,
     filter: &Filter,
-    visit: &mut impl FnMut(Tag, &Filter) -> ControlFlow<B>,
+    visit: &mut impl FnMut(Tag, BlockId, &Filter) -> ControlFlow<B>,
 ) -> ControlFlow<B> {
     while id != GroupId::NONE {
         let group = store.group(id);
@@ -156,7 +156,7 @@ fn visit_groups<S: Store, B>(
             };
             let other = (node.rank != 0).then(|| store.filter(node.owner));
             if let Some(other) = other.filter(|other| overlap(filter, other)) {
-                visit(node.tag, other)?;
+                visit(node.tag, node.owner, other)?;
             }
             visit_groups(store, node.groups, plain, filter, visit)?;
         }

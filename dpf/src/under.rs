@@ -14,8 +14,8 @@ impl Filter {
     /// The same filter with the tests first that `outer` begins with, as far as these pin
     /// bits; other tests do not repeat those bits.
     ///
-    /// `None` if the filter does not pin them before any shift, or would have more than
-    /// [`MAX_ATOMS`] steps. It takes the same frames and has the same rank, but is not in
+    /// `None` if the filter does not pin them before any shift, or asks for shorter frames
+    /// there, or would have more than [`MAX_ATOMS`] steps. It takes the same frames and has the same rank, but is not in
     /// canonical form: two such filters are compared by [`implies`](crate::implies).
     pub fn under(&self, outer: &Self) -> Option<Self> {
         let mut rest = Conjunction::ALL;
@@ -36,12 +36,16 @@ impl Filter {
         let mut reach = MIN_FRAME;
         for bits in outer.unshifted().filter(|bits| bits.mask != 0) {
             let (pinned, value) = rest.pinned_at(bits.at);
-            if pinned & bits.mask != bits.mask || value & bits.mask != bits.value {
+            let asked = bits.test().end();
+            if pinned & bits.mask != bits.mask
+                || value & bits.mask != bits.value
+                || asked > rest.reach()
+            {
                 return None;
             }
             rest.unpin(&bits);
             filter.push(bits.test())?;
-            reach = reach.max(bits.test().end());
+            reach = reach.max(asked);
         }
         rest.write_behind(&mut filter, reach).ok()?;
         shift.iter().chain(tests).try_for_each(|test| filter.push(*test))?;

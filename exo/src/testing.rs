@@ -123,8 +123,19 @@ pub(crate) fn call(
     name: &str,
     arguments: &[u64],
 ) -> Result<u64, exo_abi::Error> {
+    explained(kernel, env, name, arguments).map_err(|(error, _)| error)
+}
+
+/// The same, with what comes with an error.
+pub(crate) fn explained(
+    kernel: &Kernel,
+    env: &'static Env,
+    name: &str,
+    arguments: &[u64],
+) -> Result<u64, (exo_abi::Error, u64)> {
     match reply(kernel, env, name, arguments) {
-        Reply::Done(result) => result,
+        Reply::Done(result) => result.map_err(|error| (error, 0)),
+        Reply::Refused(error, value) => Err((error, value)),
         _ => panic!("{name} does not return to its caller"),
     }
 }

@@ -21,12 +21,22 @@ use exo_abi::{
 /// in `rax` that is no known error.
 #[inline]
 pub fn raw(number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
+    explained(number, arguments).map_err(|(error, _)| error)
+}
+
+/// The same, with the value in `rdx` also when there is an error: for calls that explain
+/// one by it.
+///
+/// # Errors
+/// As [`raw`].
+#[inline]
+pub fn explained(number: u64, arguments: [u64; 6]) -> Result<u64, (Error, u64)> {
     enter(number, arguments.map(MaybeUninit::new))
 }
 
 /// The same; registers that a call does not look at hold whatever they held.
 #[inline]
-fn enter(number: u64, arguments: [MaybeUninit<u64>; 6]) -> Result<u64, Error> {
+fn enter(number: u64, arguments: [MaybeUninit<u64>; 6]) -> Result<u64, (Error, u64)> {
     let code: u64;
     let value: u64;
     // SAFETY: `syscall` transfers to the kernel, which preserves rbx, rbp, rsp
@@ -53,7 +63,10 @@ fn enter(number: u64, arguments: [MaybeUninit<u64>; 6]) -> Result<u64, Error> {
             options(nostack),
         );
     }
-    if code == 0 { Ok(value) } else { Err(Error::from_code(code).unwrap_or(Error::NoSuchCall)) }
+    match code {
+        0 => Ok(value),
+        code => Err((Error::from_code(code).unwrap_or(Error::NoSuchCall), value)),
+    }
 }
 
 macro_rules! stubs {
@@ -70,7 +83,7 @@ macro_rules! stubs {
                 for (register, word) in arguments.iter_mut().zip(words) {
                     *register = MaybeUninit::new(*word);
                 }
-                enter($number, arguments)
+                enter($number, arguments).map_err(|(error, _)| error)
             }
         )*
     };

@@ -1,5 +1,6 @@
 //! Claiming packets that are a neighbour's: by filters that equal its own, take
-//! more, take less, or lie beside them; and filters that are none.
+//! more, take less, or lie beside them; and filters that are none. And reading what others
+//! have claimed.
 //!
 //! The neighbour is the store, at the address before the attacker's in the tree's
 //! manifests.
@@ -8,8 +9,9 @@ use alloc::vec::Vec;
 
 use dpf::packet::{arp_for, icmp_to, udp_to};
 use dpf::{Atom, Filter, MAX_WIRE};
-use exo_abi::Error;
 use exo_abi::boot::SELF;
+use exo_abi::{Error, FRAME_BYTES, FrameKind, Handle, Pfn, Rights, UserPtr, Word};
+use libos::sys;
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
 
@@ -58,6 +60,11 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "install random bytes as filters", run: random_bytes },
     Attack { name: "install filters with flipped bits", run: flipped_bits },
     Attack { name: "remove filters one does not have", run: remove_foreign },
+    Attack { name: "read filters that are out of one's scope", run: read_foreign },
+    Attack { name: "read what is no filter", run: read_others },
+    Attack { name: "read a filter without the right to install one", run: read_weakly },
+    Attack { name: "have a filter written where one may not write", run: read_to_forbidden },
+    Attack { name: "have more of a filter written than was asked for", run: read_short },
 ];
 
 fn ethertype(number: u64) -> Atom {
@@ -102,7 +109,7 @@ fn attempt(attacker: &Attacker, filter: &Filter) -> Result<Result<u64, Error>, E
     let object = attacker.frames.take(SELF, 2)?;
     let answer = nic.install(filter, object);
     if answer.is_ok() {
-        libos::sys::filter_remove(nic.binding, object)?;
+        sys::filter_remove(nic.binding, object)?;
     }
     attacker.frames.give(object, 2)?;
     Ok(answer)
@@ -197,8 +204,8 @@ fn widen(attacker: &mut Attacker) -> Attempt {
             for filter in allowed.iter().chain([&wider]) {
                 used += filter.encode(&mut wire[used..]).ok_or(Error::TooMuch)?;
             }
-            let at = exo_abi::UserPtr(wire.as_ptr().expose_provenance() as u64);
-            answers.push(libos::sys::net_scope(nic.net, at, used as u64, object));
+            let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
+            answers.push(sys::net_scope(nic.net, at, used as u64, object));
         }
     }
     attacker.frames.give(object, 1)?;
@@ -206,7 +213,7 @@ fn widen(attacker: &mut Attacker) -> Attempt {
 }
 
 fn unscope(attacker: &mut Attacker) -> Attempt {
-    Ok(Verdict::every(attacker.foreign().map(libos::sys::net_unscope), &[Error::NotOwned]))
+    Ok(Verdict::every(attacker.foreign().map(sys::net_unscope), &[Error::NotOwned]))
 }
 
 fn random_bytes(attacker: &mut Attacker) -> Attempt {
@@ -245,7 +252,7 @@ fn flipped_bits(attacker: &mut Attacker) -> Attempt {
             // Accepted: then it must not share a packet with the store's.
             let read = Filter::decode(&flipped[..length]);
             wrong += u32::from(!read.is_ok_and(|read| !dpf::overlap(&read, &filter)));
-            libos::sys::filter_remove(nic.binding, object)?;
+            sys::filter_remove(nic.binding, object)?;
         }
     }
     attacker.frames.give(object, 2)?;
@@ -255,6 +262,119 @@ fn flipped_bits(attacker: &mut Attacker) -> Attempt {
 fn remove_foreign(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let binding = nic.binding;
-    let removals = attacker.foreign().map(|pfn| libos::sys::filter_remove(binding, pfn));
+    let removals = attacker.foreign().map(|pfn| sys::filter_remove(binding, pfn));
     Ok(Verdict::every(removals, &[Error::Vacant]))
+}
+
+/// Asks for the filter in `pfn`. What the kernel says, and whether it wrote anything.
+fn read(binding: Handle, pfn: Pfn, buffer: &mut [u8; MAX_WIRE]) -> (Result<u64, Error>, bool) {
+    buffer.fill(UNTOUCHED);
+    let to = UserPtr(buffer.as_mut_ptr().expose_provenance() as u64);
+    let answer = sys::filter_read(binding, pfn, to, MAX_WIRE as u64);
+    let buffer = core::hint::black_box(buffer);
+    (answer, buffer.iter().any(|byte| *byte != UNTOUCHED))
+}
+
+const UNTOUCHED: u8 = 0xa5;
+
+/// The frame of one of the attacker's own filters.
+fn own_filter(attacker: &Attacker) -> Result<Pfn, Error> {
+    let own = |pfn: &Pfn| attacker.frames.look(*pfn) == Some((FrameKind::Filter, attacker.id()));
+    attacker.frames.all().find(own).ok_or(Error::Vacant)
+}
+
+/// The store's filters can be in the way of none that the attacker may install.
+fn read_foreign(attacker: &mut Attacker) -> Attempt {
+    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
+    let is_filter = |pfn: &Pfn| matches!(attacker.frames.look(*pfn), Some((FrameKind::Filter, _)));
+    let mut buffer = [0; MAX_WIRE];
+    let answers: Vec<_> =
+        attacker.foreign().filter(is_filter).map(|pfn| read(binding, pfn, &mut buffer)).collect();
+    if answers.iter().any(|(_, wrote)| *wrote) {
+        return Ok(Verdict::breach("no, and wrote"));
+    }
+    Ok(Verdict::every(answers.into_iter().map(|(answer, _)| answer), &[Error::NoRight]))
+}
+
+/// Frames of every other kind, the attacker's own and others', and numbers of no frame.
+fn read_others(attacker: &mut Attacker) -> Attempt {
+    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
+    let is_none = |pfn: &Pfn| !matches!(attacker.frames.look(*pfn), Some((FrameKind::Filter, _)));
+    let beyond = attacker.frames.table.len() as u32;
+    let numbers = [beyond, beyond + 1, u32::MAX / 2, u32::MAX].map(Pfn);
+    let mut buffer = [0; MAX_WIRE];
+    let mut wrote = false;
+    let answers: Vec<_> = attacker
+        .frames
+        .all()
+        .filter(is_none)
+        .chain(numbers)
+        .map(|pfn| {
+            let (answer, written) = read(binding, pfn, &mut buffer);
+            wrote |= written;
+            answer
+        })
+        .collect();
+    if wrote {
+        return Ok(Verdict::breach("no, and wrote"));
+    }
+    Ok(Verdict::every(answers.into_iter(), &[Error::Vacant]))
+}
+
+fn read_weakly(attacker: &mut Attacker) -> Attempt {
+    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
+    let object = own_filter(attacker)?;
+    let rights = Rights::SYNC.with(Rights::GRANT);
+    let weak = Handle::from_word(sys::cap_derive(binding, rights, 0, 0)?)?;
+    let mut buffer = [0; MAX_WIRE];
+    let others = attacker.handles().filter(|handle| *handle != binding);
+    let answers: Vec<_> =
+        others.chain([weak]).map(|handle| read(handle, object, &mut buffer)).collect();
+    sys::cap_drop(weak)?;
+    if answers.iter().any(|(_, wrote)| *wrote) {
+        return Ok(Verdict::breach("no, and wrote"));
+    }
+    let answers = answers.into_iter().map(|(answer, _)| answer);
+    Ok(Verdict::every(answers, &[Error::BadHandle, Error::NoRight]))
+}
+
+/// Into the program's text, published pages, the kernel, nothing at all, and across the end
+/// of what is mapped.
+fn read_to_forbidden(attacker: &mut Attacker) -> Attempt {
+    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
+    let object = own_filter(attacker)?;
+    let published = core::ptr::from_ref(attacker.environment.system).expose_provenance() as u64;
+    let table = attacker.frames.table.as_ptr().expose_provenance() as u64;
+    let text = read_to_forbidden as *const () as u64;
+    let page = attacker.window()?;
+    let frame = attacker.frames.page(page)?;
+    let end = page.get() + FRAME_BYTES;
+    let kernel = [0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 1 << 47, u64::MAX - 7];
+    let places = [text, published, table, 0, 1, end - 1, end - 40, end];
+    let answers: Vec<_> = places
+        .into_iter()
+        .chain(kernel)
+        .map(|at| sys::filter_read(binding, object, UserPtr(at), MAX_WIRE as u64))
+        .collect();
+    attacker.frames.drop_page(page, frame)?;
+    Ok(Verdict::every(answers.into_iter(), &[Error::BadPointer]))
+}
+
+/// A buffer that is too short gets what fits, and what lies behind it stays.
+fn read_short(attacker: &mut Attacker) -> Attempt {
+    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
+    let object = own_filter(attacker)?;
+    let mut whole = [0; MAX_WIRE];
+    let length = read(binding, object, &mut whole).0? as usize;
+    for wanted in (0..=length + 1).chain([usize::MAX]) {
+        let mut buffer = [UNTOUCHED; MAX_WIRE];
+        let to = UserPtr(buffer.as_mut_ptr().expose_provenance() as u64);
+        let answer = sys::filter_read(binding, object, to, wanted as u64);
+        let (got, left) = core::hint::black_box(&buffer).split_at(wanted.min(length));
+        let unharmed = left.iter().all(|byte| *byte == UNTOUCHED) && whole.starts_with(got);
+        if answer != Ok(length as u64) || !unharmed {
+            return Ok(Verdict::breach(alloc::format!("{answer:?} to {wanted} bytes")));
+        }
+    }
+    Ok(Verdict::repelled(alloc::format!("{length}, and wrote no more than asked")))
 }

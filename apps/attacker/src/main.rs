@@ -11,8 +11,8 @@
 //! Arguments: `then=spin` never gives the processor back when all attacks are
 //! done; `only=FAMILY` or `only=FAMILY+FAMILY` runs some; `as=orphan` leaves a running child behind,
 //! which holds on to the attacker's memory; `as=lingerer` tries to keep the processor
-//! after frames that somebody outside must send; `as=flooder` and `as=hoarder` press
-//! their neighbours without breaking a rule.
+//! after frames that somebody outside must send; `as=flooder`, `as=hoarder` and
+//! `as=stormer` press their neighbours without breaking a rule.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]
@@ -69,6 +69,8 @@ mod rings;
 #[cfg(exo_guest)]
 mod speech;
 #[cfg(exo_guest)]
+mod storm;
+#[cfg(exo_guest)]
 mod time;
 #[cfg(exo_guest)]
 mod transfers;
@@ -86,7 +88,7 @@ mod guest {
     use crate::{
         batches, claims, cores, doorbells, environments, exceptions, exhaustion, frames, grants,
         handles, instructions, large_pages, linger, mappings, memory, noise, orphan, pointers,
-        predicates, pressure, repossession, rings, speech, time, transfers, upcalls,
+        predicates, pressure, repossession, rings, speech, storm, time, transfers, upcalls,
     };
 
     /// Families in order, with the name that `only=` takes.
@@ -136,7 +138,7 @@ mod guest {
             }
             Some("flooder") => return report("no flood", pressure::flood(&mut attacker)),
             Some("hoarder") => return report("no hoard", pressure::hoard(&mut attacker)),
-            Some("stormer") => return report("no storm", pressure::storm(&mut attacker)),
+            Some("stormer") => return report("no storm", storm::storm(&mut attacker)),
             _ => {}
         }
         let (mut count, mut not_tried, mut breaches) = (0, 0, 0);

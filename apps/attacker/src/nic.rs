@@ -1,5 +1,6 @@
 //! A binding handled without any of the library's care.
 
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use dpf::packet::{arp_for, icmp_to, udp_to};
@@ -146,6 +147,26 @@ impl Nic {
         self.write(frame);
         self.commit(frame.len() as u16);
         self.sync()
+    }
+
+    /// The next frame that has arrived, and no longer waits then.
+    pub(crate) fn next(&self) -> Option<Vec<u8>> {
+        let page = self.page();
+        let next = page.rx_consumed.0.load(Relaxed);
+        if next == page.rx_produced.0.load(Acquire) {
+            return None;
+        }
+        let slot = next & (self.order.slots() - 1);
+        let length = page.rx_length.get(slot as usize).map_or(0, |length| length.load(Relaxed));
+        let at = self.at as usize + self.order.rx_offset(slot);
+        let start = core::ptr::with_exposed_provenance::<u8>(at);
+        // SAFETY: a receive buffer of the run, mapped, at least this long; it is delivered
+        // and not consumed, so the kernel does not write to it.
+        let frame =
+            unsafe { core::slice::from_raw_parts(start, usize::from(length).min(BUFFER_BYTES)) }
+                .to_vec();
+        page.rx_consumed.0.store(next.wrapping_add(1), Release);
+        Some(frame)
     }
 
     /// Throws away what has arrived.

@@ -26,36 +26,6 @@ pub(crate) fn flood(attacker: &mut Attacker) -> Result<(), Error> {
     }
 }
 
-/// Filters that come and go in a [`storm`].
-const STORM: usize = 400;
-
-/// Installs filters and takes them off again, in ever other orders: siblings of one group
-/// and groups of their own, so that shared code is made again all the time.
-pub(crate) fn storm(attacker: &mut Attacker) -> Result<(), Error> {
-    let mut random = attacker.random;
-    let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
-    let mut objects = Vec::with_capacity(STORM);
-    for _ in 0..STORM {
-        objects.push((attacker.frames.take(SELF, 2)?, false));
-    }
-    libos::println!("storming");
-    let mut changes = 0_u64;
-    loop {
-        let index = random.word() as usize % STORM;
-        let (object, installed) = &mut objects[index];
-        if *installed {
-            sys::filter_remove(nic.binding, *object)?;
-        } else {
-            nic.install(&nic.harmless_filter(20_000 + index as u16), *object)?;
-        }
-        *installed = !*installed;
-        changes += 1;
-        if changes.is_multiple_of(10_000) {
-            libos::println!("{changes} changes");
-        }
-    }
-}
-
 /// Installs filters as long as there are frames for them, and sleeps: every received
 /// frame must be told apart from all of theirs.
 pub(crate) fn hoard(attacker: &mut Attacker) -> Result<(), Error> {

@@ -237,6 +237,12 @@ impl Member {
         if board().speaks.load(Relaxed) != 0 {
             self.speaks(first, order);
         }
+        if self.random.below(2) == 0 {
+            // Behind the filters on the scratch page, or where something may be mapped.
+            let (object, place) = (self.frame(Want::Filter), self.place());
+            let to = if self.random.below(2) == 0 { SCRATCH.get() + 3072 } else { place };
+            self.go(call_number("filter_read"), &[binding, object, to, 342]);
+        }
         self.grants(Told::Binding, binding);
         self.go(call_number("net_sync"), &[binding]);
         if self.random.below(2) == 0 {

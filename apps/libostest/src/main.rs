@@ -7,8 +7,9 @@
 //! or 0.
 //!
 //! The argument `beside=others` says that the machine has other work; with
-//! `as=crash` a thread does what no handler serves, with `as=panic` one panics, and with
-//! `as=server` one serves and another computes.
+//! `as=crash` a thread does what no handler serves, with `as=panic` one panics, with
+//! `as=server` one serves and another computes, and with `as=claimant` filters are wanted
+//! that a neighbour has.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]
@@ -16,6 +17,8 @@ extern crate alloc;
 
 #[cfg(exo_guest)]
 mod bench;
+#[cfg(exo_guest)]
+mod claimant;
 #[cfg(exo_guest)]
 mod frames;
 #[cfg(exo_guest)]
@@ -43,7 +46,7 @@ mod guest {
     use selftest::check::{self, NO_BENCH};
 
     use crate::bench::{Bench, Check};
-    use crate::{frames, paging, server, threads};
+    use crate::{claimant, frames, paging, server, threads};
 
     const CHECKS: &[&[Check]] = &[threads::CHECKS, paging::CHECKS, frames::CHECKS];
 
@@ -51,6 +54,9 @@ mod guest {
         let part = environment.argument("as");
         if part == Some("server") {
             return server::run(environment);
+        }
+        if part == Some("claimant") {
+            return claimant::run(environment);
         }
         let mut bench = match Bench::new(environment) {
             Ok(bench) => bench,
@@ -69,4 +75,4 @@ mod guest {
 }
 
 #[cfg(not(exo_guest))]
-use {exo_abi as _, libos as _, selftest as _};
+use {dpf as _, dpf_text as _, exo_abi as _, libos as _, selftest as _};

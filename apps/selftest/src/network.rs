@@ -3,10 +3,14 @@
 use dpf::packet::{arp_for, udp_to};
 use dpf::{Filter, MAX_WIRE};
 use exo_abi::boot::SELF;
-use exo_abi::{Error, FrameKind, Handle, Pfn, Protection, RingOrder, SyncCounts, UserPtr, Word};
+use exo_abi::{
+    BATCH_WORDS, Error, FRAME_BYTES, FrameKind, Handle, Pfn, Protection, Rights, RingOrder,
+    SyncCounts, UserPtr, Word, call_number,
+};
 use libos::sys;
 use selftest::check::{Outcome, holds, refused, same};
 use selftest::child::until_done;
+use selftest::frames;
 
 use crate::bench::{Bench, Check};
 
@@ -15,6 +19,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a binding refuses what it must", bind_refusals),
     ("filters come and go", filters),
     ("filters refuse what they must", filter_refusals),
+    ("a conflict names what is in the way", conflicts),
     ("a frame is sent only by who may", sends),
     ("a binding goes with its filters, in steps", unbinds),
 ];
@@ -152,6 +157,65 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
     refused(install_in(object, bound.object), Error::NotOwned)?;
     refused(install_in(object, Pfn(0)), Error::NotOwned)?;
     bench.frames.give(object, 2)?;
+    unbind(bench, &bound)?;
+    Ok(())
+}
+
+fn conflicts(bench: &mut Bench) -> Outcome {
+    let Some(net) = net(bench) else { return Ok(()) };
+    let bound = bind(bench, net)?;
+    let objects = bench.frames.take(SELF, 4)?;
+    let (one, two) = (objects, objects.plus(2));
+    let filter = udp_to(address(bench), 4000);
+    let mut wire = [0; MAX_WIRE];
+    let length = filter.encode(&mut wire).ok_or(Error::TooMuch)? as u64;
+    let wire = wire;
+    let at = wire.as_ptr().expose_provenance() as u64;
+    let try_in = |object: Pfn| {
+        let [object, code] = [object, object.plus(1)].map(Word::into_word);
+        let words = [bound.handle.into_word(), at, length, object, code, 0];
+        sys::explained(call_number("filter_install"), words)
+    };
+    same("installed", try_in(one), Ok(0))?;
+    same("in the way", try_in(two), Err((Error::FilterConflict, one.into_word())))?;
+    same("another refusal", try_in(one), Err((Error::NotOwned, 0)))?;
+    // The same in a batch.
+    let mut call = [0_u64; BATCH_WORDS];
+    let [object, code] = [two, two.plus(1)].map(Word::into_word);
+    let words = [bound.handle.into_word(), at, length, object, code, 0];
+    call[0] = call_number("filter_install");
+    call[1..7].copy_from_slice(&words);
+    let page = bench.window();
+    let frame = bench.frames.page(page)?;
+    for (place, word) in call.into_iter().enumerate() {
+        frames::write(page, 8 * place, word);
+    }
+    same("none done", sys::batch(UserPtr(page.get()), 1), Ok(0))?;
+    same("code", frames::read(page, 56), Error::FilterConflict.code())?;
+    same("value", frames::read(page, 64), one.into_word())?;
+
+    let read =
+        |handle, object, length: u64| sys::filter_read(handle, object, UserPtr(page.get()), length);
+    let first = |bytes: usize| -> [u8; 8] {
+        let word = frames::read(page, 0).to_le_bytes();
+        core::array::from_fn(|at| if at < bytes { word[at] } else { 0 })
+    };
+    frames::write(page, 0, u64::MAX);
+    same("length", read(bound.handle, one, 3), Ok(length))?;
+    same("part", first(8), [wire[0], wire[1], wire[2], 255, 255, 255, 255, 255])?;
+    same("length", read(bound.handle, one, FRAME_BYTES), Ok(length))?;
+    same("all", first(8).as_slice(), &wire[..8])?;
+    refused(read(bound.handle, two, 0), Error::Vacant)?;
+    refused(read(bound.handle, bound.object, 0), Error::Vacant)?;
+    refused(read(net, one, 0), Error::BadHandle)?;
+    refused(sys::filter_read(bound.handle, one, UserPtr(0), 1), Error::BadPointer)?;
+    let weak = Handle::from_word(sys::cap_derive(bound.handle, Rights::SYNC, 0, 0)?)?;
+    refused(read(weak, one, 0), Error::NoRight)?;
+    sys::cap_drop(weak)?;
+    sys::filter_remove(bound.handle, one)?;
+    refused(read(bound.handle, one, 0), Error::Vacant)?;
+    bench.frames.drop_page(page, frame)?;
+    bench.frames.give(objects, 4)?;
     unbind(bench, &bound)?;
     Ok(())
 }

@@ -224,7 +224,7 @@ impl Model {
 
     fn overlapping(&self, filter: &Filter) -> Vec<u32> {
         let mut tags = Vec::new();
-        let _ = self.trie.find_overlap(&self.store, filter, |Tag(tag), _| -> ControlFlow<()> {
+        let _ = self.trie.find_overlap(&self.store, filter, |Tag(tag), _, _| -> ControlFlow<()> {
             tags.push(tag);
             ControlFlow::Continue(())
         });
@@ -310,7 +310,7 @@ fn overlap_search_stops_when_told() {
     let all = Filter::new(&[Atom::exact(12, 2, 0x0800)]).unwrap();
     assert_eq!(model.overlapping(&all), [0, 1]);
     let mut asked = 0;
-    let found = model.trie.find_overlap(&model.store, &all, |tag, other| {
+    let found = model.trie.find_overlap(&model.store, &all, |tag, _, other| {
         assert!(overlap(&all, other));
         asked += 1;
         ControlFlow::Break(tag)

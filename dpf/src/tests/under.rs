@@ -57,6 +57,9 @@ fn what_a_scope_pins_must_be_pinned_before_a_shift() {
     assert!(implies(&behind, &outer));
     assert_eq!(behind.under(&outer), None);
     assert_eq!(Filter::new(&[Atom::exact(20, 1, 1)]).unwrap().under(&outer), None);
+    // It pins them, but takes shorter frames.
+    let longer = Filter::new(&[Atom::exact(16, 1, 7), Atom::masked(23, 1, 0, 0)]).unwrap();
+    assert_eq!(outer.under(&longer), None);
 }
 
 #[test]

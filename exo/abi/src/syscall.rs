@@ -2,8 +2,9 @@
 //!
 //! Calling convention: `syscall` with the number in `rax` and arguments in
 //! `rdi rsi rdx r10 r8 r9`. On return `rax` is zero or an [`crate::Error`] code and
-//! `rdx` the value. `rbx rbp rsp r12-r15` are preserved; `rcx r11` are the
-//! processor's; every other general and vector register comes back zero.
+//! `rdx` the value; with an error that is zero, unless the call says what it is. `rbx
+//! rbp rsp r12-r15` are preserved; `rcx r11` are the processor's; every other general
+//! and vector register comes back zero.
 //!
 //! Every call is bounded. A call that returns [`crate::Error::Again`] has done part of
 //! its work and goes on when called again with the same arguments.
@@ -110,6 +111,8 @@ macro_rules! syscall_table {
             /// specific. The other's claim is treated as the caller's own if it is of the
             /// binding `shadows`, which needs [`Rights::FILTER`]; [`Handle::NONE`] if
             /// there is none. Only the binding's owner may, and it needs the same right.
+            /// With [`Error::FilterConflict`] comes the frame of the filter that it would
+            /// conflict with, for `filter_read`; of several any one.
             23 filter_install(
                 binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn, shadows: Handle
             );
@@ -201,6 +204,12 @@ macro_rules! syscall_table {
             41 map_large(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, protection: Protection);
             /// Unmaps the page of 2 MiB at `at`. Needs [`Rights::MEMORY`].
             42 unmap_large(space: Handle, at: VirtAddr);
+            /// Writes the encoding of the filter in frame `object`, or its first `length`
+            /// bytes if it is longer, to `to`. Returns the length of all of it: at most
+            /// 342. Whose filter it is does not matter, but it must share a packet with the
+            /// scope of `binding` ([`Error::NoRight`]): only such can be in the way of its
+            /// filters. Needs [`Rights::FILTER`].
+            43 filter_read(binding: Handle, object: Pfn, to: UserPtr, length: u64);
         }
     };
 }

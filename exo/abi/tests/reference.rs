@@ -63,10 +63,11 @@ fn index() -> String {
          (`BLESS=1 cargo test -p exo-abi` rewrites these pages). A library OS calls them as\n\
          `libos::sys::NAME`. What they are for: [primitives](../primitives.md).\n\n\
          Number in `rax`, arguments in `rdi rsi rdx r10 r8 r9`, instruction `syscall`. On\n\
-         return `rax` is zero or an error and `rdx` the value; `rbx rbp rsp r12-r15` are\n\
-         preserved, `rcx r11` are the processor's, all other general and vector registers\n\
-         come back zero. Every call is bounded; `again` means: call again to go on. If there\n\
-         are several reasons to refuse, any one of them is given.\n\n\
+         return `rax` is zero or an error and `rdx` the value: with an error zero, unless the\n\
+         call's page says what it is; `rbx rbp rsp r12-r15` are preserved, `rcx r11` are the\n\
+         processor's, all other general and vector registers come back zero. Every call is\n\
+         bounded; `again` means: call again to go on. If there are several reasons to refuse,\n\
+         any one of them is given.\n\n\
          | number | call |\n|---|---|\n"
     );
     for entry in SYSCALLS {

@@ -58,6 +58,7 @@ extern "C" fn serve<const NUMBER: u64>(
     let registers = match call::<false>(Caller { kernel, env }, NUMBER, |index| words[index]) {
         Reply::Done(Ok(value)) => Registers { code: 0, value },
         Reply::Done(Err(error)) => Registers { code: error.code(), value: 0 },
+        Reply::Refused(error, value) => Registers { code: error.code(), value },
         Reply::Switch(leaving, switch) => go_on(kernel, env, leaving, switch),
         Reply::Yield => {
             save(env);

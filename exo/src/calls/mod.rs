@@ -26,7 +26,8 @@ use memory::{
     frames_free, frames_take, map, map_large, table_install, table_remove, unmap, unmap_large,
 };
 use network::{
-    filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope,
+    filter_install, filter_read, filter_remove, net_bind, net_scope, net_sync, net_unbind,
+    net_unscope,
 };
 use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait, wait_until};
 use transfer::{
@@ -46,6 +47,8 @@ use crate::user::UserSlice;
 pub enum Reply {
     /// The caller goes on with this.
     Done(Result<u64, Error>),
+    /// It was refused, and goes on with what explains that.
+    Refused(Error, u64),
     /// The caller stays ready, but others are to run first.
     Yield,
     /// The caller sleeps or has ended; others run.
@@ -78,6 +81,16 @@ impl From<Result<u64, Error>> for Reply {
 impl From<Result<(), Error>> for Reply {
     fn from(result: Result<(), Error>) -> Self {
         Self::Done(result.map(|()| 0))
+    }
+}
+
+/// Of what might find a filter in the way, and then names its frame.
+impl From<Result<Option<Pfn>, Error>> for Reply {
+    fn from(result: Result<Option<Pfn>, Error>) -> Self {
+        match result {
+            Ok(Some(pfn)) => Self::Refused(Error::FilterConflict, pfn.into_word()),
+            result => Self::Done(result.map(|_| 0)),
+        }
     }
 }
 

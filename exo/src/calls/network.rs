@@ -7,6 +7,7 @@ use super::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress};
 use crate::net::binding::{self, Binding};
 use crate::net::{self, filter, scope, transmit};
+use crate::user::UserSlice;
 
 impl Caller<'_> {
     #[inline]
@@ -90,7 +91,7 @@ pub(super) fn filter_install(
     object: Pfn,
     code: Pfn,
     shadows: Handle,
-) -> Result<(), Error> {
+) -> Result<Option<Pfn>, Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let shadowed = match shadows {
         Handle::NONE => None,
@@ -111,6 +112,24 @@ pub(super) fn filter_remove(caller: Caller<'_>, binding: Handle, object: Pfn) ->
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let net = &mut *caller.kernel.net.borrow_mut();
     filter::remove(caller.kernel, net, binding, object)
+}
+
+#[inline(never)]
+pub(super) fn filter_read(
+    caller: Caller<'_>,
+    binding: Handle,
+    object: Pfn,
+    to: UserPtr,
+    length: u64,
+) -> Result<u64, Error> {
+    let binding = caller.binding_with(binding, Rights::FILTER)?;
+    let filter = filter::visible(caller.kernel, binding, object)?;
+    let mut wire = [0; MAX_WIRE];
+    let whole = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
+    let part = wire.get(..whole.min(length as usize)).unwrap_or_default();
+    let root = caller.env.root_table.get();
+    UserSlice::new(root, to, part.len()).copy_out(&caller.kernel.frames, part)?;
+    Ok(whole as u64)
 }
 
 #[inline]

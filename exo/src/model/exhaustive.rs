@@ -174,6 +174,7 @@ const NETWORK: &[&str] = &[
     "net_unbind",
     "filter_install",
     "filter_remove",
+    "filter_read",
     "frames_free",
     "cap_grant",
     "cap_revoke",

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{EnvState, Error, FrameInfo, FrameKind, Handle, Pfn, VirtAddr, Word};
+use exo_abi::{EnvState, Error, FRAME_BYTES, FrameInfo, FrameKind, Handle, Pfn, VirtAddr, Word};
 
 use super::request::{Call, Request};
+use super::texts;
 use super::view::{SeenThing, View};
 use super::world::{CapName, EnvName, Frame, World};
 use crate::capability::{self, Kind};
@@ -95,14 +96,14 @@ impl Machine {
     }
 
     /// Makes the call, again and again while the kernel says so.
-    pub(super) fn call(&self, request: &Request) -> Result<u64, Error> {
+    pub(super) fn call(&self, request: &Request) -> Result<u64, (Error, u64)> {
         let env = self.env(request.by).expect("a caller that exists");
         self.kernel.here().current.set(env.id());
         self.kernel.here().running.set(Some(env));
         let (name, arguments) = (request.call.name(), self.words(request));
         for _ in 0..1000 {
-            match testing::call(self.kernel, env, name, &arguments) {
-                Err(Error::Again) => {}
+            match testing::explained(self.kernel, env, name, &arguments) {
+                Err((Error::Again, 0)) => {}
                 result => return result,
             }
         }
@@ -150,10 +151,13 @@ impl Machine {
             }
             Call::Unbind { binding } => vec![cap(binding)],
             Call::Attach { binding, filter, object, code } => {
-                let (text, length) = super::texts::place(filter);
+                let (text, length) = texts::place(filter);
                 vec![cap(binding), text, length, n(object), n(code)]
             }
             Call::Detach { binding, object } => vec![cap(binding), n(object)],
+            Call::Read { binding, object, page } => {
+                vec![cap(binding), n(object), at(page) + texts::READ as u64, FRAME_BYTES]
+            }
         }
     }
 

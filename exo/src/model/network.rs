@@ -4,13 +4,16 @@
 //! that tell the filters used here apart; whether two conflict is then seen by
 //! looking. A test holds the real filters against the samples.
 
-use exo_abi::{Error, Rights};
+use exo_abi::{Error, Protection, Rights};
 
 use super::request::{Answer, Reasons};
 use super::world::{Binding, BindingName, CapName, EnvName, Frame, Thing, World};
 
 /// The page at which every environment that installs filters keeps their texts.
 pub(super) const TEXTS: u64 = 0x400;
+
+/// The page to which environments may read filters.
+pub(super) const READS: u64 = 0x403;
 
 /// Sample packets that each filter takes, one bit each: UDP to port 1 and to port
 /// 2 of an address, ICMP to it, ARP for it, UDP to port 1 of another address.
@@ -85,17 +88,47 @@ impl World {
         self.check_donation(object, owner, &mut why);
         self.check_donation(code, owner, &mut why);
         why.when(object == code, Error::BadArgument);
-        for other in self.bindings.values() {
-            for (claimed, _) in other.filters.values() {
-                let shared = TAKES[*claimed] & TAKES[filter] != 0;
-                why.when(other.owner != owner && shared, Error::FilterConflict);
-                // Of an environment's own filters only equal ones exclude each other.
-                why.when(TAKES[*claimed] == TAKES[filter], Error::FilterConflict);
-            }
-        }
+        why.when(!self.in_the_way(owner, filter).is_empty(), Error::FilterConflict);
         why.none()?;
         let binding = self.bindings.get_mut(&name).expect("found above");
         binding.filters.insert(object, (filter, code));
+        Ok(None)
+    }
+
+    /// Frames of the filters that `filter` of `owner` would conflict with.
+    pub(super) fn in_the_way(&self, owner: EnvName, filter: usize) -> Vec<Frame> {
+        let mut found = Vec::new();
+        for other in self.bindings.values() {
+            for (object, (claimed, _)) in &other.filters {
+                let shared = TAKES[*claimed] & TAKES[filter] != 0;
+                // Of an environment's own filters only equal ones exclude each other.
+                if other.owner != owner && shared || TAKES[*claimed] == TAKES[filter] {
+                    found.push(*object);
+                }
+            }
+        }
+        found
+    }
+
+    /// The filter in a frame.
+    pub(super) fn filter_in(&self, object: Frame) -> Option<usize> {
+        let mut filters = self.bindings.values().filter_map(|one| one.filters.get(&object));
+        filters.next().map(|(filter, _)| *filter)
+    }
+
+    pub(super) fn read(
+        &mut self,
+        by: EnvName,
+        binding: CapName,
+        object: Frame,
+        page: u64,
+    ) -> Answer {
+        let mut why = Reasons::default();
+        self.find_binding(by, binding, Rights::FILTER, &mut why);
+        why.when(self.filter_in(object).is_none(), Error::Vacant);
+        let how = self.envs[&by].pages.get(&page).map(|(_, how)| *how);
+        why.when(how != Some(Protection::ReadWrite), Error::BadPointer);
+        why.none()?;
         Ok(None)
     }
 

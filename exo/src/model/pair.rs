@@ -118,11 +118,20 @@ impl Pair {
         before: &World,
         request: &Request,
         answer: &Answer,
-        result: Result<u64, Error>,
+        result: Result<u64, (Error, u64)>,
     ) -> Result<(), String> {
         let differ = Err(format!("specified {answer:?}, the kernel says {result:?}"));
         match (answer, result) {
-            (Err(reasons), Err(error)) if reasons.0.contains(&error) => {}
+            (Err(reasons), Err((error, value))) if reasons.0.contains(&error) => {
+                if !is_explained(before, request, error, value) {
+                    return Err(format!("{error} comes with {value}"));
+                }
+            }
+            (Ok(None), Ok(length)) if matches!(request.call, Call::Read { .. }) => {
+                if !is_read(before, request, length) {
+                    return Err(format!("{length} bytes that are not the filter"));
+                }
+            }
             (Ok(None), Ok(0)) => {}
             (Ok(Some(made)), Ok(handle)) => self.enter(request, *made, handle)?,
             _ => return differ,
@@ -170,6 +179,24 @@ impl Pair {
         self.world.clone_from(&saved.0);
         self.machine.restore(&saved.1);
     }
+}
+
+/// Whether `value` is what is to come with the error.
+fn is_explained(world: &World, request: &Request, error: Error, value: u64) -> bool {
+    match request.call {
+        Call::Attach { filter, .. } if error == Error::FilterConflict => {
+            world.in_the_way(request.by, filter).iter().any(|frame| u64::from(*frame) == value)
+        }
+        _ => value == 0,
+    }
+}
+
+/// Whether the text of the filter lies where the caller wanted it.
+fn is_read(world: &World, request: &Request, length: u64) -> bool {
+    let Call::Read { object, page, .. } = request.call else { return false };
+    let Some(filter) = world.filter_in(object) else { return false };
+    let (frame, _) = world.envs[&request.by].pages[&page];
+    texts::is_read(filter, frame, length)
 }
 
 /// Frames just taken are zero; from now on they are not, so that what comes back

@@ -12,6 +12,7 @@ use exo_abi::{Protection, Rights, Word};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 
+use super::network::READS;
 use super::pair::{Cast, Pair};
 use super::request::{Call, Request};
 use super::scenes::SCENES;
@@ -160,6 +161,11 @@ impl Reader<'_> {
                 }
             }
             23 if a % 4 == 0 => Call::Unbind { binding: self.binding(b) },
+            23 if a % 4 == 1 => {
+                let (binding, object) = (self.binding(b), self.filter(c).unwrap_or(self.frame(c)));
+                let page = if d % 4 == 0 { self.page(e) } else { READS };
+                Call::Read { binding, object, page }
+            }
             23 => {
                 let binding = self.binding(b);
                 Call::Detach { binding, object: self.filter(c).unwrap_or(self.frame(c)) }

@@ -33,6 +33,7 @@ pub(super) enum Call {
     Unbind { binding: CapName },
     Attach { binding: CapName, filter: usize, object: Frame, code: Frame },
     Detach { binding: CapName, object: Frame },
+    Read { binding: CapName, object: Frame, page: u64 },
 }
 
 impl Call {
@@ -57,6 +58,7 @@ impl Call {
             Self::Unbind { .. } => "net_unbind",
             Self::Attach { .. } => "filter_install",
             Self::Detach { .. } => "filter_remove",
+            Self::Read { .. } => "filter_read",
         }
     }
 }

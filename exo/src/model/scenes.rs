@@ -9,6 +9,7 @@
 
 use exo_abi::{Protection, Rights};
 
+use super::network::READS;
 use super::pair::{Cast, Pair};
 use super::request::{Call, Request};
 use super::world::{CapName, EnvName, Thing, World};
@@ -205,8 +206,11 @@ mod network {
     /// The code of the filter in frame `n` lies this much further on.
     const CODE: u32 = 6;
 
-    /// Each child has a binding, and two frames for its filters, and two for their code.
-    /// The first has two filters more, so that there is a middle to take one from.
+    /// The first of the frames that filters are read to.
+    const READ: u32 = 20;
+
+    /// Each child has a binding, and two frames for its filters, and two for their code,
+    /// and a page to read to. The first has two filters more, so that there is a middle to take one from.
     pub(super) fn set_up(pair: &mut Pair, cast: &Cast) {
         for (env, by, first) in
             [(cast.to_a, cast.a, cast.rest), (cast.to_b, cast.b, SECOND + cast.rest)]
@@ -224,6 +228,12 @@ mod network {
                     pair.must(by, Call::Attach { binding, filter, object, code });
                 }
             }
+        }
+        for (env, first) in [(cast.to_a, READ + cast.rest), (cast.to_b, READ + cast.rest + 1)] {
+            pair.must(cast.root, Call::Take { frames: cast.frames, env, first, count: 1 });
+            let (page, how) = (READS, Protection::ReadWrite);
+            let map = Call::Map { space: env, owner: env, first, page, count: 1, how };
+            pair.must(cast.root, map);
         }
         pair.must(cast.root, Call::Grant { cap: cast.to_b, env: cast.to_a });
     }
@@ -249,6 +259,9 @@ mod network {
                 add(Call::Attach { binding, filter: 1, object: first, code: first + CODE });
                 for object in [first, first + 1, cast.rest + 8, cast.rest + 9] {
                     add(Call::Detach { binding, object });
+                }
+                for object in [cast.rest, SECOND + cast.rest, cast.rest + 8] {
+                    add(Call::Read { binding, object, page: READS });
                 }
                 if by == cast.a {
                     for env in environments(world, by) {

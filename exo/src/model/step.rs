@@ -69,6 +69,7 @@ impl World {
                 self.attach(by, binding, filter, object, code)
             }
             Call::Detach { binding, object } => self.detach(by, binding, object),
+            Call::Read { binding, object, page } => self.read(by, binding, object, page),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::memory;
 const HERE: [u8; 4] = [10, 0, 2, 15];
 const THERE: [u8; 4] = [10, 0, 2, 16];
 const APART: usize = 512;
-const _: () = assert!(MAX_WIRE <= APART && APART * TAKES.len() <= 4096);
+const _: () = assert!(MAX_WIRE <= APART && READ + MAX_WIRE <= 4096);
 
 fn filters() -> [Filter; TAKES.len()] {
     [
@@ -20,6 +20,20 @@ fn filters() -> [Filter; TAKES.len()] {
         packet::arp_for(HERE),
         packet::udp_to(THERE, 1),
     ]
+}
+
+/// Where in a page filters are read to: behind the texts, should they be in it.
+pub(super) const READ: usize = APART * TAKES.len();
+
+/// Whether the text of a filter, `length` bytes long, was read to a frame.
+pub(super) fn is_read(filter: usize, frame: u32, length: u64) -> bool {
+    let mut wire = [0; MAX_WIRE];
+    let whole = filters()[filter].encode(&mut wire).expect("room");
+    let place = memory::frame(Pfn(frame)).wrapping_add(READ);
+    // SAFETY: inside a frame of simulated memory, to which nothing refers; no text is
+    // longer than the rest of it.
+    let read = unsafe { std::slice::from_raw_parts(place, whole) };
+    whole as u64 == length && *read == wire[..whole]
 }
 
 /// Address and length of a filter's text.

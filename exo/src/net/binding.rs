@@ -3,15 +3,14 @@
 use core::cell::{Cell, RefCell};
 
 use dpf::Trie;
-use exo_abi::{EnvId, Error, FrameKind, Pfn, RingOrder, RingPage, Word};
+use exo_abi::{EnvId, Error, FrameKind, Pfn, RingOrder};
 
-use super::filter;
 use super::storage::Installed;
 use super::{NOBODY, Net, reclaim};
+use super::{filter, ring};
 use crate::capability::{Kind, Object, Progress};
 use crate::env::Env;
 use crate::kernel::Kernel;
-use crate::memory;
 use crate::object::{self, KernelObject};
 
 /// A binding.
@@ -36,7 +35,7 @@ pub struct Binding {
     /// The filter whose mirror the last frame sent passed, tried first. None after one was
     /// removed.
     pub(super) spoke: Cell<Option<&'static Installed>>,
-    order: Cell<u32>,
+    order: Cell<RingOrder>,
     itself: Cell<Pfn>,
     pub(crate) previous: Cell<Pfn>,
     pub(crate) next: Cell<Pfn>,
@@ -45,9 +44,9 @@ pub struct Binding {
     pub(super) speech: RefCell<Trie>,
 }
 
-// SAFETY: repr(C), within a frame; zero is valid for cells of integers, for no
-// reference, for a `RefCell`'s borrow count (checked by a test) and for a `Trie`, which is a
-// number; all fields are cells.
+// SAFETY: repr(C), within a frame; zero is valid for cells of integers, which an order of
+// rings is, for no reference, for a `RefCell`'s borrow count (checked by a test) and for a
+// `Trie`, which is a number; all fields are cells.
 unsafe impl KernelObject for Binding {
     const KIND: FrameKind = FrameKind::Binding;
 }
@@ -56,8 +55,7 @@ impl Binding {
     /// Size of the rings.
     #[inline]
     pub fn order(&self) -> RingOrder {
-        // Written once from a `RingOrder`.
-        RingOrder::from_word(u64::from(self.order.get())).unwrap_or(SMALLEST)
+        self.order.get()
     }
 
     /// What its network capability names.
@@ -76,11 +74,6 @@ impl Binding {
         (0..self.order().frames()).map(move |offset| first.plus(offset))
     }
 }
-
-const SMALLEST: RingOrder = match RingOrder::new(1) {
-    Some(order) => order,
-    None => unreachable!(),
-};
 
 /// Makes a binding of `env` in frame `object_frame` over the run from `first`,
 /// within the scope of the network capability that names `net`.
@@ -120,14 +113,12 @@ pub fn bind(
     binding.owner.set(env.id());
     binding.net.set((net.first, net.extent));
     binding.first.set(first);
-    binding.order.set(order.into_word() as u32);
+    binding.order.set(order);
     binding.itself.set(object_frame);
     *binding.speech.borrow_mut() = Trie::new();
     // The owner may have mapped the ring page and filled it before: both sides
     // start from zero.
-    // SAFETY: plain memory of the owner, pinned just now; ring 3 may write it
-    // at any time, and so only atomics in it are written.
-    let ring = unsafe { &*memory::frame(first).cast::<RingPage>() };
+    let ring = ring::shared(binding);
     for index in [&ring.rx_produced, &ring.rx_consumed, &ring.tx_produced, &ring.tx_consumed] {
         index.0.store(0, core::sync::atomic::Ordering::Relaxed);
     }

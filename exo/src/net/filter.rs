@@ -66,13 +66,14 @@ pub fn may_send(kernel: &Kernel, binding: &Binding, head: &[u8]) -> bool {
 /// frame `code`. It may share packets with filters of the binding in frame `shadowed` as
 /// with the owner's own.
 ///
+/// Returns the frame of a filter in the way, if there is one, and does nothing then: one of
+/// another environment that shares a packet with it, or one of the same that does and is
+/// neither more nor less specific.
+///
 /// # Errors
 /// [`Error::BadArgument`] if the frames are the same;
 /// [`Error::NoRight`], [`Error::TooMuch`] if it is not, or not plainly, within the
-/// binding's scope;
-/// [`Error::FilterConflict`] if it shares a packet with a filter of another
-/// environment, or with one of the same that is neither more nor less specific; and as
-/// for every donation.
+/// binding's scope; and as for every donation.
 pub fn install(
     kernel: &Kernel,
     net: &mut Net,
@@ -80,7 +81,7 @@ pub fn install(
     filter: &Filter,
     [pfn, code]: [Pfn; 2],
     shadowed: Option<Pfn>,
-) -> Result<(), Error> {
+) -> Result<Option<Pfn>, Error> {
     let frames = &kernel.frames;
     frames.check_donation(pfn, binding.owner.get())?;
     frames.check_donation(code, binding.owner.get())?;
@@ -88,18 +89,18 @@ pub fn install(
         return Err(Error::BadArgument);
     }
     let claim = scope::within(frames, binding.net(), filter)?;
-    let conflict = net.claims.find_overlap(&Frames(kernel), filter, |tag, installed| {
+    let conflict = net.claims.find_overlap(&Frames(kernel), filter, |tag, block, installed| {
         let own = |other: &Binding| other.owner.get() == binding.owner.get();
         let known = object::get::<Binding>(frames, Pfn(tag.0))
             .is_some_and(|other| own(other) || shadowed == Some(other.frame()));
         if known && !dpf::conflict(filter, installed) {
             ControlFlow::Continue(())
         } else {
-            ControlFlow::Break(())
+            ControlFlow::Break(block)
         }
     });
-    if conflict.is_break() {
-        return Err(Error::FilterConflict);
+    if let ControlFlow::Break(block) = conflict {
+        return Ok(Some(storage::frame_of(block)));
     }
     let (claim_block, speech_block) = (block(pfn, Side::Claim)?, block(pfn, Side::Speech)?);
     let installed = object::create::<Installed>(frames, pfn).ok_or(Error::InUse)?;
@@ -129,7 +130,28 @@ pub fn install(
         old.previous.set(pfn);
     }
     binding.filters.set(pfn);
-    Ok(())
+    Ok(None)
+}
+
+/// The filter in frame `pfn`, whoever's it is, and what it claims, maybe not in canonical form.
+fn attached(kernel: &Kernel, pfn: Pfn) -> Result<(&'static Installed, &'static Filter), Error> {
+    let installed = object::get::<Installed>(&kernel.frames, pfn).ok_or(Error::Vacant)?;
+    // SAFETY: `install` wrote the claim before it attached the filter.
+    Ok((installed, unsafe { installed.filter(Side::Claim) }))
+}
+
+/// What the filter in frame `pfn` claims, whoever's it is, for the owner of `binding`.
+///
+/// Only if it might stand in the way there: that could be found out packet by packet, by
+/// trying to claim them.
+///
+/// # Errors
+/// [`Error::Vacant`] if there is no filter; [`Error::NoRight`] if it shares no packet with
+/// the binding's scope.
+pub fn visible(kernel: &Kernel, binding: &Binding, pfn: Pfn) -> Result<&'static Filter, Error> {
+    let (_, claim) = attached(kernel, pfn)?;
+    let visible = scope::concerns(&kernel.frames, binding.net(), claim);
+    if visible { Ok(claim) } else { Err(Error::NoRight) }
 }
 
 /// Takes the filter in frame `pfn` off `binding`; the frame becomes plain
@@ -139,12 +161,11 @@ pub fn install(
 /// [`Error::Vacant`] if it is no filter of this binding.
 pub fn remove(kernel: &Kernel, net: &mut Net, binding: &Binding, pfn: Pfn) -> Result<(), Error> {
     let frames = &kernel.frames;
-    let installed = object::get::<Installed>(frames, pfn)
-        .filter(|installed| installed.binding.get() == binding.frame())
-        .ok_or(Error::Vacant)?;
+    let (installed, claim) = attached(kernel, pfn)?;
+    if installed.binding.get() != binding.frame() {
+        return Err(Error::Vacant);
+    }
     let store = &mut Frames(kernel);
-    // SAFETY: `install` wrote the claim before it attached the filter.
-    let claim = unsafe { installed.filter(Side::Claim) };
     let claims = net.claims.remove(store, claim, block(pfn, Side::Claim)?);
     debug_assert!(claims.is_ok(), "an attached filter is in the trie");
     if installed.speaks.get() {

@@ -3,41 +3,20 @@
 //! The kernel's own indices decide; the shared ones are hints. A consumer index
 //! that makes no sense looks like a full ring, and the liar loses packets.
 
-use core::sync::atomic::AtomicU16;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use exo_abi::{RingIndex, RingPage};
+use exo_abi::RingPage;
 
 use super::binding::Binding;
 use crate::memory;
 
-/// The shared words of a binding's ring page.
-pub(super) struct Shared {
-    /// See [`RingPage`].
-    pub(super) rx_produced: &'static RingIndex,
-    pub(super) rx_consumed: &'static RingIndex,
-    pub(super) tx_produced: &'static RingIndex,
-    pub(super) tx_consumed: &'static RingIndex,
-    pub(super) rx_length: &'static [AtomicU16],
-    pub(super) tx_length: &'static [AtomicU16],
-}
-
 /// The ring page of a binding.
 #[inline]
-pub(super) fn shared(binding: &Binding) -> Shared {
-    let page = memory::frame(binding.first.get()).cast::<RingPage>();
+pub(super) fn shared(binding: &Binding) -> &'static RingPage {
     // SAFETY: the run's first frame is pinned by the binding, so it exists and
-    // stays its owner's. Ring 3 may write it at any time; only atomics in it
-    // are referred to, which is what atomics are for.
-    let page = unsafe { &*page };
-    Shared {
-        rx_produced: &page.rx_produced,
-        rx_consumed: &page.rx_consumed,
-        tx_produced: &page.tx_produced,
-        tx_consumed: &page.tx_consumed,
-        rx_length: &page.rx_length,
-        tx_length: &page.tx_length,
-    }
+    // stays its owner's. Ring 3 may write it at any time; it is all atomics,
+    // which is what atomics are for.
+    unsafe { &*memory::frame(binding.first.get()).cast() }
 }
 
 /// Copies `frame` into the next receive buffer. False if the ring is full.

@@ -48,19 +48,28 @@ impl Scope {
     }
 }
 
+/// The filters of the network capability that names `net`; `None` if it allows all. A stale
+/// one has none.
+fn outer(frames: &FrameTable, net: Object) -> Option<impl Iterator<Item = &Filter>> {
+    let scope = || object::get::<Scope>(frames, Pfn(net.first)).filter(|_| !net.is_stale(frames));
+    (net.first != 0).then(|| scope().into_iter().flat_map(Scope::filters))
+}
+
 /// `filter` as it is to be merged if the network capability that names `net` allows it.
 ///
 /// # Errors
 /// [`Error::NoRight`] if it does not; [`Error::TooMuch`] if the filter, which is within
 /// the scope, pins its bits only behind a shift, or is too long together with it.
 pub fn within(frames: &FrameTable, net: Object, filter: &Filter) -> Result<Filter, Error> {
-    if net.first == 0 {
-        return Ok(*filter);
-    }
-    let scope = object::get::<Scope>(frames, Pfn(net.first)).filter(|_| !net.is_stale(frames));
-    let mut outer = scope.into_iter().flat_map(Scope::filters);
+    let Some(mut outer) = outer(frames, net) else { return Ok(*filter) };
     let outer = outer.find(|outer| dpf::implies(filter, outer)).ok_or(Error::NoRight)?;
     filter.under(outer).ok_or(Error::TooMuch)
+}
+
+/// Whether `filter` could stand in the way of one that the network capability that names
+/// `net` allows.
+pub fn concerns(frames: &FrameTable, net: Object, filter: &Filter) -> bool {
+    outer(frames, net).is_none_or(|mut outer| outer.any(|outer| dpf::overlap(filter, outer)))
 }
 
 /// Makes a scope in frame `pfn`, quiet memory, of the filters encoded in `wire`,

@@ -60,6 +60,11 @@ pub(super) fn block(pfn: Pfn, side: Side) -> Result<BlockId, Error> {
     BlockId::new(index).ok_or(Error::OutOfRange)
 }
 
+/// The frame of the filter whose block it is.
+pub(super) fn frame_of(block: BlockId) -> Pfn {
+    Pfn(block.index() / FRAME_UNITS)
+}
+
 impl Installed {
     /// Notes the filter of one side, before its block is merged.
     pub(super) fn write(&self, side: Side, filter: &Filter) {
@@ -132,11 +137,11 @@ impl Frames<'_> {
 
     /// The filter whose block it is, and which side.
     fn installed(block: BlockId) -> (&'static Installed, Side) {
-        let (frame, side) = (block.index() / FRAME_UNITS, block.index() % FRAME_UNITS);
         // SAFETY: the tries name only blocks of installed filters, or of the one that is
         // being installed, whose frames hold an `Installed`.
-        let installed = unsafe { &*Self::place::<Installed>(frame * FRAME_UNITS) };
-        (installed, if side == 0 { Side::Claim } else { Side::Speech })
+        let installed = unsafe { &*memory::frame(frame_of(block)).cast::<Installed>() };
+        let first = block.index().is_multiple_of(FRAME_UNITS);
+        (installed, if first { Side::Claim } else { Side::Speech })
     }
 }
 

@@ -11,7 +11,8 @@ use crate::memory;
 use crate::net::storage::{Installed, Side};
 use crate::object;
 use crate::testing::{
-    ALL_FRAMES, NET, NIC_FIRST, OWN, STATION, call, child, destroy, free_frames, machine, tables,
+    ALL_FRAMES, NET, NIC_FIRST, OWN, STATION, call, child, destroy, explained, free_frames,
+    machine, tables,
 };
 
 const CLIENT: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -168,6 +169,11 @@ impl App {
 
     /// The same, though it takes packets that the binding `shadows` claims.
     fn install_over(&self, filter: &Filter, spare: u32, shadows: u64) -> Result<u64, Error> {
+        self.try_install(filter, spare, shadows).map_err(|(error, _)| error)
+    }
+
+    /// The same, with what comes with an error.
+    fn try_install(&self, filter: &Filter, spare: u32, shadows: u64) -> Result<u64, (Error, u64)> {
         let mut wire = [0; dpf::MAX_WIRE];
         let length = filter.encode(&mut wire).expect("fits");
         let text = self.first + 20;
@@ -180,7 +186,19 @@ impl App {
         }
         let object = u64::from(self.first + 10 + spare);
         let arguments = [self.binding, at, length as u64, object, object + 20, shadows];
-        call(self.kernel, self.env, "filter_install", &arguments)
+        explained(self.kernel, self.env, "filter_install", &arguments)
+    }
+
+    /// Reads the filter in `object` to the front of the page where filters are installed
+    /// from, as far as it fits `length` bytes there. The page, and what the kernel says.
+    fn read(&self, object: u64, length: u64) -> (Vec<u8>, Result<u64, Error>) {
+        let text = memory::frame(Pfn(self.first + 20));
+        // SAFETY: a spare frame of the environment's, mapped when the first was installed.
+        unsafe { text.write_bytes(0xaa, 4096) };
+        let words = [self.binding, object, 0x40_0000, length];
+        let result = call(self.kernel, self.env, "filter_read", &words);
+        // SAFETY: as above.
+        (unsafe { std::slice::from_raw_parts(text, 4096) }.to_vec(), result)
     }
 
     fn buffer(&self, offset: usize) -> *mut u8 {
@@ -375,6 +393,88 @@ fn claimed_packets_cannot_be_claimed_again() {
     assert_eq!(call(kernel, store.env, "filter_remove", &[store.binding, own]), Ok(0));
     assert_eq!(call(kernel, store.env, "filter_remove", &[store.binding, own]), Err(Error::Vacant));
     assert_eq!(thief.install(&packet::udp_to(STORE, 11211), 0), Ok(0), "nobody claims it now");
+}
+
+#[test]
+fn a_conflict_names_a_filter_that_can_be_read() {
+    let (kernel, root) = machine();
+    let (store, other) = (App::new(kernel, root, 600), App::new(kernel, root, 800));
+    let taken = [packet::udp_to(STORE, 11211), packet::arp_for(STORE), packet::icmp_to(STORE)];
+    for (filter, spare) in taken.iter().zip(0..) {
+        assert_eq!(store.try_install(filter, spare, 0), Ok(0));
+    }
+    other.install(&packet::udp_to(OTHER, 7), 0).expect("unclaimed");
+    for (filter, spare) in taken.iter().zip(0..) {
+        let name = u64::from(store.first + 10 + spare);
+        for who in [&store, &other] {
+            let refusal = who.try_install(filter, 3, 0);
+            assert_eq!(refusal, Err((Error::FilterConflict, name)), "{filter:?}");
+        }
+        let mut wire = [0; dpf::MAX_WIRE];
+        let whole = filter.encode(&mut wire).expect("fits");
+        // What does not fit is left out, and nothing is written behind.
+        for length in [0, 1, whole - 1, whole, whole + 1, usize::MAX] {
+            let (page, result) = other.read(name, length as u64);
+            assert_eq!(result, Ok(whole as u64));
+            let end = length.min(whole);
+            assert_eq!(page[..end], wire[..end]);
+            assert!(page[end..].iter().all(|byte| *byte == 0xaa), "{length}");
+        }
+    }
+    // Other refusals come with nothing.
+    let used = other.try_install(&packet::udp_to(OTHER, 8), 0, 0);
+    assert_eq!(used, Err((Error::NotOwned, 0)));
+    // The middle one goes, and its frame has no filter any more.
+    let name = u64::from(store.first + 11);
+    call(kernel, store.env, "filter_remove", &[store.binding, name]).expect("installed");
+    for vacant in [name, store.first.into(), u64::from(store.first) + 9, 0, u64::from(u32::MAX)] {
+        let (page, result) = other.read(vacant, 4096);
+        assert_eq!(result, Err(Error::Vacant));
+        assert!(page.iter().all(|byte| *byte == 0xaa), "{vacant}");
+    }
+}
+
+#[test]
+fn filters_are_read_within_a_scope_and_into_own_memory() {
+    let (kernel, root) = machine();
+    let store = App::new(kernel, root, 600);
+    store.install(&packet::udp_to(STORE, 11211), 0).expect("unclaimed");
+    store.install(&packet::udp_to(OTHER, 7), 1).expect("unclaimed");
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 1000, 2]).expect("free");
+    tables(kernel, root, OWN, 0x40_0000, 1010);
+    call(kernel, root, "map", &[OWN, OWN, 1000, 0x40_0000, 1, 1]).expect("mapped");
+    let mut wire = [0; dpf::MAX_WIRE];
+    let length = packet::ipv4_all(OTHER).encode(&mut wire).unwrap();
+    // SAFETY: a frame of simulated memory that is root's.
+    unsafe { memory::frame(Pfn(1000)).copy_from_nonoverlapping(wire.as_ptr(), length) };
+    let narrow = call(kernel, root, "net_scope", &[NET, 0x40_0000, length as u64, 1001]);
+    let other = App::with_net(kernel, root, 800, narrow.expect("within everything"));
+    other.install(&packet::udp_to(OTHER, 8), 0).expect("within the scope");
+    let [hidden, visible] = [10, 11].map(|spare| u64::from(store.first) + spare);
+    assert_eq!(other.read(hidden, 4096).1, Err(Error::NoRight));
+    assert!(other.read(visible, 4096).1.is_ok(), "it may be in the way");
+    assert!(store.read(hidden, 4096).1.is_ok(), "everything is within everything");
+    // Into what is not mapped, is read only, or ends too soon; nothing fits no bytes.
+    let read = |at: u64, length| {
+        call(kernel, other.env, "filter_read", &[other.binding, visible, at, length])
+    };
+    for at in [0, 8, 0x40_1000, 0x40_0000 + 4090, 1 << 47, u64::MAX - 3] {
+        assert_eq!(read(at, 4096), Err(Error::BadPointer), "{at:#x}");
+    }
+    assert!(read(u64::MAX, 0).is_ok());
+    call(kernel, other.env, "unmap", &[OWN, 0x40_0000, 1]).expect("mapped");
+    let text = u64::from(other.first) + 20;
+    call(kernel, other.env, "map", &[OWN, OWN, text, 0x40_0000, 1, 0]).expect("unmapped");
+    assert_eq!(read(0x40_0000, 4096), Err(Error::BadPointer), "read only");
+    // A right is needed, and a binding.
+    let weak = [other.binding, Rights::SYNC.into_word(), 0, 0];
+    let weak = call(kernel, other.env, "cap_derive", &weak).expect("room");
+    let by = |handle| call(kernel, other.env, "filter_read", &[handle, visible, 0, 0]);
+    assert_eq!(by(weak), Err(Error::NoRight));
+    assert_eq!(by(OWN), Err(Error::BadHandle));
+    // Where the scope is gone, nothing is in it.
+    call(kernel, root, "net_unscope", &[1001]).expect("root's");
+    assert_eq!(by(other.binding), Err(Error::NoRight));
 }
 
 #[test]

@@ -10,11 +10,13 @@
 //! | [`Service`] | an application that answers | the application's own |
 //! | [`UdpSocket`](socket::UdpSocket) | the same for `async` tasks | over `SmolUdp` |
 //! | `bind` | makes rings and filters | guest only |
+//! | [`Conflict`] | why a filter was refused | |
 
 mod announce;
 #[cfg(exo_guest)]
 pub mod bind;
 pub mod checksum;
+mod conflict;
 mod device;
 pub mod fault;
 pub mod rings;
@@ -29,5 +31,6 @@ pub mod wire;
 mod tests;
 
 pub use announce::announce;
+pub use conflict::Conflict;
 pub use device::{NetDevice, Slots, TxBuffer};
 pub use stack::{Endpoint, NetConfig, Service, UdpStack};

@@ -37,6 +37,8 @@ fn holds(condition: &Meta) -> Option<bool> {
     match condition {
         Meta::Path(path) if path.is_ident("test") || path.is_ident("exo_check") => Some(false),
         Meta::Path(path) if path.is_ident("exo_guest") => Some(true),
+        // Checked by `crates::features`.
+        Meta::NameValue(pair) if pair.path.is_ident("feature") => Some(false),
         Meta::List(list) => {
             let inner = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
             let inner: Vec<_> = inner.ok()?.iter().map(holds).collect();
@@ -71,6 +73,8 @@ mod tests {
             "cfg(any(test, not(exo_guest)))",
             "cfg(any(test, exo_check))",
             "cfg(not(any(not(test), unix)))",
+            "cfg(feature = \"x\")",
+            "cfg(any(test, feature = \"x\"))",
             "cfg(any())",
         ] {
             assert!(excluded(text), "{text}");
@@ -80,7 +84,8 @@ mod tests {
             "cfg(exo_guest)",
             "cfg(not(test))",
             "cfg(unix)",
-            "cfg(any(test, feature = \"x\"))",
+            "cfg(any(test, target_os = \"x\"))",
+            "cfg(not(feature = \"x\"))",
             "cfg(not(all(test, unix)))",
             "cfg(all())",
             "cfg_attr(test, derive(Debug))",

@@ -1,15 +1,41 @@
-//! Which crates from elsewhere are linked into a package.
+//! Which crates from elsewhere are linked into a package, and which features it asks for.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
+use cargo_metadata::{DependencyKind, MetadataCommand, Package, PackageId};
 
 use crate::workspace;
 
 /// The crates that do not come from this workspace and that `package` depends on, for
 /// any target, directly or not; what only builds or tests it does not count.
 pub(super) fn third_party(package: &str) -> Result<Vec<String>> {
+    let linked = linked(package)?;
+    let foreign = linked.iter().filter(|package| package.source.is_some());
+    let mut names: Vec<_> =
+        foreign.map(|package| format!("{} {}", package.name, package.version)).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The features of crates of this workspace that `package` asks for, directly or not, as
+/// `crate/feature`, and those crates have by default. Built alone, it has no others.
+pub(super) fn features(package: &str) -> Result<Vec<String>> {
+    let linked = linked(package)?;
+    let own = || linked.iter().filter(|package| package.source.is_none());
+    let asked = own().flat_map(|package| &package.dependencies).filter(|dependency| {
+        dependency.kind == DependencyKind::Normal
+            && own().any(|package| *package.name == dependency.name)
+    });
+    let asked = asked.flat_map(|dependency| {
+        dependency.features.iter().map(|feature| format!("{}/{feature}", dependency.name))
+    });
+    let default = own().filter(|package| package.features.contains_key("default"));
+    Ok(asked.chain(default.map(|package| format!("{}/default", package.name))).collect())
+}
+
+/// `package` and the packages that it depends on when it is built, not tested.
+fn linked(package: &str) -> Result<Vec<Package>> {
     let mut command = MetadataCommand::new();
     command.manifest_path(workspace::root().join("Cargo.toml"));
     let metadata = command.exec().context("cannot ask cargo for the dependencies")?;
@@ -34,14 +60,8 @@ pub(super) fn third_party(package: &str) -> Result<Vec<String>> {
             linked.then_some(&dependency.pkg)
         }));
     }
-    let mut names: Vec<_> = metadata
-        .packages
-        .iter()
-        .filter(|package| package.source.is_some() && seen.contains(&package.id))
-        .map(|package| format!("{} {}", package.name, package.version))
-        .collect();
-    names.sort();
-    Ok(names)
+    let packages = metadata.packages.iter().filter(|package| seen.contains(&package.id));
+    Ok(packages.cloned().collect())
 }
 
 #[cfg(test)]
@@ -57,5 +77,11 @@ mod tests {
         // A dependency of tests.
         assert!(!own.iter().any(|name| name.starts_with("proptest ")), "{own:?}");
         assert!(third_party("no-such-package").is_err());
+    }
+
+    #[test]
+    fn knows_who_asks_for_features() {
+        assert_eq!(features("libos").unwrap(), ["dpf/witness"]);
+        assert!(features("exo").unwrap().is_empty());
     }
 }

@@ -6,8 +6,8 @@
 //! - A **line** counts if it carries a token of code. Blank lines, comments and
 //!   documentation do not; neither does anything under a `cfg` that is false in the
 //!   guest (`test`, `not(exo_guest)`) or in a release kernel (`exo_check`, which only
-//!   `cargo exo fuzz` sets). Conditions that are not decided by these names are taken
-//!   to hold.
+//!   `cargo exo fuzz` sets; features, for which the kernel must not ask). Conditions that
+//!   are not decided by these names are taken to hold.
 //! - **Assembly** counts: in a string of `asm!`, `naked_asm!` or `global_asm!`, and in
 //!   a file they include, every line that is neither blank nor a comment. So do
 //!   linker scripts.
@@ -25,7 +25,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::workspace;
@@ -71,6 +71,8 @@ pub struct Size {
 
 /// Measures the source tree.
 pub fn survey() -> Result<Survey> {
+    let features = crates::features(KERNEL_PACKAGE)?;
+    ensure!(features.is_empty(), "the kernel asks for {features:?}, which would not be counted");
     let mut directories = Vec::new();
     for path in DIRECTORIES {
         let size = measure(&workspace::root().join(path))

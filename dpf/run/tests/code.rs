@@ -3,27 +3,12 @@
 mod common;
 
 use common::decode::{World, check, listing};
+use common::pieces::{check_arena, world};
 use common::{History, histories};
 use dpf::packet::udp_to;
-use dpf::{Filter, Step, Store, Tag, compile};
+use dpf::{Filter, Step, Tag, compile};
 use dpf_run::Arena;
 use proptest::prelude::*;
-
-fn world(arena: &Arena) -> World {
-    let table = arena.parts().1.buckets();
-    World {
-        entries: arena.pieces().iter().map(|piece| piece.address).collect(),
-        table: table.address,
-        bits: table.bits,
-    }
-}
-
-fn check_arena(arena: &Arena) {
-    let world = world(arena);
-    for piece in arena.pieces() {
-        check(&piece.bytes, piece.address, &world, false);
-    }
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
@@ -32,8 +17,8 @@ proptest! {
     /// of chains, and nothing else, writes nothing but the stack, and goes to no other code.
     #[test]
     fn code_keeps_within_bounds(history in histories()) {
-        let last = History::run(&history, &[], |_, _, _, _| {});
-        check_arena(&last);
+        let last = History::run(&history, &[], |_, _| {});
+        check_arena(last.arena());
     }
 
     #[test]

@@ -1,18 +1,17 @@
 //! Filters that come and go, and frames meanwhile.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use dpf::{Atom, Filter, MAX_FRAME, Step, Tag, conflict, implies, overlap, witness};
-use dpf_run::{Arena, Checked, example};
+use dpf_run::{Arena, Checked};
 
 use crate::input::Input;
-use crate::meaning::{is_sound, takes};
+use crate::meaning::{example_of_sound, takes};
 use crate::pieces::check_arena;
 use crate::show;
 
 /// The most filters at once.
-const MOST: usize = 20;
+const MOST: usize = 16;
 /// The most filters one after the other: bits of a set.
 const TAGS: usize = 64;
 
@@ -63,10 +62,19 @@ struct Known {
     /// As they were written.
     steps: Vec<Step>,
     example: Vec<u8>,
-    /// Of tags: which other filters share a frame with it.
+    /// To those that were installed before it.
+    relations: Relations,
+}
+
+/// Sets of tags, by what is said about their filters and one that came later.
+#[derive(Default)]
+struct Relations {
+    /// They share a frame with it.
     sharing: u64,
-    /// Of tags: which other filters take all frames that it takes.
+    /// They take all that it takes.
     around: u64,
+    /// It takes all that they take.
+    inside: u64,
 }
 
 impl History {
@@ -94,7 +102,7 @@ impl History {
                 self.vary(tag, how, input);
             }
             2 => {
-                let (count, distance) = { (input.byte(), input.byte()) };
+                let (count, distance) = (input.byte(), input.byte());
                 let steps = self.known[tag].steps.clone();
                 for number in 1..=1 + u64::from(count & 7) {
                     self.install(moved(&steps, number * (1 + u64::from(distance))));
@@ -106,8 +114,12 @@ impl History {
                 let other = self.at(input.byte()).map_or(index, |(index, _)| index);
                 let [a, b] = [index, other].map(|index| self.checked.installed()[index].filter);
                 let mut frame = [0; MAX_FRAME];
-                let length = witness(&a, &b, &mut frame).unwrap_or(dpf::MIN_FRAME);
-                self.ask(&input.edited(frame[..length].to_vec()));
+                let length = witness(&a, &b, &mut frame);
+                assert_eq!(length.is_some(), overlap(&a, &b), "{a:?}\nand {b:?}");
+                let Some(length) = length else { return };
+                let frame = &frame[..length];
+                assert!(a.matches(frame) && b.matches(frame), "{a:?}\nand {b:?}");
+                self.ask(&input.edited(frame.to_vec()));
             }
             _ => check_arena(self.checked.arena()),
         }
@@ -142,33 +154,11 @@ impl History {
         let full = self.checked.installed().len() == MOST || self.known.len() == TAGS;
         let Some(filter) = Filter::of_steps(&steps).ok().filter(|_| !full) else { return };
         show(|| format!("install {} {steps:?}\n  in canonical form {filter:?}", self.known.len()));
-        is_sound(&filter);
-        self.compare(&filter);
-        let mut known = Known { steps, example: example(&filter), sharing: 0, around: 0 };
-        let new = 1 << self.known.len();
-        for other in self.checked.installed() {
-            let tag = other.tag.0 as usize;
-            let theirs = &mut self.known[tag];
-            if overlap(&filter, &other.filter) {
-                known.sharing |= 1 << tag;
-                theirs.sharing |= new;
-            }
-            if implies(&filter, &other.filter) {
-                known.around |= 1 << tag;
-            }
-            if implies(&other.filter, &filter) {
-                theirs.around |= new;
-            }
-        }
+        let (example, relations) = (example_of_sound(&filter), self.compare(&filter));
         if let Some(tag) = self.checked.install(&filter) {
             assert_eq!(tag.0 as usize, self.known.len());
-            self.known.push(known);
+            self.known.push(Known { steps, example, relations });
             self.ask_all();
-        } else {
-            // Tags are of installed filters.
-            self.known.iter_mut().for_each(|known| {
-                (known.sharing, known.around) = (known.sharing & !new, known.around & !new);
-            });
         }
     }
 
@@ -181,30 +171,20 @@ impl History {
     }
 
     /// What is said about a filter and the installed ones fits together.
-    fn compare(&self, filter: &Filter) {
-        let mut sharing = BTreeSet::new();
+    fn compare(&self, filter: &Filter) -> Relations {
+        let mut relations = Relations::default();
         for other in self.checked.installed() {
-            let (tag, other) = (other.tag.0, &other.filter);
+            let (tag, other) = (1_u64 << other.tag.0, &other.filter);
             let pair = || format!("{filter:?}\nand {other:?}");
-            let shares = overlap(filter, other);
-            assert_eq!(overlap(other, filter), shares, "{}", pair());
-            let mut frame = [0; MAX_FRAME];
-            let length = witness(filter, other, &mut frame);
-            assert_eq!(length.is_some(), shares, "{}", pair());
-            if let Some(length) = length {
-                let frame = &frame[..length];
-                assert!(filter.matches(frame) && other.matches(frame), "{}", pair());
-                sharing.insert(tag);
-            }
-            let (inside, around) = (implies(filter, other), implies(other, filter));
-            assert!(shares || !inside && !around, "{}", pair());
+            let shares = overlap(other, filter);
+            // The other is around it, or inside.
+            let (around, inside) = (implies(filter, other), implies(other, filter));
+            assert!(shares || !around && !inside, "{}", pair());
             let ranks = (filter.rank(), other.rank());
-            let conflicts = conflict(filter, other);
-            assert_eq!(conflict(other, filter), conflicts, "{}", pair());
-            assert!(shares || !conflicts);
+            let conflicts = shares && conflict(filter, other);
             assert!(conflicts || !shares || ranks.0 != ranks.1, "{}", pair());
             let shifts = || filter.steps().any(|step| matches!(step, Step::Shift(_)));
-            match (inside, around) {
+            match (around, inside) {
                 (true, true) => {
                     assert!(conflicts);
                     assert!(filter == other || shifts(), "one canonical form: {}", pair());
@@ -214,18 +194,27 @@ impl History {
                 (false, true) => assert!(ranks.0 < ranks.1 || near(ranks, conflicts), "{}", pair()),
                 (false, false) => {}
             }
+            for (set, holds) in [
+                (&mut relations.sharing, shares),
+                (&mut relations.around, around),
+                (&mut relations.inside, inside),
+            ] {
+                *set |= if holds { tag } else { 0 };
+            }
         }
-        let mut found = BTreeSet::new();
+        let mut found = 0;
         let (trie, store) = self.checked.arena().parts();
         let visited = trie.find_overlap(store, filter, |Tag(tag), _| {
-            assert!(found.insert(tag), "visited once");
+            assert_eq!(found >> tag & 1, 0, "visited once");
+            found |= 1 << tag;
             ControlFlow::<()>::Continue(())
         });
         assert!(visited.is_continue());
-        assert_eq!(found, sharing, "{filter:?}");
+        assert_eq!(found, relations.sharing, "{filter:?}");
+        relations
     }
 
-    /// All that ever was installed gets its example.
+    /// A frame arrives for each that is installed.
     fn ask_all(&mut self) {
         for installed in 0..self.checked.installed().len() {
             let tag = self.checked.installed()[installed].tag.0 as usize;
@@ -246,11 +235,14 @@ impl History {
             let steps = &self.known[tag].steps;
             assert_eq!(matches, takes(steps, frame), "{steps:?}\non {frame:?}");
         }
-        for (tag, known) in self.known.iter().enumerate().filter(|(tag, _)| matching >> tag & 1 == 1)
-        {
-            let others = matching & !(1 << tag);
-            assert_eq!(others & !known.sharing, 0, "filters that share {frame:?}");
-            assert_eq!(installed & known.around & !matching, 0, "filters around {tag}: {frame:?}");
+        for (tag, known) in self.known.iter().enumerate() {
+            let (bit, Relations { sharing, around, inside }) = (1 << tag, &known.relations);
+            if matching & bit != 0 {
+                assert_eq!(matching & (bit - 1) & !sharing, 0, "share {tag}'s {frame:?}");
+                assert_eq!(installed & around & !matching, 0, "are around {tag}: {frame:?}");
+            } else if installed & bit != 0 {
+                assert_eq!(matching & inside, 0, "are inside {tag}: {frame:?}");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use dpf_run::{example, near};
 use serde::Deserialize;
 
 use crate::input::Input;
-use crate::meaning::{Compiled, is_sound, takes};
+use crate::meaning::{Compiled, example_of_sound, takes};
 use crate::show;
 use crate::text::explanation;
 
@@ -32,9 +32,7 @@ impl From<WireStep> for Step {
             WireStep::Range { offset, width, mask, lo, hi } => {
                 Atom { offset, width, mask, lo, hi }.into()
             }
-            WireStep::Shift { offset, mask, scale } => {
-                Self::Shift(Shift { offset, mask, scale })
-            },
+            WireStep::Shift { offset, mask, scale } => Self::Shift(Shift { offset, mask, scale }),
         }
     }
 }
@@ -54,7 +52,7 @@ pub fn wire(bytes: &[u8]) {
     assert!(steps.len() <= MAX_ATOMS);
     show(|| format!("{steps:#?}\nin canonical form {filter:#?}"));
 
-    is_sound(&filter);
+    let example = example_of_sound(&filter);
     explanation(&filter);
     mirrored(&filter);
     let mut code = Compiled::new(&filter);
@@ -65,7 +63,7 @@ pub fn wire(bytes: &[u8]) {
     near(&filter).iter().for_each(|frame| ask(frame));
     let mut input = Input(rest);
     while !input.is_empty() {
-        ask(&input.edited(example(&filter)));
+        ask(&input.edited(example.clone()));
     }
 }
 
@@ -73,9 +71,8 @@ pub fn wire(bytes: &[u8]) {
 fn mirrored(filter: &Filter) {
     const STATION: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
     let Ok(sent) = mirror(filter, STATION) else { return };
-    is_sound(&sent);
     let length = filter.reach().max(42);
-    let mut own = example(&sent);
+    let mut own = example_of_sound(&sent);
     own.resize(own.len().max(length), 0);
     assert!(sent.matches(&own) && own[6..12] == STATION);
     assert!(filter.matches(&swapped(&own)), "{filter:?}\ntakes what {sent:?}\nlets out");

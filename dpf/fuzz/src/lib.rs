@@ -22,6 +22,7 @@ mod input;
 mod meaning;
 #[path = "../../run/tests/common/pieces.rs"]
 mod pieces;
+mod share;
 mod text;
 mod wire;
 

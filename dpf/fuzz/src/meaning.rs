@@ -5,6 +5,7 @@ use dpf::{Atom, Filter, MAX_WIRE, MIN_FRAME, Shift, Step, compile, implies, over
 use dpf_run::{Edge, Runnable, example};
 
 use crate::decode::{World, check};
+use crate::share::is_what_rank_says;
 
 /// Whether steps, as they are written, take a frame.
 pub(crate) fn takes(steps: &[Step], frame: &[u8]) -> bool {
@@ -39,6 +40,7 @@ pub(crate) fn example_of_sound(filter: &Filter) -> Vec<u8> {
     assert!(filter.matches(&shortest), "a witness matches");
     assert!(shortest.len() <= filter.reach());
     assert!(overlap(filter, filter) && implies(filter, filter));
+    is_what_rank_says(filter);
     shortest
 }
 

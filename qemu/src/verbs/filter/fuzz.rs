@@ -38,8 +38,8 @@ pub(crate) struct Args {
     /// Processes at a time
     #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=64))]
     jobs: usize,
-    /// At the end, merge what was found into the corpus in the tree, the fewest inputs that
-    /// reach everything; with --for 0, only that
+    /// At the end, merge what was found into the corpus in the tree, as few inputs as do the
+    /// same; with --for 0, only that
     #[arg(long)]
     keep: bool,
     /// Only do what this input says, and print it
@@ -82,6 +82,17 @@ impl Target {
         }
     }
 
+    /// Whether operands of comparisons are noted. That shows the way where bytes are compared
+    /// as they are; where they are decisions, three times as many runs are worth more.
+    fn compares(self) -> bool {
+        self != Self::History
+    }
+
+    /// Programs are built with either instrumentation, and neither evicts the other.
+    fn build_dir(self) -> PathBuf {
+        target_dir().join(if self.compares() { "compares" } else { "edges" })
+    }
+
     /// A place below `dpf/fuzz` in the tree.
     fn source(self, place: &str) -> PathBuf {
         package().join(place).join(self.name())
@@ -95,9 +106,19 @@ impl Target {
         Ok(directory)
     }
 
+    fn build(self) -> Result<()> {
+        let mut command = workspace::cargo();
+        command.args(["build", "--package", "dpf-fuzz", "--features", "libfuzzer"]);
+        command.args(["--bin", self.name(), "--profile", PROFILE, "--target-dir"]);
+        command.arg(self.build_dir());
+        command.env("RUSTC_WORKSPACE_WRAPPER", package().join("instrument"));
+        command.env("DPF_FUZZ_COMPARES", if self.compares() { "1" } else { "" });
+        guest::run(command, "building dpf-fuzz")
+    }
+
     /// The program, as it was built.
     fn program(self) -> Command {
-        let mut command = Command::new(target_dir().join(PROFILE).join(self.name()));
+        let mut command = Command::new(self.build_dir().join(PROFILE).join(self.name()));
         command.stdin(Stdio::null()).current_dir(workspace::root());
         command
     }
@@ -121,7 +142,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         .as_ref()
         .map(|file| file.canonicalize().with_context(|| format!("cannot read {}", file.display())));
     let replayed = replayed.transpose()?;
-    build()?;
+    let targets = args.target.map_or(Target::value_variants().to_vec(), |target| vec![target]);
+    // The build script asks for what `CXX` names, and c++ otherwise.
+    if std::env::var_os("CXX").is_none() {
+        CXX.require().context("libFuzzer is written in C++")?;
+    }
+    targets.iter().try_for_each(|target| target.build())?;
     if let (Some(file), Some(target)) = (replayed, args.target) {
         let mut command = target.program();
         command.arg(file).env("DPF_FUZZ_SHOW", "1");
@@ -129,7 +155,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let signals = Signals::register()?;
-    let targets = args.target.map_or(Target::value_variants().to_vec(), |target| vec![target]);
     for target in targets.iter().copied().filter(|_| args.seconds > 0) {
         let failure = fuzz(target, args, &signals)?;
         if let Some(code) = signals.exit_code() {
@@ -144,18 +169,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         keep(target)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn build() -> Result<()> {
-    // The build script asks for what `CXX` names, and c++ otherwise.
-    if std::env::var_os("CXX").is_none() {
-        CXX.require().context("libFuzzer is written in C++")?;
-    }
-    let mut command = workspace::cargo();
-    command.args(["build", "--package", "dpf-fuzz", "--features", "libfuzzer", "--bins"]);
-    command.args(["--profile", PROFILE, "--target-dir"]).arg(target_dir());
-    command.env("RUSTC_WORKSPACE_WRAPPER", package().join("instrument"));
-    guest::run(command, "building dpf-fuzz")
 }
 
 /// Kills the program if nobody has waited for it.
@@ -304,7 +317,7 @@ fn files(directory: &Path) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// Replaces the corpus in the tree by the fewest inputs, of it and of what was found, that
-/// reach every edge.
+/// do the same.
 fn keep(target: Target) -> Result<()> {
     let kept = target.source("corpus");
     let merged = target.work("merged")?;
@@ -313,8 +326,9 @@ fn keep(target: Target) -> Result<()> {
     }
     fs::create_dir_all(&kept)?;
     let mut command = target.program();
-    // Not how often an edge was passed: that would be thousands.
-    command.args(["-set_cover_merge=1", "-use_counters=0", "-verbosity=0"]);
+    command.args(["-set_cover_merge=1", "-verbosity=0"]);
+    // How often an edge is passed in a parser says how long a text is.
+    command.args((target == Target::Text).then_some("-use_counters=0"));
     command.args([&merged, &kept, &target.work("corpus")?]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     guest::run(command, "merging")?;

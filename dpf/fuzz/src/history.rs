@@ -136,11 +136,12 @@ impl History {
     fn vary(&mut self, tag: usize, how: u8, input: &mut Input<'_>) {
         let old = &self.known[tag].steps;
         let mut steps = old.clone();
+        let mut step = || if how & 4 == 0 { input.step() } else { beside(old, input.step()) };
         match how & 3 {
-            0 => steps.push(input.step()),
+            0 => steps.push(step()),
             1 => drop(steps.pop()),
-            2 => steps[old.len() - 1] = input.step(),
-            _ => steps.insert(0, input.step()),
+            2 => steps[old.len() - 1] = step(),
+            _ => steps.insert(0, step()),
         }
         let pair = [Filter::of_steps(old), Filter::of_steps(&steps)];
         if let ([Ok(old), Ok(new)], 0 | 1) = (pair, how & 3) {
@@ -251,6 +252,15 @@ impl History {
 /// both is refused.
 fn near((a, b): (u64, u64), refused: bool) -> bool {
     refused && a.abs_diff(b) <= 1
+}
+
+/// The step moved so that it ends where the last of these does.
+fn beside(steps: &[Step], mut step: Step) -> Step {
+    if let (Some(Step::Atom(last)), Step::Atom(atom)) = (steps.last(), &mut step) {
+        let end = last.offset + u16::from(last.width);
+        atom.offset = end.saturating_sub(atom.width.into());
+    }
+    step
 }
 
 /// The steps with the last field asked to be so much greater.

@@ -273,7 +273,7 @@ fn follow(target: Target, output: impl io::Read) -> Result<Report> {
                 eprint!("{target}: {}{end}", report.last);
                 io::stderr().flush()?;
             }
-        } else if !is_chatter(&line) {
+        } else if !is_chatter(&line) && !report.rest.contains(SUMMARY) {
             report.rest.push_str(&line);
             report.rest.push('\n');
         }
@@ -302,11 +302,14 @@ fn progress(line: &str) -> Option<String> {
     ))
 }
 
+/// What follows is the input as bytes.
+const SUMMARY: &str = "SUMMARY: libFuzzer";
+
 /// What libFuzzer says whether or not something fails.
 fn is_chatter(line: &str) -> bool {
     let line = line.trim_start();
     let beginnings =
-        ["#", "INFO:", "WARNING: Failed to find", "NEW_FUNC", "stat::", "Dictionary:", "\""];
+        ["#", "INFO:", "WARNING: F", "NEW_FUNC", "stat::", "Dictionary:", "\"", "NOTE:", "Combine"];
     line.is_empty() || beginnings.iter().any(|beginning| line.starts_with(beginning))
 }
 

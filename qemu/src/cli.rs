@@ -130,6 +130,9 @@ mod tests {
             "exo test --host-only --guest-only",
             "exo filter explain",
             "exo filter match udp",
+            "exo filter fuzz frames",
+            "exo filter fuzz --jobs 0",
+            "exo filter fuzz --replay file",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

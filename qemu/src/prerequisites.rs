@@ -29,6 +29,8 @@ pub const MEMCACHED: Program = Program { name: "memcached", package: "memcached"
 pub const VALGRIND: Program = Program { name: "valgrind", package: "valgrind" };
 /// Whose packet filters ours are compared with.
 pub const LIBPCAP: Program = Program { name: "libpcap.so.0.8", package: "libpcap0.8" };
+/// Compiles libFuzzer.
+pub const CXX: Program = Program { name: "c++", package: "g++" };
 
 /// Where Debian and others keep libraries.
 const LIBRARIES: [&str; 5] =

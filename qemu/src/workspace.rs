@@ -34,12 +34,17 @@ pub fn manifest(name: &str) -> PathBuf {
     root().join("boot/manifests").join(name).with_extension("toml")
 }
 
-/// `target/guest`, or `guest` within `CARGO_TARGET_DIR` if that is set.
+/// `target`, or `CARGO_TARGET_DIR` if that is set.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+    root().join(target.map_or_else(|| PathBuf::from("target"), PathBuf::from))
+}
+
+/// `guest` within [`target_dir`].
 #[must_use]
 pub fn guest_target_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
-    let target = target.map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    root().join(target).join("guest")
+    target_dir().join("guest")
 }
 
 /// The ELF file of a guest program, once built.

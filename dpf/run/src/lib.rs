@@ -8,9 +8,11 @@
 //! The code is trusted as the compiler in `dpf` is: what it may do is checked by
 //! tests that decode it, not when it runs. x86-64 and Linux only.
 
+mod checked;
 mod memory;
 mod store;
 
+pub use checked::{Checked, Installed, example, near};
 use dpf::{BlockId, Filter, Predicate, Tag, Trie, TrieError};
 pub use memory::Edge;
 use memory::{Code, PAGE, serialise};

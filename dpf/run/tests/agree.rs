@@ -4,7 +4,7 @@ mod common;
 
 use common::{History, frames, histories};
 use dpf::{Filter, Step, compile};
-use dpf_run::{Edge, Runnable};
+use dpf_run::{Checked, Edge, Runnable, example, near};
 use proptest::prelude::*;
 
 /// As many as `DPF_CASES` says, for long runs.
@@ -26,17 +26,7 @@ proptest! {
 
     #[test]
     fn after_any_history(history in histories(), noise in frames()) {
-        History::run(&history, &noise, |arena, edge, model, frame| {
-            let best = model.values().filter(|(filter, _)| filter.matches(frame));
-            let best = best.map(|&(_, rank)| rank).max();
-            let interpreted = arena.classify_interpreted(frame);
-            assert_eq!(interpreted.map(|tag| model[&tag.0].1), best, "interpreted {frame:?}");
-            if let Some(tag) = interpreted {
-                assert!(model[&tag.0].0.matches(frame));
-            }
-            assert_eq!(arena.classify(edge.place(frame)), interpreted, "compiled {frame:?}");
-            assert_eq!(arena.classify(edge.place_first(frame)), interpreted);
-        });
+        History::run(&history, &noise, Checked::classify);
     }
 
     #[test]
@@ -45,7 +35,7 @@ proptest! {
         prop_assert!(!predicate.bytes().is_empty(), "it fits");
         let runnable = Runnable::new(&predicate);
         let mut edge = Edge::new();
-        for frame in common::near(&filter).into_iter().chain(noise) {
+        for frame in near(&filter).into_iter().chain(noise) {
             prop_assert_eq!(runnable.matches(edge.place(&frame)), filter.matches(&frame));
             prop_assert_eq!(runnable.matches(edge.place_first(&frame)), filter.matches(&frame));
         }
@@ -109,7 +99,7 @@ fn groups_that_share_buckets_are_told_apart() {
         assert_eq!(trie.check(store), Ok(filters.len() - removed));
         for (tag, filter) in (0..).zip(&filters) {
             let expected = (tag as usize >= removed).then_some(dpf::Tag(tag));
-            let frame = common::example(filter);
+            let frame = example(filter);
             assert_eq!(arena.classify(&frame), expected);
             assert_eq!(arena.classify_interpreted(&frame), expected);
         }

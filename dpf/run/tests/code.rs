@@ -2,26 +2,13 @@
 
 mod common;
 
-use common::decode::{World, check_all, check_predicate, listing};
+use common::decode::{check_predicate, listing};
+use common::pieces::check_arena;
 use common::{History, histories};
 use dpf::packet::udp_to;
-use dpf::{Filter, Step, Store, Tag, compile};
+use dpf::{Filter, Step, Tag, compile};
 use dpf_run::Arena;
 use proptest::prelude::*;
-
-fn world(arena: &Arena) -> World {
-    let table = arena.parts().1.buckets();
-    World {
-        entries: arena.pieces().iter().map(|piece| piece.address).collect(),
-        nodes: arena.nodes(),
-        distance: table.distance,
-        bits: table.bits,
-    }
-}
-
-fn check_arena(arena: &Arena) {
-    check_all(&arena.pieces(), arena.entry(), &world(arena));
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
@@ -30,8 +17,8 @@ proptest! {
     /// of chains, and nothing else, writes nothing but the stack, and goes to no other code.
     #[test]
     fn code_keeps_within_bounds(history in histories()) {
-        let last = History::run(&history, &[], |_, _, _, _| {});
-        check_arena(&last);
+        let last = History::run(&history, &[], |_, _| {});
+        check_arena(last.arena());
     }
 
     #[test]

@@ -252,5 +252,9 @@ fn fitting(atom: &Atom) -> Atom {
     } else {
         width
     };
-    Atom { offset: end.saturating_sub(width), width: width as u8, mask, lo, hi }
+    // One that would begin before the frame begins with it, and ends further on.
+    let offset = end.saturating_sub(width);
+    let behind = 8 * (offset + width - end);
+    let (mask, lo, hi) = (mask << behind, lo << behind, hi << behind);
+    Atom { offset, width: width as u8, mask, lo, hi }
 }

@@ -106,6 +106,16 @@ fn explanations_read_as_written() {
     );
 }
 
+#[test]
+fn ranges_at_the_beginning_are_explained_where_they_are() {
+    for text in
+        ["ether[0:4] & 0xffffff00 <= 0x12345600", "ether[0:8] & 0xfffffffff0000 < 0x7ffff0000"]
+    {
+        let again = explain(&filter(text)).to_string();
+        assert_eq!(filter(&again), filter(text), "{again}");
+    }
+}
+
 /// Terms of which most conjunctions make sense.
 fn term() -> impl Strategy<Value = String> {
     prop_oneof![

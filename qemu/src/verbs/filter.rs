@@ -2,6 +2,7 @@
 
 mod capture;
 mod code;
+mod fuzz;
 mod trie;
 
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use dpf::{Filter, Tag, conflict, overlap};
 use dpf_run::Arena;
 use dpf_text::{explain, parse};
 
-/// Show what filters say and the code made of them, or which packets of a capture they take
+/// Show what filters say and the code made of them, or which packets of a capture they take;
+/// fuzz them
 ///
 /// Expressions are those of pcap as far as a filter can say them; docs/filters.md has the
 /// grammar. Quote each: 'udp dst port 53 and ip dst host 10.0.2.15'.
@@ -39,6 +41,7 @@ enum What {
         #[arg(required = true, num_args = 2.., value_name = "EXPR... FILE")]
         arguments: Vec<String>,
     },
+    Fuzz(fuzz::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -52,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             let packets = capture::frames(&bytes).with_context(|| file.clone())?;
             print!("{}", matched(expressions, &filters, &packets)?);
         }
+        What::Fuzz(args) => return fuzz::run(args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,12 +2,11 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 pub(crate) mod decode;
-
-use std::collections::BTreeMap;
+pub(crate) mod pieces;
 
 use dpf::packet::{arp_for, icmp_to, ipv4_all, udp_to};
-use dpf::{Atom, Filter, MAX_ATOMS, MAX_FRAME, Shift, Step, Tag, witness};
-use dpf_run::{Arena, Edge, Id};
+use dpf::{Atom, Filter, MAX_ATOMS, MAX_FRAME, Shift, Step};
+use dpf_run::{Arena, Checked, near};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -157,83 +156,43 @@ pub(crate) fn frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
     vec(length.prop_flat_map(move |length| vec(byte.clone(), length)), 4)
 }
 
-/// A frame that matches.
-pub(crate) fn example(filter: &Filter) -> Vec<u8> {
-    let mut frame = [0; MAX_FRAME];
-    let length = witness(filter, filter, &mut frame).expect("no filter is empty");
-    frame[..length].to_vec()
-}
-
-/// Frames that match, and that nearly do: one byte shorter, longer, one bit wrong.
-pub(crate) fn near(filter: &Filter) -> Vec<Vec<u8>> {
-    let example = example(filter);
-    let mut frames = vec![example.clone(), example[..example.len() - 1].to_vec()];
-    frames.push([&example[..], &[0; 9]].concat());
-    let interesting = filter.steps().flat_map(|step| match step {
-        Step::Atom(atom) => atom.offset..atom.offset + u16::from(atom.width),
-        Step::Shift(shift) => shift.offset..shift.offset + 1,
-    });
-    for (i, at) in interesting.enumerate() {
-        if let Some(byte) = example.get(usize::from(at)) {
-            let mut frame = example.clone();
-            frame[usize::from(at)] = if i % 3 == 0 { !byte } else { byte ^ 1 << (i % 8) };
-            frames.push(frame);
-        }
-    }
-    frames
-}
-
 /// A history as it is gone through.
 pub(crate) struct History;
 
 impl History {
-    /// Goes through a history, checks the structure after each event, and asks about frames
-    /// that nearly match what is installed, and `noise`. The model has filter and rank of
-    /// each tag. Answers what it ends with.
+    /// Goes through a history, and asks about frames that nearly match what is installed,
+    /// and `noise`. Answers what it ends with.
     pub(crate) fn run(
         events: &[Event],
         noise: &[Vec<u8>],
-        mut ask: impl FnMut(&Arena, &mut Edge, &BTreeMap<u32, (Filter, u64)>, &[u8]),
-    ) -> Arena {
+        mut ask: impl FnMut(&mut Checked, &[u8]),
+    ) -> Checked {
         // Few buckets, so that chains are of several groups.
         let bits = 2 + events.len() as u32 % 5;
-        let mut arena = match events.len() % 2 {
+        let arena = match events.len() % 2 {
             0 => Arena::with_buckets(events.len(), bits),
             _ => Arena::spread(events.len(), bits),
         };
-        let mut edge = Edge::new();
-        let mut model = BTreeMap::new();
-        let mut ids: Vec<(Id, u32)> = Vec::new();
+        let mut checked = Checked::new(arena);
         let mut candidates: Vec<Vec<u8>> = noise.to_vec();
-        for (number, event) in (0..).zip(events) {
+        for (number, event) in events.iter().enumerate() {
             match event {
                 Event::Install(filter) => {
-                    let twice = model.values().any(|(other, _)| other == &**filter);
-                    let result = arena.install(filter, Tag(number));
-                    assert_eq!(result.is_err(), twice);
-                    if let Ok(id) = result {
-                        model.insert(number, (**filter, filter.rank()));
-                        ids.push((id, number));
+                    if checked.install(filter).is_some() {
                         candidates.extend(near(filter));
                     }
                 }
+                Event::Remove(_) if checked.installed().is_empty() => continue,
                 Event::Remove(index) => {
-                    if ids.is_empty() {
-                        continue;
-                    }
-                    let (id, tag) = ids.swap_remove(index.index(ids.len()));
-                    arena.remove(id).expect("installed");
-                    model.remove(&tag);
+                    checked.remove(index.index(checked.installed().len()));
                 }
             }
-            let (trie, store) = arena.parts();
-            assert_eq!(trie.check(store), Ok(model.len()));
             // All of them at the end, some of them in between.
-            let every = if number as usize + 1 == events.len() { 1 } else { 7 };
-            for frame in candidates.iter().skip(number as usize % every).step_by(every) {
-                ask(&arena, &mut edge, &model, frame);
+            let every = if number + 1 == events.len() { 1 } else { 7 };
+            for frame in candidates.iter().skip(number % every).step_by(every) {
+                ask(&mut checked, frame);
             }
         }
-        arena
+        checked
     }
 }

@@ -84,13 +84,12 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 
 /// Builds the program, and says where it is.
 fn build() -> Result<PathBuf> {
-    let guest = workspace::guest_target_dir();
-    let target = guest.parent().context("the build directory has no parent")?;
+    let target = workspace::target_dir();
     let mut command = workspace::cargo();
     command.args(["build", "--profile", PROFILE, "--package", "bench-dpf", "--target-dir"]);
     guest::run(
         {
-            command.arg(target);
+            command.arg(&target);
             command
         },
         "building bench-dpf",

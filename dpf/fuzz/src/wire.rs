@@ -1,0 +1,108 @@
+//! One filter, from its wire form.
+
+use dpf::{Atom, Filter, MAX_ATOMS, Shift, Step, mirror};
+use dpf_run::{example, near};
+use serde::Deserialize;
+
+use crate::input::Input;
+use crate::meaning::{Compiled, example_of_sound, takes};
+use crate::show;
+use crate::text::explanation;
+
+/// The value that the wire form is postcard's form of.
+#[derive(Deserialize)]
+struct Wire {
+    version: u8,
+    steps: Vec<WireStep>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+enum WireStep {
+    Equal { offset: u16, width: u8, mask: u64, value: u64 },
+    Range { offset: u16, width: u8, mask: u64, lo: u64, hi: u64 },
+    Shift { offset: u16, mask: u8, scale: u8 },
+}
+
+impl From<WireStep> for Step {
+    fn from(step: WireStep) -> Self {
+        match step {
+            WireStep::Equal { offset, width, mask, value } => {
+                Atom::masked(offset, width, mask, value).into()
+            }
+            WireStep::Range { offset, width, mask, lo, hi } => {
+                Atom { offset, width, mask, lo, hi }.into()
+            }
+            WireStep::Shift { offset, mask, scale } => Self::Shift(Shift { offset, mask, scale }),
+        }
+    }
+}
+
+/// A wire form, and behind it how frames differ from one that matches.
+///
+/// # Panics
+/// If something does not hold.
+pub fn wire(bytes: &[u8]) {
+    let Ok((filter, rest)) = Filter::decode_first(bytes) else { return };
+    let (form, _) = bytes.split_at(bytes.len() - rest.len());
+    assert_eq!(Filter::decode(form), Ok(filter));
+    assert!(rest.is_empty() || Filter::decode(bytes).is_err(), "something follows");
+    let (wire, behind) = postcard::take_from_bytes::<Wire>(form).expect("postcard reads it, too");
+    assert_eq!((wire.version, behind), (2, &[][..]));
+    let steps: Vec<Step> = wire.steps.into_iter().map(Into::into).collect();
+    assert!(steps.len() <= MAX_ATOMS);
+    show(|| format!("{steps:#?}\nin canonical form {filter:#?}"));
+
+    let example = example_of_sound(&filter);
+    explanation(&filter);
+    mirrored(&filter);
+    let mut code = Compiled::new(&filter);
+    let mut ask = |frame: &[u8]| {
+        assert_eq!(filter.matches(frame), takes(&steps, frame), "{steps:?}\non {frame:?}");
+        code.agrees_on(frame);
+    };
+    near(&filter).iter().for_each(|frame| ask(frame));
+    let mut input = Input(rest);
+    while !input.is_empty() {
+        ask(&input.edited(example.clone()));
+    }
+}
+
+/// If there is a mirror, a frame of either is one of the other with the roles swapped.
+fn mirrored(filter: &Filter) {
+    const STATION: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+    let Ok(sent) = mirror(filter, STATION) else { return };
+    let length = filter.reach().max(42);
+    let mut own = example_of_sound(&sent);
+    own.resize(own.len().max(length), 0);
+    assert!(sent.matches(&own) && own[6..12] == STATION);
+    assert!(filter.matches(&swapped(&own)), "{filter:?}\ntakes what {sent:?}\nlets out");
+    let mut received = example(filter);
+    received.resize(received.len().max(length).max(sent.reach()), 0);
+    received[..6].copy_from_slice(&STATION);
+    if received[12..14] == [8, 6] {
+        received[32..38].copy_from_slice(&STATION);
+    }
+    if filter.matches(&received) {
+        assert!(sent.matches(&swapped(&received)), "{sent:?}\nlets out what {filter:?}\ntakes");
+    }
+}
+
+/// The frame with both roles swapped, field by field.
+fn swapped(frame: &[u8]) -> Vec<u8> {
+    let mut out = frame.to_vec();
+    let mut swap = |a: usize, b: usize, length: usize| {
+        out[a..a + length].copy_from_slice(&frame[b..b + length]);
+        out[b..b + length].copy_from_slice(&frame[a..a + length]);
+    };
+    swap(0, 6, 6);
+    if frame[12..14] == [8, 6] {
+        swap(22, 32, 6);
+        swap(28, 38, 4);
+    } else {
+        swap(26, 30, 4);
+        if [6, 17, 33, 132, 136].contains(&frame[23]) {
+            swap(34, 36, 2);
+        }
+    }
+    out
+}

@@ -76,6 +76,8 @@ struct State {
     base: Base,
     flags: Flags,
     node: Node,
+    /// Whether r8 holds something that this piece put there.
+    written8: bool,
     constant8: Option<u64>,
     constant9: Option<u64>,
     table: Table,
@@ -91,6 +93,7 @@ const ENTRY: State = State {
     base: Base::Sound,
     flags: Flags::Anything,
     node: Node::Anything,
+    written8: false,
     constant8: None,
     constant9: None,
     table: Table::Anything,
@@ -111,6 +114,7 @@ impl State {
             base: same(self.base, other.base, Base::Unsound),
             flags: same(self.flags, other.flags, Flags::Anything),
             node: same(self.node, other.node, Node::Anything),
+            written8: self.written8 && other.written8,
             constant8: same(self.constant8, other.constant8, None),
             constant9: same(self.constant9, other.constant9, None),
             table: same(self.table, other.table, Table::Anything),
@@ -256,9 +260,14 @@ fn step(
         ways.direct.push((target, before.left));
     };
     let writes_field = |after: &mut State| {
-        after.constant8 = None;
+        (after.constant8, after.written8) = (None, true);
         assert_ne!(after.base, Base::Halfway);
     };
+    // A load of r8 alone does not depend on what it held.
+    let loads8 = matches!(it.mnemonic(), M::Mov | M::Movzx) && matches!(to, R::R8 | R::R8D);
+    let uses8 =
+        (0..it.op_count()).any(|i| matches!(it.op_register(i), R::R8 | R::R8D | R::R8W | R::R8L));
+    assert!(loads8 || !uses8 || before.written8, "{it}: nobody has put anything there");
     match (it.mnemonic(), to, from) {
         (M::Cmp, R::RSI, R::None) => after.flags = Flags::Left(number().expect("a number") as u32),
         (M::Cmp, R::None, R::R9) => {

@@ -20,15 +20,18 @@ pub(super) fn batch(caller: Caller<'_>, calls: UserPtr, count: u32) -> Result<u6
     for [number, arguments @ .., code, value] in words.get() {
         let argument = |index: usize| arguments.get(index).map_or(0, |word| word.load(Relaxed));
         // A batch makes only calls that return.
-        let (error, result) = match call::<true>(caller, number.load(Relaxed), argument) {
-            Reply::Done(Ok(value)) => (0, value),
-            Reply::Done(Err(error)) => (error.code(), 0),
-            Reply::Refused(error, value) => (error.code(), value),
+        match call::<true>(caller, number.load(Relaxed), argument) {
+            Reply::Done(result) => {
+                succeeded += u64::from(result.is_ok());
+                code.store(result.err().map_or(0, Error::code), Relaxed);
+                value.store(result.unwrap_or(0), Relaxed);
+            }
+            Reply::Refused(error, explained) => {
+                code.store(error.code(), Relaxed);
+                value.store(explained, Relaxed);
+            }
             _ => return Err(Error::WrongState),
-        };
-        succeeded += u64::from(error == 0);
-        code.store(error, Relaxed);
-        value.store(result, Relaxed);
+        }
     }
     Ok(succeeded)
 }

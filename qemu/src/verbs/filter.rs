@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use dpf::{Filter, Tag, conflict, overlap};
+use dpf::{Filter, MAX_FRAME, Tag, conflict, overlap, witness};
 use dpf_run::Arena;
 use dpf_text::{explain, parse};
 
@@ -102,6 +102,11 @@ fn explained(filters: &[Filter]) -> Result<String> {
                     format!("  shares frames with filter {other}; the more specific takes them\n")
                 }
             };
+            let mut frame = [0; MAX_FRAME];
+            let length = witness(filter, against, &mut frame).unwrap_or(0);
+            let frame = frame.get(..length).unwrap_or_default();
+            let digits: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+            out += &format!("    such as {digits}\n");
         }
     }
     out += &format!("\n{}\n", trie::dot(filters));

@@ -100,21 +100,22 @@ impl Filter {
             return Err(FilterError::IdleShift);
         }
         part.tighten()?;
-        let (reach, mut share) = (part.reach(), Some(part.share()));
+        let mut share = None;
+        if filter.shifts().next().is_none() {
+            // This is its only case.
+            if part.reach() > MAX_FRAME {
+                return Err(FilterError::BeyondFrame);
+            }
+            share = Some(part.share());
+            filter.push_case(0).ok_or(FilterError::TooManyCases)?;
+        }
         part.write(&mut filter)?;
         match filter.steps().count() {
             0 => return Err(FilterError::NoAtoms),
             1..=MAX_ATOMS => {}
             _ => return Err(FilterError::TooManyAtoms),
         }
-        if filter.shifts().next().is_none() {
-            // Its only case is what has just been written.
-            if reach > MAX_FRAME {
-                return Err(FilterError::BeyondFrame);
-            }
-            filter.push_case(0).ok_or(FilterError::TooManyCases)?;
-        } else {
-            share = None;
+        if share.is_none() {
             for digits in filter.assignments() {
                 match filter.case(digits) {
                     Ok(case) => {

@@ -95,6 +95,8 @@ fn verifier_names_what_is_wrong_with_shifts() {
     assert_eq!(new(&[shift(14, 0x0f, 6), far.into()]), Err(FilterError::BeyondFrame));
     let pinned = five(14, 0x0f, 15);
     assert_eq!(new(&[pinned, shift(14, 0x0f, 6), far.into()]), Err(FilterError::BeyondFrame));
+    let furthest = Atom::exact(1512, 2, 0);
+    assert_eq!(new(&[pinned, shift(14, 0x0f, 6), furthest.into()]), Err(FilterError::BeyondFrame));
     // A case that cannot be is not at fault: with length 0 the ranges would overlap.
     let sound = Step::Atom(Atom { offset: 14, width: 1, mask: 0x0f, lo: 5, hi: 15 });
     let not_zero = Step::Atom(Atom::range(14, 1, 1, 0xff));

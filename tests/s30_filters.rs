@@ -487,3 +487,14 @@ fn a_conflict_is_explained() {
     }
     assert_no_leak(&machine, 1);
 }
+
+/// As many instructions tell whose packet a request is, whether a neighbour has no filters or
+/// hundreds, half of which have no first test in common with any other. They lie behind
+/// the tests of its own scope.
+#[test]
+fn odd_filters_of_a_neighbour_cost_the_store_nothing() {
+    let cost = |name| exo_cmd::classify_cost(&exo_cmd::workspace::manifest(name)).expect("counted");
+    let (alone, beside) = (cost("bench"), cost("crowded"));
+    // The neighbour's address is one more value in each of the two groups of the scopes.
+    assert!(beside <= alone + 8.0, "{alone} alone, {beside} beside a hoarder");
+}

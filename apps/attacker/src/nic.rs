@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use dpf::packet::{arp_for, icmp_to, udp_to};
-use dpf::{Filter, MAX_WIRE};
+use dpf::{Atom, Filter, MAX_WIRE, Step};
 use exo_abi::boot::SELF;
 use exo_abi::{
     BUFFER_BYTES, Error, Handle, Pfn, Protection, RingOrder, RingPage, SyncCounts, UserPtr,
@@ -97,6 +97,14 @@ impl Nic {
     /// A filter for the attacker's own address that harms nobody.
     pub(crate) fn harmless_filter(&self, port: u16) -> Filter {
         udp_to(self.address, port)
+    }
+
+    /// Another one, that shares no first test with any of another port: it masks the sender's
+    /// station in its own way.
+    pub(crate) fn odd_filter(&self, port: u16) -> Filter {
+        let mask = Step::Atom(Atom::masked(7, 2, u64::from(port), 0));
+        let steps: Vec<_> = self.harmless_filter(port).steps().chain([mask]).collect();
+        Filter::of_steps(&steps).unwrap_or(self.harmless_filter(port))
     }
 
     /// The ring page.

@@ -27,13 +27,18 @@ pub(crate) fn flood(attacker: &mut Attacker) -> Result<(), Error> {
 }
 
 /// Installs filters as long as there are frames for them, and sleeps: every received
-/// frame must be told apart from all of theirs.
+/// frame must be told apart from all of theirs. Half of them are alike but for a port,
+/// half have nothing in common.
 pub(crate) fn hoard(attacker: &mut Attacker) -> Result<(), Error> {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let mut installed = Vec::with_capacity(4096);
     for port in 20_000..24_000 {
         let Ok(object) = attacker.frames.take(SELF, 2) else { break };
-        nic.install(&nic.harmless_filter(port), object)?;
+        let filter = match port % 2 {
+            0 => nic.harmless_filter(port),
+            _ => nic.odd_filter(port),
+        };
+        nic.install(&filter, object)?;
         installed.push(object);
     }
     libos::println!("hoarding {} filters", installed.len());

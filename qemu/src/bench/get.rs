@@ -12,9 +12,10 @@ use super::counter::Counter;
 use super::interrupt::Interrupt;
 use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
 use super::report::{Report, Scenario, save};
+use super::rows::Row;
 use super::table::Table;
-use crate::guest;
 use crate::machine::{Config, Filters, Machine, Network};
+use crate::{guest, manifest, workspace};
 
 /// How long the store may take until it serves. Every instruction costs a call, so
 /// this is slow.
@@ -22,8 +23,7 @@ const READY: Duration = Duration::from_secs(120);
 
 /// Count guest instructions per GET, by step of a packet's journey
 ///
-/// Boots boot/manifests/bench.toml, fills the store with 1024 items and asks for them
-/// in turn. The count is exact and, with requests that are all in the ring when the
+/// Boots a machine, fills its store with 1024 items and asks for them in turn. The count is exact and, with requests that are all in the ring when the
 /// guest wakes, the same in every run. Counts say how much the code does, not how
 /// fast a processor does it.
 #[derive(Debug, clap::Args)]
@@ -56,6 +56,11 @@ pub(crate) struct Args {
     /// How the kernel applies packet filters
     #[arg(long, value_enum, default_value_t)]
     filters: Filters,
+    /// What to boot: the store, alone or beside others, which are waited for until they have
+    /// said something
+    /// [default: boot/manifests/bench.toml]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
     /// Where to save everything as JSON
     /// [default: figures/out/get.json]
     #[arg(long, value_name = "FILE")]
@@ -63,8 +68,52 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
-    let mut config = Config::named("bench")?;
+    let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("bench"));
+    let mut config = Config::new(manifest::read(&path)?);
     config.filters = args.filters;
+    let workload = Workload { key_bytes: args.key_bytes, value_bytes: args.value_bytes };
+    let plan = Plan {
+        workload,
+        offers: offers(&args.outstanding),
+        requests: args.requests,
+        passes: args.passes,
+    };
+    let (table, scenarios) = count(config, &plan, interrupt)?;
+    let conditions = Conditions::now("TCG, -icount shift=0,sleep=off");
+    let report = Report::new(conditions, workload, scenarios);
+    let path = save(&report, args.json.as_deref(), "get")?;
+    print!("{}", report.text(args.top, table.functions())?);
+    println!("\nsaved to {}", path.display());
+    Ok(())
+}
+
+/// How many instructions tell whose packet a request is, in the machine that a manifest
+/// describes, which must have the store.
+///
+/// # Errors
+/// If the machine does not start, or does not answer.
+pub fn classify_cost(manifest: &std::path::Path) -> Result<f64> {
+    let plan = Plan {
+        workload: Workload { key_bytes: 16, value_bytes: 64 },
+        offers: vec![Offer::Held(1)],
+        requests: 64,
+        passes: 1,
+    };
+    let config = Config::new(manifest::read(manifest)?);
+    let (_, scenarios) = count(config, &plan, &Interrupt::register()?)?;
+    let cost = scenarios.first().and_then(|scenario| scenario.of(Row::Classify));
+    cost.context("nothing was counted")
+}
+
+/// What is asked for.
+struct Plan {
+    workload: Workload,
+    offers: Vec<Offer>,
+    requests: u32,
+    passes: u32,
+}
+
+fn count(mut config: Config, plan: &Plan, interrupt: &Interrupt) -> Result<(Table, Vec<Scenario>)> {
     guest::build(&config.manifest)?;
     eprintln!("bench: reading the programs' debug information");
     let table = Table::of_programs([guest::KERNEL, guest::ROOT, "kvstore"])?;
@@ -80,32 +129,28 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let machine = Machine::boot(&config)?;
     eprintln!("bench: booting, counting every instruction");
     wait_until_serving(&machine, interrupt)?;
+    for neighbour in config.manifest.apps.iter().filter(|app| app.image != "kvstore") {
+        wait_for_line(&machine, interrupt, &format!("{}: ", neighbour.name))?;
+    }
     counter.ensure_ready(&machine)?;
-    let workload = Workload { key_bytes: args.key_bytes, value_bytes: args.value_bytes };
     let address = Ipv4Addr::from(address);
-    let mut load = Load::start(&machine, &counter, interrupt, &capture, workload, address)?;
+    let mut load = Load::start(&machine, &counter, interrupt, &capture, plan.workload, address)?;
 
     let mut scenarios = Vec::new();
-    for offer in offers(&args.outstanding) {
+    for &offer in &plan.offers {
         let outstanding = offer.outstanding();
-        eprintln!("bench: {outstanding} outstanding, {} passes", args.passes);
+        eprintln!("bench: {outstanding} outstanding, {} passes", plan.passes);
         // Whole batches only.
-        let requests = args.requests.next_multiple_of(outstanding);
+        let requests = plan.requests.next_multiple_of(outstanding);
         load.pass(offer, KEYS.max(outstanding))?;
-        let passes = (0..args.passes).map(|_| load.pass(offer, requests));
+        let passes = (0..plan.passes).map(|_| load.pass(offer, requests));
         let passes = passes.collect::<Result<Vec<_>>>()?;
         scenarios.extend(Scenario::new(offer, requests, &passes, table.functions()));
     }
     ensure!(machine.running(), "the guest ended\n{}", machine.report());
     drop(load);
     drop(machine);
-
-    let conditions = Conditions::now("TCG, -icount shift=0,sleep=off");
-    let report = Report::new(conditions, workload, scenarios);
-    let path = save(&report, args.json.as_deref(), "get")?;
-    print!("{}", report.text(args.top, table.functions())?);
-    println!("\nsaved to {}", path.display());
-    Ok(())
+    Ok((table, scenarios))
 }
 
 /// What to measure: one outstanding is the same either way.
@@ -117,10 +162,14 @@ fn offers(outstanding: &[u32]) -> Vec<Offer> {
 
 /// **Blocking** until the store says that it serves.
 pub(super) fn wait_until_serving(machine: &Machine, interrupt: &Interrupt) -> Result<()> {
+    wait_for_line(machine, interrupt, "kvstore: serving")
+}
+
+fn wait_for_line(machine: &Machine, interrupt: &Interrupt, line: &str) -> Result<()> {
     let start = std::time::Instant::now();
     loop {
         interrupt.check()?;
-        match machine.wait_for_line("kvstore: serving", Duration::from_millis(100)) {
+        match machine.wait_for_line(line, Duration::from_millis(100)) {
             Ok(_) => return Ok(()),
             Err(error) if !machine.running() || start.elapsed() > READY => return Err(error),
             Err(_) => {}

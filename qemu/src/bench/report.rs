@@ -96,6 +96,11 @@ pub(crate) struct Report {
 }
 
 impl Scenario {
+    /// Instructions per request of one row.
+    pub(crate) fn of(&self, row: Row) -> Option<f64> {
+        self.rows.iter().find(|(other, _)| *other == row).map(|&(_, count)| count)
+    }
+
     /// Divides the counts of `passes`, which must not be empty, by `requests`.
     pub(crate) fn new(
         offer: Offer,

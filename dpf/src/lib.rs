@@ -19,6 +19,7 @@
 //! | `conjunction`, `cases` | the canonical form |
 //! | [`wire`](Filter::decode) | how a filter crosses the system-call boundary |
 //! | [`overlap`](overlap()), `satisfy` | do two filters share a frame; does one contain the other |
+//! | [`budget`](Budget) | how long comparisons may take |
 //! | `rank` | which of two filters is more specific |
 //! | [`witness`](witness()) | a frame that two filters share |
 //! | [`mirror`](mirror()) | what the owner of a filter may send |
@@ -36,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 mod assembler;
+mod budget;
 mod cases;
 #[cfg(not(exo_guest))]
 mod check;
@@ -63,12 +65,13 @@ mod witness;
 #[cfg(test)]
 mod tests;
 
+pub use budget::Budget;
 pub use compile::{PREDICATE, Predicate, compile};
 pub use language::{
     Atom, Filter, MAX_ATOMS, MAX_CASES, MAX_FRAME, MAX_RANGES, MAX_SHIFTS, MIN_FRAME, Shift, Step,
 };
 pub use mirror::{NoMirror, mirror};
-pub use overlap::{WORK, conflict, implies, overlap};
+pub use overlap::{conflict, implies, overlap};
 pub use storage::{
     Block, BlockId, Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, SLOTS, Salt, Store, Tag,
     UNIT,

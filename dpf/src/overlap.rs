@@ -15,8 +15,9 @@
 
 use core::ops::ControlFlow;
 
+use crate::budget::Budget;
 use crate::conjunction::Conjunction;
-use crate::language::{Filter, MAX_CASES, MAX_RANGES};
+use crate::language::Filter;
 use crate::satisfy::satisfiable;
 use crate::siblings::find_node;
 use crate::storage::{BlockId, GroupId, NodeId, Store, Tag};
@@ -24,34 +25,20 @@ use crate::test::{Bits, Range, Test, ones};
 use crate::trie::Trie;
 use crate::verify::FilterError;
 
-/// Most bits of ranges that are gone through to compare two filters: each pair of
-/// cases, all ranges of both, 64 bits each. Filters without ranges are compared
-/// without this, and pairs that pin a bit to different values are not gone through.
-pub const WORK: usize = MAX_CASES * MAX_CASES * 2 * MAX_RANGES * 64;
+/// Steps of a [`Budget`] that it takes to make a case.
+const CASE: u32 = 16;
 
 /// Whether some frame matches both filters. Exact.
-///
-/// **Cost**: bounded by [`WORK`].
 pub fn overlap(a: &Filter, b: &Filter) -> bool {
-    a.cases().any(|one| b.cases().any(|other| satisfiable(&one, &other)))
+    a.overlaps(b, &Budget::unlimited())
 }
 
 /// Whether every frame that matches `a` matches `b` as well. Exact.
 ///
 /// Authority over frames can be written as a filter too: a holder of `grant` may
 /// install `filter` if `implies(filter, grant)`.
-/// **Cost**: bounded by ten times [`WORK`].
 pub fn implies(a: &Filter, b: &Filter) -> bool {
-    a.cases().all(|case| {
-        b.assignments().all(|digits| {
-            let part = match b.part(&case, digits) {
-                Ok(part) => part,
-                Err(error) => return error == FilterError::Contradiction,
-            };
-            b.case(digits)
-                .is_ok_and(|outer| case.reach() >= outer.reach() && part.is_within(&outer))
-        })
-    })
+    a.implies(b, &Budget::unlimited())
 }
 
 /// Whether two filters cannot both be installed, even by one owner: they share a
@@ -60,13 +47,53 @@ pub fn implies(a: &Filter, b: &Filter) -> bool {
 /// Filters of equal specificity are in conflict if they share any frame; of two nested
 /// ones the inner must rank higher, which it does but for rounding (see `rank`).
 pub fn conflict(a: &Filter, b: &Filter) -> bool {
-    let (wide, narrow) = if a.rank() < b.rank() { (a, b) } else { (b, a) };
-    overlap(a, b) && (a.rank() == b.rank() || implies(wide, narrow))
+    overlap(a, b) && a.conflicts(b, &Budget::unlimited())
+}
+
+impl Filter {
+    /// [`overlap`] within a budget; yes if that does not do.
+    pub fn overlaps(&self, other: &Self, budget: &Budget) -> bool {
+        // With one field that shifts both first, only its values on both sides go together.
+        let first = |filter: &Self| filter.shifts().next().map(|(field, _)| field);
+        let same = first(self).is_some() && first(self) == first(other);
+        self.live().any(|digits| {
+            let Ok(one) = self.case(digits) else { return false };
+            other.live().filter(|others| !same || (digits ^ others) & 15 == 0).any(|others| {
+                let two = other.case(others);
+                !budget.spend(CASE) || two.is_ok_and(|two| satisfiable(&one, &two, budget))
+            })
+        })
+    }
+
+    /// [`implies`] within a budget; no if that does not do.
+    pub fn implies(&self, outer: &Self, budget: &Budget) -> bool {
+        self.cases().all(|case| {
+            outer.assignments().all(|digits| {
+                if !budget.spend(CASE) {
+                    return false;
+                }
+                let part = match outer.part(&case, digits) {
+                    Ok(part) => part,
+                    Err(error) => return error == FilterError::Contradiction,
+                };
+                outer.case(digits).is_ok_and(|outer| {
+                    case.reach() >= outer.reach() && part.is_within(&outer, budget)
+                })
+            })
+        })
+    }
+
+    /// Whether it is not plain which of two filters that share a frame is more specific,
+    /// within a budget.
+    pub fn conflicts(&self, other: &Self, budget: &Budget) -> bool {
+        let (wide, narrow) = if self.rank() < other.rank() { (self, other) } else { (other, self) };
+        self.rank() == other.rank() || wide.implies(narrow, budget)
+    }
 }
 
 impl Conjunction {
     /// Whether all of its frames that are long enough are in `outer`. Both are tight.
-    fn is_within(&self, outer: &Self) -> bool {
+    fn is_within(&self, outer: &Self, budget: &Budget) -> bool {
         outer.bits().iter().all(|bits| {
             let (mask, value) = self.pinned_at(bits.at);
             mask & bits.mask == bits.mask && value & bits.mask == bits.value
@@ -76,89 +103,112 @@ impl Conjunction {
             let above = (range.hi < all).then(|| Range { lo: range.hi + 1, hi: all, ..*range });
             [below, above].into_iter().flatten().all(|outside| {
                 let mut there = Self::ALL;
-                there.limit(outside).is_ok() && !satisfiable(self, &there)
+                there.limit(outside).is_ok() && !satisfiable(self, &there, budget)
             })
         })
     }
 }
 
 impl Filter {
-    /// Whether some frame may match the filter and have these bits, which it pins
-    /// before any shift. If not, none does.
-    fn admits(&self, bits: &Bits) -> bool {
-        !self.unshifted().any(|own| own.contradicts(bits))
+    /// Whether some frame may match the filter and have these bits, counted from the base
+    /// behind the filter's first `shifts` shifts. If not, none does.
+    fn admits(&self, shifts: usize, bits: &Bits) -> bool {
+        !self.part_bits(shifts).any(|own| own.contradicts(bits))
     }
 
-    /// What it pins the bits `mask` of the window at `at` to before any shift, if all.
-    fn value_at(&self, at: u16, mask: u64) -> Option<u64> {
-        let (pinned, value) = self.window_at(at);
+    /// What it pins the bits `mask` of the window at `at` there to, if all.
+    fn value_at(&self, shifts: usize, at: u16, mask: u64) -> Option<u64> {
+        let (pinned, value) = self.part_bits(shifts).fold((0, 0), |(mask, value), bits| {
+            let (m, v) = bits.seen_at(at);
+            (mask | m, value | v)
+        });
         (pinned & mask == mask).then_some(value & mask)
+    }
+
+    /// The bits that it pins behind this many shifts, and before the next.
+    fn part_bits(&self, shifts: usize) -> impl Iterator<Item = Bits> {
+        let mut before = 0;
+        self.tests().filter_map(move |test| match *test {
+            Test::Bits { at, mask, value } => {
+                (before == shifts).then_some(Bits { at, mask, value })
+            }
+            Test::Range { .. } => None,
+            Test::Shift { .. } => {
+                before += 1;
+                None
+            }
+        })
     }
 
     /// The bits that it pins before any shift.
     pub(crate) fn unshifted(&self) -> impl Iterator<Item = Bits> {
-        self.tests().map_while(|test| match *test {
-            Test::Bits { at, mask, value } => Some(Bits { at, mask, value }),
-            _ => None,
-        })
+        self.part_bits(0)
     }
 }
 
 impl Trie {
     /// Calls `visit` with every installed filter that shares a frame with `filter`,
-    /// its tag and its block, until it breaks, in no particular order. Exact.
+    /// its tag and the block it was installed with, until it breaks, in no
+    /// particular order. Exact, unless the budget is spent: then it ends where that was.
     ///
     /// **Cost**: enters only branches whose pinned bits `filter` admits, and compares
     /// with the filters that end there. Where `filter` pins all that a group does, it
-    /// looks one node up.
+    /// looks one node up; also behind the same shifts.
     pub fn find_overlap<S: Store, B>(
         &self,
         store: &S,
         filter: &Filter,
+        budget: &Budget,
         mut visit: impl FnMut(Tag, BlockId, &Filter) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        visit_groups(store, self.root, true, filter, &mut visit)
+        visit_groups(store, self.root, Some(0), filter, budget, &mut visit)
     }
 }
 
-/// [`Trie::find_overlap`] from groups of one node on. `plain` holds before any shift;
-/// behind one, positions mean nothing yet. Recursion ends at the depth of the trie.
+/// [`Trie::find_overlap`] from groups of one node on. `shifts` are behind it, the same as the
+/// filter's; if others are, positions mean nothing for it. Recursion ends at the depth
+/// of the trie.
 fn visit_groups<S: Store, B>(
     store: &S,
     mut id: GroupId,
-    plain: bool,
+    shifts: Option<usize>,
     filter: &Filter,
+    budget: &Budget,
     visit: &mut impl FnMut(Tag, BlockId, &Filter) -> ControlFlow<B>,
 ) -> ControlFlow<B> {
-    while id != GroupId::NONE {
+    while id != GroupId::NONE && budget.spend(1) {
         let group = store.group(id);
         id = group.next;
         let pinned = match group.test {
-            Test::Bits { at, mask, .. } if plain => filter.value_at(at, mask),
+            Test::Bits { at, mask, .. } => shifts.and_then(|s| filter.value_at(s, at, mask)),
             _ => None,
         };
         let mut next = match pinned {
             Some(value) => find_node(store, group, value),
             None => group.first,
         };
-        while next != NodeId::NONE {
+        while next != NodeId::NONE && budget.spend(1) {
             let node = store.node(next);
             next = if pinned.is_some() { NodeId::NONE } else { node.next };
-            let plain = match group.test.with_value(node.value) {
-                Test::Bits { at, mask, value } if plain => {
-                    if !filter.admits(&Bits { at, mask, value }) {
+            let shifts = match group.test.with_value(node.value) {
+                Test::Bits { at, mask, value } => {
+                    if shifts.is_some_and(|s| !filter.admits(s, &Bits { at, mask, value })) {
                         continue;
                     }
-                    plain
+                    shifts
                 }
-                Test::Shift { .. } => false,
-                _ => plain,
+                Test::Range { .. } => shifts,
+                Test::Shift { field, scale, .. } => shifts.and_then(|s| {
+                    (filter.shifts().nth(s) == Some((field, scale))).then_some(s + 1)
+                }),
             };
             let other = (node.rank != 0).then(|| store.filter(node.owner));
-            if let Some(other) = other.filter(|other| overlap(filter, other)) {
+            if let Some(other) = other.filter(|other| filter.overlaps(other, budget))
+                && !budget.is_spent()
+            {
                 visit(node.tag, node.owner, other)?;
             }
-            visit_groups(store, node.groups, plain, filter, visit)?;
+            visit_groups(store, node.groups, shifts, filter, budget, visit)?;
         }
     }
     ControlFlow::Continue(())

@@ -12,8 +12,12 @@
 //! of the upper, frees the rest from it. The set of states that can be reached says
 //! whether there is a way through, for all choices at once; so the answer is exact.
 
+use crate::budget::Budget;
 use crate::conjunction::Conjunction;
 use crate::test::{Bits, Range};
+
+/// Steps of a [`Budget`] that it takes to choose a bit.
+const BIT: u32 = 4;
 
 /// The bits chosen so far in a range equal the beginning of its lower bound.
 const LO: u16 = 1;
@@ -22,17 +26,22 @@ const HI: u16 = 2;
 
 /// Whether some frame has both, its length aside.
 ///
-/// Both must have been [tightened](Conjunction::tighten).
-/// **Cost**: at most [`WORK`](crate::overlap::WORK).
-pub(crate) fn satisfiable(a: &Conjunction, b: &Conjunction) -> bool {
+/// Both must have been [tightened](Conjunction::tighten). Yes if the budget does not do.
+/// **Cost**: [`BIT`] for each bit in a range.
+pub(crate) fn satisfiable(a: &Conjunction, b: &Conjunction, budget: &Budget) -> bool {
     !a.bits().iter().any(|one| b.bits().iter().any(|other| one.contradicts(other)))
-        && way_through(a.ranges(), b.ranges(), |bit| {
+        && way_through(a.ranges(), b.ranges(), budget, |bit| {
             a.bits().iter().chain(b.bits()).find_map(|bits| bits.at_bit(bit))
         })
 }
 
 /// Whether bits can be chosen so that all ranges hold, where `pinned` leaves a choice.
-pub(crate) fn way_through(a: &[Range], b: &[Range], pinned: impl Fn(u16) -> Option<bool>) -> bool {
+pub(crate) fn way_through(
+    a: &[Range],
+    b: &[Range],
+    budget: &Budget,
+    pinned: impl Fn(u16) -> Option<bool>,
+) -> bool {
     // Bit n: state n can be reached, two bits of it for either side.
     let mut states = 1_u16;
     let mut bit = 0;
@@ -46,11 +55,15 @@ pub(crate) fn way_through(a: &[Range], b: &[Range], pinned: impl Fn(u16) -> Opti
             }
             continue;
         }
+        if !budget.spend(BIT) {
+            return true;
+        }
         let [open_a, open_b] = open;
+        let fixed = pinned(bit);
         let mut reached = 0;
         for state in (0..16).filter(|state| states >> state & 1 == 1) {
             for choice in [false, true] {
-                if pinned(bit).is_none_or(|value| value == choice)
+                if fixed.is_none_or(|value| value == choice)
                     && let Some(a) = choose(open_a, state & 3, bit, choice)
                     && let Some(b) = choose(open_b, state >> 2, bit, choice)
                 {

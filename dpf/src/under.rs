@@ -52,4 +52,9 @@ impl Filter {
         self.live().try_for_each(|digits| filter.push_case(digits))?;
         (filter.steps().count() <= MAX_ATOMS).then(|| filter.with_rank(self.rank()))
     }
+
+    /// The same filter in canonical form, as it was before [`Filter::under`].
+    pub fn canonical(&self) -> Self {
+        Self::verify(self.steps()).unwrap_or(*self)
+    }
 }

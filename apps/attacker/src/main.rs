@@ -25,6 +25,8 @@ mod batches;
 #[cfg(exo_guest)]
 mod claims;
 #[cfg(exo_guest)]
+mod comparisons;
+#[cfg(exo_guest)]
 mod cores;
 #[cfg(exo_guest)]
 mod doorbells;
@@ -86,9 +88,10 @@ mod guest {
 
     use crate::attack::{Attack, Attacker, Outcome, Verdict};
     use crate::{
-        batches, claims, cores, doorbells, environments, exceptions, exhaustion, frames, grants,
-        handles, instructions, large_pages, linger, mappings, memory, noise, orphan, pointers,
-        predicates, pressure, repossession, rings, speech, storm, time, transfers, upcalls,
+        batches, claims, comparisons, cores, doorbells, environments, exceptions, exhaustion,
+        frames, grants, handles, instructions, large_pages, linger, mappings, memory, noise,
+        orphan, pointers, predicates, pressure, repossession, rings, speech, storm, time,
+        transfers, upcalls,
     };
 
     /// Families in order, with the name that `only=` takes.
@@ -101,6 +104,7 @@ mod guest {
         ("environments", environments::ATTACKS),
         ("pointers", pointers::ATTACKS),
         ("claims", claims::ATTACKS),
+        ("comparisons", comparisons::ATTACKS),
         ("speech", speech::ATTACKS),
         ("rings", rings::ATTACKS),
         ("exhaustion", exhaustion::ATTACKS),

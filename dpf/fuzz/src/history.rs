@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use dpf::{Atom, Filter, MAX_FRAME, Step, Tag, conflict, implies, overlap, witness};
+use dpf::{Atom, Budget, Filter, MAX_FRAME, Step, Tag, conflict, implies, overlap, witness};
 use dpf_run::{Arena, Checked};
 
 use crate::input::Input;
@@ -216,7 +216,7 @@ impl History {
         }
         let mut found = 0;
         let (trie, store) = self.checked.arena().parts();
-        let visited = trie.find_overlap(store, filter, |Tag(tag), _, _| {
+        let visited = trie.find_overlap(store, filter, &Budget::unlimited(), |Tag(tag), _, _| {
             assert_eq!(found >> tag & 1, 0, "visited once");
             found |= 1 << tag;
             ControlFlow::<()>::Continue(())

@@ -1,11 +1,14 @@
 //! Overlap, implication, specificity, witnesses: exact, for all kinds of step.
 
+use std::ops::ControlFlow;
+
 use proptest::prelude::*;
 
+use super::trie::{Blocks, block, garbage};
 use super::{DOMAIN, LONGEST, all_frames, domain_filter, domain_steps, naive};
 use crate::{
-    Atom, Filter, FilterError, MAX_ATOMS, MAX_CASES, MAX_FRAME, Shift, Step, conflict, implies,
-    overlap, packet, witness,
+    Atom, Budget, Filter, FilterError, MAX_ATOMS, MAX_CASES, MAX_FRAME, Shift, Step, Tag, Trie,
+    conflict, implies, overlap, packet, witness,
 };
 
 fn steps(steps: &[Step]) -> Result<Filter, FilterError> {
@@ -180,7 +183,7 @@ fn what_is_not_plainly_more_specific_is_in_conflict() {
     assert!(implies(&inner, &outer) && inner.rank() > outer.rank() && !conflict(&inner, &outer));
 }
 
-/// As many cases and ranges as there can be; this is what `WORK` bounds.
+/// As many cases and ranges as there can be.
 #[test]
 fn the_largest_filters_are_compared() {
     let large = |at: u16, lo: u64| {
@@ -190,6 +193,67 @@ fn the_largest_filters_are_compared() {
     let (a, b) = (large(100, 5), large(104, 1 << 40));
     assert_eq!(a.cases().count(), MAX_CASES);
     assert!(overlap(&a, &b) && !implies(&a, &b) && implies(&a, &large(100, 4)));
+    // What does not fit the budget is no answer.
+    let small = Budget::new(100);
+    assert!(!a.implies(&large(100, 4), &small) && small.is_spent());
+    let small = Budget::new(100);
+    assert!(a.overlaps(&large(100, 4), &small) && small.is_spent());
+    let enough = Budget::new(1 << 24);
+    assert!(a.implies(&large(100, 4), &enough) && !enough.is_spent());
+}
+
+/// Filters that no pinned bit keeps apart, and that differ in the last bit of a range only,
+/// are compared bit by bit; a hundred of them end the budget and not the patience.
+#[test]
+fn a_search_ends_with_its_budget() {
+    const M: u64 = 0x5555_5555_5555_5554;
+    let make = |port: Option<u16>, first: u16, last: [u64; 2], shifted_at: u16| {
+        let pins = port.map(|port| Step::Atom(Atom::exact(36, 2, port.into())));
+        let free = |i: u16| Step::Atom(Atom::range(first + 8 * i, 8, 1, u64::MAX - 2));
+        let near = Step::Atom(Atom::range(200, 8, last[0], last[1]));
+        let shift = Step::Shift(Shift { offset: shifted_at, mask: 0x0f, scale: 0 });
+        let behind = Step::Atom(Atom::masked(60, 1, 0, 0));
+        let ranges = [free(0), free(1), free(2), near, shift, behind];
+        steps(&pins.into_iter().chain(ranges).collect::<Vec<_>>()).unwrap()
+    };
+    let mut blocks = Blocks::default();
+    let mut trie = Trie::new();
+    for port in 0..100 {
+        let filter = make(Some(port), 100, [M - 5, M], 51);
+        let index = garbage(&mut blocks, &filter);
+        trie.insert(&mut blocks, &filter, block(index), Tag(port.into())).unwrap();
+    }
+    let new = make(None, 130, [M + 1, M + 4], 50);
+    let budget = Budget::new(8192);
+    let found = trie.find_overlap(&blocks, &new, &budget, |_, _, _| ControlFlow::Break(()));
+    assert!(found.is_continue() && budget.is_spent());
+    // One like the others is told from them by its port alone, behind no shift or the same.
+    let another = make(Some(100), 100, [M - 5, M], 51);
+    let budget = Budget::new(100);
+    let found = trie.find_overlap(&blocks, &another, &budget, |_, _, _| ControlFlow::Break(()));
+    assert!(found.is_continue() && !budget.is_spent());
+}
+
+/// Ports behind the header length are looked up, too: a thousand cost as much as ten.
+#[test]
+fn what_is_behind_the_same_shift_is_looked_up() {
+    let mut blocks = Blocks::default();
+    let mut trie = Trie::new();
+    let filter = |number| steps(&port(number)).unwrap();
+    for number in 0..300 {
+        let index = garbage(&mut blocks, &filter(number));
+        trie.insert(&mut blocks, &filter(number), block(index), Tag(number.into())).unwrap();
+    }
+    let budget = Budget::new(200);
+    let mut seen = Vec::new();
+    let mut find = |number| {
+        trie.find_overlap(&blocks, &filter(number), &budget, |tag, _, _| -> ControlFlow<()> {
+            seen.push(tag.0);
+            ControlFlow::Continue(())
+        })
+    };
+    assert!(find(300).is_continue() && find(7).is_continue());
+    assert!(!budget.is_spent() && seen == [7]);
 }
 
 /// Non-domain bits of the frame, all zero: with this in it, a filter that looks at no

@@ -10,8 +10,8 @@ use super::{all_frames, atoms, domain_filter, example};
 use crate::packet::{arp_for, icmp_to, udp_to};
 use crate::test::{Part, Test};
 use crate::{
-    Atom, Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId, Salt,
-    Store, Tag, Trie, TrieError, UNIT, overlap,
+    Atom, Block, BlockId, Buckets, Budget, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node,
+    NodeId, Salt, Store, Tag, Trie, TrieError, UNIT, overlap,
 };
 
 const BITS: u32 = 2;
@@ -224,10 +224,15 @@ impl Model {
 
     fn overlapping(&self, filter: &Filter) -> Vec<u32> {
         let mut tags = Vec::new();
-        let _ = self.trie.find_overlap(&self.store, filter, |Tag(tag), _, _| -> ControlFlow<()> {
-            tags.push(tag);
-            ControlFlow::Continue(())
-        });
+        let _ = self.trie.find_overlap(
+            &self.store,
+            filter,
+            &Budget::unlimited(),
+            |Tag(tag), _, _| -> ControlFlow<()> {
+                tags.push(tag);
+                ControlFlow::Continue(())
+            },
+        );
         tags.sort_unstable();
         tags
     }
@@ -310,11 +315,12 @@ fn overlap_search_stops_when_told() {
     let all = Filter::new(&[Atom::exact(12, 2, 0x0800)]).unwrap();
     assert_eq!(model.overlapping(&all), [0, 1]);
     let mut asked = 0;
-    let found = model.trie.find_overlap(&model.store, &all, |tag, _, other| {
-        assert!(overlap(&all, other));
-        asked += 1;
-        ControlFlow::Break(tag)
-    });
+    let found =
+        model.trie.find_overlap(&model.store, &all, &Budget::unlimited(), |tag, _, other| {
+            assert!(overlap(&all, other));
+            asked += 1;
+            ControlFlow::Break(tag)
+        });
     assert!(found.is_break());
     assert_eq!(asked, 1);
 }

@@ -30,6 +30,7 @@ proptest! {
             prop_assert_eq!(under.matches(frame), filter.matches(frame));
         }
         prop_assert_eq!(under.rank(), filter.rank());
+        prop_assert_eq!(under.canonical(), filter);
         prop_assert!(under.steps().count() <= MAX_ATOMS);
         prop_assert!(implies(&under, &filter) && implies(&filter, &under));
         prop_assert_eq!(overlap(&under, &other), overlap(&filter, &other));

@@ -112,7 +112,8 @@ macro_rules! syscall_table {
             /// binding `shadows`, which needs [`Rights::FILTER`]; [`Handle::NONE`] if
             /// there is none. Only the binding's owner may, and it needs the same right.
             /// With [`Error::FilterConflict`] comes the frame of the filter that it would
-            /// conflict with, for `filter_read`; of several any one.
+            /// conflict with, for `filter_read`; of several any one. [`Error::TooMuch`] if it
+            /// would take too long to find out.
             23 filter_install(
                 binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn, shadows: Handle
             );
@@ -131,8 +132,8 @@ macro_rules! syscall_table {
             /// implied by one of those whose encodings follow each other at
             /// `filters` (at most 8; each must be allowed by `net`). They are
             /// kept in the frame `object`. What such a one pins before any shift, a
-            /// filter within it must, too, else it is [`Error::TooMuch`]. Returns its
-            /// handle. Needs [`Rights::GRANT`] and [`Rights::BIND`].
+            /// filter within it must, too, else it is [`Error::TooMuch`], as it is if it would
+            /// take too long to compare them. Returns its handle. Needs [`Rights::GRANT`] and [`Rights::BIND`].
             27 net_scope(net: Handle, filters: UserPtr, length: u64, object: Pfn);
             /// Takes the scope in the caller's frame `object` away: capabilities
             /// that name it and bindings made by those allow no more filters. The

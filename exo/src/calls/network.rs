@@ -125,7 +125,7 @@ pub(super) fn filter_read(
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let filter = filter::visible(caller.kernel, binding, object)?;
     let mut wire = [0; MAX_WIRE];
-    let whole = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
+    let whole = filter.canonical().encode(&mut wire).ok_or(Error::TooMuch)?;
     let part = wire.get(..whole.min(length as usize)).unwrap_or_default();
     let root = caller.env.root_table.get();
     UserSlice::new(root, to, part.len()).copy_out(&caller.kernel.frames, part)?;

@@ -10,7 +10,7 @@
 
 use core::ops::ControlFlow;
 
-use dpf::{Filter, Tag, Trie};
+use dpf::{Budget, Filter, Tag, Trie};
 use exo_abi::{Error, Pfn};
 
 use super::binding::Binding;
@@ -73,7 +73,8 @@ pub fn may_send(kernel: &Kernel, binding: &Binding, head: &[u8]) -> bool {
 /// # Errors
 /// [`Error::BadArgument`] if the frames are the same;
 /// [`Error::NoRight`], [`Error::TooMuch`] if it is not, or not plainly, within the
-/// binding's scope; and as for every donation.
+/// binding's scope; [`Error::TooMuch`] if it would take too long to find out what it
+/// shares packets with; and as for every donation.
 pub fn install(
     kernel: &Kernel,
     net: &mut Net,
@@ -88,17 +89,22 @@ pub fn install(
     if pfn == code {
         return Err(Error::BadArgument);
     }
-    let claim = scope::within(frames, binding.net(), filter)?;
-    let conflict = net.claims.find_overlap(&Frames(kernel), filter, |tag, block, installed| {
+    let budget = Budget::new(scope::COMPARISONS);
+    let claim = scope::within(frames, binding.net(), filter, &budget)?;
+    let store = &mut Frames(kernel);
+    let conflict = net.claims.find_overlap(store, filter, &budget, |tag, block, installed| {
         let own = |other: &Binding| other.owner.get() == binding.owner.get();
         let known = object::get::<Binding>(frames, Pfn(tag.0))
             .is_some_and(|other| own(other) || shadowed == Some(other.frame()));
-        if known && !dpf::conflict(filter, installed) {
+        if known && !filter.conflicts(installed, &budget) {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(block)
         }
     });
+    if budget.is_spent() {
+        return Err(Error::TooMuch);
+    }
     if let ControlFlow::Break(block) = conflict {
         return Ok(Some(storage::frame_of(block)));
     }
@@ -108,7 +114,6 @@ pub fn install(
     storage::make_code(kernel, code);
     installed.write(Side::Claim, &claim);
     let tag = Tag(binding.frame().0);
-    let store = &mut Frames(kernel);
     if net.claims.insert(store, &claim, claim_block, tag).is_err() {
         storage::retire_code(kernel, code);
         frames.retire(pfn);

@@ -13,13 +13,15 @@
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
-use dpf::{Filter, MAX_WIRE};
+use dpf::{Budget, Filter, MAX_WIRE};
 use exo_abi::{Error, FrameKind, Pfn};
 
 use crate::capability::Object;
 use crate::frames::FrameTable;
 use crate::object::{self, KernelObject};
 
+/// Steps that one call may spend on comparing filters: a million instructions in all.
+pub const COMPARISONS: u32 = 8192;
 /// Most filters of a scope.
 pub const SCOPE_MAX: usize = 8;
 /// Longest list of encoded filters.
@@ -58,18 +60,27 @@ fn outer(frames: &FrameTable, net: Object) -> Option<impl Iterator<Item = &Filte
 /// `filter` as it is to be merged if the network capability that names `net` allows it.
 ///
 /// # Errors
-/// [`Error::NoRight`] if it does not; [`Error::TooMuch`] if the filter, which is within
-/// the scope, pins its bits only behind a shift, or is too long together with it.
-pub fn within(frames: &FrameTable, net: Object, filter: &Filter) -> Result<Filter, Error> {
+/// [`Error::NoRight`] if it does not; [`Error::TooMuch`] if the budget does not do, or the
+/// filter, which is within the scope, pins its bits only behind a shift, or is too long
+/// together with it.
+pub fn within(
+    frames: &FrameTable,
+    net: Object,
+    filter: &Filter,
+    budget: &Budget,
+) -> Result<Filter, Error> {
     let Some(mut outer) = outer(frames, net) else { return Ok(*filter) };
-    let outer = outer.find(|outer| dpf::implies(filter, outer)).ok_or(Error::NoRight)?;
-    filter.under(outer).ok_or(Error::TooMuch)
+    let outer = outer.find(|outer| filter.implies(outer, budget));
+    let outer = if budget.is_spent() { Err(Error::TooMuch) } else { outer.ok_or(Error::NoRight) };
+    filter.under(outer?).ok_or(Error::TooMuch)
 }
 
 /// Whether `filter` could stand in the way of one that the network capability that names
 /// `net` allows.
 pub fn concerns(frames: &FrameTable, net: Object, filter: &Filter) -> bool {
-    outer(frames, net).is_none_or(|mut outer| outer.any(|outer| dpf::overlap(filter, outer)))
+    let budget = Budget::new(COMPARISONS);
+    let all = outer(frames, net);
+    all.is_none_or(|mut all| all.any(|outer| filter.overlaps(outer, &budget))) && !budget.is_spent()
 }
 
 /// Makes a scope in frame `pfn`, quiet memory, of the filters encoded in `wire`,
@@ -79,11 +90,12 @@ pub fn concerns(frames: &FrameTable, net: Object, filter: &Filter) -> bool {
 /// [`Error::BadFilter`], [`Error::TooMuch`] for more than [`SCOPE_MAX`], and those of
 /// [`within`] for each.
 pub fn create(frames: &FrameTable, net: Object, mut wire: &[u8], pfn: Pfn) -> Result<(), Error> {
+    let budget = Budget::new(COMPARISONS);
     let mut filters = [None; SCOPE_MAX];
     let mut places = filters.iter_mut();
     while !wire.is_empty() {
         let (filter, rest) = Filter::decode_first(wire).map_err(|_| Error::BadFilter)?;
-        let filter = within(frames, net, &filter)?;
+        let filter = within(frames, net, &filter, &budget)?;
         *places.next().ok_or(Error::TooMuch)? = Some(filter);
         wire = rest;
     }

@@ -20,8 +20,8 @@ use crate::capability::Object;
 use crate::frames::FrameTable;
 use crate::object::{self, KernelObject};
 
-/// Steps that one call may spend on comparing filters: a million instructions in all.
-pub const COMPARISONS: u32 = 8192;
+/// Steps that one call may spend on comparing filters: eight million instructions in all.
+pub const COMPARISONS: u32 = 65_536;
 /// Most filters of a scope.
 pub const SCOPE_MAX: usize = 8;
 /// Longest list of encoded filters.

@@ -141,19 +141,16 @@ fn excludes<S: Store>(store: &S, mut id: GroupId, bits: Bits) -> bool {
         }
         let group = store.group(id);
         let Test::Bits { at, mask, .. } = group.test else { return false };
+        if group.count > CHAIN {
+            return false;
+        }
         let mut node = group.first;
-        for _ in 0..CHAIN {
-            if node == NodeId::NONE {
-                break;
-            }
+        while node != NodeId::NONE {
             let Node { value, next, .. } = *store.node(node);
             if !bits.contradicts(&Bits { at, mask, value }) {
                 return false;
             }
             node = next;
-        }
-        if node != NodeId::NONE {
-            return false;
         }
         id = group.next;
     }

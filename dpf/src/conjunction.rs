@@ -155,10 +155,7 @@ impl Conjunction {
 
     /// Which bits of the window at `at` are pinned: (mask, value).
     pub(crate) fn pinned_at(&self, at: u16) -> (u64, u64) {
-        self.bits().iter().fold((0, 0), |(mask, value), bits| {
-            let (m, v) = bits.seen_at(at);
-            (mask | m, value | v)
-        })
+        Bits::all_seen_at(self.bits().iter().copied(), at)
     }
 
     /// Which bits of a field are pinned: (mask, value).

@@ -186,10 +186,7 @@ impl Filter {
     }
 
     /// The bits of the window at `at` that are pinned before any shift: (mask, value).
-    pub(crate) fn window_at(&self, at: u16) -> (u64, u64) {
-        self.unshifted().fold((0, 0), |(mask, value), bits| {
-            let (m, v) = bits.seen_at(at);
-            (mask | m, value | v)
-        })
+    fn window_at(&self, at: u16) -> (u64, u64) {
+        Bits::all_seen_at(self.unshifted(), at)
     }
 }

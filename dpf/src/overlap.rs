@@ -118,10 +118,7 @@ impl Filter {
 
     /// What it pins the bits `mask` of the window at `at` there to, if all.
     fn value_at(&self, shifts: usize, at: u16, mask: u64) -> Option<u64> {
-        let (pinned, value) = self.part_bits(shifts).fold((0, 0), |(mask, value), bits| {
-            let (m, v) = bits.seen_at(at);
-            (mask | m, value | v)
-        });
+        let (pinned, value) = Bits::all_seen_at(self.part_bits(shifts), at);
         (pinned & mask == mask).then_some(value & mask)
     }
 

@@ -150,6 +150,14 @@ impl Bits {
         (shift(self.mask), shift(self.value))
     }
 
+    /// What all of these pin of the window at `at`: (mask, value).
+    pub(crate) fn all_seen_at(these: impl Iterator<Item = Self>, at: u16) -> (u64, u64) {
+        these.fold((0, 0), |(mask, value), bits| {
+            let (m, v) = bits.seen_at(at);
+            (mask | m, value | v)
+        })
+    }
+
     /// Whether no frame has both.
     pub(crate) fn contradicts(&self, other: &Self) -> bool {
         let (mask, value) = other.seen_at(self.at);

@@ -1,8 +1,8 @@
 //! A frame on which two filters agree, to show to whoever wrote one of them.
 //!
 //! Nothing in ring 0 needs one, so in the guest it is compiled only for applications (with
-//! the feature `witness`), and not made as fast as it could be: each bit in turn is set to 0 if a frame is still possible then, and
-//! to 1 otherwise.
+//! the feature `witness`), and not made as fast as it could be: each bit in turn is set to
+//! 0 if a frame is still possible then, and to 1 otherwise.
 
 use crate::budget::Budget;
 use crate::conjunction::Conjunction;

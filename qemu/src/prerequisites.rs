@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::guest::run;
+use crate::machine::emulator;
 
 /// A program, or a library that programs load when they run, and the Debian package that
 /// holds it.
@@ -40,6 +41,11 @@ impl Program {
     /// Where it is, if it is where such are.
     #[must_use]
     pub fn find(self) -> Option<PathBuf> {
+        if self.name == QEMU.name
+            && let Some(path) = std::env::var_os(emulator::VARIABLE)
+        {
+            return Some(PathBuf::from(path)).filter(|path| path.is_file());
+        }
         if self.name.contains(".so") {
             return LIBRARIES
                 .iter()
@@ -54,6 +60,9 @@ impl Program {
     pub fn require(self) -> Result<()> {
         if self.find().is_some() {
             return Ok(());
+        }
+        if self.name == QEMU.name && std::env::var_os(emulator::VARIABLE).is_some() {
+            emulator::Emulator::find()?;
         }
         let Some(right) = Right::held() else {
             bail!("{} is missing; install it with:\n  {}", self.name, self.advice());

@@ -22,6 +22,10 @@ const GLANCE: Duration = Duration::from_micros(50);
 static WORDS: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
+/// Address of the last repeated string instruction, and the number of instructions until it.
+static REPEATED: AtomicU64 = AtomicU64::new(0);
+static REPEATED_AT: AtomicU64 = AtomicU64::new(0);
+
 /// Counts into `words` from now on.
 pub(crate) fn start(words: &'static [AtomicU64]) {
     LENGTH.store(words.len(), Relaxed);
@@ -49,10 +53,13 @@ fn increment(words: &[AtomicU64], index: usize) {
     }
 }
 
-/// An instruction is executed.
+/// An instruction is executed, one of user space or of the kernel.
 #[inline]
-pub(crate) fn instruction(place: Place) {
+pub(crate) fn instruction(place: Place, user: bool) {
     let words = words();
+    if user {
+        increment(words, word::USER);
+    }
     let Some(last) = words.get(word::LAST) else { return };
     let row = match place.row() {
         NEUTRAL => last.load(Relaxed) as usize % ROWS,
@@ -68,6 +75,28 @@ pub(crate) fn instruction(place: Place) {
 /// A `syscall` is executed.
 pub(crate) fn call() {
     increment(words(), word::CALLS);
+}
+
+/// An `iretq` is executed.
+pub(crate) fn interrupt_return() {
+    increment(words(), word::RETURNS);
+}
+
+/// A round of the repeated string instruction at `address` is executed, and was counted as
+/// an instruction. It is a further round of the one before if nothing came between: two in
+/// a row at one address need a jump otherwise.
+pub(crate) fn round(address: u64, user: bool) {
+    let words = words();
+    let Some(total) = words.get(word::TOTAL).map(|total| total.load(Relaxed)) else { return };
+    // Only the thread that executes the guest comes here.
+    let last = (REPEATED.swap(address, Relaxed), REPEATED_AT.swap(total, Relaxed));
+    let further = last == (address, total.wrapping_sub(1));
+    if further {
+        increment(words, word::ROUNDS);
+        if user {
+            increment(words, word::USER_ROUNDS);
+        }
+    }
 }
 
 /// A `hlt` is about to be executed. Waits until it may.
@@ -104,24 +133,34 @@ mod tests {
     /// All in one test: the counts are the process's.
     #[test]
     fn counts() {
-        instruction(Place::new(0, 1));
+        instruction(Place::new(0, 1), false);
         let words: Vec<_> = (0..word::MATRIX + 2 * ROWS).map(|_| AtomicU64::new(0)).collect();
         let words: &'static [AtomicU64] = words.leak();
         start(words);
         let at = |index: usize| words[index].load(Relaxed);
         assert_eq!((at(word::READY), at(word::TOTAL)), (1, 0));
 
-        instruction(Place::new(0, 3));
-        instruction(Place::new(1, NEUTRAL));
-        instruction(Place::new(1, 5));
-        instruction(Place::new(1, NEUTRAL));
-        assert_eq!(at(word::TOTAL), 4);
+        instruction(Place::new(0, 3), false);
+        instruction(Place::new(1, NEUTRAL), false);
+        instruction(Place::new(1, 5), true);
+        instruction(Place::new(1, NEUTRAL), false);
+        assert_eq!((at(word::TOTAL), at(word::USER)), (4, 1));
         assert_eq!(at(word::MATRIX + 3), 1);
         assert_eq!(at(word::MATRIX + ROWS + 3), 1);
         assert_eq!(at(word::MATRIX + ROWS + 5), 2);
         // A function that has no words is not counted by function.
-        instruction(Place::new(2, 5));
+        instruction(Place::new(2, 5), false);
         assert_eq!(at(word::TOTAL), 5);
+
+        // Three rounds in a row, one after another instruction, one elsewhere.
+        for (address, between) in [(9, 0), (9, 0), (9, 0), (9, 1), (7, 0)] {
+            (0..between).for_each(|_| instruction(Place::new(0, 3), false));
+            instruction(Place::new(0, 3), true);
+            round(address, true);
+        }
+        assert_eq!((at(word::ROUNDS), at(word::USER_ROUNDS)), (2, 2));
+        interrupt_return();
+        assert_eq!(at(word::RETURNS), 1);
 
         call();
         assert_eq!((at(word::CALLS), at(word::HALTS), at(word::HALTED)), (1, 0, 0));

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use crate::code::Code;
-use crate::layout::Place;
+use crate::kind::Kind;
+use crate::spot::Spot;
 use crate::{counts, layout, qemu};
 
 /// The programs; none until the plugin is installed.
@@ -44,18 +45,19 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
     0
 }
 
-/// Reads the table and maps the counts.
+/// Reads the table, if there is one, and maps the counts.
 fn prepare(arguments: &[String]) -> Result<(), String> {
-    let argument = |name: &str| {
-        let value = arguments.iter().find_map(|argument| argument.strip_prefix(name));
-        value.ok_or(format!("the argument {name}FILE is missing"))
+    let argument = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name));
+    let sections = match argument("table=") {
+        None => Vec::new(),
+        Some(path) => {
+            let table = fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+            layout::decode(&table).ok_or(format!("{path}: not a table of this version"))?
+        }
     };
-    let path = argument("table=")?;
-    let table = fs::read(path).map_err(|error| format!("{path}: {error}"))?;
-    let sections = layout::decode(&table).ok_or(format!("{path}: not a table of this version"))?;
     *CODE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Code::new(sections));
 
-    let path = argument("counts=")?;
+    let path = argument("counts=").ok_or("the argument counts=FILE is missing")?;
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.map_err(|error| format!("{path}: {error}"))?;
     // SAFETY: the file is made for this mapping and nobody cuts it; both sides use
@@ -79,13 +81,11 @@ extern "C" fn translated(_: qemu::PluginId, block: *mut qemu::Block) {
         let handles: Vec<_> = (0..qemu::qemu_plugin_tb_n_insns(block))
             .map(|index| qemu::qemu_plugin_tb_get_insn(block, index))
             .collect();
+        let copies: Vec<_> = handles.iter().map(|&handle| qemu::bytes(handle)).collect();
         let instructions: Vec<(u64, &[u8])> = handles
             .iter()
-            .map(|&handle| {
-                let data = qemu::qemu_plugin_insn_data(handle).cast::<u8>();
-                let bytes = std::slice::from_raw_parts(data, qemu::qemu_plugin_insn_size(handle));
-                (qemu::qemu_plugin_insn_vaddr(handle), bytes)
-            })
+            .zip(&copies)
+            .map(|(&handle, bytes)| (qemu::qemu_plugin_insn_vaddr(handle), bytes.as_slice()))
             .collect();
         let first = handles.first().map_or(0, |&first| qemu::qemu_plugin_insn_haddr(first).addr());
         let home = code.home(first & !0xfff, &instructions);
@@ -93,14 +93,16 @@ extern "C" fn translated(_: qemu::PluginId, block: *mut qemu::Block) {
         let none = std::ptr::null_mut();
         qemu::qemu_plugin_register_vcpu_tb_exec_cb(block, on_block, qemu::NO_REGISTERS, none);
         for (&handle, &(address, bytes)) in handles.iter().zip(&instructions) {
-            let callback = match bytes {
-                [0xf4] => on_halt,
-                [0x0f, 0x05] => on_call,
-                _ => on_instruction,
+            let callback = match Kind::of(bytes) {
+                Kind::Halt => on_halt,
+                Kind::Call => on_call,
+                Kind::InterruptReturn => on_interrupt_return,
+                Kind::Repeated => on_round,
+                Kind::Other => on_instruction,
             };
-            let place = std::ptr::without_provenance_mut(code.place(home, address).0 as usize);
+            let spot = Spot { address, place: code.place(home, address) };
             let flags = qemu::NO_REGISTERS;
-            qemu::qemu_plugin_register_vcpu_insn_exec_cb(handle, callback, flags, place);
+            qemu::qemu_plugin_register_vcpu_insn_exec_cb(handle, callback, flags, spot.encode());
         }
     }
 }
@@ -109,16 +111,28 @@ extern "C" fn on_block(_: u32, _: *mut c_void) {
     counts::block();
 }
 
-extern "C" fn on_instruction(_: u32, place: *mut c_void) {
-    counts::instruction(Place(place.addr() as u32));
+extern "C" fn on_instruction(_: u32, spot: *mut c_void) {
+    let spot = Spot::decode(spot);
+    counts::instruction(spot.place, spot.user());
 }
 
-extern "C" fn on_call(_: u32, place: *mut c_void) {
-    counts::instruction(Place(place.addr() as u32));
+extern "C" fn on_call(cpu: u32, spot: *mut c_void) {
+    on_instruction(cpu, spot);
     counts::call();
 }
 
-extern "C" fn on_halt(_: u32, place: *mut c_void) {
-    counts::instruction(Place(place.addr() as u32));
+extern "C" fn on_interrupt_return(cpu: u32, spot: *mut c_void) {
+    on_instruction(cpu, spot);
+    counts::interrupt_return();
+}
+
+extern "C" fn on_round(cpu: u32, spot: *mut c_void) {
+    on_instruction(cpu, spot);
+    let spot = Spot::decode(spot);
+    counts::round(spot.address, spot.user());
+}
+
+extern "C" fn on_halt(cpu: u32, spot: *mut c_void) {
+    on_instruction(cpu, spot);
     counts::halt();
 }

@@ -52,8 +52,16 @@ pub(crate) mod word {
     pub(crate) const HALTS_ALLOWED: usize = 5;
     /// `syscall` instructions executed.
     pub(crate) const CALLS: usize = 6;
+    /// Of all instructions, those at addresses of user space.
+    pub(crate) const USER: usize = 7;
+    /// Of all instructions, rounds of a repeated string instruction after its first.
+    pub(crate) const ROUNDS: usize = 8;
+    /// Of these, those at addresses of user space.
+    pub(crate) const USER_ROUNDS: usize = 9;
+    /// `iretq` instructions executed: returns from interrupts and exceptions.
+    pub(crate) const RETURNS: usize = 10;
     /// The first word of the counts by function and row.
-    pub(crate) const MATRIX: usize = 8;
+    pub(crate) const MATRIX: usize = 12;
 }
 
 impl Place {

@@ -16,14 +16,22 @@
 //!
 //! What is counted: every instruction that begins to execute. One that faults
 //! and is repeated counts twice, and each repetition of a `rep` string instruction
-//! counts, as it does for `-icount`. One processor only.
+//! counts, as it does for `-icount`; how many of all were such repetitions is counted
+//! apart, so that both ways to count them can be printed. One processor only.
+//!
+//! Without a table every guest can be counted, Linux for instance: then only user space and
+//! kernel are told apart, by address.
 
 mod code;
 mod counts;
 // What calls QEMU can be linked only for QEMU to load, not into a test program.
 #[cfg(not(test))]
 mod install;
+#[cfg_attr(test, allow(dead_code, reason = "what uses it is not part of the tests"))]
+mod kind;
 #[allow(dead_code, reason = "one side writes what the other reads")]
 mod layout;
 #[cfg(not(test))]
 mod qemu;
+#[cfg_attr(test, allow(dead_code, reason = "what uses it is not part of the tests"))]
+mod spot;

@@ -1,15 +1,19 @@
-//! The part of QEMU's plugin interface that is used here, version 1.
+//! The part of QEMU's plugin interface that is used here.
 //!
 //! QEMU offers these functions to what it loads; no header is shipped with it.
 //! What each does is documented in QEMU's manual, "TCG Plugins".
+//!
+//! There are two versions of it, and a QEMU takes one of them: version 1, up to QEMU 8, and
+//! what came after version 2, tried with QEMU 10.0 (feature `api3`). They differ in how the
+//! bytes of an instruction are read.
 
 use std::ffi::{c_char, c_int, c_void};
 
-/// The version of the interface this plugin is written for: that of QEMU 7.2. A
-/// QEMU that has another one refuses the plugin and says so.
+/// The version of the interface this plugin is written for. A QEMU that has another one
+/// refuses the plugin and says so.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "QEMU looks for this name")]
-pub(crate) static qemu_plugin_version: c_int = 1;
+pub(crate) static qemu_plugin_version: c_int = if cfg!(feature = "api3") { 3 } else { 1 };
 
 /// What QEMU knows a plugin by.
 pub(crate) type PluginId = u64;
@@ -62,6 +66,39 @@ unsafe extern "C" {
     pub(crate) fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
     pub(crate) fn qemu_plugin_insn_vaddr(instruction: *const Instruction) -> u64;
     pub(crate) fn qemu_plugin_insn_haddr(instruction: *const Instruction) -> *mut c_void;
-    pub(crate) fn qemu_plugin_insn_data(instruction: *const Instruction) -> *const c_void;
-    pub(crate) fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
+    #[cfg(not(feature = "api3"))]
+    fn qemu_plugin_insn_data(instruction: *const Instruction) -> *const c_void;
+    #[cfg(feature = "api3")]
+    fn qemu_plugin_insn_data(
+        instruction: *const Instruction,
+        destination: *mut c_void,
+        length: usize,
+    ) -> usize;
+    fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
+}
+
+/// The bytes of an instruction.
+///
+/// # Safety
+/// `instruction` is one of a block that is being translated.
+pub(crate) unsafe fn bytes(instruction: *const Instruction) -> Vec<u8> {
+    // SAFETY: the contract of this function; QEMU gives the instruction's own size.
+    let size = unsafe { qemu_plugin_insn_size(instruction) };
+    #[cfg(not(feature = "api3"))]
+    {
+        // SAFETY: as before; so many bytes lie there until the translation ends, and they
+        // are copied here.
+        unsafe {
+            let data = qemu_plugin_insn_data(instruction).cast::<u8>();
+            std::slice::from_raw_parts(data, size).to_vec()
+        }
+    }
+    #[cfg(feature = "api3")]
+    {
+        let mut bytes = vec![0_u8; size];
+        // SAFETY: as before; QEMU writes at most the length it is given.
+        let length = unsafe { qemu_plugin_insn_data(instruction, bytes.as_mut_ptr().cast(), size) };
+        bytes.truncate(length);
+        bytes
+    }
 }

@@ -244,7 +244,7 @@ mod tests {
         let functions = [function("root", "f"), function("exokernel", "g"), function("root", "h")];
         let mut matrix = vec![0; 3 * ROWS];
         (matrix[0], matrix[3], matrix[ROWS], matrix[2 * ROWS]) = (1, 2, 10, 20);
-        let counts = Counts { total: 33, halts: 0, calls: 0, matrix };
+        let counts = Counts { total: 33, matrix, ..Counts::default() };
         let times = [vec![500.0, 100.0, 200.0], vec![400.0]];
         let report =
             Report::new(Conditions::now("TCG"), times, &[counts.clone(), counts], &functions);

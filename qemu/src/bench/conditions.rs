@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::prerequisites::QEMU;
+use crate::machine::emulator::Emulator;
 use crate::workspace;
 
 /// Where and how something was measured.
@@ -30,14 +30,14 @@ impl Conditions {
                 _ => commit + "+changes",
             },
         };
-        let qemu = output(QEMU.name, &["--version"]).unwrap_or_default();
+        let qemu = Emulator::find().map_or("unknown".to_owned(), |qemu| qemu.banner().to_owned());
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
         let model = model.map_or("unknown", |line| line.trim_start_matches([' ', '\t', ':']));
         let cpus = std::thread::available_parallelism().map_or(1, Into::into);
         Self {
             commit,
-            qemu: qemu.lines().next().unwrap_or("unknown").to_owned(),
+            qemu,
             accelerator: accelerator.to_owned(),
             host: format!("{cpus} x {model}"),
         }

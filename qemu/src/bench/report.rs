@@ -319,7 +319,7 @@ mod tests {
         matrix[3 * ROWS + Row::Answer.index()] = 300;
         matrix[3 * ROWS + Row::MainLoop.index()] = 50;
         matrix[3 * ROWS + Row::Crossing.index()] = 25;
-        Counts { total: receive + 375, halts: 10, calls: 20, matrix }
+        Counts { total: receive + 375, halts: 10, calls: 20, matrix, ..Counts::default() }
     }
 
     fn scenario(passes: &[u64]) -> Scenario {

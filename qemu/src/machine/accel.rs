@@ -14,8 +14,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::config::{Config, HostPort, Network};
+use super::emulator::Emulator;
 use super::{Machine, guest};
-use crate::prerequisites::QEMU;
 use crate::workspace;
 
 /// How long KVM may take to bring the guest to its first application.
@@ -103,7 +103,7 @@ fn key() -> Result<String> {
     };
     let kernel = fs::read(workspace::guest_elf(guest::KERNEL)).context("cannot read the kernel")?;
     let mut hasher = DefaultHasher::new();
-    output(QEMU.name, "--version")?.hash(&mut hasher);
+    Emulator::find()?.banner().hash(&mut hasher);
     output("uname", "-rvn")?.hash(&mut hasher);
     kernel.hash(&mut hasher);
     Ok(format!("{:016x} ", hasher.finish()))

@@ -23,6 +23,7 @@
 mod accel;
 mod config;
 mod console;
+pub mod emulator;
 mod exit;
 mod frames;
 mod process;
@@ -93,7 +94,7 @@ impl Machine {
             frames: frames.as_ref(),
         };
         let command = launch.to_string();
-        let (process, console) = Process::spawn(launch.command(), bundle)?;
+        let (process, console) = Process::spawn(launch.command()?, bundle)?;
         Ok(Self { process, console, frames, forwards, command })
     }
 

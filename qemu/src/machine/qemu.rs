@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::accel::Accel;
 use super::config::{Config, Filters, HostPort, Network};
+use super::emulator::Emulator;
 use super::frames::FrameSocket;
 use super::{ECHO_PORT, STORE_PORT};
 use crate::prerequisites::QEMU;
@@ -67,10 +68,13 @@ impl Forwards {
 
 impl Launch<'_> {
     /// The command, ready to be started.
-    pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(QEMU.name);
+    ///
+    /// # Errors
+    /// If there is no QEMU.
+    pub(super) fn command(&self) -> Result<Command> {
+        let mut command = Emulator::find()?.command();
         command.args(self.arguments());
-        command
+        Ok(command)
     }
 
     fn arguments(&self) -> Vec<OsString> {

@@ -145,16 +145,18 @@ impl Counter {
         self.word(word::HALTS_ALLOWED).store(u64::MAX, Release);
     }
 
-    /// **Blocking** until the processor is held at a `hlt`.
-    pub(crate) fn wait_until_held(&self, machine: &Machine, interrupt: &Interrupt) -> Result<()> {
-        let held = || {
-            let allowed = self.word(word::HALTS_ALLOWED).load(Relaxed);
-            self.word(word::HALTS).load(Acquire) > allowed
-        };
-        wait_for(held, "the guest does not go to sleep", machine, interrupt)
+    /// Whether the processor is held at a `hlt`.
+    pub(crate) fn is_held(&self) -> bool {
+        let allowed = self.word(word::HALTS_ALLOWED).load(Relaxed);
+        self.word(word::HALTS).load(Acquire) > allowed
     }
 
-    /// **Blocking** until the processor has been halted for some time.
+    /// **Blocking** until the processor is held at a `hlt`.
+    pub(crate) fn wait_until_held(&self, machine: &Machine, interrupt: &Interrupt) -> Result<()> {
+        wait_for(|| self.is_held(), "the guest does not go to sleep", machine, interrupt)
+    }
+
+    /// **Blocking** until the processor has been halted for some time, or is held.
     pub(crate) fn wait_until_at_rest(
         &self,
         machine: &Machine,
@@ -164,7 +166,7 @@ impl Counter {
         let at_rest = || {
             let before = self.total();
             std::thread::sleep(REST);
-            halted() && self.total() == before
+            (halted() || self.is_held()) && self.total() == before
         };
         wait_for(at_rest, "the guest does not come to rest", machine, interrupt)
     }

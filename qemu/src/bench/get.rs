@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("bench"));
     let mut config = Config::new(manifest::read(&path)?);
     config.filters = args.filters;
-    let workload = Workload { key_bytes: args.key_bytes, value_bytes: args.value_bytes };
+    let workload = Workload::gets(args.key_bytes, args.value_bytes);
     let plan = Plan {
         workload,
         offers: offers(&args.outstanding),
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 /// If the machine does not start, or does not answer.
 pub fn classify_cost(manifest: &std::path::Path) -> Result<f64> {
     let plan = Plan {
-        workload: Workload { key_bytes: 16, value_bytes: 64 },
+        workload: Workload::gets(16, 64),
         offers: vec![Offer::Held(1)],
         requests: 64,
         passes: 1,

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 use tempfile::TempDir;
 
 use super::counter::{Counter, Counts, wait_for};
@@ -50,8 +51,19 @@ const HOST: Station = Station {
 /// What is stored and asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Workload {
+    pub(crate) verb: Verb,
     pub(crate) key_bytes: usize,
     pub(crate) value_bytes: usize,
+}
+
+/// What is asked of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Verb {
+    Get,
+    Set,
+    /// To send back what it got: requests of a `get`. For a service that is no store.
+    Echo,
 }
 
 /// How requests are offered.
@@ -87,6 +99,11 @@ pub(crate) struct Load<'a> {
 }
 
 impl Workload {
+    /// `get` of keys and values of these sizes.
+    pub(crate) fn gets(key_bytes: usize, value_bytes: usize) -> Self {
+        Self { verb: Verb::Get, key_bytes, value_bytes }
+    }
+
     fn key(self, number: u32) -> Vec<u8> {
         format!("{number:0width$}", width = self.key_bytes).into_bytes()
     }
@@ -106,7 +123,23 @@ impl Workload {
         [b"get ", &self.key(number)[..], b"\r\n"].concat()
     }
 
+    fn request(self, number: u32) -> Vec<u8> {
+        match self.verb {
+            Verb::Get | Verb::Echo => self.get(number),
+            Verb::Set => self.set(number),
+        }
+    }
+
     fn answer(self, number: u32) -> Vec<u8> {
+        match self.verb {
+            Verb::Get => self.item(number),
+            Verb::Set => b"STORED\r\n".to_vec(),
+            Verb::Echo => self.get(number),
+        }
+    }
+
+    /// The answer to a `get`.
+    fn item(self, number: u32) -> Vec<u8> {
         let (key, value) = (self.key(number), self.value(number));
         let length = value.len().to_string();
         [b"VALUE ", &key[..], b" 0 ", length.as_bytes(), b"\r\n", &value, b"\r\nEND\r\n"].concat()
@@ -145,7 +178,7 @@ impl Capture {
 }
 
 impl<'a> Load<'a> {
-    /// Finds the store of `machine` and fills it with [`KEYS`] items.
+    /// Finds the service of `machine` and, if it is a store, fills it with [`KEYS`] items.
     pub(crate) fn start(
         machine: &'a Machine,
         counter: &'a Counter,
@@ -177,11 +210,26 @@ impl<'a> Load<'a> {
                 break mac;
             }
         };
-        for key in 0..KEYS {
-            load.ask(key, &workload.set(key))?;
-            load.take_answer(|_| b"STORED\r\n".to_vec())?;
-        }
+        load.fill()?;
         Ok(load)
+    }
+
+    /// Goes on with another workload in the same machine.
+    pub(crate) fn change(&mut self, workload: Workload) -> Result<()> {
+        self.workload = workload;
+        self.next_key = 0;
+        self.fill()
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        if self.workload.verb == Verb::Echo {
+            return Ok(());
+        }
+        for key in 0..KEYS {
+            self.ask(key, &self.workload.set(key))?;
+            self.take_answer(|_| b"STORED\r\n".to_vec())?;
+        }
+        Ok(())
     }
 
     /// Sends `requests` requests for all keys in turn, beginning with the first, and
@@ -189,12 +237,7 @@ impl<'a> Load<'a> {
     pub(crate) fn pass(&mut self, offer: Offer, requests: u32) -> Result<Counts> {
         match offer {
             Offer::Held(count) => {
-                // Wake it once, to hold it where it goes to sleep again.
-                self.counter.wait_until_at_rest(self.machine, self.interrupt)?;
-                self.counter.hold();
-                self.send_get()?;
-                self.take_value()?;
-                self.counter.wait_until_held(self.machine, self.interrupt)?;
+                self.hold()?;
                 self.next_key = 0;
                 let before = self.counter.read();
                 let mut left = requests;
@@ -212,12 +255,12 @@ impl<'a> Load<'a> {
                 self.next_key = 0;
                 let before = self.counter.read();
                 for _ in 0..count.min(requests) {
-                    self.send_get()?;
+                    self.send_request()?;
                 }
                 for answered in 0..requests {
-                    self.take_value()?;
+                    self.take_result()?;
                     if answered + count < requests {
-                        self.send_get()?;
+                        self.send_request()?;
                     }
                 }
                 self.counter.wait_until_at_rest(self.machine, self.interrupt)?;
@@ -226,11 +269,24 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Holds the guest where it goes to sleep. One whose own timers wake it, as Linux's do,
+    /// comes there by itself; another has to be woken once.
+    fn hold(&mut self) -> Result<()> {
+        self.counter.hold();
+        self.counter.wait_until_at_rest(self.machine, self.interrupt)?;
+        if self.counter.is_held() {
+            return Ok(());
+        }
+        self.send_request()?;
+        self.take_result()?;
+        self.counter.wait_until_held(self.machine, self.interrupt)
+    }
+
     /// From one sleep to the next: `count` requests that are all there when the guest
     /// wakes.
     fn batch(&mut self, count: u32) -> Result<()> {
         for _ in 0..count {
-            self.send_get()?;
+            self.send_request()?;
         }
         let arrived = || self.capture.length() >= self.captured;
         let problem = "QEMU does not pass frames on to the guest";
@@ -238,15 +294,15 @@ impl<'a> Load<'a> {
         std::thread::sleep(SETTLE);
         self.counter.let_one_pass();
         for _ in 0..count {
-            self.take_value()?;
+            self.take_result()?;
         }
         self.counter.wait_until_held(self.machine, self.interrupt)
     }
 
-    fn send_get(&mut self) -> Result<()> {
+    fn send_request(&mut self) -> Result<()> {
         let key = self.next_key;
         self.next_key = (key + 1) % KEYS;
-        self.ask(key, &self.workload.get(key))
+        self.ask(key, &self.workload.request(key))
     }
 
     fn ask(&mut self, key: u32, text: &[u8]) -> Result<()> {
@@ -261,7 +317,7 @@ impl<'a> Load<'a> {
         self.socket.send(frame)
     }
 
-    fn take_value(&mut self) -> Result<()> {
+    fn take_result(&mut self) -> Result<()> {
         let workload = self.workload;
         self.take_answer(|key| workload.answer(key))
     }
@@ -304,7 +360,7 @@ mod tests {
 
     #[test]
     fn requests_have_the_lengths_asked_for() {
-        let workload = Workload { key_bytes: 16, value_bytes: 64 };
+        let workload = Workload::gets(16, 64);
         assert_eq!(workload.get(7), b"get 0000000000000007\r\n");
         let value = b"7000000000000000700000000000000070000000000000007000000000000000";
         assert_eq!(
@@ -315,7 +371,7 @@ mod tests {
             workload.answer(7),
             [&b"VALUE 0000000000000007 0 64\r\n"[..], value, b"\r\nEND\r\n"].concat()
         );
-        let short = Workload { key_bytes: SHORTEST_KEY, value_bytes: 0 };
+        let short = Workload::gets(SHORTEST_KEY, 0);
         assert_eq!(short.answer(KEYS - 1), b"VALUE 1023 0 0\r\n\r\nEND\r\n");
     }
 }

@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn says_whether_it_repeats_and_what_is_missing() {
-        let workload = Workload { key_bytes: 16, value_bytes: 64 };
+        let workload = Workload::gets(16, 64);
         let text = |passes: &[u64]| {
             let report = Report::new(conditions(), workload, vec![scenario(passes)]);
             report.text(2, &functions()).unwrap()
@@ -380,7 +380,7 @@ mod tests {
         let mut strange = counts(100);
         strange.matrix[UNKNOWN as usize * ROWS] = 70;
         let scenario = Scenario::new(Offer::Held(1), 10, &[strange], &functions()).unwrap();
-        let workload = Workload { key_bytes: 16, value_bytes: 64 };
+        let workload = Workload::gets(16, 64);
         let report = Report::new(conditions(), workload, vec![scenario]);
         let text = report.text(0, &functions()).unwrap();
         assert!(text.contains("7.0 in unknown"), "{text}");

@@ -1,0 +1,153 @@
+//! What is compared, and how each is booted.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+
+use crate::linux::{self, Guest, Kernel, Memcached, Mitigations};
+use crate::machine::{Config, Machine, Network};
+
+/// Address of every service.
+pub(crate) const ADDRESS: Ipv4Addr = linux::ADDRESS;
+/// Memory for items, in all placements.
+const STORE_MIB: u32 = 24;
+
+/// Something that answers on UDP port 11211.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contender {
+    /// memcached, as packaged, on Linux.
+    Memcached,
+    /// This project's store as a Linux process.
+    Process,
+    /// This project's store on the exokernel, in ring 3.
+    Exo,
+    /// UDP echo through the library OS, on the exokernel.
+    ExoEcho,
+    /// UDP echo with nothing above the rings, on the exokernel.
+    ExoRing,
+}
+
+impl Contender {
+    /// All of them, in the order of the table.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Memcached, Self::Process, Self::Exo, Self::ExoEcho, Self::ExoRing];
+    /// Those that are this system, and that the baseline is for.
+    pub(crate) const OURS: [Self; 3] = [Self::Exo, Self::ExoEcho, Self::ExoRing];
+
+    /// Its short name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Memcached => "memcached",
+            Self::Process => "process",
+            Self::Exo => "exo",
+            Self::ExoEcho => "exo-echo",
+            Self::ExoRing => "exo-ring",
+        }
+    }
+
+    /// What it is.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Memcached => "memcached in a Linux process",
+            Self::Process => "our store in a Linux process",
+            Self::Exo => "our store on Exo, ring 3",
+            Self::ExoEcho => "floor: echo through Exo's library OS",
+            Self::ExoRing => "floor: echo on Exo's bare rings",
+        }
+    }
+
+    /// Whether it sends back what it gets, and stores nothing.
+    pub(crate) const fn echoes(self) -> bool {
+        matches!(self, Self::ExoEcho | Self::ExoRing)
+    }
+
+    const fn on_linux(self) -> bool {
+        matches!(self, Self::Memcached | Self::Process)
+    }
+
+    /// The ways to measure it: one on Exo, one for each kind of mitigations on Linux.
+    pub(crate) fn variants(
+        self,
+        mitigations: &[Mitigations],
+    ) -> impl Iterator<Item = Option<Mitigations>> {
+        let on_linux = mitigations.iter().copied().map(Some).filter(move |_| self.on_linux());
+        on_linux.chain((!self.on_linux()).then_some(None))
+    }
+
+    /// What it is to be known by in a report: version, command line, settings.
+    pub(crate) fn facts(self) -> Result<Vec<String>> {
+        let mut facts = Vec::new();
+        if self.on_linux() {
+            let kernel = Kernel::of_distribution()?;
+            let version = kernel.version().unwrap_or("unknown");
+            facts.push(format!("Linux {} (package {version})", kernel.release()));
+        }
+        match self {
+            Self::Memcached => {
+                let version = Memcached::packages()?;
+                let version = version.version("memcached").unwrap_or("unknown").to_owned();
+                facts.push(format!("memcached {version}: {}", MEMCACHED.command()));
+            }
+            Self::Process => facts.push(PROCESS.to_owned()),
+            Self::Exo | Self::ExoEcho | Self::ExoRing => {
+                facts.push(format!("boot/manifests/{}.toml", self.manifest()));
+            }
+        }
+        Ok(facts)
+    }
+
+    /// The manifest of a contender on Exo.
+    const fn manifest(self) -> &'static str {
+        match self {
+            Self::ExoEcho => "floor-udp",
+            Self::ExoRing => "floor-ring",
+            _ => "bench",
+        }
+    }
+
+    /// Boots it with these arguments for QEMU, its NIC on a socket for packets, its clock
+    /// counting instructions.
+    pub(crate) fn boot(
+        self,
+        mitigations: Option<Mitigations>,
+        extra: Vec<String>,
+    ) -> Result<Machine> {
+        let mut guest = match self {
+            Self::Exo | Self::ExoEcho | Self::ExoRing => {
+                let mut config = Config::named(self.manifest())?;
+                prepare(&mut config, extra);
+                return Machine::boot(&config);
+            }
+            Self::Memcached | Self::Process => Guest::new(Kernel::of_distribution()?),
+        };
+        guest.mitigations = mitigations.unwrap_or_default();
+        // The loop that waits for work must be the one that is counted and held.
+        guest.parameters.push("idle=halt".to_owned());
+        guest.networked();
+        match self {
+            Self::Memcached => MEMCACHED.add_to(&mut guest)?,
+            _ => {
+                guest.file("bin/kvstore-linux", &linux::build("kvstore-linux")?);
+                guest.service("kvstore", PROCESS);
+            }
+        }
+        let mut config = guest.config();
+        prepare(&mut config, extra);
+        guest.boot(&config)
+    }
+
+    /// The line on the console that says that it serves.
+    pub(crate) const fn ready(self) -> &'static str {
+        if self.on_linux() { linux::READY } else { ": serving" }
+    }
+}
+
+const MEMCACHED: Memcached = Memcached { threads: 1, memory_mib: STORE_MIB };
+/// Memory is that of [`STORE_MIB`].
+const PROCESS: &str = "kvstore-linux --memory-mib 24 --seed 1";
+
+fn prepare(config: &mut Config, extra: Vec<String>) {
+    config.network = Network::Frames;
+    config.icount = true;
+    config.extra.extend(extra);
+}

@@ -17,6 +17,7 @@
 //! | `s80_cores` | the same on two processors |
 //! | `s90_fuzz` | what must always be true is, under random calls |
 //! | `s95_primitives` | each operation that is compared with Linux is measured |
+//! | `s97_linux` | a Linux guest of packages serves on the same machine |
 //!
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
 //! how long anything takes.

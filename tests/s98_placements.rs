@@ -97,9 +97,9 @@ fn a_store_that_loses_an_answer_does_not_pass() {
             else {
                 continue;
             };
-            // Those to `version` are what the suite waits for.
-            answers += u32::from(!reply[8..].starts_with(b"VERSION "));
-            if answers != 30 {
+            let version = reply[8..].starts_with(b"VERSION ");
+            answers += u32::from(!version);
+            if version || answers != 30 {
                 socket.send_to(&reply[..len], client).expect("sent");
             }
         }

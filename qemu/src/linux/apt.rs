@@ -24,12 +24,12 @@ pub(super) struct Apt {
 }
 
 impl Apt {
-    /// apt in `directory`, with lists not older than an hour.
+    /// apt in `directory`, with lists not older than an hour as far as they can be fetched.
     ///
     /// **Blocking** while they are fetched, with apt's progress on standard error.
     ///
     /// # Errors
-    /// There is no apt, or it cannot reach the archive.
+    /// The directory cannot be written to.
     pub(super) fn with_fresh_lists(directory: PathBuf) -> Result<Self> {
         let apt = Self { directory };
         for part in ["state/lists/partial", "cache/archives/partial"] {
@@ -44,8 +44,12 @@ impl Apt {
             eprintln!("linux: asking apt for its lists of packages, about 15 MB");
             let mut update = apt.command("apt-get");
             update.args(["-q", "--error-on=any", "update"]).stdout(std::io::stderr());
-            run(update, "apt-get update")?;
-            fs::write(&stamp, "").context("cannot note when apt's lists were renewed")?;
+            // One source of several that cannot be reached need not matter. If all cannot,
+            // apt knows none of what is asked for next, and says so.
+            match run(update, "apt-get update") {
+                Ok(()) => fs::write(&stamp, "").context("cannot note when lists were renewed")?,
+                Err(error) => eprintln!("linux: {error}; going on with the lists there are"),
+            }
         }
         Ok(apt)
     }

@@ -1,13 +1,16 @@
 //! The library, with the memory and the clock of a process.
 
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
 use kvstore::{Config, Service, Time};
 use memmap2::MmapMut;
-use rustix::time::{ClockId, clock_gettime};
 
 /// A store.
 pub(crate) struct Store {
     service: Service<'static>,
-    start: u64,
+    start: Instant,
+    /// Seconds since 1970 then.
+    start_unix: u64,
 }
 
 impl Store {
@@ -29,14 +32,15 @@ impl Store {
         let memory: &'static mut MmapMut = Box::leak(Box::new(memory));
         let service =
             Service::new(memory, &config).map_err(|error| failed(format!("{error:?}")))?;
-        Ok(Self { service, start: seconds(ClockId::Boottime) })
+        let start_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
+        Ok(Self { service, start: Instant::now(), start_unix })
     }
 
-    /// What time it is.
+    /// What time it is. One clock is read: if the system's is put right later, absolute
+    /// expiry times stay wrong by as much, as they do in memcached.
     pub(crate) fn now(&self) -> Time {
-        let uptime = seconds(ClockId::Boottime).saturating_sub(self.start);
-        // Read coarsely: a tick is fine enough for seconds, and not a system call anywhere.
-        let unix = seconds(ClockId::RealtimeCoarse);
+        let uptime = self.start.elapsed().as_secs();
+        let unix = self.start_unix.saturating_add(uptime);
         Time { unix, uptime: u32::try_from(uptime).unwrap_or(u32::MAX) }
     }
 
@@ -44,10 +48,6 @@ impl Store {
     pub(crate) fn answer(&mut self, request: &[u8], now: Time, reply: &mut [u8]) -> Option<usize> {
         self.service.answer(request, now, reply)
     }
-}
-
-fn seconds(clock: ClockId) -> u64 {
-    u64::try_from(clock_gettime(clock).tv_sec).unwrap_or(0)
 }
 
 /// What clients cannot guess.

@@ -17,6 +17,8 @@
 //! | `s80_cores` | the same on two processors |
 //! | `s90_fuzz` | what must always be true is, under random calls |
 //! | `s95_primitives` | each operation that is compared with Linux is measured |
+//! | `s97_linux` | a Linux guest of packages serves on the same machine |
+//! | `s98_placements` | the store answers alike wherever it runs |
 //!
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
 //! how long anything takes.
@@ -28,6 +30,7 @@ use exo_cmd::manifest::{App, Grants, Manifest, OnExit, VERSION};
 
 pub mod frame;
 pub mod model;
+pub mod placement;
 
 /// Far longer than anything takes.
 pub const LONG: Duration = Duration::from_secs(300);

@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod guest;
 pub mod machine;
 pub mod manifest;
+pub mod module;
 pub mod prerequisites;
 pub mod symbols;
 pub mod tcb;

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod client;
 pub mod fuzz;
 pub mod guest;
+pub mod linux;
 pub mod machine;
 pub mod manifest;
 pub mod module;

@@ -1,5 +1,7 @@
 //! What kind of machine to boot.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Result, ensure};
 use root::manifest::Manifest;
 
@@ -59,6 +61,14 @@ pub enum Network {
         /// Host port for the echo service.
         echo: HostPort,
     },
+    /// The same with one UDP port forwarded, that of a memcached at this address, whatever
+    /// the machine runs.
+    Store {
+        /// Address in the guest.
+        address: Ipv4Addr,
+        /// Host port for it.
+        host: HostPort,
+    },
     /// A socket on which the host sends and receives raw Ethernet frames.
     Frames,
 }
@@ -89,6 +99,19 @@ impl Config {
             gdb: None,
             extra: Vec::new(),
         }
+    }
+
+    /// The same without any application: for another system than ours, which has no use for
+    /// a manifest.
+    #[must_use]
+    pub fn bare() -> Self {
+        Self::new(Manifest {
+            version: root::manifest::VERSION,
+            boot_unix_seconds: 0,
+            gateway: [0; 4],
+            prefix_len: 0,
+            apps: Vec::new(),
+        })
     }
 
     /// The same with the manifest `boot/manifests/NAME.toml`.

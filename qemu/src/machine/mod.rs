@@ -83,7 +83,7 @@ impl Machine {
         let forwards = Forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),
-            Network::User { .. } => None,
+            Network::User { .. } | Network::Store { .. } => None,
         };
         let launch = Launch {
             config,

@@ -47,16 +47,25 @@ pub(super) struct Launch<'a> {
 impl Forwards {
     /// Finds the services in the manifest and host ports for them.
     pub(super) fn choose(config: &Config) -> Result<Self> {
-        let Network::User { store, echo } = config.network else { return Ok(Self::default()) };
-        let forward = |image: &str, host: HostPort, port: u16| -> Result<Option<Forward>> {
-            let app = config.manifest.apps.iter().find(|app| app.image == image);
-            let Some(address) = app.and_then(|app| app.address) else { return Ok(None) };
+        let to = |host: HostPort, address: Ipv4Addr, port: u16| -> Result<Option<Forward>> {
             let host = match host {
                 HostPort::None => return Ok(None),
                 HostPort::Fixed(port) => port,
                 HostPort::Free => free_port()?,
             };
-            Ok(Some(Forward { host, guest: (address.into(), port) }))
+            Ok(Some(Forward { host, guest: (address, port) }))
+        };
+        let (store, echo) = match config.network {
+            Network::Frames => return Ok(Self::default()),
+            Network::Store { address, host } => {
+                return Ok(Self { store: to(host, address, STORE_PORT)?, echo: None });
+            }
+            Network::User { store, echo } => (store, echo),
+        };
+        let forward = |image: &str, host: HostPort, port: u16| {
+            let app = config.manifest.apps.iter().find(|app| app.image == image);
+            let Some(address) = app.and_then(|app| app.address) else { return Ok(None) };
+            to(host, address.into(), port)
         };
         Ok(Self {
             store: forward("kvstore", store, STORE_PORT)?,
@@ -171,6 +180,15 @@ mod tests {
         assert!(line(&config).contains(forwards), "{}", line(&config));
         config.network = Network::User { store: HostPort::Fixed(1), echo: HostPort::None };
         assert!(line(&config).contains("10.0.2.15:11211 "), "{}", line(&config));
+    }
+
+    #[test]
+    fn forwards_to_a_store_that_no_manifest_names() {
+        let mut config = Config::bare();
+        let address = Ipv4Addr::new(10, 0, 2, 99);
+        config.network = Network::Store { address, host: HostPort::Fixed(3) };
+        let forward = "user,id=n0,hostfwd=udp:127.0.0.1:3-10.0.2.99:11211 ";
+        assert!(line(&config).contains(forward), "{}", line(&config));
     }
 
     #[test]

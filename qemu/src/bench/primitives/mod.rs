@@ -9,11 +9,9 @@
 //! |---|---|
 //! | [`rows`] | which operation is held against which, goals, published ratios |
 //! | [`lines`] | what the guests print, as figures |
-//! | [`linux`] | the Linux guest: kernel and program |
-//! | [`cpio`] | the archive it boots from |
+//! | [`linux`] | the Linux guest |
 //! | [`report`] | the table, and JSON |
 
-mod cpio;
 mod lines;
 mod linux;
 mod report;
@@ -43,7 +41,7 @@ const PREFIX: &str = "primbench: ";
 /// Boots boot/manifests/primitives.toml, whose one application measures itself, then
 /// Debian's kernel for virtual machines with a program that does the nearest Linux has,
 /// in the same machine. The kernel is fetched through apt at the first call and kept in
-/// target/linux; remove it there to fetch the current one. Counts say how much the
+/// target/linux/kernel; remove that to fetch the current one. Counts say how much the
 /// code does, not how fast a processor does it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

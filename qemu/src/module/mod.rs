@@ -16,8 +16,10 @@ mod assembly;
 mod compile;
 mod kbuild;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
@@ -30,17 +32,23 @@ pub const NAME: &str = "exo_kvstore";
 /// `target/linux/module/exo_kvstore.ko`.
 ///
 /// **Blocking** for the build; also while another process builds it, and while the kernel's
-/// headers are fetched.
+/// headers are fetched. Done once per process for each kernel.
 ///
 /// # Errors
 /// A program or package is missing, something does not compile, or the result has what
 /// Linux's ring 0 cannot bear.
 pub fn build(kernel: &Kernel) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(module) = built.get(kernel.release()) {
+        return Ok(module.clone());
+    }
     let directory = directory()?;
     let _alone = lock(&directory)?;
     let text = compile::compile(compile::Flags::Ring0, &directory)?;
-    let text = adapted(&text)?;
-    kbuild::build(kernel, &text, &directory)
+    let module = kbuild::build(kernel, &adapted(&text)?, &directory)?;
+    built.insert(kernel.release().to_owned(), module.clone());
+    Ok(module)
 }
 
 /// The store compiled in one way, as an assembler text.

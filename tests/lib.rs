@@ -18,6 +18,7 @@
 //! | `s90_fuzz` | what must always be true is, under random calls |
 //! | `s95_primitives` | each operation that is compared with Linux is measured |
 //! | `s97_linux` | a Linux guest of packages serves on the same machine |
+//! | `s98_placements` | the store answers alike wherever it runs |
 //! | `s99_module` | the store in Linux's kernel: same answers, loaded under traffic, unhurt |
 //!
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
@@ -30,6 +31,7 @@ use exo_cmd::manifest::{App, Grants, Manifest, OnExit, VERSION};
 
 pub mod frame;
 pub mod model;
+pub mod placement;
 
 /// Far longer than anything takes.
 pub const LONG: Duration = Duration::from_secs(300);

@@ -6,6 +6,7 @@
 use std::io::Write;
 
 use exo_cmd::linux::{FAILED, Guest, Kernel, Memcached, Mitigations, READY};
+use machine_tests::placement::assert_agrees_with_the_model;
 use machine_tests::{LONG, expect};
 
 /// A networked guest, unless there are no packages to make it of.
@@ -59,6 +60,7 @@ fn memcached_answers_from_a_linux_guest() {
     store.set(b"greeting", b"hello", 0, 0).expect("stored");
     let item = store.get(b"greeting").expect("an answer").expect("found");
     assert_eq!(item.value, b"hello");
+    assert_agrees_with_the_model(store.server(), 500);
 }
 
 /// What a module of one's own is built with is of the same version, and runs here.

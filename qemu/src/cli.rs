@@ -95,7 +95,9 @@ mod tests {
             panic!()
         };
         assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (1, 0, 1024, 2));
-        assert!(args.icount && args.gdb && !args.verbose);
+        assert!(args.icount && args.gdb && !args.verbose && !args.hosted);
+        let Ok(Verb::Run(args)) = parse("exo run --hosted --port 1 --cpus 4 -v") else { panic!() };
+        assert!(args.hosted && args.cpus == 4);
     }
 
     #[test]
@@ -121,6 +123,9 @@ mod tests {
             "exo run --cpus 5",
             "exo run --memory 3073",
             "exo run --memory 8G",
+            "exo run --hosted --icount",
+            "exo run --hosted --gdb",
+            "exo run --hosted --memory 1G",
             "exo attack --cpus 5",
             "exo run --accel hvf",
             "exo fuzz --cpus 5",

@@ -15,6 +15,8 @@ use crate::workspace;
 
 /// The name of the kernel's program, as in backtraces.
 pub const KERNEL: &str = "exokernel";
+/// What programs in ring 3 are built on.
+const LIBRARY_OS: &str = "libos";
 /// The image the kernel starts.
 pub const ROOT: &str = "root";
 
@@ -68,12 +70,14 @@ pub(crate) fn kernel_cargo(verb: &str) -> Command {
     command
 }
 
-/// Every program of the workspace that runs in ring 3, as (package, program).
+/// Every program of the workspace that runs in ring 3, as (package, program): those of the
+/// packages under `apps/` that are built on the library OS.
 pub(crate) fn programs(metadata: &Metadata) -> Vec<(String, String)> {
     let apps = metadata.workspace_root.join("apps");
     let packages = metadata.workspace_packages().into_iter();
     packages
         .filter(|package| package.manifest_path.starts_with(&apps))
+        .filter(|package| package.dependencies.iter().any(|needed| needed.name == LIBRARY_OS))
         .flat_map(|package| {
             let bins = package.targets.iter().filter(|target| target.is_bin());
             bins.map(|target| (package.name.to_string(), target.name.clone()))
@@ -113,4 +117,17 @@ fn package_of(metadata: &Metadata, image: &str) -> Result<String> {
         );
     };
     Ok(package.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_ring_3_are_not_those_of_linux() {
+        let programs = programs(&metadata().unwrap());
+        let has = |name: &str| programs.iter().any(|(_, program)| program == name);
+        assert!(has(ROOT) && has("kvstore") && has("attacker"), "{programs:?}");
+        assert!(!has("kvstore-linux"), "{programs:?}");
+    }
 }

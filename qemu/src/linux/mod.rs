@@ -16,6 +16,7 @@
 //! | [`libraries`] | what a program of a package needs to run |
 //! | [`programs`] | programs of this source tree, built for it |
 //! | [`memcached`] | the original as a guest's service |
+//! | [`store`] | our store as a Linux process, on this host or as a guest's service |
 //! | [`packages`] | sets of packages, kept |
 //! | [`apt`] | the package manager, without installing |
 //!
@@ -31,9 +32,11 @@ mod libraries;
 mod memcached;
 mod packages;
 mod programs;
+mod store;
 
 pub use guest::{ADDRESS, FAILED, Guest, Mitigations, READY};
 pub use kernel::Kernel;
 pub use memcached::Memcached;
 pub use packages::{Packages, Set, directory};
 pub use programs::build;
+pub use store::Store;

@@ -1,6 +1,7 @@
 //! `cargo exo run`: boot the machine and stay with it.
 
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::linux::Store;
 use crate::machine::{
     Choice, Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Machine, Network, ensure_free,
 };
@@ -52,7 +54,7 @@ pub(crate) struct Args {
     /// Memory of the machine, in MiB or with M or G behind it; at most 3G
     #[arg(long, default_value = "128M", value_parser = mebibytes)]
     pub(crate) memory: u32,
-    /// Processors of the machine, 1 to 4
+    /// Processors of the machine, 1 to 4; with --hosted, threads of the store
     #[arg(
         long,
         default_value_t = 1,
@@ -72,6 +74,11 @@ pub(crate) struct Args {
     /// Wait for a debugger before the first instruction, and say how to start one
     #[arg(long)]
     pub(crate) gdb: bool,
+    /// Run the store as a process of this host instead, and boot nothing: the same library
+    /// behind Linux's UDP sockets, with the memory and the arguments of the manifest. There
+    /// is no echo service then
+    #[arg(long, conflicts_with_all = ["accel", "memory", "filters", "icount", "gdb", "echo_port"])]
+    pub(crate) hosted: bool,
     /// Show how QEMU is called
     #[arg(long, short)]
     pub(crate) verbose: bool,
@@ -79,7 +86,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("default"));
-    let mut config = configure(args, Config::new(manifest::read(&path)?))?;
+    let manifest = manifest::read(&path)?;
+    if args.hosted {
+        return run_hosted(args, &manifest);
+    }
+    let mut config = configure(args, Config::new(manifest))?;
     QEMU.require()?;
     guest::build(&config.manifest)?;
     config.accel = args.accel.decide(&config)?;
@@ -106,6 +117,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     pass_console_on(&mut console, &signals)
 }
 
+/// Becomes the store as a process of this host; returns only if that fails. Ctrl-C and all
+/// other signals are the store's own then.
+fn run_hosted(args: &Args, manifest: &manifest::Manifest) -> Result<ExitCode> {
+    ensure_free(args.port, "--port", "the store")?;
+    let threads = u16::try_from(args.cpus)?;
+    let mut command = Store::of_manifest(manifest, threads)?.on_this_host(args.port)?;
+    if args.verbose {
+        eprintln!("{command:?}");
+    }
+    eprintln!(
+        "starting the store as a process of this host; try `cargo exo client {}set greeting \
+         hello` in another terminal; Ctrl-C ends it",
+        server(args.port)
+    );
+    Err(command.exec()).context("cannot start the store")
+}
+
+/// The option of `cargo exo client` that leads to this port.
+fn server(port: u16) -> String {
+    match port {
+        PORT => String::new(),
+        port => format!("--server 127.0.0.1:{port} "),
+    }
+}
+
 /// What can be done with a machine whose store answers: it is listening on the host's
 /// ports, not on those that its own lines tell of.
 fn invitation(args: &Args, manifest: &manifest::Manifest) -> String {
@@ -114,10 +150,7 @@ fn invitation(args: &Args, manifest: &manifest::Manifest) -> String {
         port if has_echo => format!(", UDP echo on 127.0.0.1:{port}"),
         _ => String::new(),
     };
-    let server = match args.port {
-        PORT => String::new(),
-        port => format!("--server 127.0.0.1:{port} "),
-    };
+    let server = server(args.port);
     format!(
         "ready: memcached UDP on 127.0.0.1:{}{echo}; try `cargo exo client {server}set greeting \
          hello` in another terminal; Ctrl-C ends the machine",

@@ -1,0 +1,64 @@
+//! What can be chosen: what the exokernel's application takes, and what its surroundings
+//! give it there.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// A memcached-compatible key-value store on UDP, as a Linux process
+///
+/// The same library that `cargo exo run` serves from inside the exokernel. Text protocol,
+/// one datagram of at most 1472 bytes per request and per reply. Ctrl-C ends it; what was
+/// stored is gone then.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kvstore-linux", version)]
+pub(crate) struct Arguments {
+    /// Address to serve on; 0.0.0.0 for all of this host. The store believes every client:
+    /// do not serve a network you do not trust
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+    listen: Ipv4Addr,
+    /// UDP port to serve on; 0 for any that is free
+    #[arg(long, default_value_t = 11211)]
+    port: u16,
+    /// Memory of the store in MiB, index and page table included
+    #[arg(long, default_value_t = 32, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..32768))]
+    pub(crate) memory_mib: u32,
+    /// Secret of the store's index, for runs that must repeat [default: random]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Threads that serve, each with a socket of its own; all requests of one client socket
+    /// go to the same one
+    #[arg(long, default_value_t = 1, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) threads: u16,
+}
+
+impl Arguments {
+    pub(crate) fn address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.listen, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[test]
+    fn every_option_has_help() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{} has no help", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        assert!(parse("kvstore-linux --seed 7 --threads 2 --memory-mib 64").is_ok());
+        for line in ["--threads 0", "--memory-mib 0", "--memory-mib 32768", "--listen ::1", "x"] {
+            assert!(parse(&format!("kvstore-linux {line}")).is_err(), "{line}");
+        }
+    }
+}

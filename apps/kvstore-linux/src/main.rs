@@ -1,0 +1,82 @@
+//! The store as a Linux process.
+//!
+//! Step 5 of a packet's journey is the same library as in the exokernel's application
+//! (`apps/kvstore`), with the same limits and answers. What lies before and behind it is
+//! Linux: a UDP socket, from which up to 64 requests are taken with one system call
+//! (`recvmmsg`) and to which their answers go with one (`sendmmsg`).
+//!
+//! **Threads.** There is one store. Each thread has a socket of its own at the same port
+//! (`SO_REUSEPORT`), and the store is locked while a batch is answered: most of what a
+//! request costs is the kernel's receiving and sending, and that is not under the lock.
+//! Linux deals packets out by addresses and ports, so all requests of one client socket
+//! are answered by one thread, in order; a single client does not make use of several.
+//! A partition of the keys for each thread would need no lock, but what one client stores
+//! another would not find.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`arguments`] | what can be chosen |
+//! | [`socket`] | sockets at one port |
+//! | [`batch`] | many datagrams with one system call |
+//! | [`store`] | the library, its memory and its clock |
+
+mod arguments;
+mod batch;
+mod socket;
+mod store;
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::net::UdpSocket;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use batch::Batch;
+use store::Store;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let prepared = Store::new(arguments.memory_mib, arguments.seed)
+        .and_then(|store| Ok((store, socket::bind(arguments.address(), arguments.threads)?)));
+    let (store, sockets) = match prepared {
+        Ok((store, sockets)) => (Mutex::new(store), sockets),
+        Err(error) => {
+            eprintln!("kvstore: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(Ok(address)) = sockets.first().map(UdpSocket::local_addr) {
+        // It serves whether or not this is read.
+        let _ = writeln!(io::stdout(), "kvstore: serving {address}");
+    }
+    thread::scope(|scope| {
+        for socket in &sockets {
+            scope.spawn(|| {
+                let Err(error) = serve(socket, &store);
+                eprintln!("kvstore: network: {error}");
+                // The others would serve only some of the clients.
+                std::process::exit(1)
+            });
+        }
+    });
+    ExitCode::FAILURE
+}
+
+/// Takes what has come, answers it, sends the answers; again and again.
+fn serve(socket: &UdpSocket, store: &Mutex<Store>) -> io::Result<Infallible> {
+    let mut batch = Batch::new();
+    loop {
+        batch.receive(socket)?;
+        {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            // One reading of the clock serves a batch: expiry has seconds.
+            let now = store.now();
+            batch.answer(|request, reply| store.answer(request, now, reply));
+        }
+        batch.send(socket);
+    }
+}

@@ -1,0 +1,115 @@
+//! Our store as a Linux process: `apps/kvstore-linux`, on this host or in a guest.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::guest::Guest;
+use super::programs::build;
+use crate::manifest::Manifest;
+
+/// The package and its program.
+const PROGRAM: &str = "kvstore-linux";
+/// Page frames of a MiB.
+const FRAMES_PER_MIB: u32 = 256;
+
+/// How the store is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Threads that serve.
+    pub threads: u16,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Secret of its index; none for a random one.
+    pub seed: Option<u64>,
+}
+
+impl Store {
+    /// The store that a manifest describes as an application: with its arguments, and where
+    /// `memory-mib` is none of them with as much memory as the application may take frames.
+    ///
+    /// # Errors
+    /// There is no store, or an argument is none of the store's.
+    pub fn of_manifest(manifest: &Manifest, threads: u16) -> Result<Self> {
+        let app = manifest.apps.iter().find(|app| app.image == "kvstore");
+        let app = app.context("the manifest has no application \"kvstore\"")?;
+        let memory_mib = (app.frames / FRAMES_PER_MIB).max(1);
+        let mut store = Self { threads, memory_mib, seed: None };
+        for argument in &app.args {
+            let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+            let invalid = || format!("manifest: argument {name} of {}: not a number", app.name);
+            match name {
+                "memory-mib" => store.memory_mib = value.parse().with_context(invalid)?,
+                "seed" => store.seed = Some(value.parse().with_context(invalid)?),
+                _ => bail!("manifest: {} knows no argument \"{argument}\"", app.name),
+            }
+        }
+        Ok(store)
+    }
+
+    /// A command that serves on `port` of the host's loopback interface; 0 for any that is
+    /// free. Its first line says which.
+    ///
+    /// **Blocking** while it is built.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn on_this_host(&self, port: u16) -> Result<Command> {
+        let mut command = Command::new(build(PROGRAM)?);
+        command.args(self.arguments()).arg(format!("--port={port}"));
+        Ok(command)
+    }
+
+    /// Its command line in a guest: at memcached's port of any address.
+    #[must_use]
+    pub fn command(&self) -> String {
+        format!("{PROGRAM} --listen=0.0.0.0 {}", self.arguments().join(" "))
+    }
+
+    /// Lets `guest` run it.
+    ///
+    /// **Blocking** while it is built.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn add_to(&self, guest: &mut Guest) -> Result<()> {
+        guest.file(&format!("usr/bin/{PROGRAM}"), &build(PROGRAM)?);
+        guest.service(PROGRAM, &self.command());
+        Ok(())
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let Self { threads, memory_mib, seed } = self;
+        let mut arguments =
+            vec![format!("--threads={threads}"), format!("--memory-mib={memory_mib}")];
+        arguments.extend(seed.map(|seed| format!("--seed={seed}")));
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{manifest, workspace};
+
+    #[test]
+    fn takes_what_the_manifest_gives_the_application() {
+        let mut manifest = manifest::read(&workspace::manifest("default")).unwrap();
+        let store = Store::of_manifest(&manifest, 2).unwrap();
+        assert_eq!(store, Store { threads: 2, memory_mib: 32, seed: None });
+
+        let app = manifest.apps.iter_mut().find(|app| app.image == "kvstore").unwrap();
+        app.args = vec!["memory-mib=8".into(), "seed=7".into()];
+        let store = Store::of_manifest(&manifest, 1).unwrap();
+        assert_eq!(store, Store { threads: 1, memory_mib: 8, seed: Some(7) });
+        let command = "kvstore-linux --listen=0.0.0.0 --threads=1 --memory-mib=8 --seed=7";
+        assert_eq!(store.command(), command);
+
+        for wrong in ["seed=x", "memory-mib", "colour=red"] {
+            manifest.apps.iter_mut().for_each(|app| app.args = vec![wrong.into()]);
+            assert!(Store::of_manifest(&manifest, 1).is_err(), "{wrong}");
+        }
+        manifest.apps.clear();
+        assert!(Store::of_manifest(&manifest, 1).is_err());
+    }
+}

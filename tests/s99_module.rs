@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use exo_cmd::linux::{Guest, Kernel, READY};
 use exo_cmd::machine::{GUEST_MAC, Machine, Network, STORE_PORT};
-use exo_cmd::module::{self, NAME};
+use exo_cmd::module::{self, NAME, Parameters, Workers};
 use kvstore::{Config, MAX_DATAGRAM, Service, Time};
 use machine_tests::frame::{
     HOST_MAC, Heard, Ipv4, UDP, Wire, checksum, datagram, ethernet, ping, udp,
 };
 use machine_tests::model::Random;
+use machine_tests::placement::assert_passes;
 use machine_tests::{GATEWAY, LONG, STORE, expect};
 
 /// Port of the test.
@@ -223,9 +224,10 @@ fn stats(text: &[u8]) -> Vec<String> {
 #[test]
 fn the_module_answers_as_the_library_does() {
     let Some(mut guest) = guest("the_module_answers_as_the_library_does") else { return };
-    let phases = ["workers=0", "workers=2 distribution=key", "workers=3 distribution=round-robin"];
+    let phases = [Workers::None, Workers::ByKey(2), Workers::RoundRobin(3)];
+    let phases = phases.map(|workers| Parameters { memory_mib: 1, seed: Some(SEED), workers });
     for phase in phases {
-        guest.command(&insmod(&format!("memory_mib=1 seed={SEED} {phase}")));
+        guest.command(&phase.command());
         guest.command(&format!("echo 'loaded: {phase}'"));
         guest.command(&wait_for_count("malformed 1 "));
         guest.command(&format!("rmmod {NAME}"));
@@ -257,6 +259,22 @@ fn the_module_answers_as_the_library_does() {
         wire.send(&broken_request());
     }
     expect(&machine, READY);
+}
+
+/// The suite of every placement, through the host's sockets. It relies on one client's
+/// requests being answered in order, so more threads than one are for the test above.
+#[test]
+fn a_linux_module_passes_the_suite_of_every_placement() {
+    for workers in [Workers::None, Workers::ByKey(1)] {
+        let test = "a_linux_module_passes_the_suite_of_every_placement";
+        let Some(mut guest) = guest(test) else { return };
+        let parameters = Parameters { memory_mib: 32, seed: Some(7), workers };
+        guest.command(&parameters.command());
+        let machine = guest.boot(&guest.config()).expect("the machine starts");
+        expect(&machine, READY);
+        assert_passes(machine.store(LONG).expect("the store answers").server());
+        assert!(machine.running());
+    }
 }
 
 /// Requests come all the time, and each time the module is loaded it answers some.

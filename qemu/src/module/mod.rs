@@ -5,6 +5,7 @@
 //! | [`compile`] | Rust to assembler text, with `core` compiled again for ring 0 |
 //! | [`assembly`] | the text made fit for Linux's ring 0, and checked |
 //! | [`kbuild`] | text and C files to a module, by the kernel's own build system |
+//! | [`parameters`] | how it is loaded |
 //!
 //! Rust's compiler can be told to use neither SSE nor the red zone, but `core` comes
 //! compiled with both. Under fat LTO it is compiled again, with our flags, from what
@@ -15,6 +16,7 @@
 mod assembly;
 mod compile;
 mod kbuild;
+mod parameters;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,6 +26,8 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 
 use crate::linux::{self, Kernel};
+
+pub use parameters::{Parameters, Workers};
 
 /// The module's name, as `insmod` and `rmmod` know it.
 pub const NAME: &str = "exo_kvstore";

@@ -321,7 +321,7 @@ fn loads_and_unloads_a_hundred_times_under_traffic() {
                 }
             }
         });
-        let lines = (1..=10).map(|tens| format!("reloaded: {}0", tens));
+        let lines = (1..=10).map(|tens| format!("reloaded: {tens}0"));
         let mut lines = lines.chain([READY.to_owned()]);
         let reloaded = lines.try_for_each(|line| machine.wait_for_line(&line, LONG).map(|_| ()));
         done.store(true, Ordering::Relaxed);

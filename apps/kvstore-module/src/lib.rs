@@ -1,4 +1,4 @@
-//! The store as a Linux kernel module: the library `kvstore`, unchanged, behind four
+//! The store as a Linux kernel module: the library `kvstore`, unchanged, behind three
 //! functions that C can call.
 //!
 //! The same engine and protocol code that runs in ring 3 of the exokernel and in a Linux
@@ -12,6 +12,8 @@
 //! | `linux/packet.c` | which packets are requests; replies without a socket |
 //! | `linux/workers.c` | threads that answer, and how requests are shared out |
 //! | `linux/module.c` | parameters, loading, unloading |
+//!
+//! (`cost/` is a program that calls the store as they do, to count its instructions.)
 //!
 //! `cargo exo module` builds it. In ring 0 of Linux neither SSE nor the red zone may be
 //! used and there is no GOT; the command compiles `core` again without them, and

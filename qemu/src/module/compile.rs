@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::guest::run;
+use crate::linux;
 use crate::workspace::{self, GUEST_PROFILE, GUEST_TARGET};
 
 /// The package, and the library that is made of it.
@@ -89,8 +90,20 @@ pub(super) fn compile(flags: Flags, directory: &Path) -> Result<String> {
     })
 }
 
+/// A command that lints what only the module has. For lints all flags but one are idle.
+pub(crate) fn lint() -> Command {
+    let mut command = workspace::cargo();
+    command
+        .args(["clippy", "--lib", "--package", PACKAGE, "--target-dir"])
+        .arg(linux::directory().join("module/lint"))
+        .args(["--target", GUEST_TARGET, "--", "-D", "warnings"])
+        .env("RUSTFLAGS", "--cfg exo_module")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command
+}
+
 /// What the compiler calls itself.
-pub(super) fn version() -> Option<String> {
+fn version() -> Option<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())

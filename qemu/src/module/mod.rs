@@ -27,6 +27,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::linux::{self, Kernel};
 
+pub(crate) use compile::lint;
 pub use parameters::{Parameters, Workers};
 
 /// The module's name, as `insmod` and `rmmod` know it.

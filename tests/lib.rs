@@ -19,6 +19,7 @@
 //! | `s95_primitives` | each operation that is compared with Linux is measured |
 //! | `s97_linux` | a Linux guest of packages serves on the same machine |
 //! | `s98_placements` | the store answers alike wherever it runs |
+//! | `s99_module` | the store in Linux's kernel: same answers, loaded under traffic, unhurt |
 //!
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
 //! how long anything takes.

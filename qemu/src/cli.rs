@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::verbs::{attack, bench, build, client, filter, fuzz, lint, run, tcb, test};
+use crate::verbs::{attack, bench, build, client, filter, fuzz, lint, module, run, tcb, test};
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ enum Verb {
     Bench(bench::Args),
     Filter(filter::Args),
     Tcb(tcb::Args),
+    Module(module::Args),
     Lint(lint::Args),
     #[command(hide = true)]
     Build(build::Args),
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Filter(args)) => filter::run(&args),
         Some(Verb::Tcb(args)) => tcb::run(&args),
+        Some(Verb::Module(args)) => module::run(&args),
         Some(Verb::Lint(args)) => lint::run(&args),
         Some(Verb::Build(args)) => build::run(&args),
     };

@@ -16,6 +16,7 @@ pub mod guest;
 pub mod linux;
 pub mod machine;
 pub mod manifest;
+pub mod module;
 pub mod prerequisites;
 pub mod symbols;
 pub mod tcb;

@@ -33,6 +33,11 @@ pub const LIBPCAP: Program = Program { name: "libpcap.so.0.8", package: "libpcap
 /// Compiles libFuzzer.
 pub const CXX: Program = Program { name: "c++", package: "g++" };
 
+/// Runs the build system of Linux's kernel.
+pub const MAKE: Program = Program { name: "make", package: "make" };
+/// What that build system's own programs read object files with.
+pub const LIBELF: Program = Program { name: "libelf.so.1", package: "libelf1" };
+
 /// Where Debian and others keep libraries.
 const LIBRARIES: [&str; 5] =
     ["/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64"];

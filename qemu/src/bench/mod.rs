@@ -18,6 +18,7 @@
 //! | [`conditions`] | what a figure is worthless without |
 //! | [`get`], [`boot`], [`idle`] | the measurements |
 //! | [`dpf`] | telling packets apart, beside other ways to do it; on the host |
+//! | [`module`] | what the store pays for being part of Linux's kernel; on the host |
 //! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
 
 pub(crate) mod boot;
@@ -32,6 +33,7 @@ mod interrupt;
 #[path = "../../plugin/src/layout.rs"]
 mod layout;
 mod load;
+pub(crate) mod module;
 pub(crate) mod primitives;
 mod report;
 mod rows;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench::{Interrupt, boot, dpf, get, idle, primitives};
+use crate::bench::{Interrupt, boot, dpf, get, idle, module, primitives};
 use crate::prerequisites::QEMU;
 
 /// Measure: instructions per request, per primitive operation and per packet told apart,
@@ -25,11 +25,12 @@ enum What {
     Idle(idle::Args),
     Primitives(primitives::Args),
     Dpf(dpf::Args),
+    Module(module::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    // Filters are measured on the host.
-    if !matches!(args.what, What::Dpf(_)) {
+    // Filters and the store alone are measured on the host.
+    if !matches!(args.what, What::Dpf(_) | What::Module(_)) {
         QEMU.require()?;
     }
     let interrupt = Interrupt::register()?;
@@ -39,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Idle(args) => idle::run(args, &interrupt),
         What::Primitives(args) => primitives::run(args, &interrupt),
         What::Dpf(args) => dpf::run(args, &interrupt),
+        What::Module(args) => module::run(args, &interrupt),
     };
     // A signal has many consequences; whichever came first, it is the cause.
     match (result, interrupt.check()) {

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::{guest, workspace};
+use crate::{guest, module, workspace};
 
 /// Check formatting, and lint host and guest code; any warning is an error
 #[derive(Debug, clap::Args)]
@@ -28,11 +28,12 @@ pub(crate) fn run(_args: &Args) -> Result<ExitCode> {
     }
     programs.args(["--", "-D", "warnings"]);
 
-    let steps: [(&str, Command); 4] = [
+    let steps: [(&str, Command); 5] = [
         ("formatting", format),
         ("host code", host),
         ("kernel", kernel),
         ("guest programs", programs),
+        ("Linux module", module::lint()),
     ];
     let mut failed = Vec::new();
     for (name, command) in steps {

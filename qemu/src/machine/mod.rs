@@ -18,13 +18,15 @@
 //!
 //! Nothing is on the packet path here but sockets: with [`Network::User`] QEMU's
 //! user-mode network forwards UDP ports of the host's loopback interface; with
-//! [`Network::Frames`] a test exchanges raw Ethernet frames with the NIC itself.
+//! [`Network::Frames`] a test exchanges raw Ethernet frames with the NIC itself; with
+//! [`Network::VhostUser`] another part of this process is the NIC.
 
 mod accel;
 mod config;
 mod console;
 mod exit;
 mod frames;
+mod pin;
 mod process;
 mod qemu;
 
@@ -45,6 +47,7 @@ pub use config::{Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Network};
 pub use console::Console;
 pub use exit::GuestExit;
 pub use frames::FrameSocket;
+pub use pin::Pinned;
 pub use qemu::GUEST_MAC;
 pub(crate) use qemu::ensure_free;
 
@@ -83,7 +86,7 @@ impl Machine {
         let forwards = Forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),
-            Network::User { .. } => None,
+            Network::User { .. } | Network::VhostUser(_) => None,
         };
         let launch = Launch {
             config,
@@ -199,6 +202,13 @@ impl Machine {
     #[must_use]
     pub fn frames(&self) -> Option<&FrameSocket> {
         self.frames.as_ref()
+    }
+
+    /// Gives the guest's processors one processor of the host, and the rest of QEMU and
+    /// the calling thread the others: on one processor together, guest and generator take
+    /// turns. None if there are fewer than two.
+    pub fn pin(&self) -> Result<Option<Pinned>> {
+        pin::pin(self.process.id())
     }
 
     /// The QEMU command line, as one would type it.

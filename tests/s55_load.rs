@@ -6,11 +6,11 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use exo_cmd::machine::{Config, ECHO_PORT, Machine, Network, STORE_PORT};
 use exo_load::protocol::Protocol;
 use exo_load::run::{self, Ended, Load, Measured, Plan, Watch};
 use exo_load::wire::vhost::{Listener, VhostUser};
 use exo_load::{Arrivals, Items, Schedule, Sizes, Wire, Workload};
-use exo_cmd::machine::{Config, ECHO_PORT, Machine, Network, STORE_PORT};
 use machine_tests::{ECHO, GATEWAY, LONG, STORE};
 
 struct Quiet;
@@ -76,7 +76,9 @@ fn the_store_serves_a_nic_of_ours() {
         ..Workload::default()
     };
     let items = Items::new(&workload, wire.payload_max()).expect("items");
-    let mut load = Load::new(&mut wire, &workload, &items, Protocol::Memcached, LONG);
+    // What overflows the guest's rings is lost, and waited for so long.
+    let timeout = Duration::from_secs(10);
+    let mut load = Load::new(&mut wire, &workload, &items, Protocol::Memcached, timeout);
     assert!(load.prefill(&mut Quiet).expect("all stored"));
     // One at a time: the guest sleeps between. Many: its receive queue runs full.
     for outstanding in [1, 64, 1000] {

@@ -102,7 +102,8 @@ fn every_loss_is_counted() {
     // Long enough that a busy machine does not make more of them.
     let case = Case { timeout: Duration::from_secs(3), ..Case::default() };
     for schedule in [Schedule::Closed(200), Schedule::Open(500.0, Arrivals::Poisson)] {
-        let before = [&server.deeds.received, &server.deeds.dropped].map(|count| count.load(Relaxed));
+        let before =
+            [&server.deeds.received, &server.deeds.dropped].map(|count| count.load(Relaxed));
         let account = case.run(&server, &plan(schedule, HALF), &mut Until(None)).account;
         let [received, dropped] =
             [&server.deeds.received, &server.deeds.dropped].map(|count| count.load(Relaxed));
@@ -116,10 +117,8 @@ fn every_loss_is_counted() {
 
 #[test]
 fn wrong_replies_and_duplicates_are_found() {
-    let server =
-        Server::start(Faults { corrupt_every: 5, twice_every: 11, ..Faults::default() });
-    let measured =
-        Case::default().run(&server, &plan(Schedule::Closed(4), HALF), &mut Until(None));
+    let server = Server::start(Faults { corrupt_every: 5, twice_every: 11, ..Faults::default() });
+    let measured = Case::default().run(&server, &plan(Schedule::Closed(4), HALF), &mut Until(None));
     let account = measured.account;
     assert_eq!(account.wrong, server.deeds.corrupted.load(Relaxed));
     assert_eq!(account.answered + account.wrong, account.sent);
@@ -188,23 +187,24 @@ fn echo() -> Case {
     Case { protocol: Protocol::Echo, prefill: false, ..Case::default() }
 }
 
-/// A server that takes a millisecond for each request serves fewer than 1,000 a second.
+/// A server that takes 20 ms for each request serves 50 a second at most. Of 200 a second
+/// the i-th waits for 15 ms times i, so two thirds of them longer than a second.
 #[test]
 fn latency_rises_with_the_load() {
-    let service = Duration::from_millis(1);
+    let service = Duration::from_millis(20);
     let server = Server::start(Faults { echo: true, service, ..Faults::default() });
-    let median = |rate: f64, duration: Duration| {
-        let schedule = Schedule::Open(rate, Arrivals::Poisson);
-        let measured = echo().run(&server, &plan(schedule, duration), &mut Until(None));
-        let account = measured.account;
-        assert_eq!(account.answered, account.intended);
-        account.percentile(50.0).latency_us.unwrap()
+    // The share within a second, rather than the median: on a busy machine the last
+    // request may not be sent before the end, and the median be refused.
+    let within_a_second = |rate: f64, duration: Duration| {
+        let schedule = Schedule::Open(rate, Arrivals::Uniform);
+        let account = echo().run(&server, &plan(schedule, duration), &mut Until(None)).account;
+        assert_eq!(account.answered, account.sent);
+        account.within(1_000_000_000)
     };
-    // Some 200 at once: as many as the server's socket holds without loss.
-    let calm = median(50.0, Duration::from_secs(1));
-    let busy = median(2000.0, Duration::from_millis(100));
-    assert!(busy > 10.0 * calm, "{calm} {busy}");
-    assert!(calm >= 1000.0, "{calm}");
+    let calm = within_a_second(5.0, Duration::from_secs(2));
+    let busy = within_a_second(200.0, Duration::from_secs(1));
+    assert!(calm >= 0.5, "the median is below a second: {calm}");
+    assert!(busy < 0.5, "the median is above a second: {busy}");
 }
 
 #[test]
@@ -225,8 +225,7 @@ fn what_cannot_be_sent_refuses_the_percentiles() {
     let mut case = echo();
     case.timeout = Duration::from_secs(1);
     let schedule = Schedule::Open(100_000_000.0, Arrivals::Uniform);
-    let measured =
-        case.run(&server, &plan(schedule, Duration::from_millis(200)), &mut Until(None));
+    let measured = case.run(&server, &plan(schedule, Duration::from_millis(200)), &mut Until(None));
     let account = measured.account;
     assert_eq!(account.intended, 20_000_000);
     assert!(account.never_sent > 10_000_000);

@@ -200,7 +200,8 @@ mod tests {
         let line = line(&config);
         assert!(line.contains("-object memory-backend-memfd,id=ram,size=128M,share=on"), "{line}");
         assert!(line.contains("memory-backend=ram -object"), "{line}");
-        let netdev = "-chardev socket,id=nic,path=/tmp/a,,b/nic -netdev vhost-user,id=n0,chardev=nic";
+        let netdev =
+            "-chardev socket,id=nic,path=/tmp/a,,b/nic -netdev vhost-user,id=n0,chardev=nic";
         assert!(line.contains(netdev), "{line}");
     }
 

@@ -107,7 +107,8 @@ fn measure(args: &Args, interrupt: &Interrupt) -> Result<()> {
     }
     bar.clear();
     if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&Saved { conditions: &conditions, report: &report })?;
+        let json =
+            serde_json::to_string_pretty(&Saved { conditions: &conditions, report: &report })?;
         fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     if last == Ended::Silent {

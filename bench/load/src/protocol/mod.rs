@@ -177,9 +177,8 @@ mod tests {
     fn checks_what_is_not_a_get() {
         let items = items();
         let good = Verdict::Answer { hits: 0, misses: 0 };
-        let check = |request: &Request, text: &[u8]| {
-            Protocol::Memcached.check(&items, request, text)
-        };
+        let check =
+            |request: &Request, text: &[u8]| Protocol::Memcached.check(&items, request, text);
         assert_eq!(check(&Request::Set(1), b"STORED\r\n"), good);
         for text in [&b"NOT_STORED\r\n"[..], b"SERVER_ERROR out of memory\r\n", b"STORED", b""] {
             assert_eq!(check(&Request::Set(1), text), Verdict::Wrong);

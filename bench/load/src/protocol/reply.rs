@@ -183,10 +183,10 @@ mod tests {
         assert_eq!(check(&items, &[1, 2], &second), Verdict::Answer { hits: 1, misses: 1 });
         assert_eq!(check(&items, &[1, 2], &a), Verdict::More);
         assert_eq!(check(&items, &[1, 2], &[&b[..], &a, b"END\r\n"].concat()), Verdict::Wrong);
-        assert_eq!(check(&items, &[1, 1], &[&a[..], &a, b"END\r\n"].concat()), Verdict::Answer {
-            hits: 2,
-            misses: 0
-        });
+        assert_eq!(
+            check(&items, &[1, 1], &[&a[..], &a, b"END\r\n"].concat()),
+            Verdict::Answer { hits: 2, misses: 0 }
+        );
     }
 
     #[test]

@@ -58,7 +58,11 @@ impl fmt::Display for Row {
         if let Some(why) = self.ended_early {
             writeln!(f, "ENDED EARLY: {why}; this is what was measured until then")?;
         }
-        writeln!(f, "  intended {} = {} sent + {} never sent", self.intended, self.sent, self.never_sent)?;
+        writeln!(
+            f,
+            "  intended {} = {} sent + {} never sent",
+            self.intended, self.sent, self.never_sent
+        )?;
         writeln!(
             f,
             "  sent     {} = {} answered + {} timed out + {} wrong + {} late",
@@ -106,7 +110,11 @@ impl Row {
         writeln!(f, "  latency in µs, lower is better; beside it what it leaves out:")?;
         write!(f, "  {:>7} {:>11}", "", if open { "from its time" } else { "latency" })?;
         if open {
-            write!(f, " {:>12} {:>10} {:>10} {:>10}", "from sending", "slip", "never sent", "late sent")?;
+            write!(
+                f,
+                " {:>12} {:>10} {:>10} {:>10}",
+                "from sending", "slip", "never sent", "late sent"
+            )?;
         }
         writeln!(f, " {:>10}", "unanswered")?;
         for row in &self.percentiles {
@@ -149,7 +157,9 @@ impl fmt::Display for Knee {
             (Some(kept), Some(broken)) => {
                 writeln!(f, "kept at {kept:.0} requests/s, broken at {broken:.0}")
             }
-            (Some(kept), None) => writeln!(f, "kept at {kept:.0} requests/s; no rate tried broke it"),
+            (Some(kept), None) => {
+                writeln!(f, "kept at {kept:.0} requests/s; no rate tried broke it")
+            }
             (None, Some(broken)) => writeln!(f, "broken even at {broken:.1} requests/s"),
             (None, None) => writeln!(f, "nothing was measured"),
         }

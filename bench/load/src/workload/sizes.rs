@@ -70,9 +70,7 @@ impl Sizes {
                 let short: f64 = ETC_SHORT.iter().sum();
                 match u < short {
                     true => quantile(ETC_SHORT.into_iter(), u),
-                    false => {
-                        15 + pareto((u - short) / (1.0 - short), 214.476, 0.348_238) as u32
-                    }
+                    false => 15 + pareto((u - short) / (1.0 - short), 214.476, 0.348_238) as u32,
                 }
             }
             (Self::Usr, Of::Keys) => [16, 21][usize::from(u >= 0.5)],
@@ -136,9 +134,10 @@ impl FromStr for Sizes {
                     let (least, most) = range(text)?;
                     Self::Uniform(least, most)
                 }
-                _ => Self::Fixed(number(text).context(
-                    "use N, LEAST-MOST, zipf:S:LEAST-MOST, etc or usr for sizes",
-                )?),
+                _ => Self::Fixed(
+                    number(text)
+                        .context("use N, LEAST-MOST, zipf:S:LEAST-MOST, etc or usr for sizes")?,
+                ),
             },
         })
     }

@@ -51,8 +51,7 @@ impl Message {
     /// **Blocking** until there is one.
     pub(super) fn read(mut socket: &UnixStream) -> Result<Option<Self>> {
         let mut header = [0; 12];
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [IoSliceMut::new(&mut header)];
         let received = loop {
@@ -86,14 +85,16 @@ impl Message {
     /// The 64-bit word at byte `at` of the payload.
     pub(super) fn u64(&self, at: usize) -> Result<u64> {
         let bytes = self.payload.get(at..).and_then(|bytes| bytes.first_chunk());
-        let bytes = bytes.with_context(|| format!("vhost-user request {} is too short", self.request))?;
+        let bytes =
+            bytes.with_context(|| format!("vhost-user request {} is too short", self.request))?;
         Ok(u64::from_ne_bytes(*bytes))
     }
 
     /// The 32-bit word at byte `at` of the payload.
     pub(super) fn u32(&self, at: usize) -> Result<u32> {
         let bytes = self.payload.get(at..).and_then(|bytes| bytes.first_chunk());
-        let bytes = bytes.with_context(|| format!("vhost-user request {} is too short", self.request))?;
+        let bytes =
+            bytes.with_context(|| format!("vhost-user request {} is too short", self.request))?;
         Ok(u32::from_ne_bytes(*bytes))
     }
 

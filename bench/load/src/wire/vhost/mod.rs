@@ -284,7 +284,7 @@ impl Wire for VhostUser {
             ("interrupts asked for", self.counts.calls),
             ("sleeps until a kick", self.counts.sleeps),
             ("other frames", self.counts.other),
-            ("frames too long for a buffer", self.counts.dropped),
+            ("frames that fit no buffer", self.counts.dropped),
         ]
     }
 }

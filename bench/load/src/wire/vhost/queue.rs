@@ -67,7 +67,10 @@ impl Ring {
     }
 
     /// Descriptor table, available ring, used ring.
-    pub(super) fn set_addresses(&mut self, [table, available, used]: [GuestAddress; 3]) -> Result<()> {
+    pub(super) fn set_addresses(
+        &mut self,
+        [table, available, used]: [GuestAddress; 3],
+    ) -> Result<()> {
         let bad = "a queue's part is not aligned";
         self.queue.try_set_desc_table_address(table).context(bad)?;
         self.queue.try_set_avail_ring_address(available).context(bad)?;

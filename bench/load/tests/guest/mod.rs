@@ -25,6 +25,7 @@ const USER: u64 = 0x7f00_0000_0000;
 const ENTRIES: u16 = 16;
 const BUFFER: u32 = 2048;
 pub(crate) const VERSION_1: u64 = 1 << 32;
+const PROTOCOL_FEATURES: u64 = 1 << 30;
 pub(crate) const EVENT_IDX: u64 = 1 << 29;
 
 /// How the guest behaves.
@@ -60,12 +61,21 @@ impl Guest {
 
         send(&socket, 1, &[], &[]);
         let offered = reply(&socket);
-        assert_eq!(u64::from_ne_bytes(offered.try_into().unwrap()), VERSION_1 | EVENT_IDX);
+        assert_eq!(
+            u64::from_ne_bytes(offered.try_into().unwrap()),
+            VERSION_1 | EVENT_IDX | PROTOCOL_FEATURES
+        );
+        send(&socket, 15, &[], &[]);
+        assert_eq!(reply(&socket), [0; 8]);
+        send(&socket, 16, &words(&[0]), &[]);
         send(&socket, 3, &[], &[]);
         for (index, call) in (0_u64..).zip(&calls) {
             send(&socket, 13, &words(&[index]), &[call.as_fd()]);
         }
-        send(&socket, 2, &words(&[behaviour.features]), &[]);
+        for index in 0..2_u32 {
+            send(&socket, 18, &[index.to_ne_bytes(), 1_u32.to_ne_bytes()].concat(), &[]);
+        }
+        send(&socket, 2, &words(&[behaviour.features | PROTOCOL_FEATURES]), &[]);
         let table = words(&[1, 0, SIZE as u64, USER, 0]);
         send(&socket, 5, &table, &[memory.as_fd()]);
 

@@ -174,7 +174,7 @@ impl End {
     pub(super) fn trouble(&self) -> String {
         match &self.machine {
             Some(machine) => machine.report(),
-            None => format!("server {}", self.server),
+            None => format!("is it still running, and {} the right address?", self.server),
         }
     }
 

@@ -1,8 +1,9 @@
 //! What QEMU asks for, and the thread that does it.
 //!
-//! QEMU 7.2 sets features only after it has enabled the queues, which the crates for
-//! vhost-user refuse; here the order does not matter. `PROTOCOL_FEATURES` is not offered:
-//! then there is no enabling, no acknowledging of requests, and a queue runs from when its
+//! QEMU 7.2 enables the queues before it sets any features, which the crates for
+//! vhost-user refuse; here the order does not matter. Without `PROTOCOL_FEATURES` it could
+//! not enable them, and would carry packets itself, saying so in one line. Of the features
+//! which that stands for none is offered. A queue runs from when it is enabled and its
 //! kick is known until its base is asked for.
 
 use std::fs::File;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::device::{Addresses, Device, OFFERED, Region};
+use super::device::{Addresses, Device, OFFERED, PROTOCOL_FEATURES, Region};
 use super::messages::{Message, request};
 
 /// In a kick or call message: there is no descriptor.
@@ -98,9 +99,14 @@ fn serve(socket: &UnixStream, shared: &Shared) -> Result<()> {
     while let Some(mut message) = Message::read(socket)? {
         let mut device = shared.device.lock().unwrap_or_else(PoisonError::into_inner);
         match message.request {
-            request::GET_FEATURES => message.reply(socket, &OFFERED.to_ne_bytes())?,
+            request::GET_FEATURES => {
+                message.reply(socket, &(OFFERED | PROTOCOL_FEATURES).to_ne_bytes())?;
+            }
             request::SET_FEATURES => device.set_features(message.u64(0)?),
-            request::SET_OWNER | request::SET_VRING_ENABLE | request::SET_PROTOCOL_FEATURES => {}
+            request::SET_OWNER | request::SET_PROTOCOL_FEATURES => {}
+            request::SET_VRING_ENABLE => {
+                device.ring(message.u32(0)?)?.enable(message.u32(4)? != 0);
+            }
             request::RESET_OWNER => device.stop_all(),
             request::SET_MEM_TABLE => device.set_memory(regions(&mut message)?)?,
             request::SET_VRING_NUM => {

@@ -24,6 +24,8 @@ const EVENT_IDX: u32 = 29;
 const VERSION_1: u32 = 32;
 /// What every guest is offered. QEMU adds what it does by itself, the MAC address.
 pub(super) const OFFERED: u64 = 1 << VERSION_1 | 1 << EVENT_IDX;
+/// To QEMU alone: there are messages that enable queues.
+pub(super) const PROTOCOL_FEATURES: u64 = 1 << 30;
 /// The queue into which packets for the guest go, and the one from which its own come.
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;

@@ -36,19 +36,24 @@ pub(super) struct Ring {
     queue: Queue,
     kick: Option<Arc<File>>,
     call: Option<File>,
+    enabled: bool,
     packet: Vec<u8>,
 }
 
 impl Default for Ring {
     fn default() -> Self {
         let queue = Queue::new(LARGEST).expect("a power of two");
-        Self { queue, kick: None, call: None, packet: Vec::new() }
+        Self { queue, kick: None, call: None, enabled: false, packet: Vec::new() }
     }
 }
 
 impl Ring {
     pub(super) fn running(&self) -> bool {
-        self.queue.ready()
+        self.queue.ready() && self.enabled
+    }
+
+    pub(super) fn enable(&mut self, on: bool) {
+        self.enabled = on;
     }
 
     /// Entries.

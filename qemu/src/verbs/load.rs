@@ -3,11 +3,11 @@
 mod back_end;
 mod options;
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use std::{fmt, fs};
 
 use anyhow::{Context, Result, bail};
 use exo_load::progress::Bar;
@@ -63,6 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             eprintln!("{interrupted}");
             Ok(ExitCode::from(interrupted.exit_code()))
         }
+        (Err(error), Ok(())) if error.is::<Closed>() => Ok(ExitCode::SUCCESS),
         (outcome, Ok(())) => outcome.map(|()| ExitCode::SUCCESS),
     }
 }
@@ -192,20 +193,33 @@ fn trial(rate: f64, kept: bool, measured: &Measured) -> String {
         None => "refused".to_owned(),
     };
     format!(
-        "  {rate:>10.0} requests/s: {}; p50 {}, p99 {}; unanswered {:.3} %, never sent {:.3} %\n",
+        "  {rate:>10.0} requests/s: {}; p50 {}, p99 {}; unanswered {:.3} %, never sent {:.3} %, sent \
+         late {:.3} %\n",
         if kept { "kept  " } else { "broken" },
         time(50.0),
         time(99.0),
         account.unanswered_share() * 100.0,
-        account.never_sent_share() * 100.0
+        account.never_sent_share() * 100.0,
+        account.percentile(50.0).late_sent * 100.0
     )
 }
 
-/// Prints; quietly if nothing reads it any more.
+/// Nothing reads standard output any more; no reason to complain, nor to go on.
+#[derive(Debug)]
+struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "standard output is closed")
+    }
+}
+
+impl std::error::Error for Closed {}
+
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
         result => result.context("cannot write to standard output"),
     }
 }

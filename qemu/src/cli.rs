@@ -22,7 +22,7 @@ enum Verb {
     Attack(attack::Args),
     Fuzz(fuzz::Args),
     Bench(bench::Args),
-    Load(load::Args),
+    Load(Box<load::Args>),
     Filter(filter::Args),
     Tcb(tcb::Args),
     Lint(lint::Args),

@@ -264,6 +264,18 @@ impl<'d> Driver<'d> {
         Ok(received)
     }
 
+    /// Gives up every request that waits: no reply can come any more.
+    pub fn abandon(&mut self, ended: &mut Vec<Finished>) {
+        let now = self.now();
+        for slot in &mut self.slots {
+            if slot.state == State::Waiting {
+                slot.state = State::Free;
+                self.outstanding -= 1;
+                ended.push(slot.end(Fate::TimedOut, now));
+            }
+        }
+    }
+
     /// **Blocking** until a reply may have come, at most for `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Result<()> {
         self.wire.wait(timeout)

@@ -20,6 +20,8 @@
 //! (or a generator) that falls behind cannot hide it by delaying the next request:
 //! "coordinated omission", G. Tene, *How NOT to Measure Latency*, 2013.
 
+#![forbid(unsafe_code)]
+
 pub mod account;
 pub mod driver;
 pub mod progress;

@@ -56,6 +56,8 @@ pub enum Ended {
     Interrupted,
     /// The server answers nothing any more.
     Silent,
+    /// The way to the server broke: its machine has ended, for instance.
+    Broken,
 }
 
 /// A measurement.
@@ -69,6 +71,8 @@ pub struct Measured {
     pub account: Account,
     /// Why it ended.
     pub ended: Ended,
+    /// What broke, if that ended it.
+    pub broken: Option<String>,
     /// The first wrong reply there was, beside its request.
     pub wrong: Option<String>,
     /// What the back end counted meanwhile.
@@ -229,6 +233,7 @@ impl<'l> Load<'l> {
         let mut chooser = self.workload.chooser();
         let mut finished = Vec::new();
         let mut ended = Ended::Complete;
+        let mut broken = None;
         let mut unanswered_since = None;
         let mut glance = 0;
         let counted = from..end;
@@ -263,8 +268,7 @@ impl<'l> Load<'l> {
                 }
                 (None, Schedule::Open(..)) => {}
             }
-            let sent = self.driver.send()?;
-            let received = self.driver.receive(&mut finished)?;
+            let moved = self.exchange(&mut finished);
             for one in finished.drain(..) {
                 if (from..end).contains(&one.intended) {
                     account.take(&one, end);
@@ -283,7 +287,17 @@ impl<'l> Load<'l> {
                 (ended, end) = (Ended::Silent, from.max(now + 1));
                 break;
             }
-            if sent + received == 0 {
+            let moved = match moved {
+                Ok(moved) => moved,
+                // What was measured until then is not lost.
+                Err(error) if account.answered > 0 => {
+                    broken = Some(format!("{error:#}"));
+                    (ended, end) = (Ended::Broken, from.max(now + 1));
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            if moved == 0 {
                 let next = times.as_ref().map_or(now + NAP, |times| start + times.peek());
                 self.pause(now, next.min(end), plan.spin)?;
             }
@@ -303,8 +317,14 @@ impl<'l> Load<'l> {
             }
         }
         while self.driver.outstanding() > 0 {
-            if self.driver.receive(&mut finished)? == 0 {
-                self.driver.wait(Duration::from_nanos(NAP / 5))?;
+            match self.driver.receive(&mut finished) {
+                Ok(0) => self.driver.wait(Duration::from_nanos(NAP / 5)).unwrap_or_default(),
+                Ok(_) => {}
+                Err(error) => {
+                    broken.get_or_insert_with(|| format!("{error:#}"));
+                    ended = Ended::Broken;
+                    self.driver.abandon(&mut finished);
+                }
             }
             for one in finished.drain(..).filter(|one| window.contains(&one.intended)) {
                 account.take(&one, end);
@@ -325,9 +345,16 @@ impl<'l> Load<'l> {
             seconds: (end - from) as f64 / 1e9,
             account,
             ended,
+            broken,
             wrong: self.driver.wrong().map(ToOwned::to_owned),
             counts: counts.collect(),
         })
+    }
+
+    /// Sends what was offered and takes replies in; how many datagrams moved.
+    fn exchange(&mut self, finished: &mut Vec<Finished>) -> Result<usize> {
+        let sent = self.driver.send()?;
+        Ok(sent + self.driver.receive(finished)?)
     }
 
     /// Nothing to do at `now`, at the latest until `next`.

@@ -167,7 +167,7 @@ fn an_interrupted_load_keeps_what_it_has() {
 }
 
 #[test]
-fn nobody_at_the_other_end_is_an_error() {
+fn nothing_at_the_other_end_is_an_error() {
     let address = {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.local_addr().unwrap()

@@ -5,7 +5,7 @@ mod guest;
 use std::time::Duration;
 
 use exo_load::protocol::Protocol;
-use exo_load::run::{self, Load, Measured, Plan, Watch};
+use exo_load::run::{self, Ended, Load, Measured, Plan, Watch};
 use exo_load::wire::vhost::{Listener, VhostUser};
 use exo_load::{Items, Schedule, Wire, Workload};
 
@@ -29,17 +29,21 @@ fn connect(listener: Listener, patience: Duration) -> anyhow::Result<VhostUser> 
     listener.connect(own, server, patience, || Ok(()))
 }
 
-fn load(wire: &mut VhostUser, timeout: Duration) -> Measured {
-    let workload = Workload::default();
-    let items = Items::new(&workload, wire.payload_max()).unwrap();
-    let plan = Plan {
+fn plan(duration: Duration) -> Plan {
+    Plan {
         schedule: Schedule::Closed(40),
         warm_up: Duration::ZERO,
-        duration: Duration::from_millis(500),
+        duration,
         silence: LONG,
         late_after: LONG,
         spin: false,
-    };
+    }
+}
+
+fn load(wire: &mut VhostUser, timeout: Duration) -> Measured {
+    let workload = Workload::default();
+    let items = Items::new(&workload, wire.payload_max()).unwrap();
+    let plan = plan(Duration::from_millis(500));
     Load::new(wire, &workload, &items, Protocol::Echo, timeout).run(&plan, &mut Quiet).unwrap()
 }
 
@@ -65,9 +69,10 @@ fn a_guest_is_loaded_through_its_queues() {
         let calls = measured.counts.iter().find(|(name, _)| *name == "interrupts asked for");
         assert!(calls.unwrap().1 > 0 || features & EVENT_IDX != 0);
 
-        let (echoed, base) = guest.end();
+        let (echoed, base, qemu) = guest.end();
         assert!(echoed > account.sent, "the probe, too");
         assert_eq!(base as u16, (echoed + 1) as u16, "all, and an answer to ARP");
+        drop(qemu);
         // QEMU's end is an error that says so.
         let mut error = String::new();
         for _ in 0..6000 {
@@ -100,6 +105,32 @@ fn a_buffer_outside_the_guests_memory_loses_one_packet() {
     let lost = wire.counts().into_iter().find(|(name, _)| *name == "frames that fit no buffer");
     assert!(lost.unwrap().1 > 0);
     guest.end();
+}
+
+/// What was measured before the machine ended is not lost.
+#[test]
+fn a_machine_that_ends_leaves_its_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nic");
+    let listener = Listener::bind(&path).unwrap();
+    let features = VERSION_1 | EVENT_IDX;
+    let guest = Guest::start(&path, Behaviour { features, bad_buffer: false });
+    let mut wire = connect(listener, LONG).unwrap();
+    let workload = Workload::default();
+    let items = Items::new(&workload, wire.payload_max()).unwrap();
+    let plan = plan(LONG);
+    let mut load = Load::new(&mut wire, &workload, &items, Protocol::Echo, LONG);
+    let end = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        guest.end();
+    });
+    let measured = load.run(&plan, &mut Quiet).unwrap();
+    end.join().unwrap();
+    assert_eq!(measured.ended, Ended::Broken);
+    assert!(measured.broken.unwrap().contains("the machine has ended"));
+    let account = measured.account;
+    assert!(account.answered > 0);
+    assert_eq!(account.sent, account.answered + account.timed_out);
 }
 
 #[test]

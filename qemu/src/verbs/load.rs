@@ -112,6 +112,12 @@ fn measure(args: &Args, interrupt: &Interrupt) -> Result<()> {
             serde_json::to_string_pretty(&Saved { conditions: &conditions, report: &report })?;
         fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
+    if last == Ended::Broken {
+        bail!(
+            "the way to the server broke; what was measured until then stands above\n{}",
+            end.trouble()
+        );
+    }
     if last == Ended::Silent {
         bail!(
             "{} has answered nothing for {} s; what was measured until then stands above\n{}",

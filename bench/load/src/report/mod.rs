@@ -124,6 +124,7 @@ impl Row {
                 Ended::Complete => None,
                 Ended::Interrupted => Some("interrupted"),
                 Ended::Silent => Some("the server stopped answering"),
+                Ended::Broken => Some("the way to the server broke"),
             },
             intended: account.intended,
             never_sent: account.never_sent,

@@ -32,7 +32,7 @@ pub struct Station {
     pub port: u16,
 }
 
-/// Question to everybody: what is the MAC address of `target`?
+/// Broadcast question: what is the MAC address of `target`?
 #[must_use]
 pub fn arp_request(from: Station, target: Ipv4Addr) -> Vec<u8> {
     arp(BROADCAST, ARP_REQUEST, from, [0; 6], target)
@@ -58,13 +58,13 @@ pub fn arp_answer(frame: &[u8], to: Station, target: Ipv4Addr) -> Option<Mac> {
     body.starts_with(&to.address.octets()).then_some(*mac)
 }
 
-fn arp(to: Mac, kind: [u8; 8], from: Station, whose: Mac, address: Ipv4Addr) -> Vec<u8> {
+fn arp(to: Mac, kind: [u8; 8], from: Station, target: Mac, address: Ipv4Addr) -> Vec<u8> {
     let mut frame = Vec::new();
     ethernet(&mut frame, to, from.mac, ARP);
     frame.extend(kind);
     frame.extend(from.mac);
     frame.extend(from.address.octets());
-    frame.extend(whose);
+    frame.extend(target);
     frame.extend(address.octets());
     frame
 }

@@ -1,6 +1,6 @@
 //! What carries datagrams to the server and back.
 //!
-//! | back end | who carries |
+//! | back end | carried by |
 //! |---|---|
 //! | [`sockets`] | the host's own UDP, many datagrams a system call |
 //! | [`vhost`] | the queues of a virtual machine's NIC, which this process plays |

@@ -63,7 +63,7 @@ impl Sockets {
         })
     }
 
-    /// What an error means: no room, or nothing there, or nobody listens (which may pass),
+    /// What an error means: no room, or nothing there, or nothing listening (which may pass),
     /// is no error.
     fn tolerate(&mut self, error: Errno) -> Result<usize> {
         match error {

@@ -68,11 +68,11 @@ impl Items {
 
     fn push(&mut self, workload: &Workload, n: u32, width: usize, payload: usize) -> Result<()> {
         let quantile = |salt: u64| (mix(self.seed ^ salt, n.into()) >> 11) as f64 / 2_f64.powi(53);
-        let key = workload.key_sizes.at(quantile(0x6b65_79), Of::Keys) as usize;
+        let key = workload.key_sizes.at(quantile(0x006b_6579), Of::Keys) as usize;
         ensure!(key <= LONGEST_KEY, "a key of {key} bytes: memcached takes at most {LONGEST_KEY}");
         // The extreme value distribution has no lower end.
         let key = key.max(width);
-        let value = workload.value_sizes.at(quantile(0x7661_6c), Of::Values);
+        let value = workload.value_sizes.at(quantile(0x0076_616c), Of::Values);
         ensure!(
             payload > AROUND + key,
             "datagrams of {payload} bytes have no room for a key of {key} bytes"

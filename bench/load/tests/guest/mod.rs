@@ -100,15 +100,15 @@ impl Guest {
         Self { socket, stop, driver: Some(driver) }
     }
 
-    /// Ends; how many datagrams were echoed, and what the device says of its transmit
-    /// queue's base.
-    pub(crate) fn end(mut self) -> (u64, u32) {
+    /// Ends; how many datagrams were echoed, what the device says of its transmit queue's
+    /// base, and the socket, with which QEMU ends.
+    pub(crate) fn end(mut self) -> (u64, u32, UnixStream) {
         self.stop.store(true, Ordering::Relaxed);
         let echoed = self.driver.take().unwrap().join().unwrap();
         send(&self.socket, 11, &[1_u32.to_ne_bytes(), [0; 4]].concat(), &[]);
         let base = reply(&self.socket);
         assert_eq!(base[..4], 1_u32.to_ne_bytes());
-        (echoed, u32::from_ne_bytes(base[4..].try_into().unwrap()))
+        (echoed, u32::from_ne_bytes(base[4..].try_into().unwrap()), self.socket)
     }
 }
 

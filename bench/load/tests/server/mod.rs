@@ -92,7 +92,7 @@ fn serve(socket: &UdpSocket, faults: Faults, deeds: &Deeds, stop: &AtomicBool) {
             continue;
         }
         let number = deeds.received.fetch_add(1, Relaxed) + 1;
-        let is = |every: u64| every != 0 && number % every == 0;
+        let is = |every: u64| every != 0 && number.is_multiple_of(every);
         if faults.stop_after != 0 && number > faults.stop_after {
             continue;
         }

@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// With --exo: the boot manifest [default: boot/manifests/default.toml]
     #[arg(long, value_name = "FILE", requires = "exo")]
     manifest: Option<PathBuf>,
-    /// With --exo: who executes the guest's instructions
+    /// With --exo: what executes the guest's instructions
     #[arg(long, value_enum, default_value_t = Choice::Tcg)]
     accel: Choice,
     /// With --exo: do not give the guest a processor of the host for itself

@@ -38,7 +38,7 @@ use options::Options;
     docs/load.md says more.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    back_end: back_end::Args,
+    back_end: back_end::Place,
     #[command(flatten)]
     options: Options,
     /// Save all figures in this file

@@ -26,7 +26,7 @@ const DEFAULT: &str = "127.0.0.1:11211";
 
 /// Where the load goes.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct Place {
     /// The server; with --vhost-user its address in the guest
     /// [default: 127.0.0.1:11211; with --vhost-user 10.0.2.15:11211]
     #[arg(long, value_name = "HOST:PORT")]
@@ -63,7 +63,7 @@ pub(super) struct End {
     _dir: Option<TempDir>,
 }
 
-impl Args {
+impl Place {
     /// Opens the way, and boots the machine if there is to be one.
     pub(super) fn open(&self, protocol: Protocol, interrupt: &Interrupt) -> Result<End> {
         let end = |wire: Box<dyn Wire>, server: String| End {

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::verbs::{attack, bench, build, client, filter, fuzz, lint, module, run, tcb, test};
+use crate::verbs::{
+    attack, bench, build, client, filter, fuzz, lint, load, module, run, tcb, test,
+};
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
 #[derive(Debug, Parser)]
@@ -22,6 +24,7 @@ enum Verb {
     Attack(attack::Args),
     Fuzz(fuzz::Args),
     Bench(bench::Args),
+    Load(Box<load::Args>),
     Filter(filter::Args),
     Tcb(tcb::Args),
     Module(module::Args),
@@ -41,6 +44,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Attack(args)) => attack::run(&args),
         Some(Verb::Fuzz(args)) => fuzz::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
+        Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Filter(args)) => filter::run(&args),
         Some(Verb::Tcb(args)) => tcb::run(&args),
         Some(Verb::Module(args)) => module::run(&args),
@@ -136,6 +140,16 @@ mod tests {
             "exo client --server nowhere get k",
             "exo test --host-only --guest-only",
             "exo filter explain",
+            "exo load --rate 0",
+            "exo load --rate 10 --outstanding 5",
+            "exo load --search p99",
+            "exo load --search p99=1ms --rate 5",
+            "exo load --exo --server 127.0.0.1:1",
+            "exo load --exo --vhost-user socket",
+            "exo load --value-size lots",
+            "exo load --get 101",
+            "exo load --duration 0",
+            "exo load --protocol smtp",
             "exo filter match udp",
             "exo filter fuzz frames",
             "exo filter fuzz --jobs 0",

@@ -16,11 +16,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use exo_load::wire::ethernet::{Station, arp_answer, arp_request, datagram, payload};
 use serde::Serialize;
 use tempfile::TempDir;
 
 use super::counter::{Counter, Counts, wait_for};
-use super::frames::{Station, arp_answer, arp_request, datagram, payload};
 use super::interrupt::Interrupt;
 use crate::client::request;
 use crate::machine::{FrameSocket, Machine, STORE_PORT};

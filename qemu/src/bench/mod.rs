@@ -12,7 +12,6 @@
 //! | [`rows`] | the rows of the report, and which source belongs to which |
 //! | [`table`] | every instruction of the guest with its function and row |
 //! | [`counter`] | the plugin in QEMU, and its counts as they grow |
-//! | [`frames`] | requests and answers as Ethernet frames |
 //! | [`load`] | sends requests, checks answers |
 //! | [`report`] | counts divided by requests, as a table and as JSON |
 //! | [`conditions`] | what a figure is worthless without |
@@ -22,10 +21,9 @@
 //! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
 
 pub(crate) mod boot;
-mod conditions;
+pub(crate) mod conditions;
 mod counter;
 pub(crate) mod dpf;
-mod frames;
 pub(crate) mod get;
 pub(crate) mod idle;
 mod interrupt;

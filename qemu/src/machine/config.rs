@@ -1,6 +1,7 @@
 //! What kind of machine to boot.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use root::manifest::Manifest;
@@ -51,7 +52,7 @@ pub enum Filters {
 }
 
 /// What the NIC is connected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
     /// QEMU's user-mode network, with the store's and the echo service's UDP ports
     /// forwarded from the host's loopback interface.
@@ -71,6 +72,9 @@ pub enum Network {
     },
     /// A socket on which the host sends and receives raw Ethernet frames.
     Frames,
+    /// A process that plays the NIC (`exo_load::wire::vhost`) and listens on this Unix
+    /// socket already. The guest's memory is shared with it.
+    VhostUser(PathBuf),
 }
 
 /// A UDP port of the host's loopback interface.

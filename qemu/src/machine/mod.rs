@@ -18,7 +18,8 @@
 //!
 //! Nothing is on the packet path here but sockets: with [`Network::User`] QEMU's
 //! user-mode network forwards UDP ports of the host's loopback interface; with
-//! [`Network::Frames`] a test exchanges raw Ethernet frames with the NIC itself.
+//! [`Network::Frames`] a test exchanges raw Ethernet frames with the NIC itself; with
+//! [`Network::VhostUser`] another part of this process is the NIC.
 
 mod accel;
 mod config;
@@ -26,6 +27,7 @@ mod console;
 pub mod emulator;
 mod exit;
 mod frames;
+mod pin;
 mod process;
 mod qemu;
 
@@ -46,6 +48,7 @@ pub use config::{Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Network};
 pub use console::Console;
 pub use exit::GuestExit;
 pub use frames::FrameSocket;
+pub use pin::Pinned;
 pub use qemu::GUEST_MAC;
 pub(crate) use qemu::ensure_free;
 
@@ -84,7 +87,7 @@ impl Machine {
         let forwards = Forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),
-            Network::User { .. } | Network::Store { .. } => None,
+            Network::User { .. } | Network::Store { .. } | Network::VhostUser(_) => None,
         };
         let launch = Launch {
             config,
@@ -200,6 +203,13 @@ impl Machine {
     #[must_use]
     pub fn frames(&self) -> Option<&FrameSocket> {
         self.frames.as_ref()
+    }
+
+    /// Gives the guest's processors one processor of the host, and the rest of QEMU and
+    /// the calling thread the others: on one processor together, guest and generator take
+    /// turns. None if there are fewer than two.
+    pub fn pin(&self) -> Result<Option<Pinned>> {
+        pin::pin(self.process.id())
     }
 
     /// The QEMU command line, as one would type it.

@@ -79,6 +79,11 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child().id()
+    }
+
     /// What it wrote to standard error; nothing while it runs.
     pub(super) fn complaints(&self) -> &str {
         let ended = matches!(self.wait(Duration::ZERO), Ok(Some(_)));

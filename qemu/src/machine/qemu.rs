@@ -94,12 +94,28 @@ impl Launch<'_> {
         };
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
-        add(&["-M", "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on"]);
+        let machine = "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on";
+        match &config.network {
+            Network::VhostUser(_) => {
+                // Memory of a file that another process can map, and threads that can be
+                // told apart.
+                let size = config.memory;
+                add(&["-M", &format!("{machine},memory-backend=ram")]);
+                add(&["-object", &format!("memory-backend-memfd,id=ram,size={size}M,share=on")]);
+                add(&["-name", "exo,debug-threads=on"]);
+            }
+            Network::User { .. } | Network::Frames => add(&["-M", machine]),
+        }
         add(&["-global", "virtio-mmio.force-legacy=false"]);
         add(&accel);
         add(&["-m", &format!("{}M", config.memory), "-smp", &config.cpus.to_string()]);
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         add(&["-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        if let Network::VhostUser(path) = &config.network {
+            // A comma ends an argument's part, and is itself written twice.
+            let path = path.display().to_string().replace(',', ",,");
+            add(&["-chardev", &format!("socket,id=nic,path={path}")]);
+        }
         add(&["-netdev", &self.netdev()]);
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}", mac())]);
         if config.filters == Filters::Interpreted {
@@ -119,6 +135,9 @@ impl Launch<'_> {
     fn netdev(&self) -> String {
         if let Some(frames) = self.frames {
             return frames.netdev("n0");
+        }
+        if let Network::VhostUser(_) = self.config.network {
+            return "vhost-user,id=n0,chardev=nic".to_owned();
         }
         // Not `restrict=on`: it would drop the guest's answers to forwarded datagrams.
         let mut netdev = String::from("user,id=n0");
@@ -193,6 +212,19 @@ mod tests {
         config.network = Network::Store { address, host: HostPort::Fixed(3) };
         let forward = "user,id=n0,hostfwd=udp:127.0.0.1:3-10.0.2.99:11211 ";
         assert!(line(&config).contains(forward), "{}", line(&config));
+    }
+
+    #[test]
+    fn shares_memory_with_a_nic_of_another_process() {
+        let mut config = Config::named("default").unwrap();
+        assert!(!line(&config).contains("memfd"));
+        config.network = Network::VhostUser("/tmp/a,b/nic".into());
+        let line = line(&config);
+        assert!(line.contains("-object memory-backend-memfd,id=ram,size=128M,share=on"), "{line}");
+        assert!(line.contains("memory-backend=ram -object"), "{line}");
+        let netdev =
+            "-chardev socket,id=nic,path=/tmp/a,,b/nic -netdev vhost-user,id=n0,chardev=nic";
+        assert!(line.contains(netdev), "{line}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod filter;
 pub(crate) mod fuzz;
 pub(crate) mod lint;
+pub(crate) mod load;
 pub(crate) mod module;
 pub(crate) mod run;
 pub(crate) mod tcb;

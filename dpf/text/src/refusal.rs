@@ -36,7 +36,9 @@ pub(crate) fn ip6_protocol(number: u8, at: &Range<usize>) -> Problem {
 }
 
 pub(crate) fn too_long(at: &Range<usize>) -> Problem {
-    let message = format!("the longest packet has {MAX_FRAME} bytes, its Ethernet header included");
+    let message = format!(
+        "no packet is that long: the longest has {MAX_FRAME} bytes, its Ethernet header included"
+    );
     Problem::new(at, message)
 }
 

@@ -56,14 +56,13 @@ impl<'f> Packets<'f> {
         };
         let [a, b, c, d, v, w, x, y, .., l, i, n, k] = *header;
         let known = |magic: &u32| MAGIC.contains(magic) || *magic == MODIFIED;
-        let (word, half): (fn([u8; 4]) -> u32, fn([u8; 2]) -> u16) =
-            if known(&u32::from_le_bytes([a, b, c, d])) {
-                (u32::from_le_bytes, u16::from_le_bytes)
-            } else if known(&u32::from_be_bytes([a, b, c, d])) {
-                (u32::from_be_bytes, u16::from_be_bytes)
-            } else {
-                bail!("no capture: does not begin with the number of pcap files")
-            };
+        let big = known(&u32::from_be_bytes([a, b, c, d]));
+        ensure!(
+            big || known(&u32::from_le_bytes([a, b, c, d])),
+            "no capture: does not begin with the number of pcap files"
+        );
+        let word = if big { u32::from_be_bytes } else { u32::from_le_bytes };
+        let half = if big { u16::from_be_bytes } else { u16::from_le_bytes };
         let (major, minor) = (half([v, w]), half([x, y]));
         ensure!(major == 2 && minor <= 4, "version {major}.{minor} of pcap, not one of 2.0 to 2.4");
         // The upper half may say something about the FCS.

@@ -14,6 +14,7 @@ use exo_abi::{
 
 use crate::arch::entry::{resume, set_upcalls, set_vector_state};
 use crate::arch::{apic, cpu};
+use crate::clock::Reading;
 use crate::cores::{self, Core, MAX_CORES, number};
 use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::Kernel;
@@ -281,17 +282,23 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     if !net::arm(kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
-        if let Some(deadline) = deadline
-            && !matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..))
-        {
+        let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..));
+        let mut watch = None;
+        if let Some(deadline) = deadline.filter(|_| !runs) {
             timer().set(Timer::Deadline);
             apic::start_timer(deadline.saturating_sub(now));
+        } else if !runs && now >= kernel.clock.due.get() {
+            timer().set(Timer::Off);
+            watch = Some(apic::begin_watch());
         }
         Kernel::count(&kernel.info.halts, 1);
         core.idle.set(true);
         cores::unlock();
         cpu::halt_until_interrupt();
         cores::lock();
+        if let Some(first) = watch {
+            measure_again(kernel, first);
+        }
         core.idle.set(false);
         if core.stale.get() {
             kernel.catch_up();
@@ -303,4 +310,20 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     }
     net::reclaim(kernel, net);
     net::receive(kernel, net);
+}
+
+/// The processor has slept since `first`, and the timer counted: how fast does the
+/// time-stamp counter run? Done ever more rarely.
+#[cold]
+#[inline(never)]
+fn measure_again(kernel: &Kernel, first: Reading) {
+    let last = apic::end_watch();
+    let clock = &kernel.clock;
+    clock.due.set(last.after.saturating_add(last.after / 8));
+    let before = clock.rate.get();
+    clock.rate.set(before.over(first, last, apic::WATCH_PERIOD));
+    if clock.rate.get() != before {
+        apic::set_rates(clock);
+        clock.publish(kernel.info, cpu::time_stamp);
+    }
 }

@@ -33,9 +33,17 @@ pub struct Clock {
     pub reference_hz: u64,
     /// The counter's reading before which measuring again is not worth it.
     pub due: Cell<u64>,
+    /// The first reading, while a processor measures. Only one does at a time.
+    pub first: Cell<Reading>,
 }
 
 impl Clock {
+    /// A clock of that rate, to be measured again when the counter reads `due`.
+    pub const fn new(rate: Rate, reference_hz: u64, due: u64) -> Self {
+        let first = Reading { before: 0, reference: 0, after: 0 };
+        Self { rate: Cell::new(rate), reference_hz, due: Cell::new(due), first: Cell::new(first) }
+    }
+
     /// Ticks per second of the time-stamp counter.
     pub fn hz(&self) -> u64 {
         self.rate.get().ticks_in(self.reference_hz)

@@ -54,11 +54,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         first: Cell::new(EnvId(0)),
         over: Cell::new(false),
         cores: Default::default(),
-        clock: Clock {
-            rate: Cell::new(Rate::told(1_000_000_000, 1_000_000_000)),
-            reference_hz: 1_000_000_000,
-            due: Cell::new(u64::MAX),
-        },
+        clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
         net: RefCell::new(Net { nic: Some(interface()), claims: Default::default() }),
         merged: {
             // Interpreted: what a host test would run here is run in `dpf-run`.

@@ -14,7 +14,6 @@ use exo_abi::{
 
 use crate::arch::entry::{resume, set_upcalls, set_vector_state};
 use crate::arch::{apic, cpu};
-use crate::clock::Reading;
 use crate::cores::{self, Core, MAX_CORES, number};
 use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::Kernel;
@@ -283,21 +282,21 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
         let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..));
-        let mut watch = None;
+        let mut watches = false;
         if let Some(deadline) = deadline.filter(|_| !runs) {
             timer().set(Timer::Deadline);
             apic::start_timer(deadline.saturating_sub(now));
         } else if !runs && now >= kernel.clock.due.get() {
-            timer().set(Timer::Off);
-            watch = Some(apic::begin_watch());
+            begin_measuring(kernel);
+            watches = true;
         }
         Kernel::count(&kernel.info.halts, 1);
         core.idle.set(true);
         cores::unlock();
         cpu::halt_until_interrupt();
         cores::lock();
-        if let Some(first) = watch {
-            measure_again(kernel, first);
+        if watches {
+            end_measuring(kernel);
         }
         core.idle.set(false);
         if core.stale.get() {
@@ -312,13 +311,21 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     net::receive(kernel, net);
 }
 
-/// The processor has slept since `first`, and the timer counted: how fast does the
-/// time-stamp counter run? Done ever more rarely.
+/// How fast does the time-stamp counter run? The timer counts while the processor sleeps.
 #[cold]
 #[inline(never)]
-fn measure_again(kernel: &Kernel, first: Reading) {
-    let last = apic::end_watch();
+fn begin_measuring(kernel: &Kernel) {
+    kernel.clock.due.set(u64::MAX);
+    timer().set(Timer::Off);
+    kernel.clock.first.set(apic::begin_watch());
+}
+
+/// The processor has slept. Done ever more rarely.
+#[cold]
+#[inline(never)]
+fn end_measuring(kernel: &Kernel) {
     let clock = &kernel.clock;
+    let (first, last) = (clock.first.get(), apic::end_watch());
     clock.due.set(last.after.saturating_add(last.after / 8));
     let before = clock.rate.get();
     clock.rate.set(before.over(first, last, apic::WATCH_PERIOD));

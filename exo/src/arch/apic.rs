@@ -2,7 +2,6 @@
 //! (SDM vol. 3, chapter 11; Intel 82093AA data sheet).
 
 use core::arch::x86_64::__cpuid;
-use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use exo_boot::layout::{DIRECT_MAP, IO_APIC, LOCAL_APIC};
@@ -35,7 +34,10 @@ const PERIODIC: u32 = 1 << 17;
 /// After so many ticks the timer starts again while it [watches](begin_watch).
 pub const WATCH_PERIOD: u64 = 1 << 32;
 
-static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+/// Timer ticks in a tick of the time-stamp counter: a fixed-point number.
+static TIMER_PER_TSC: AtomicU64 = AtomicU64::new(0);
+/// Bits behind its point.
+const FRACTION: u32 = 32;
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
 fn local(register: u64) -> *mut u32 {
@@ -76,14 +78,15 @@ pub fn start() -> Clock {
         }
     };
     write_local(TIMER_INITIAL, 0);
-    let clock = Clock { rate: Cell::new(rate), reference_hz: told.apic, due: Cell::new(due) };
+    let clock = Clock::new(rate, told.apic, due);
     set_rates(&clock);
     clock
 }
 
 /// Durations are by what `clock` knows from now on.
 pub fn set_rates(clock: &Clock) {
-    TIMER_HZ.store(clock.reference_hz, Ordering::Relaxed);
+    let per_tick = clock.rate.get().reference_in(1 << FRACTION);
+    TIMER_PER_TSC.store(per_tick, Ordering::Relaxed);
     TSC_HZ.store(clock.hz(), Ordering::Relaxed);
 }
 
@@ -155,9 +158,8 @@ pub fn end_of_interrupt() {
 /// timer tick, at most about four seconds: later deadlines are looked at
 /// again then).
 pub fn start_timer(ticks: u64) {
-    let frequency = TSC_HZ.load(Ordering::Relaxed).max(1);
-    let timer = TIMER_HZ.load(Ordering::Relaxed);
-    let count = u128::from(ticks) * u128::from(timer) / u128::from(frequency);
+    let per_tick = TIMER_PER_TSC.load(Ordering::Relaxed);
+    let count = u128::from(ticks) * u128::from(per_tick) >> FRACTION;
     write_local(TIMER_INITIAL, count.clamp(1, u128::from(u32::MAX)) as u32);
 }
 

@@ -19,6 +19,7 @@ pub mod checksum;
 mod conflict;
 mod device;
 pub mod fault;
+mod link;
 pub mod rings;
 pub mod smol;
 pub mod socket;

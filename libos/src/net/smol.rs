@@ -19,6 +19,7 @@ use smoltcp::socket::udp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Address};
 
+use super::answerers::is_answerer;
 use super::link::{HEADER, Incoming, Link};
 use super::{Endpoint, NetConfig, NetDevice, Service, UdpStack};
 
@@ -36,6 +37,7 @@ pub struct SmolUdp {
     interface: Interface,
     sockets: SocketSet<'static>,
     socket: SocketHandle,
+    port: u16,
     link: Link,
     /// A received frame is copied here, so that its slot and the slot of the
     /// answer need not be borrowed at once.
@@ -80,7 +82,7 @@ impl SmolUdp {
         let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY].leak());
         let socket = sockets.add(socket);
         let reply = Box::new([0; MAX_PAYLOAD]);
-        Some(Self { interface, sockets, socket, link, frame, reply })
+        Some(Self { interface, sockets, socket, port, link, frame, reply })
     }
 
     /// Moves frames between `device` and the queues. Returns how many. `now` is
@@ -102,6 +104,17 @@ impl SmolUdp {
         }
         let length = payload.len().min(buffer.len());
         Some((length, endpoint(meta.endpoint)))
+    }
+
+    /// The same for a service: passes over what must not be answered
+    /// ([`answerers`](super::answerers)).
+    pub fn receive_request(&mut self, buffer: &mut [u8]) -> Option<(usize, Endpoint)> {
+        loop {
+            let datagram = self.receive(buffer)?;
+            if !is_answerer(datagram.1.port, self.port) {
+                return Some(datagram);
+            }
+        }
     }
 
     /// Queues a datagram.
@@ -135,18 +148,21 @@ impl UdpStack for SmolUdp {
         budget: u32,
     ) -> Result<u32, Error> {
         let mut handled = self.exchange(device, now);
-        let Self { sockets, reply, .. } = self;
+        let Self { sockets, reply, port, .. } = self;
         let socket: &mut udp::Socket<'_> = sockets.get_mut(self.socket);
         let mut answers = 0;
         while answers < budget {
             let Ok((request, meta)) = socket.recv() else { break };
+            answers += 1;
             let from = endpoint(meta.endpoint);
+            if is_answerer(from.port, *port) {
+                continue;
+            }
             let length = service.answer(request, from, &mut reply[..]);
             if let Some(payload) = length.and_then(|length| reply.get(..length)) {
                 // A full queue loses the answer, as the network may.
                 let _ = socket.send_slice(payload, meta.endpoint);
             }
-            answers += 1;
         }
         if answers > 0 {
             handled += answers + self.exchange(device, now);

@@ -14,6 +14,7 @@
 //! | `s50_store` | memcached clients of others are served |
 //! | `s60_soak` | many mixed requests, every answer checked against a model |
 //! | `s70_idle` | an idle machine sleeps |
+//! | `s75_clock` | the guest's clock is the host's |
 //! | `s80_cores` | the same on two processors |
 //! | `s90_fuzz` | what must always be true is, under random calls |
 //! | `s95_primitives` | each operation that is compared with Linux is measured |

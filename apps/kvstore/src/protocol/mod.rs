@@ -21,6 +21,9 @@
 //!   removed stays removed; and a delay is exact, not a second short.
 //! - `incr` and `decr` refuse a number from 2^63 up if there is a '-' in the value;
 //!   memcached also if it finds one in the memory behind it.
+//! - What begins like a reply (`VALUE`, `ERROR`, a number alone, a binary response…) gets no
+//!   answer: memcached says `ERROR`, and two of them, set on each other by a forged datagram,
+//!   say so for ever.
 //! - `quit` and HTTP requests get no answer; memcached answers `quit` with an empty
 //!   datagram.
 //!
@@ -35,10 +38,12 @@
 
 mod frame;
 mod input;
+mod reflection;
 mod reply;
 mod request;
 
 pub use frame::Frame;
 pub use input::{BadChunk, BadKey, Input, single_get};
+pub use reflection::is_reply;
 pub use reply::{Reply, TooLarge};
 pub use request::{Refusal, Request, StatsKind};

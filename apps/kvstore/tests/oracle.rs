@@ -5,15 +5,17 @@
 //! fewer, and what is to be met with silence. Each request is followed by
 //! `version`, whose answer marks the end of what belongs to the request.
 //!
+//! Not asked: what memcached's older and newer parser answer differently, if the installed
+//! one is not of the kind that the store follows there; `tests/table.rs` asks that.
+//!
 //! Not compared: what is meant to differ (see "Deviations" in `src/protocol/mod.rs`),
 //! and delayed `flush_all`, which needs real time.
 
 mod common;
 
-use std::net::UdpSocket;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::oracle::{Oracle, ask_tcp, ends_with_version, masked};
+use common::oracle::{Oracle, ask_tcp, ask_udp, masked, udp_socket};
 use common::{Chance, ask, config, datagram};
 use kvstore::{Service, Time};
 
@@ -27,10 +29,12 @@ struct Requests {
     keys: Vec<Vec<u8>>,
     /// Roughly how many CAS ids were given out.
     stored: u64,
+    /// Whether the memcached to compare with has the newer parser.
+    newer: bool,
 }
 
 impl Requests {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, oracle: &Oracle) -> Self {
         let keys = [
             "a",
             "b",
@@ -43,59 +47,49 @@ impl Requests {
         ];
         let mut keys: Vec<Vec<u8>> = keys.map(|key| key.as_bytes().to_vec()).into();
         keys.extend([8, 9, 16, 17, 33, 250].map(|len| vec![b'k'; len]));
-        Self { chance: Chance(seed), keys, stored: 0 }
+        Self { chance: Chance(seed), keys, stored: 0, newer: oracle.is_newer }
+    }
+
+    /// One that both parsers answer in the same way, or the one that the store follows.
+    fn pick(&mut self, both: &[&str], older: &[&str], newer: &[&str]) -> String {
+        let one = if self.newer { newer } else { older };
+        self.chance.pick(&[both, one].concat()).to_owned()
     }
 
     fn key(&mut self) -> Vec<u8> {
         if self.chance.one_in(60) {
             return vec![b'L'; 251 + self.chance.below(200)];
         }
+        self.valid_key()
+    }
+
+    fn valid_key(&mut self) -> Vec<u8> {
         let i = self.chance.below(self.keys.len());
         self.keys[i].clone()
     }
 
+    /// Of `touch` and `gat`.
     fn exptime(&mut self) -> String {
-        let (unix, chance) = (now().unix, &mut self.chance);
+        let unix = now().unix;
         let absolute = [(unix + 1000).to_string(), (unix - 100_000).to_string()];
-        chance
-            .pick(&[
-                "0",
-                "0",
-                "0",
-                "0",
-                "0",
-                "0",
-                "100",
-                "2592000",
-                "2592001",
-                "-1",
-                "-100",
-                "2147483647",
-                "2147483648",
-                "4294967296",
-                "+50",
-                "abc",
-                "1.5",
-                &absolute[0],
-                &absolute[1],
-            ])
-            .to_owned()
+        let both = ["0", "0", "0", "0", "0", "0", "100", "2592000", "2592001", "-1", "-100"];
+        let more = ["2147483647", "abc", "1.5", &absolute[0], &absolute[1]];
+        self.pick(&[&both[..], &more].concat(), &["+50"], &["2147483648", "4294967296"])
+    }
+
+    /// Of storage commands.
+    fn stored_exptime(&mut self) -> String {
+        let unix = now().unix;
+        let absolute = [(unix + 1000).to_string(), (unix - 100_000).to_string()];
+        let both = ["0", "0", "0", "0", "0", "0", "100", "2592000", "2592001", "-1", "-100"];
+        let more = ["2147483647", "2147483648", "4294967296", "+50", &absolute[0], &absolute[1]];
+        self.pick(&[&both[..], &more].concat(), &[], &["abc", "1.5", "99999999999999999999"])
     }
 
     fn flags(&mut self) -> String {
-        let odd = [
-            "-1",
-            "4294967295",
-            "4294967296",
-            "x",
-            "007",
-            "+7",
-            "18446744073709551616",
-            "-0",
-            "1x",
-        ];
         if self.chance.one_in(8) {
-            self.chance.pick(&odd).to_owned()
+            let both = ["4294967295", "4294967296", "007", "+7", "-0"];
+            self.pick(&both, &[], &["-1", "x", "18446744073709551616", "1x"])
         } else {
             (self.chance.next() as u32 >> self.chance.below(32)).to_string()
         }
@@ -107,10 +101,11 @@ impl Requests {
             1 => u64::MAX.to_string(),
             2 => (u64::MAX - self.chance.below(3) as u64).to_string(),
             3 => "18446744073709551616".to_owned(),
-            4 => self
-                .chance
-                .pick(&["-1", "x", "0x10", "1e3", "99999999999999999999999", "+3", "-0"])
-                .to_owned(),
+            4 => self.pick(
+                &["-1", "x", "0x10", "1e3", "99999999999999999999999"],
+                &["+3", "-0"],
+                &[],
+            ),
             _ => self.chance.below(2000).to_string(),
         }
     }
@@ -134,7 +129,7 @@ impl Requests {
 
     fn cas(&mut self) -> String {
         match self.chance.below(8) {
-            0 => self.number(),
+            0 => self.pick(&["18446744073709551615"], &["+3", "-0"], &["-1", "x", "0x10"]),
             1 => "0".to_owned(),
             _ => (self.stored.saturating_sub(self.chance.below(20) as u64)).to_string(),
         }
@@ -148,7 +143,8 @@ impl Requests {
         let chance = &mut self.chance;
         let command = chance
             .pick(&["set", "set", "set", "add", "replace", "append", "prepend", "cas", "cas"]);
-        let (key, flags, exptime, value) = (self.key(), self.flags(), self.exptime(), self.value());
+        let key = if self.newer { self.key() } else { self.valid_key() };
+        let (flags, exptime, value) = (self.flags(), self.stored_exptime(), self.value());
         // Never more than is sent: memcached would wait for the rest.
         let len = match self.chance.below(25) {
             0 => value.len().saturating_sub(1 + self.chance.below(3)).to_string(),
@@ -156,8 +152,8 @@ impl Requests {
                 .chance
                 .pick(&["-1", "abc", "2147483646", "2147483647", "0", "99999999999999999999"])
                 .to_owned(),
-            2 => (value.len() as u64 + (1 << 32)).to_string(),
-            3 => format!("+0{}", value.len()),
+            2 if !self.newer => (value.len() as u64 + (1 << 32)).to_string(),
+            3 if !self.newer => format!("+0{}", value.len()),
             _ => value.len().to_string(),
         };
         let cas = if command == "cas" { format!(" {}", self.cas()) } else { String::new() };
@@ -169,7 +165,7 @@ impl Requests {
     fn keys_line(&mut self, command: &str) -> Vec<u8> {
         let mut line = command.as_bytes().to_vec();
         let many = if self.chance.one_in(10) { 40 } else { 4 };
-        for _ in 0..self.chance.below(many) {
+        for _ in 0..1 + self.chance.below(many) {
             line.extend_from_slice(self.chance.pick(&[" ", " ", " ", " ", "  "]).as_bytes());
             line.extend_from_slice(&self.key());
         }
@@ -231,9 +227,31 @@ impl Requests {
         if matches!(first, "set" | "add" | "cas" | "stats" | "flush_all")
             && line.split(' ').count() > 1
         {
-            return b"incr\r\n".to_vec();
+            return b"foo\r\n".to_vec();
         }
-        if first == "stats" {
+        let command = matches!(
+            first,
+            "set"
+                | "add"
+                | "cas"
+                | "get"
+                | "gets"
+                | "incr"
+                | "decr"
+                | "touch"
+                | "gat"
+                | "gats"
+                | "delete"
+                | "verbosity"
+        );
+        let differs = if self.newer {
+            line.len() < 2 || line.starts_with(' ') || line.trim_end() == "delete noreply"
+        } else {
+            command || line.trim_end().ends_with("noreply")
+        };
+        if differs {
+            b"bar\r\n".to_vec()
+        } else if first == "stats" {
             b"stats foo\r\n".to_vec()
         } else {
             format!("{line}\r\n").into_bytes()
@@ -259,36 +277,21 @@ impl Requests {
                 self.line("touch", exptime)
             }
             29..33 => {
-                let hold =
-                    self.chance.pick(&["", "", "", "0", "1", "x", "0 0", "0 x noreply"]).to_owned();
-                self.line("delete", hold)
+                let newer = ["1", "x", "0 0", "0 x noreply", "1 2 3", "0 noreplyx"];
+                let hold = self.pick(&["0", "0 noreply", "noreply"], &[""], &newer);
+                [b"delete ", &self.key()[..], format!(" {hold}\r\n").as_bytes()].concat()
             }
             33 if self.chance.one_in(4) => {
-                let argument = self.chance.pick(&[
-                    "",
-                    " 0",
-                    " -1",
-                    " noreply",
-                    " 0 noreply",
-                    " x",
-                    " x y",
-                    " 1 2 3",
-                ]);
+                let both = ["", " 0", " -1", " noreply", " 0 noreply", " x", " x y"];
+                let argument = self.pick(&both, &[], &[" 0 1 2", " 0 1 noreply"]);
                 self.stored += 1;
                 format!("flush_all{argument}\r\n").into_bytes()
             }
-            34 => self
-                .chance
-                .pick(&[
-                    "verbosity 1",
-                    "verbosity",
-                    "verbosity x",
-                    "verbosity 1 noreply",
-                    "verbosity 1 2 3",
-                ])
-                .bytes()
-                .chain(*b"\r\n")
-                .collect(),
+            34 => {
+                let both = ["verbosity 1", "verbosity x", "verbosity 1 noreply", "verbosity 1 2"];
+                let line = self.pick(&both, &[], &["verbosity", "verbosity 1 2 3"]);
+                format!("{line}\r\n").into_bytes()
+            }
             _ => self.garbage(),
         }
     }
@@ -311,7 +314,8 @@ impl<'m, F: FnMut(&[u8]) -> Vec<u8>> Pair<'m, F> {
     fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         let answer = (self.theirs)(request);
         let ours = masked(&ask(&mut self.ours, request, self.now));
-        let theirs = masked(&answer);
+        // The newer parser ends this error with an empty line if a key was too long.
+        let theirs = masked(&answer).replace("format\\r\\n\\r\\n", "format\\r\\n");
         assert!(ours == theirs, "request: {}\n ours:   {ours}\n theirs: {theirs}", masked(request));
         answer
     }
@@ -342,7 +346,7 @@ impl<'m, F: FnMut(&[u8]) -> Vec<u8>> Pair<'m, F> {
 
 /// Answers that the generated requests must have brought about, or the comparison
 /// would say little.
-const ALL_ANSWERS: [&str; 17] = [
+const ALL_ANSWERS: [&str; 16] = [
     "STORED",
     "NOT_STORED",
     "EXISTS",
@@ -355,7 +359,6 @@ const ALL_ANSWERS: [&str; 17] = [
     "VALUE ",
     "1",
     "CLIENT_ERROR bad command line format",
-    "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
     "CLIENT_ERROR bad data chunk",
     "CLIENT_ERROR invalid exptime argument",
     "CLIENT_ERROR invalid numeric delta argument",
@@ -366,10 +369,10 @@ const ALL_ANSWERS: [&str; 17] = [
 fn tcp_answers_are_those_of_memcached() {
     let mut seen = std::collections::BTreeMap::<&str, usize>::new();
     for seed in 0..4 {
-        let Some((_oracle, mut stream)) = Oracle::start("oracle over TCP") else { return };
+        let Some((oracle, mut stream)) = Oracle::start("oracle over TCP") else { return };
         let mut memory = vec![0; 64 << 20];
         let mut pair = Pair::new(&mut memory, |request| ask_tcp(&mut stream, request));
-        let mut requests = Requests::new(seed);
+        let mut requests = Requests::new(seed, &oracle);
         for _ in 0..10_000 {
             let theirs = pair.ask_tame(&requests.next(), b"version\r\n");
             for answer in ALL_ANSWERS {
@@ -389,10 +392,10 @@ fn tcp_answers_are_those_of_memcached() {
 
 #[test]
 fn counters_are_those_of_memcached() {
-    let Some((_oracle, mut stream)) = Oracle::start("oracle for stats") else { return };
+    let Some((oracle, mut stream)) = Oracle::start("oracle for stats") else { return };
     let mut memory = vec![0; 64 << 20];
     let mut pair = Pair::new(&mut memory, |request| ask_tcp(&mut stream, request));
-    let mut requests = Requests::new(99);
+    let mut requests = Requests::new(99, &oracle);
     for _ in 0..5_000 {
         pair.ask_tame(&requests.next(), b"version\r\n");
     }
@@ -470,43 +473,13 @@ fn large_and_negative_values_are_treated_as_by_memcached() {
     }
 }
 
-/// The texts of all datagrams with which memcached answers this request: one for
-/// every command in it, and for every key of a `get`. They end with the answer to
-/// a second datagram, told apart by its request id.
-fn ask_udp(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
-    socket.send(request).unwrap();
-    socket.send(&[&MARK[..], &[0, 0, 0, 1, 0, 0], b"version\r\n"].concat()).unwrap();
-    let mut answer = Vec::new();
-    let mut part = [0; 65536];
-    loop {
-        let n = socket.recv(&mut part).unwrap_or_else(|error| {
-            panic!("{error} after {:?}, request {:?}", masked(&answer), masked(request))
-        });
-        if part[..2] == MARK {
-            assert!(ends_with_version(&part[8..n]));
-            return answer;
-        }
-        answer.extend_from_slice(&part[8..n]);
-    }
-}
-
-/// A request id that no other datagram has.
-const MARK: [u8; 2] = [0, 7];
-
-fn udp_socket(oracle: &Oracle) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(("127.0.0.1", oracle.port)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    socket
-}
-
 #[test]
 fn udp_answers_are_those_of_memcached() {
     let Some((oracle, _stream)) = Oracle::start("oracle over UDP") else { return };
     let socket = udp_socket(&oracle);
     let mut memory = vec![0; 64 << 20];
     let mut pair = Pair::new(&mut memory, |request| ask_udp(&socket, &datagram(request)));
-    let mut requests = Requests::new(7);
+    let mut requests = Requests::new(7, &oracle);
     for _ in 0..3_000 {
         pair.ask_tame(&requests.next(), b"");
     }

@@ -9,8 +9,8 @@
 //!
 //! How old a slab is, the oldest of three of its chunks tells; free chunks and dead items
 //! are as old as can be. Before it is taken all of its chunks are asked. Its young items
-//! move into the places of old ones elsewhere in their bucket, and if they are more
-//! than seven in eight, that is not worth it. Looked at are the slabs that the hands reach next,
+//! move into the places of old ones elsewhere in their bucket; if more than seven in eight
+//! are young, it is not worth it. Looked at are the slabs that the hands reach next,
 //! and a few at random: a hand may stand before a young slab of a bucket that holds old ones.
 //! A bucket that has looked in vain evicts some items of its own as old as
 //! that before it looks again, so that looking costs little where nothing can be gained.
@@ -42,7 +42,7 @@ pub(super) const LOOKS: u32 = 2;
 const RANDOM_PAGES: u32 = 8;
 
 /// How many chunks, for each of a slab's, may be looked at to find places for its young items.
-pub(super) const RESCUE_STEPS: u32 = 4;
+pub(super) const RESCUE_STEPS: u32 = 8;
 
 /// How many pages one allocation may look at to find contiguous ones.
 pub(super) const RUN_PAGES: u32 = 1024;
@@ -114,8 +114,11 @@ impl Engine<'_> {
             let most = if alone { 0 } else { slab.carved - slab.carved.div_ceil(8) };
             let young = self.young(page, slab, limit);
             if young <= most {
-                if young > 0 {
-                    self.rescue(page, slab, limit, keep);
+                if !alone {
+                    // Of what is left, rather the older half goes.
+                    let ages = self.samples(page, slab).into_iter().filter(|&age| age < OLDEST);
+                    let spare = limit.midpoint(ages.max().unwrap_or(0).max(limit));
+                    self.rescue(page, slab, spare, keep);
                 }
                 self.empty_slab(page, slab);
                 return true;

@@ -1,7 +1,8 @@
 //! A memcached to compare with.
+#![allow(dead_code, reason = "not every test file uses all of it")]
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub(crate) struct Oracle {
     process: Child,
     pub(crate) port: u16,
+    /// Whether it has the parser that came with 1.6.40.
+    pub(crate) is_newer: bool,
 }
 
 impl Drop for Oracle {
@@ -47,7 +50,7 @@ impl Oracle {
                 );
                 return None;
             };
-            let oracle = Self { process, port };
+            let mut oracle = Self { process, port, is_newer: false };
             for _ in 0..200 {
                 if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
                     stream.set_nodelay(true).unwrap();
@@ -55,7 +58,9 @@ impl Oracle {
                     // The port was free a moment ago; by now somebody else may have it.
                     // Or a memcached that finds its port taken ends with us connected.
                     let stats = try_ask_tcp(&mut stream, b"stats\r\nversion\r\n");
-                    let stats = stats.map_or_else(|error| error, |stats| masked(&stats));
+                    let stats = stats.map_or_else(|error| error.into_bytes(), |stats| stats);
+                    oracle.is_newer = version(&stats) >= vec![1, 6, 40];
+                    let stats = masked(&stats);
                     if stats.contains(&format!("STAT pid {}\\r\\n", oracle.process.id())) {
                         return Some((oracle, stream));
                     }
@@ -66,6 +71,13 @@ impl Oracle {
         }
         panic!("memcached is installed but does not accept connections");
     }
+}
+
+/// The numbers in the answer to `version`.
+fn version(text: &[u8]) -> Vec<u32> {
+    let text = String::from_utf8_lossy(text);
+    let version = text.lines().find_map(|line| line.strip_prefix("VERSION ")).unwrap_or_default();
+    version.split('.').map_while(|number| number.trim().parse().ok()).collect()
 }
 
 /// The end of the answer to `version`, if that is how `text` ends.
@@ -100,4 +112,34 @@ fn try_ask_tcp(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>, String
         sent = Ok(());
     }
     Ok(answer)
+}
+
+/// The texts of all datagrams with which memcached answers this request: one for
+/// every command in it, and for every key of a `get`. They end with the answer to
+/// a second datagram, told apart by its request id.
+pub(crate) fn ask_udp(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
+    socket.send(request).unwrap();
+    socket.send(&[&MARK[..], &[0, 0, 0, 1, 0, 0], b"version\r\n"].concat()).unwrap();
+    let mut answer = Vec::new();
+    let mut part = [0; 65536];
+    loop {
+        let n = socket.recv(&mut part).unwrap_or_else(|error| {
+            panic!("{error} after {:?}, request {:?}", masked(&answer), masked(request))
+        });
+        if part[..2] == MARK {
+            assert!(ends_with_version(&part[8..n]));
+            return answer;
+        }
+        answer.extend_from_slice(&part[8..n]);
+    }
+}
+
+/// A request id that no other datagram has.
+const MARK: [u8; 2] = [0, 7];
+
+pub(crate) fn udp_socket(oracle: &Oracle) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(("127.0.0.1", oracle.port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket
 }

@@ -25,6 +25,8 @@ pub struct Program {
 pub const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
 /// The original that the store is compared with; only tests need it.
 pub const MEMCACHED: Program = Program { name: "memcached", package: "memcached" };
+/// A load generator, whose requests the store must understand; only a test needs it.
+pub const MEMCASLAP: Program = Program { name: "memcaslap", package: "libmemcached-tools" };
 /// Counts instructions of host programs.
 pub const VALGRIND: Program = Program { name: "valgrind", package: "valgrind" };
 /// Whose packet filters ours are compared with.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::Metadata;
 
 use crate::guest;
-use crate::prerequisites::{MEMCACHED, QEMU};
+use crate::prerequisites::{MEMCACHED, MEMCASLAP, QEMU};
 use crate::workspace;
 
 /// The package of the whole-machine tests.
@@ -63,8 +63,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("tests that want QEMU skip themselves if it is missing");
     } else {
         QEMU.require()?;
-        if let Err(error) = MEMCACHED.require() {
-            eprintln!("{error:#}\ntests that compare with memcached will be skipped");
+        for program in [MEMCACHED, MEMCASLAP] {
+            if let Err(error) = program.require() {
+                eprintln!("{error:#}\ntests that need {} will be skipped", program.name);
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use super::interrupt::Interrupt;
 use super::report::save;
 use super::table::{Function, Table};
 use crate::client::{HEADER_LEN, request};
-use crate::machine::{Config, HostPort, Machine, Network};
+use crate::machine::{Config, HostPorts, Machine, Network};
 use crate::{guest, workspace};
 
 /// Milliseconds to the first answer that this system is to stay below, under TCG.
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 /// asks early gets an answer late, unless the guest announces itself.
 fn time_one(config: &Config, patient: bool, interrupt: &Interrupt) -> Result<Duration> {
     let mut config = config.clone();
-    config.network = Network::User { store: HostPort::Free, echo: HostPort::None };
+    config.network = Network::User(HostPorts::Free);
     let bundle = guest::bundle(&config.manifest)?;
     let kernel = workspace::guest_elf(guest::KERNEL);
     let question = request(1, b"version\r\n")?;

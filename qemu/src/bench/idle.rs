@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::conditions::Conditions;
 use super::interrupt::Interrupt;
 use super::report::save;
-use crate::machine::{Config, HostPort, Machine, Network};
+use crate::machine::{Config, HostPorts, Machine, Network};
 
 /// Percent of one host processor that an idle guest is to stay below.
 const GOAL: f64 = 5.0;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let mut config = Config::named("default")?;
     let dir = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
     let pid_file = dir.path().join("pid");
-    config.network = Network::User { store: HostPort::Free, echo: HostPort::None };
+    config.network = Network::User(HostPorts::Free);
     config.extra = vec!["-pidfile".into(), pid_file.display().to_string()];
     let machine = Machine::boot(&config)?;
     let mut client = machine.store_client()?;

@@ -51,26 +51,21 @@ pub enum Filters {
 /// What the NIC is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// QEMU's user-mode network, with the store's and the echo service's UDP ports
-    /// forwarded from the host's loopback interface.
-    User {
-        /// Host port for the store.
-        store: HostPort,
-        /// Host port for the echo service.
-        echo: HostPort,
-    },
+    /// QEMU's user-mode network, with the applications' forwarded ports on the host's loopback
+    /// interface.
+    User(HostPorts),
     /// A socket on which the host sends and receives raw Ethernet frames.
     Frames,
 }
 
-/// A UDP port of the host's loopback interface.
+/// The host's ports that lead to those that the manifest has forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostPort {
-    /// Any that is free.
+pub enum HostPorts {
+    /// Any that are free.
     Free,
-    /// This one.
-    Fixed(u16),
-    /// None: do not forward.
+    /// Those that the manifest states.
+    Stated,
+    /// None: forward nothing.
     None,
 }
 
@@ -83,7 +78,7 @@ impl Config {
             accel: Accel::Tcg,
             memory: 128,
             cpus: 1,
-            network: Network::User { store: HostPort::Free, echo: HostPort::Free },
+            network: Network::User(HostPorts::Free),
             filters: Filters::Compiled,
             icount: false,
             gdb: None,

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::conditions::Conditions;
 use super::interrupt::Interrupt;
-use super::report::save;
+use super::report::{Stating, save};
+use crate::figures::{self, Named};
 use crate::machine::{Config, HostPorts, Machine, Network};
 
 /// Percent of one host processor that an idle guest is to stay below.
@@ -43,6 +44,13 @@ struct Report {
     conditions: Conditions,
     seconds: f64,
     percent: f64,
+}
+
+impl Stating for Report {
+    fn stated(&self) -> Named {
+        let goal = ("goal".to_owned(), figures::count(self.goal));
+        Named::from([goal, ("percent".to_owned(), format!("{:.1}", self.percent))])
+    }
 }
 
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What kind of machine to boot.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use root::manifest::Manifest;
 
@@ -34,6 +36,9 @@ pub struct Config {
     pub icount: bool,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
+    /// Keep the boot bundle in this file, so that the command line works once more. Otherwise
+    /// it is a temporary one, which is removed when it has been read.
+    pub bundle: Option<PathBuf>,
     /// More arguments for QEMU, after all others.
     pub extra: Vec<String>,
 }
@@ -82,6 +87,7 @@ impl Config {
             filters: Filters::Compiled,
             icount: false,
             gdb: None,
+            bundle: None,
             extra: Vec::new(),
         }
     }

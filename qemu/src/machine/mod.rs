@@ -81,8 +81,18 @@ impl Machine {
     /// Boots any kernel with any initial ramdisk; nothing is built.
     pub fn start(config: &Config, kernel: &Path, initrd: &[u8]) -> Result<Self> {
         config.check()?;
-        let mut bundle = tempfile::Builder::new().prefix("exo-bundle-").tempfile()?;
-        bundle.write_all(initrd).context("cannot write the boot bundle")?;
+        let (bundle, temporary) = match &config.bundle {
+            Some(path) => {
+                let written = std::fs::write(path, initrd);
+                written.with_context(|| format!("cannot write {}", path.display()))?;
+                (path.clone(), None)
+            }
+            None => {
+                let mut file = tempfile::Builder::new().prefix("exo-bundle-").tempfile()?;
+                file.write_all(initrd).context("cannot write the boot bundle")?;
+                (file.path().to_owned(), Some(file))
+            }
+        };
         let forwards = forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),
@@ -91,12 +101,12 @@ impl Machine {
         let launch = Launch {
             config,
             kernel,
-            initrd: bundle.path(),
+            initrd: &bundle,
             forwards: &forwards,
             frames: frames.as_ref(),
         };
         let command = launch.to_string();
-        let (process, console) = Process::spawn(launch.command(), bundle)?;
+        let (process, console) = Process::spawn(launch.command(), temporary)?;
         Ok(Self { process, console, frames, forwards, command })
     }
 

@@ -76,7 +76,7 @@ pub(crate) struct Args {
     /// Wait for a debugger before the first instruction, and say how to start one
     #[arg(long)]
     pub(crate) gdb: bool,
-    /// Show how QEMU is called
+    /// Show how QEMU is called, and keep the boot bundle, so that it can be called so again
     #[arg(long, short)]
     pub(crate) verbose: bool,
 }
@@ -87,6 +87,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     QEMU.require()?;
     guest::build(&config.manifest)?;
     config.accel = args.accel.decide(&config)?;
+    if args.verbose {
+        config.bundle = Some(guest::bundle_path(&path)?);
+    }
     let signals = Signals::register()?;
     let machine = Machine::boot(&config)?;
     if args.verbose {

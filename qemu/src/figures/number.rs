@@ -6,7 +6,7 @@ pub(crate) fn count(value: f64) -> String {
     if value < 100.0 && value.fract().abs() >= 0.05 {
         return format!("{value:.1}");
     }
-    let digits = format!("{value:.0}");
+    let digits = format!("{:.0}", value.round());
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index) % 3 == 0 {
@@ -53,6 +53,7 @@ mod tests {
             (23.59, "23.6"),
             (72.0, "72"),
             (1980.4, "1,980"),
+            (5272.5, "5,273"),
             (999.6, "1,000"),
             (1_150_135.0, "1,150,135"),
         ] {

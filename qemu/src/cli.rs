@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::verbs::{attack, bench, build, client, filter, fuzz, lint, run, tcb, test};
+use crate::verbs::{
+    attack, bench, build, client, doc, figures, filter, fuzz, lint, run, tcb, test,
+};
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
 #[derive(Debug, Parser)]
@@ -22,11 +24,12 @@ enum Verb {
     Attack(attack::Args),
     Fuzz(fuzz::Args),
     Bench(bench::Args),
+    Figures(figures::Args),
     Filter(filter::Args),
     Tcb(tcb::Args),
     Lint(lint::Args),
-    #[command(hide = true)]
     Build(build::Args),
+    Doc(doc::Args),
 }
 
 /// Runs the command line of this process.
@@ -40,10 +43,12 @@ pub fn main() -> ExitCode {
         Some(Verb::Attack(args)) => attack::run(&args),
         Some(Verb::Fuzz(args)) => fuzz::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
+        Some(Verb::Figures(args)) => figures::run(&args),
         Some(Verb::Filter(args)) => filter::run(&args),
         Some(Verb::Tcb(args)) => tcb::run(&args),
         Some(Verb::Lint(args)) => lint::run(&args),
         Some(Verb::Build(args)) => build::run(&args),
+        Some(Verb::Doc(args)) => doc::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -79,6 +84,16 @@ mod tests {
     }
 
     #[test]
+    fn no_verb_is_hidden() {
+        let command = Cli::command();
+        let hidden: Vec<_> = command.get_subcommands().filter(|verb| verb.is_hide_set()).collect();
+        assert!(hidden.is_empty(), "{hidden:?}");
+        for verb in ["build", "doc"] {
+            assert!(command.find_subcommand(verb).is_some(), "{verb}");
+        }
+    }
+
+    #[test]
     fn nothing_is_fine() {
         assert!(Cli::try_parse_from(["exo"]).unwrap().verb.is_none());
     }
@@ -86,13 +101,14 @@ mod tests {
     #[test]
     fn run_has_defaults() {
         let Ok(Verb::Run(args)) = parse("exo run") else { panic!() };
-        assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (11211, 7007, 128, 1));
+        assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (None, None, 128, 1));
         let Ok(Verb::Run(args)) =
             parse("exo run --port 1 --echo-port 0 --accel tcg --memory 1G --cpus 2 --icount --gdb")
         else {
             panic!()
         };
-        assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (1, 0, 1024, 2));
+        assert_eq!((args.port, args.echo_port), (Some(1), Some(0)));
+        assert_eq!((args.memory, args.cpus), (1024, 2));
         assert!(args.icount && args.gdb && !args.verbose);
     }
 

@@ -1,8 +1,9 @@
 //! Builds what runs in the guest: the kernel, root, the applications, the bundle.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -15,6 +16,8 @@ use crate::workspace;
 
 /// The name of the kernel's program, as in backtraces.
 pub const KERNEL: &str = "exokernel";
+/// The package it is built from.
+pub(crate) const KERNEL_PACKAGE: &str = "exo";
 /// The image the kernel starts.
 pub const ROOT: &str = "root";
 
@@ -52,19 +55,28 @@ pub fn bundle(manifest: &Manifest) -> Result<Vec<u8>> {
     bundle::write(&images, &manifest.encode())
 }
 
-/// [`build()`] and [`bundle()`], into a file that stays: `target/guest/bundle-NAME.bin`.
-pub fn build_bundle(name: &str, manifest: &Manifest) -> Result<PathBuf> {
+/// [`build()`] and [`bundle()`], into a file that stays. Returns where it is.
+pub fn build_bundle(path: &Path, manifest: &Manifest) -> Result<PathBuf> {
     build(manifest)?;
-    let path = workspace::guest_target_dir().join(format!("bundle-{name}.bin"));
-    fs::write(&path, bundle(manifest)?)
+    fs::write(path, bundle(manifest)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
+    Ok(path.to_owned())
+}
+
+/// Where the boot bundle of a manifest's file stays: `target/guest/bundle-NAME.bin`.
+pub fn bundle_path(manifest: &Path) -> Result<PathBuf> {
+    let stem =
+        manifest.file_stem().with_context(|| format!("{} has no name", manifest.display()))?;
+    let mut name = OsString::from("bundle-");
+    name.push(stem);
+    name.push(".bin");
+    Ok(workspace::guest_target_dir().join(name))
 }
 
 /// A cargo command `verb` for the kernel with the guest's flags.
 pub(crate) fn kernel_cargo(verb: &str) -> Command {
     let mut command = workspace::guest_cargo(verb);
-    command.args(["--package", "exo", "--bins"]);
+    command.args(["--package", KERNEL_PACKAGE, "--bins"]);
     command
 }
 

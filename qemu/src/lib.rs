@@ -11,6 +11,7 @@ mod bench;
 pub mod bundle;
 pub mod cli;
 pub mod client;
+mod figures;
 pub mod fuzz;
 pub mod guest;
 pub mod machine;

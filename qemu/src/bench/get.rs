@@ -13,9 +13,11 @@ use super::interrupt::Interrupt;
 use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
 use super::report::{Report, Scenario, save};
 use super::rows::Row;
+use super::steps::Steps;
 use super::table::Table;
-use crate::machine::{Config, Filters, Machine, Network};
-use crate::{guest, manifest, workspace};
+use crate::machine::{Config, Filters, Machine, Network, STORE_PORT};
+use crate::manifest::{self, App, Manifest};
+use crate::{guest, workspace};
 
 /// How long the store may take until it serves. Every instruction costs a call, so
 /// this is slow.
@@ -23,9 +25,12 @@ const READY: Duration = Duration::from_secs(120);
 
 /// Count guest instructions per GET, by step of a packet's journey
 ///
-/// Boots a machine, fills its store with 1024 items and asks for them in turn. The count is exact and, with requests that are all in the ring when the
-/// guest wakes, the same in every run. Counts say how much the code does, not how
-/// fast a processor does it.
+/// Boots a machine, fills its store with 1024 items and asks for them in turn. The count is
+/// exact and, with requests that are all in the ring when the guest wakes, the same in every
+/// run. Counts say how much the code does, not how fast a processor does it.
+///
+/// What an application does is step 5, unless its `Cargo.toml` says of some of its source
+/// that it is another (`[package.metadata.exo.steps]`, see docs/libos/own-application.md).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Requests in each pass
@@ -56,8 +61,9 @@ pub(crate) struct Args {
     /// How the kernel applies packet filters
     #[arg(long, value_enum, default_value_t)]
     filters: Filters,
-    /// What to boot: the store, alone or beside others, which are waited for until they have
-    /// said something
+    /// What to boot: a store, alone or beside others, which are waited for until they have
+    /// said something. The store is the application that has UDP port 11211 forwarded, and it
+    /// says `serving` when it does
     /// [default: boot/manifests/bench.toml]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
@@ -116,20 +122,21 @@ struct Plan {
 fn count(mut config: Config, plan: &Plan, interrupt: &Interrupt) -> Result<(Table, Vec<Scenario>)> {
     guest::build(&config.manifest)?;
     eprintln!("bench: reading the programs' debug information");
-    let table = Table::of_programs([guest::KERNEL, guest::ROOT, "kvstore"])?;
+    let store = store_of(&config.manifest)?.clone();
+    let address = store.address.context("the store has no address")?;
+    let images = [guest::KERNEL, guest::ROOT, &store.image];
+    let table = Table::of_programs(images, &Steps::of_workspace()?)?;
     let counter = Counter::new(&table)?;
     config.network = Network::Frames;
     config.icount = true;
     let capture = Capture::new()?;
     config.extra = counter.arguments();
     config.extra.extend(capture.arguments());
-    let app = config.manifest.apps.iter().find(|app| app.image == "kvstore");
-    let address = app.and_then(|app| app.address).context("the manifest has no store")?;
 
     let machine = Machine::boot(&config)?;
     eprintln!("bench: booting, counting every instruction");
-    wait_until_serving(&machine, interrupt)?;
-    for neighbour in config.manifest.apps.iter().filter(|app| app.image != "kvstore") {
+    wait_until_serving(&machine, &store.name, interrupt)?;
+    for neighbour in config.manifest.apps.iter().filter(|app| app.name != store.name) {
         wait_for_line(&machine, interrupt, &format!("{}: ", neighbour.name))?;
     }
     counter.ensure_ready(&machine)?;
@@ -160,9 +167,24 @@ fn offers(outstanding: &[u32]) -> Vec<Offer> {
     offers.filter(|offer| *offer != Offer::Free(1)).collect()
 }
 
-/// **Blocking** until the store says that it serves.
-pub(super) fn wait_until_serving(machine: &Machine, interrupt: &Interrupt) -> Result<()> {
-    wait_for_line(machine, interrupt, "kvstore: serving")
+/// The application that is the store: whatever it is called, and whatever program it runs.
+pub(super) fn store_of(manifest: &Manifest) -> Result<&App> {
+    let is_store = |app: &&App| app.forward.iter().any(|forward| forward.guest == STORE_PORT);
+    manifest.apps.iter().find(is_store).with_context(|| {
+        format!(
+            "the manifest has no store: no application has UDP port {STORE_PORT} forwarded; to the \
+             one that serves there add `forward = [\"udp:{STORE_PORT}\"]`"
+        )
+    })
+}
+
+/// **Blocking** until the application of that name says that it serves.
+pub(super) fn wait_until_serving(
+    machine: &Machine,
+    name: &str,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    wait_for_line(machine, interrupt, &format!("{name}: serving"))
 }
 
 fn wait_for_line(machine: &Machine, interrupt: &Interrupt, line: &str) -> Result<()> {
@@ -180,6 +202,18 @@ fn wait_for_line(machine: &Machine, interrupt: &Interrupt, line: &str) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_store_may_be_called_anything() {
+        let text = std::fs::read_to_string(workspace::manifest("crowded")).unwrap();
+        let own = text.replace("\"kvstore\"", "\"mine\"\nimage = \"my-store\"");
+        let manifest = manifest::parse(&own).unwrap();
+        let store = store_of(&manifest).unwrap();
+        assert_eq!((store.name.as_str(), store.image.as_str()), ("mine", "my-store"));
+        let none = manifest::parse(&text.replace("forward = ", "# ")).unwrap();
+        let error = store_of(&none).unwrap_err().to_string();
+        assert!(error.contains("forward = [\"udp:11211\"]"), "{error}");
+    }
 
     #[test]
     fn offers_each_load_both_ways() {

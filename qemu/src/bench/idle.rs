@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::conditions::Conditions;
 use super::interrupt::Interrupt;
-use super::report::save;
-use crate::machine::{Config, HostPort, Machine, Network};
+use super::report::{Stating, save};
+use crate::figures::{self, Named};
+use crate::machine::{Config, HostPorts, Machine, Network};
 
 /// Percent of one host processor that an idle guest is to stay below.
 const GOAL: f64 = 5.0;
@@ -45,11 +46,18 @@ struct Report {
     percent: f64,
 }
 
+impl Stating for Report {
+    fn stated(&self) -> Named {
+        let goal = ("goal".to_owned(), figures::count(self.goal));
+        Named::from([goal, ("percent".to_owned(), format!("{:.1}", self.percent))])
+    }
+}
+
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let mut config = Config::named("default")?;
     let dir = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
     let pid_file = dir.path().join("pid");
-    config.network = Network::User { store: HostPort::Free, echo: HostPort::None };
+    config.network = Network::User(HostPorts::Free);
     config.extra = vec!["-pidfile".into(), pid_file.display().to_string()];
     let machine = Machine::boot(&config)?;
     let mut client = machine.store_client()?;

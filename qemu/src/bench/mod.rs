@@ -10,6 +10,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`rows`] | the rows of the report, and which source belongs to which |
+//! | [`steps`] | the same, as packages say it of their own source |
 //! | [`table`] | every instruction of the guest with its function and row |
 //! | [`counter`] | the plugin in QEMU, and its counts as they grow |
 //! | [`frames`] | requests and answers as Ethernet frames |
@@ -35,6 +36,7 @@ mod load;
 pub(crate) mod primitives;
 mod report;
 mod rows;
+mod steps;
 mod table;
 
 pub(crate) use interrupt::Interrupt;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::config::{Config, HostPort, Network};
+use super::config::{Config, HostPorts, Network};
 use super::{Machine, guest};
 use crate::prerequisites::QEMU;
 use crate::workspace;
@@ -86,7 +86,7 @@ fn trial(config: &Config) -> Result<bool> {
     let mut config = config.clone();
     config.accel = Accel::Kvm;
     config.gdb = None;
-    config.network = Network::User { store: HostPort::None, echo: HostPort::None };
+    config.network = Network::User(HostPorts::None);
     let Some(app) = config.manifest.apps.iter().find(|app| app.grants.console) else {
         return Ok(false);
     };

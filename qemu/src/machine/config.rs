@@ -1,5 +1,7 @@
 //! What kind of machine to boot.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use root::manifest::Manifest;
 
@@ -34,6 +36,9 @@ pub struct Config {
     pub icount: bool,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
+    /// Keep the boot bundle in this file, so that the command line works once more. Otherwise
+    /// it is a temporary one, which is removed when it has been read.
+    pub bundle: Option<PathBuf>,
     /// More arguments for QEMU, after all others.
     pub extra: Vec<String>,
 }
@@ -51,26 +56,21 @@ pub enum Filters {
 /// What the NIC is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// QEMU's user-mode network, with the store's and the echo service's UDP ports
-    /// forwarded from the host's loopback interface.
-    User {
-        /// Host port for the store.
-        store: HostPort,
-        /// Host port for the echo service.
-        echo: HostPort,
-    },
+    /// QEMU's user-mode network, with the applications' forwarded ports on the host's loopback
+    /// interface.
+    User(HostPorts),
     /// A socket on which the host sends and receives raw Ethernet frames.
     Frames,
 }
 
-/// A UDP port of the host's loopback interface.
+/// The host's ports that lead to those that the manifest has forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostPort {
-    /// Any that is free.
+pub enum HostPorts {
+    /// Any that are free.
     Free,
-    /// This one.
-    Fixed(u16),
-    /// None: do not forward.
+    /// Those that the manifest states.
+    Stated,
+    /// None: forward nothing.
     None,
 }
 
@@ -83,10 +83,11 @@ impl Config {
             accel: Accel::Tcg,
             memory: 128,
             cpus: 1,
-            network: Network::User { store: HostPort::Free, echo: HostPort::Free },
+            network: Network::User(HostPorts::Free),
             filters: Filters::Compiled,
             icount: false,
             gdb: None,
+            bundle: None,
             extra: Vec::new(),
         }
     }

@@ -24,6 +24,7 @@ mod accel;
 mod config;
 mod console;
 mod exit;
+mod forwards;
 mod frames;
 mod process;
 mod qemu;
@@ -41,15 +42,17 @@ use crate::symbols::Symboliser;
 use crate::workspace;
 
 pub use accel::{Accel, Choice};
-pub use config::{Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Network};
+pub use config::{Config, Filters, HostPorts, MAX_CPUS, MAX_MEMORY, Network};
 pub use console::Console;
 pub use exit::GuestExit;
+pub use forwards::Forwarded;
+pub(crate) use forwards::{ensure_distinct, stated};
 pub use frames::FrameSocket;
 pub use qemu::GUEST_MAC;
 pub(crate) use qemu::ensure_free;
 
 use process::Process;
-use qemu::{Forwards, Launch};
+use qemu::Launch;
 
 /// Port of the store in the guest.
 pub const STORE_PORT: u16 = 11211;
@@ -61,7 +64,7 @@ pub struct Machine {
     process: Process,
     console: Console,
     frames: Option<FrameSocket>,
-    forwards: Forwards,
+    forwards: Vec<Forwarded>,
     command: String,
 }
 
@@ -78,22 +81,32 @@ impl Machine {
     /// Boots any kernel with any initial ramdisk; nothing is built.
     pub fn start(config: &Config, kernel: &Path, initrd: &[u8]) -> Result<Self> {
         config.check()?;
-        let mut bundle = tempfile::Builder::new().prefix("exo-bundle-").tempfile()?;
-        bundle.write_all(initrd).context("cannot write the boot bundle")?;
-        let forwards = Forwards::choose(config)?;
+        let (bundle, temporary) = match &config.bundle {
+            Some(path) => {
+                let written = std::fs::write(path, initrd);
+                written.with_context(|| format!("cannot write {}", path.display()))?;
+                (path.clone(), None)
+            }
+            None => {
+                let mut file = tempfile::Builder::new().prefix("exo-bundle-").tempfile()?;
+                file.write_all(initrd).context("cannot write the boot bundle")?;
+                (file.path().to_owned(), Some(file))
+            }
+        };
+        let forwards = forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),
-            Network::User { .. } => None,
+            Network::User(_) => None,
         };
         let launch = Launch {
             config,
             kernel,
-            initrd: bundle.path(),
+            initrd: &bundle,
             forwards: &forwards,
             frames: frames.as_ref(),
         };
         let command = launch.to_string();
-        let (process, console) = Process::spawn(launch.command(), bundle)?;
+        let (process, console) = Process::spawn(launch.command(), temporary)?;
         Ok(Self { process, console, frames, forwards, command })
     }
 
@@ -148,16 +161,28 @@ impl Machine {
         matches!(self.process.wait(Duration::ZERO), Ok(None))
     }
 
-    /// The host port that leads to the store, if the manifest has a store.
+    /// The host's ports that lead to applications.
     #[must_use]
-    pub fn udp_port(&self) -> Option<u16> {
-        self.forwards.store.map(|forward| forward.host)
+    pub fn forwards(&self) -> &[Forwarded] {
+        &self.forwards
     }
 
-    /// The host port that leads to the echo service, if the manifest has one.
+    /// The host port that leads to the store: to [`STORE_PORT`] of the first application
+    /// that has it forwarded.
+    #[must_use]
+    pub fn udp_port(&self) -> Option<u16> {
+        self.port_to(STORE_PORT)
+    }
+
+    /// The host port that leads to the echo service: to [`ECHO_PORT`].
     #[must_use]
     pub fn echo_port(&self) -> Option<u16> {
-        self.forwards.echo.map(|forward| forward.host)
+        self.port_to(ECHO_PORT)
+    }
+
+    fn port_to(&self, port: u16) -> Option<u16> {
+        let mut forwards = self.forwards.iter();
+        forwards.find(|forward| forward.guest.1 == port).map(|forward| forward.host)
     }
 
     /// A client of the store, once the store answers.

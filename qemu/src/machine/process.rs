@@ -30,9 +30,12 @@ impl Process {
     /// Starts `command` with its standard output as a console and no input.
     ///
     /// It has a process group of its own, so that Ctrl-C reaches this process only,
-    /// which then ends the other in order. `bundle` is removed with its first output:
+    /// which then ends the other in order. `bundle`, if any, is removed with its first output:
     /// then it has been read, and nothing is left behind if this process is killed.
-    pub(super) fn spawn(mut command: Command, bundle: NamedTempFile) -> Result<(Self, Console)> {
+    pub(super) fn spawn(
+        mut command: Command,
+        bundle: Option<NamedTempFile>,
+    ) -> Result<(Self, Console)> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0);

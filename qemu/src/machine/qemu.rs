@@ -10,59 +10,24 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::accel::Accel;
-use super::config::{Config, Filters, HostPort, Network};
+use super::config::{Config, Filters};
+use super::forwards::Forwarded;
 use super::frames::FrameSocket;
-use super::{ECHO_PORT, STORE_PORT};
 use crate::prerequisites::QEMU;
 
 /// The guest's Ethernet address.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
-
-/// A UDP port of the host's loopback interface that leads into the guest.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Forward {
-    pub(super) host: u16,
-    guest: (Ipv4Addr, u16),
-}
-
-/// The forwards of a machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Forwards {
-    pub(super) store: Option<Forward>,
-    pub(super) echo: Option<Forward>,
-}
 
 /// Everything that goes into a command line.
 pub(super) struct Launch<'a> {
     pub(super) config: &'a Config,
     pub(super) kernel: &'a Path,
     pub(super) initrd: &'a Path,
-    pub(super) forwards: &'a Forwards,
+    pub(super) forwards: &'a [Forwarded],
     pub(super) frames: Option<&'a FrameSocket>,
-}
-
-impl Forwards {
-    /// Finds the services in the manifest and host ports for them.
-    pub(super) fn choose(config: &Config) -> Result<Self> {
-        let Network::User { store, echo } = config.network else { return Ok(Self::default()) };
-        let forward = |image: &str, host: HostPort, port: u16| -> Result<Option<Forward>> {
-            let app = config.manifest.apps.iter().find(|app| app.image == image);
-            let Some(address) = app.and_then(|app| app.address) else { return Ok(None) };
-            let host = match host {
-                HostPort::None => return Ok(None),
-                HostPort::Fixed(port) => port,
-                HostPort::Free => free_port()?,
-            };
-            Ok(Some(Forward { host, guest: (address.into(), port) }))
-        };
-        Ok(Self {
-            store: forward("kvstore", store, STORE_PORT)?,
-            echo: forward("echo", echo, ECHO_PORT)?,
-        })
-    }
 }
 
 impl Launch<'_> {
@@ -109,9 +74,9 @@ impl Launch<'_> {
         }
         // Not `restrict=on`: it would drop the guest's answers to forwarded datagrams.
         let mut netdev = String::from("user,id=n0");
-        for forward in [self.forwards.store, self.forwards.echo].into_iter().flatten() {
-            let (address, port) = forward.guest;
-            netdev += &format!(",hostfwd=udp:127.0.0.1:{}-{address}:{port}", forward.host);
+        for forward in self.forwards {
+            netdev.push(',');
+            netdev += &forward.hostfwd();
         }
         netdev
     }
@@ -142,22 +107,18 @@ pub(crate) fn ensure_free(port: u16, option: &str, service: &str) -> Result<()> 
     Ok(())
 }
 
-/// A UDP port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no free UDP port")?;
-    Ok(socket.local_addr()?.port())
-}
-
 fn mac() -> String {
     GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::{HostPorts, Network};
+    use super::super::forwards;
     use super::*;
 
     fn line(config: &Config) -> String {
-        let forwards = Forwards::choose(config).unwrap();
+        let forwards = forwards::choose(config).unwrap();
         let (kernel, initrd) = (Path::new("exokernel"), Path::new("the bundle"));
         Launch { config, kernel, initrd, forwards: &forwards, frames: None }.to_string()
     }
@@ -165,11 +126,11 @@ mod tests {
     #[test]
     fn forwards_the_ports_asked_for() {
         let mut config = Config::named("default").unwrap();
-        config.network = Network::User { store: HostPort::Fixed(1), echo: HostPort::Fixed(2) };
-        let forwards = "user,id=n0,hostfwd=udp:127.0.0.1:1-10.0.2.15:11211,\
-                        hostfwd=udp:127.0.0.1:2-10.0.2.16:7 ";
+        config.network = Network::User(HostPorts::Stated);
+        let forwards = "user,id=n0,hostfwd=udp:127.0.0.1:11211-10.0.2.15:11211,\
+                        hostfwd=udp:127.0.0.1:7007-10.0.2.16:7 ";
         assert!(line(&config).contains(forwards), "{}", line(&config));
-        config.network = Network::User { store: HostPort::Fixed(1), echo: HostPort::None };
+        config.manifest.apps[1].forward.clear();
         assert!(line(&config).contains("10.0.2.15:11211 "), "{}", line(&config));
     }
 

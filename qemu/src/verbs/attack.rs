@@ -121,6 +121,7 @@ fn spread(manifest: &mut Manifest) {
         name: RACER.into(),
         core: None,
         address: None,
+        forward: Vec::new(),
         args: vec!["only=cores+exceptions".into()],
         grants: Grants { net: false, ..attacker.grants },
         slots: 15,

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{guest, manifest, workspace};
 
-/// Build the kernel, the applications and the boot bundle
+/// Build the kernel, the applications and the boot bundle, and print where kernel and bundle are
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Boot manifest [default: boot/manifests/default.toml]
@@ -18,9 +18,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("default"));
     let manifest = manifest::read(&path)?;
-    let stem = path.file_stem().and_then(|stem| stem.to_str());
-    let stem = stem.with_context(|| format!("{} has no name", path.display()))?;
-    let bundle = guest::build_bundle(stem, &manifest)?;
+    let bundle = guest::build_bundle(&guest::bundle_path(&path)?, &manifest)?;
     println!("{}", workspace::guest_elf(guest::KERNEL).display());
     println!("{}", bundle.display());
     Ok(ExitCode::SUCCESS)

@@ -12,11 +12,13 @@ use clap::builder::RangedU64ValueParser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::machine::{
-    Choice, Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Machine, Network, ensure_free,
+    Choice, Config, ECHO_PORT, Filters, Forwarded, HostPorts, MAX_CPUS, MAX_MEMORY, Machine,
+    Network, STORE_PORT, ensure_distinct, ensure_free, stated,
 };
+use crate::manifest::{self, App, Manifest};
 use crate::prerequisites::QEMU;
 use crate::symbols::Symboliser;
-use crate::{guest, manifest, workspace};
+use crate::{guest, workspace};
 
 /// How long the store may take to answer. It takes about a second.
 const READY: Duration = Duration::from_secs(60);
@@ -40,12 +42,14 @@ const GDB_PORT: u16 = 1234;
 /// reset.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// UDP port of the store on 127.0.0.1
-    #[arg(long, default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) port: u16,
-    /// UDP port of the echo service on 127.0.0.1; 0 for none
-    #[arg(long, default_value_t = 7007, value_name = "PORT")]
-    pub(crate) echo_port: u16,
+    /// UDP port of the store on 127.0.0.1: whatever has port 11211 forwarded
+    /// [default: what the manifest says, 11211]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// UDP port of the echo service on 127.0.0.1: whatever has port 7 forwarded; 0 for none
+    /// [default: what the manifest says, 7007]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) echo_port: Option<u16>,
     /// Who executes the guest's instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Choice,
@@ -72,7 +76,7 @@ pub(crate) struct Args {
     /// Wait for a debugger before the first instruction, and say how to start one
     #[arg(long)]
     pub(crate) gdb: bool,
-    /// Show how QEMU is called
+    /// Show how QEMU is called, and keep the boot bundle, so that it can be called so again
     #[arg(long, short)]
     pub(crate) verbose: bool,
 }
@@ -83,6 +87,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     QEMU.require()?;
     guest::build(&config.manifest)?;
     config.accel = args.accel.decide(&config)?;
+    if args.verbose {
+        config.bundle = Some(guest::bundle_path(&path)?);
+    }
     let signals = Signals::register()?;
     let machine = Machine::boot(&config)?;
     if args.verbose {
@@ -95,57 +102,109 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut console = Console { machine: &machine, symboliser: Symboliser::default(), next: 0 };
     if machine.udp_port().is_some() {
         match wait_until_ready(&mut console, &signals, !args.gdb)? {
-            Readiness::Ready => say(&invitation(args, &config.manifest))?,
+            Readiness::Ready => say(&invitation(machine.forwards()))?,
             Readiness::Signal(code) => return Ok(code),
             // What it said is all there is to see, and is shown below.
             Readiness::Ended => {}
         }
     } else {
-        eprintln!("this manifest has no store to wait for; Ctrl-C ends the machine");
+        eprintln!(
+            "this manifest has no store to wait for{}; Ctrl-C ends the machine",
+            ways_in(machine.forwards())
+        );
     }
     pass_console_on(&mut console, &signals)
 }
 
 /// What can be done with a machine whose store answers: it is listening on the host's
 /// ports, not on those that its own lines tell of.
-fn invitation(args: &Args, manifest: &manifest::Manifest) -> String {
-    let has_echo = args.echo_port != 0 && manifest.apps.iter().any(|app| app.image == "echo");
-    let echo = match args.echo_port {
-        port if has_echo => format!(", UDP echo on 127.0.0.1:{port}"),
-        _ => String::new(),
-    };
-    let server = match args.port {
+fn invitation(forwards: &[Forwarded]) -> String {
+    let is_store = |forward: &&Forwarded| forward.guest.1 == STORE_PORT;
+    let port = forwards.iter().find(is_store).map_or(PORT, |forward| forward.host);
+    let server = match port {
         PORT => String::new(),
         port => format!("--server 127.0.0.1:{port} "),
     };
+    let others = forwards.iter().filter(|forward| forward.host != port);
     format!(
-        "ready: memcached UDP on 127.0.0.1:{}{echo}; try `cargo exo client {server}set greeting \
+        "ready: memcached UDP on 127.0.0.1:{port}{}; try `cargo exo client {server}set greeting \
          hello` in another terminal; Ctrl-C ends the machine",
-        args.port
+        ways_in(others)
     )
+}
+
+/// The host's ports that lead to applications, each after a comma.
+fn ways_in<'a>(forwards: impl IntoIterator<Item = &'a Forwarded>) -> String {
+    let way = |forward: &Forwarded| match forward.guest.1 {
+        ECHO_PORT => format!(", UDP echo on 127.0.0.1:{}", forward.host),
+        _ => format!(", UDP to {} on 127.0.0.1:{}", forward.app, forward.host),
+    };
+    forwards.into_iter().map(way).collect()
 }
 
 /// The machine that was asked for, after everything has been checked that needs no build.
 fn configure(args: &Args, mut config: Config) -> Result<Config> {
-    let has = |image: &str| config.manifest.apps.iter().any(|app| app.image == image);
-    let echo = (args.echo_port != 0).then_some(args.echo_port);
-    if has("kvstore") {
-        ensure_free(args.port, "--port", "the store")?;
+    for line in unreachable(&config.manifest) {
+        eprintln!("{line}");
     }
-    if let Some(port) = echo.filter(|_| has("echo")) {
-        ensure!(port != args.port, "--port and --echo-port are both {port}");
-        ensure_free(port, "--echo-port (0 for none)", "the echo service")?;
+    if let Some(port) = args.port {
+        redirect(&mut config.manifest, STORE_PORT, port, "--port")?;
     }
-    config.network = Network::User {
-        store: HostPort::Fixed(args.port),
-        echo: echo.map_or(HostPort::None, HostPort::Fixed),
-    };
+    match args.echo_port {
+        Some(0) => {
+            for app in &mut config.manifest.apps {
+                app.forward.retain(|forward| forward.guest != ECHO_PORT);
+            }
+        }
+        Some(port) => redirect(&mut config.manifest, ECHO_PORT, port, "--echo-port")?,
+        None => {}
+    }
+    let forwards = stated(&config.manifest);
+    ensure_distinct(&forwards)?;
+    for Forwarded { app, guest: (_, guest), host } in forwards {
+        match guest {
+            STORE_PORT => ensure_free(host, "--port", "the store")?,
+            ECHO_PORT => ensure_free(host, "--echo-port (0 for none)", "the echo service")?,
+            _ => ensure_free(
+                host,
+                &format!("`forward = [\"udp:{guest}:HOSTPORT\"]` in the manifest"),
+                &format!("\"{app}\""),
+            )?,
+        }
+    }
+    config.network = Network::User(HostPorts::Stated);
     config.memory = args.memory;
     config.cpus = args.cpus;
     config.filters = args.filters;
     config.icount = args.icount;
     config.gdb = args.gdb.then_some(GDB_PORT);
     Ok(config)
+}
+
+/// Lets the first forward of the guest's `port` begin at `host`, which `option` asked for.
+fn redirect(manifest: &mut Manifest, port: u16, host: u16, option: &str) -> Result<()> {
+    let mut forwards = manifest.apps.iter_mut().flat_map(|app| &mut app.forward);
+    let forward = forwards.find(|forward| forward.guest == port).with_context(|| {
+        format!(
+            "{option} {host} leads nowhere: no application of this manifest has its UDP port {port} \
+             forwarded; to the one that serves there add `forward = [\"udp:{port}:{host}\"]`"
+        )
+    })?;
+    forward.host = host;
+    Ok(())
+}
+
+/// A line for each application that has an address, but cannot be reached from the host.
+fn unreachable(manifest: &Manifest) -> Vec<String> {
+    let alone = |app: &&App| app.forward.is_empty() && app.address.is_some();
+    let line = |app: &App| {
+        format!(
+            "no port of this host leads to \"{}\"; `forward = [\"udp:PORT\"]` in the manifest \
+             would",
+            app.name
+        )
+    };
+    manifest.apps.iter().filter(alone).map(line).collect()
 }
 
 enum Readiness {
@@ -279,4 +338,89 @@ fn mebibytes(text: &str) -> Result<u32> {
     let amount = amount.context("not an amount of memory such as 128M or 1G")?;
     ensure!(amount <= MAX_MEMORY, "the kernel uses at most {MAX_MEMORY} MiB (3G)");
     Ok(amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Args {
+        Line::parse_from(std::iter::once("run").chain(line.split_whitespace())).args
+    }
+
+    /// An application of one's own, whose image is called otherwise.
+    const OWN: &str = "gateway = \"10.0.2.2\"\nprefix_len = 24\n[[app]]\nname = \"mine\"\n\
+        frames = 1024\nslots = 16\ngrants = [\"console\", \"net\"]\naddress = \"10.0.2.15\"\n";
+
+    fn configured(line: &str, manifest: &str) -> Result<Vec<Forwarded>> {
+        let config = Config::new(manifest::parse(manifest)?);
+        Ok(stated(&configure(&parse(line), config)?.manifest))
+    }
+
+    /// A port that was free a moment ago.
+    fn free() -> u16 {
+        let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        socket.local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn an_option_that_leads_nowhere_is_an_error() {
+        let own = format!("{OWN}forward = [\"udp:9999:{}\"]\n", free());
+        for (line, option, port) in
+            [("--port 4711", "--port 4711", "11211"), ("--echo-port 4712", "--echo-port 4712", "7")]
+        {
+            for manifest in [OWN, &own] {
+                let error = configured(line, manifest).unwrap_err().to_string();
+                assert!(error.contains(&format!("{option} leads nowhere")), "{error}");
+                let advice = format!("forward = [\"udp:{port}:{}\"]", &line[line.len() - 4..]);
+                assert!(error.contains(&advice), "{error}");
+            }
+        }
+        assert_eq!(
+            configured("--echo-port 0", &own).unwrap().len(),
+            1,
+            "none is wanted, and none is"
+        );
+    }
+
+    #[test]
+    fn forwards_follow_the_manifest_and_options_the_port() {
+        let (host, other) = (free(), free());
+        let own = format!("{OWN}forward = [\"udp:11211:{host}\"]\n");
+        let forwards = |line: &str| configured(line, &own).unwrap();
+        assert_eq!((forwards("")[0].host, forwards("")[0].guest.1), (host, STORE_PORT));
+        assert_eq!(forwards(&format!("--port {other}"))[0].host, other);
+        let manifest = std::fs::read_to_string(workspace::manifest("default")).unwrap();
+        let forwards = configured(&format!("--port {other} --echo-port 0"), &manifest).unwrap();
+        assert_eq!(forwards.iter().map(|forward| forward.host).collect::<Vec<_>>(), [other]);
+        let line = format!("--port {other} --echo-port {other}");
+        let error = configured(&line, &manifest).unwrap_err().to_string();
+        assert!(error.contains("\"kvstore\"") && error.contains("\"echo\""), "{error}");
+    }
+
+    #[test]
+    fn says_how_to_get_in_and_where_there_is_no_way() {
+        let forward = |app: &str, port, host| Forwarded {
+            app: app.into(),
+            guest: (std::net::Ipv4Addr::LOCALHOST, port),
+            host,
+        };
+        let all = [forward("mine", 9, 10), forward("store", 11211, 12), forward("echo", 7, 8)];
+        let text = invitation(&all);
+        let ways = "memcached UDP on 127.0.0.1:12, UDP to mine on 127.0.0.1:10, UDP echo on \
+                    127.0.0.1:8; try `cargo exo client --server 127.0.0.1:12 set";
+        assert!(text.contains(ways), "{text}");
+        let lines = unreachable(&manifest::parse(OWN).unwrap());
+        assert!(lines.len() == 1 && lines[0].contains("\"mine\""), "{lines:?}");
+        let own = format!("{OWN}forward = [\"udp:9999\"]\n");
+        assert_eq!(unreachable(&manifest::parse(&own).unwrap()), [""; 0]);
+    }
 }

@@ -3,6 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde_json::Value;
+
+use crate::figures::{Named, count};
+use crate::tcb::{Directory, Survey};
 
 /// Measure the trusted base: everything that runs in ring 0
 ///
@@ -22,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let survey = crate::tcb::survey()?;
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&survey)?),
+        true => println!("{}", serde_json::to_string_pretty(&with_stated(&survey)?)?),
         false => print!("{survey}"),
     }
     if let Some(max) = args.max_lines
@@ -32,4 +36,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As JSON, with what documents state.
+fn with_stated(survey: &Survey) -> Result<Value> {
+    let mut json = serde_json::to_value(survey)?;
+    let mut stated = Named::from([("lines".to_owned(), count(survey.total.lines as f64))]);
+    for Directory { path, size } in &survey.directories {
+        stated.insert(format!("lines.{path}"), count(size.lines as f64));
+    }
+    if let Some(json) = json.as_object_mut() {
+        json.insert("stated".to_owned(), serde_json::to_value(stated)?);
+    }
+    Ok(json)
 }

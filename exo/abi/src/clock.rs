@@ -47,7 +47,7 @@ impl ClockLine {
     #[inline]
     fn at(&self, ticks: u64) -> u64 {
         let since = ticks.saturating_sub(self.ticks.load(Relaxed));
-        let nanos = u128::from(since) * u128::from(self.slope.load(Relaxed)) >> FRACTION;
+        let nanos = (u128::from(since) * u128::from(self.slope.load(Relaxed))) >> FRACTION;
         self.nanos.load(Relaxed).wrapping_add(nanos as u64)
     }
 

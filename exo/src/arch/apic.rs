@@ -159,7 +159,7 @@ pub fn end_of_interrupt() {
 /// again then).
 pub fn start_timer(ticks: u64) {
     let per_tick = TIMER_PER_TSC.load(Ordering::Relaxed);
-    let count = u128::from(ticks) * u128::from(per_tick) >> FRACTION;
+    let count = (u128::from(ticks) * u128::from(per_tick)) >> FRACTION;
     write_local(TIMER_INITIAL, count.clamp(1, u128::from(u32::MAX)) as u32);
 }
 

@@ -47,8 +47,8 @@ const REPLIES: [&[u8]; 32] = [
 const BINARY_RESPONSE: u8 = 0x81;
 
 /// Whether `text`, what follows a datagram's frame, begins like a reply: with a word that
-/// only replies begin with, with a number alone (the answer to `incr`), or as a binary
-/// response.
+/// only replies begin with, with such a word behind numbers, or with nothing but these (the
+/// answer to `incr`), or as a binary response.
 ///
 /// **Cost** one comparison for what begins with a small letter, as requests do.
 #[must_use]
@@ -64,14 +64,16 @@ pub fn is_reply(text: &[u8]) -> bool {
 #[cold]
 #[inline(never)]
 fn begins_like_a_reply(text: &[u8]) -> bool {
-    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    // Blanks may follow: `decr` of memcached leaves the value's old length.
-    if line.trim_ascii_end().iter().all(u8::is_ascii_digit) {
-        return true;
+    // Numbers may come before something else.
+    for line in text.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Blanks may follow: `decr` of memcached leaves the value's old length.
+        if !line.trim_ascii_end().iter().all(u8::is_ascii_digit) {
+            let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+            return REPLIES.contains(&word);
+        }
     }
-    let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-    REPLIES.contains(&word)
+    true
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ impl Tree {
     }
 
     fn command(&self, shell: &str, text: &str) -> Command {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        // By its path: by its name it would be the one in `bin`, which calls it.
+        let cargo = env!("CARGO");
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new(shell);
         command
@@ -91,8 +92,8 @@ impl Tree {
             .env("PATH", format!("{}:{path}", self.bin.display()))
             .env("EXO", env!("CARGO_BIN_EXE_exo"))
             .env("EXO_WORKSPACE", &self.root)
-            .env("REAL_CARGO", &cargo)
-            .env("CARGO", &cargo)
+            .env("REAL_CARGO", cargo)
+            .env("CARGO", cargo)
             .env("CARGO_TARGET_DIR", &self.target)
             .stdin(Stdio::null())
             .process_group(0);

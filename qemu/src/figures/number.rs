@@ -9,7 +9,7 @@ pub(crate) fn count(value: f64) -> String {
     let digits = format!("{:.0}", value.round());
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use root::manifest::Manifest;
 
 use super::config::{Config, HostPorts, Network};
@@ -48,8 +48,7 @@ pub(crate) fn ensure_distinct(forwards: &[Forwarded]) -> Result<()> {
     for (index, forward) in forwards.iter().enumerate() {
         let earlier = forwards.iter().take(index).find(|other| other.host == forward.host);
         let Some(Forwarded { app, guest, .. }) = earlier else { continue };
-        ensure!(
-            false,
+        bail!(
             "UDP port {} of the host is to lead to port {} of \"{app}\" and to port {} of \"{}\"; \
              choose another for one (`forward = [\"udp:PORT:HOSTPORT\"]` in the manifest; --port \
              and --echo-port)",

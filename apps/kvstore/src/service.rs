@@ -84,7 +84,8 @@ impl<'m> Service<'m> {
     /// shorter than [`MIN_REPLY`].
     ///
     /// **Trust:** `datagram` may be anything. **Cost:** proportional to its length and
-    /// that of the reply; a stored item may in addition cost the eviction of one slab.
+    /// that of the reply; a stored item may in addition cost looking through a few slabs and
+    /// evicting or moving the items of one ([`crate::engine`], `evict` and `rebalance`).
     pub fn answer(&mut self, datagram: &[u8], now: Time, reply: &mut [u8]) -> Option<usize> {
         let frame = Frame::parse(datagram)?;
         if reply.len() < MIN_REPLY {

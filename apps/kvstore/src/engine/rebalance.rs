@@ -1,7 +1,7 @@
 //! How pages move between buckets: to where the youngest items would be lost.
 //!
-//! A bucket about to evict an item of some age looks for a bucket whose next slab
-//! is older, and takes the oldest such slab. So all buckets lose items of
+//! A bucket about to evict an item of some age looks for a slab of another bucket that is
+//! older, and takes the oldest it finds. So all buckets lose items of
 //! about the same age, as if one list of least recently used items went through all of
 //! them, and no item that was just stored goes while another bucket holds old ones.
 //! Memory follows use: sizes that are stored or read more keep their items younger, and
@@ -10,20 +10,20 @@
 //! How old a slab is, the oldest of three of its chunks tells; free chunks and dead items
 //! are as old as can be. Before it is taken all of its chunks are asked. Its young items
 //! move into the places of old ones elsewhere in their bucket; if more than seven in eight
-//! are young, it is not worth it. Looked at are the slabs that the hands reach next,
-//! and a few at random: a hand may stand before a young slab of a bucket that holds old ones.
-//! A bucket that has looked in vain evicts some items of its own as old as
-//! that before it looks again, so that looking costs little where nothing can be gained.
+//! are young, it is not worth it. Looked at are the slabs that the hands reach next, and a
+//! few at random: a hand may stand before a young slab of a bucket that holds old ones.
+//! A bucket that has looked in vain evicts some items of its own as old as that before it
+//! looks again, so that looking costs little where nothing can be gained.
 //!
 //! A chunk larger than a page needs contiguous pages, of whatever buckets: the
 //! first old ones from a rotating place on. Nothing moves out of these; at most one chunk in
 //! eight may be young.
 //!
 //! **Cost.** To find a slab, three chunks of each bucket (64 at most) and of
-//! [`RANDOM_PAGES`] pages, or of each of
-//! [`RUN_PAGES`] pages, and all chunks of the slabs it would take, [`LOOKS`] times. To move
-//! young items out of a slab, its bytes to copy, and a look at [`RESCUE_STEPS`]
-//! times as many chunks as a slab has.
+//! [`RANDOM_PAGES`] pages, or of each of [`RUN_PAGES`] pages, and all chunks of the slabs it
+//! would take, [`LOOKS`] times. To move young items out of a slab, its bytes to copy, and a
+//! look at [`RESCUE_STEPS`] times as many chunks as it has. In numbers, for the default
+//! [`super::Config`]: `no_set_looks_at_more_than_a_few_slabs`.
 
 use super::Engine;
 use super::classes::{Class, ClassId, MAX_CLASSES};

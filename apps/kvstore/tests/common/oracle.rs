@@ -71,7 +71,7 @@ impl Oracle {
                     // The port was free a moment ago; by now somebody else may have it.
                     // Or a memcached that finds its port taken ends with us connected.
                     let stats = try_ask_tcp(&mut stream, b"stats\r\nversion\r\n");
-                    let stats = stats.map_or_else(|error| error.into_bytes(), |stats| stats);
+                    let stats = stats.unwrap_or_else(String::into_bytes);
                     oracle.is_newer = version(&stats) >= vec![1, 6, 40];
                     let stats = masked(&stats);
                     if stats.contains(&format!("STAT pid {}\\r\\n", oracle.process.id())) {

@@ -122,7 +122,7 @@ fn more_than_there_is_is_roots_to_refuse() {
 fn boots_without_a_network_interface() {
     let (mut config, kernel, bundle) = parts();
     // Unplugged before the first instruction.
-    config.extra = ["-global", "virtio-mmio.force-legacy=true"].map(String::from).to_vec();
+    config.extra = ["-global", "virtio-mmio.force-legacy=true"].map(Into::into).to_vec();
     let machine = Machine::start(&config, &kernel, &bundle).expect("QEMU starts");
     expect(&machine, "MiB of memory, no network interface");
     expect(&machine, "root: selftest ended: exit code 0");

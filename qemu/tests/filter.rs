@@ -2,6 +2,8 @@
 //!
 //! `EXO_BLESS=1` writes the golden files anew.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -62,7 +64,15 @@ fn match_says_who_takes_each_packet() {
     std::fs::write(&path, &file).unwrap();
     let output = filter(&["match", DNS, RANGE, ARP, "ip", path.to_str().unwrap()]);
     assert!(output.status.success());
-    golden("match.txt", &String::from_utf8(output.stdout).unwrap());
+    let told = String::from_utf8(output.stdout).unwrap();
+    golden("match.txt", &told);
+
+    // A name need not be text.
+    let odd = place.path().join(OsStr::from_bytes(b"a,b \xff.pcap"));
+    std::fs::copy(&path, &odd).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exo"));
+    let again = command.args(["filter", "match", DNS, RANGE, ARP, "ip"]).arg(odd).output().unwrap();
+    assert_eq!(again.stdout, told.as_bytes());
 
     file.pop();
     std::fs::write(&path, &file).unwrap();

@@ -27,7 +27,6 @@ pub(crate) mod dpf;
 mod frames;
 pub(crate) mod get;
 pub(crate) mod idle;
-mod interrupt;
 #[allow(dead_code, reason = "one side writes what the other reads")]
 #[path = "../../plugin/src/layout.rs"]
 mod layout;
@@ -36,5 +35,3 @@ pub(crate) mod primitives;
 mod report;
 mod rows;
 mod table;
-
-pub(crate) use interrupt::Interrupt;

@@ -1,5 +1,8 @@
 //! What kind of machine to boot.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use root::manifest::Manifest;
 
@@ -35,7 +38,10 @@ pub struct Config {
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
     /// More arguments for QEMU, after all others.
-    pub extra: Vec<String>,
+    pub extra: Vec<OsString>,
+    /// Write the boot bundle to this file, too, and name that in [`Machine::command`](super::Machine::command).
+    /// The machine itself reads a file without a name.
+    pub keep_bundle: Option<PathBuf>,
 }
 
 /// How the kernel applies packet filters.
@@ -88,6 +94,7 @@ impl Config {
             icount: false,
             gdb: None,
             extra: Vec::new(),
+            keep_bundle: None,
         }
     }
 

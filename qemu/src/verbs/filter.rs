@@ -5,7 +5,8 @@ mod code;
 mod fuzz;
 mod trie;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,8 @@ use clap::Subcommand;
 use dpf::{Filter, MAX_FRAME, Tag, conflict, overlap, witness};
 use dpf_run::Arena;
 use dpf_text::{explain, parse};
+
+use crate::output;
 
 /// Show what filters say and the code made of them, or which packets of a capture they take;
 /// fuzz them
@@ -39,25 +42,35 @@ enum What {
     Match {
         /// Filters, each an expression; then the capture, a pcap file of Ethernet frames
         #[arg(required = true, num_args = 2.., value_name = "EXPR... FILE")]
-        arguments: Vec<String>,
+        arguments: Vec<OsString>,
     },
     Fuzz(fuzz::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
-        What::Explain { expressions } => print!("{}", explained(&read(expressions)?)?),
+        What::Explain { expressions } => output::print(explained(&read(expressions)?)?)?,
         What::Match { arguments } => {
             let (file, expressions) = arguments.split_last().context("no capture")?;
-            let filters = read(expressions)?;
-            let path = PathBuf::from(file);
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {file}"))?;
-            let packets = capture::frames(&bytes).with_context(|| file.clone())?;
-            print!("{}", matched(expressions, &filters, &packets)?);
+            let expressions = texts(expressions)?;
+            let filters = read(&expressions)?;
+            let name = Path::new(file).display();
+            let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+            let packets = capture::frames(&bytes).with_context(|| name.to_string())?;
+            output::print(matched(&expressions, &filters, &packets)?)?;
         }
         What::Fuzz(args) => return fuzz::run(args),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Expressions are text; a file's name need not be.
+fn texts(arguments: &[OsString]) -> Result<Vec<String>> {
+    let text = |argument: &OsString| {
+        let text = argument.to_str().map(ToOwned::to_owned);
+        text.with_context(|| format!("no filter, since no text: {}", argument.display()))
+    };
+    arguments.iter().map(text).collect()
 }
 
 /// The filters, or what is wrong with the first that is none.

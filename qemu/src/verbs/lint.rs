@@ -1,9 +1,11 @@
 //! `cargo exo lint`: formatting and lints, for the host and for the guest.
 
+use std::io;
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
+use crate::output::{note, say};
 use crate::{guest, workspace};
 
 /// Check formatting, and lint host and guest code; any warning is an error
@@ -23,7 +25,7 @@ pub(crate) fn run(_args: &Args) -> Result<ExitCode> {
 
     let mut programs = workspace::guest_cargo("clippy");
     programs.arg("--bins");
-    for (package, _) in guest::programs(&guest::metadata()?) {
+    for (package, _) in guest::programs(workspace::metadata()?) {
         programs.args(["--package", &package]);
     }
     programs.args(["--", "-D", "warnings"]);
@@ -35,16 +37,18 @@ pub(crate) fn run(_args: &Args) -> Result<ExitCode> {
         ("guest programs", programs),
     ];
     let mut failed = Vec::new();
-    for (name, command) in steps {
-        eprintln!("lint: {name}");
+    for (name, mut command) in steps {
+        // What they find is no result to pass on: they must not meet a closed pipe either.
+        command.stdout(io::stderr());
+        note!("lint: {name}");
         if guest::run(command, name).is_err() {
             failed.push(name);
         }
     }
     if failed.is_empty() {
-        println!("lint: all clean");
+        say!("lint: all clean")?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("lint: FAILED: {}", failed.join(", "));
+    say!("lint: FAILED: {}", failed.join(", "))?;
     Ok(ExitCode::FAILURE)
 }

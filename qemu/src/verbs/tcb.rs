@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::output::{self, note, say};
+
 /// Measure the trusted base: everything that runs in ring 0
 ///
 /// Counts the lines that carry code for the guest (no blank lines, comments,
@@ -22,13 +24,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let survey = crate::tcb::survey()?;
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&survey)?),
-        false => print!("{survey}"),
+        true => say!("{}", serde_json::to_string_pretty(&survey)?)?,
+        false => output::print(&survey)?,
     }
     if let Some(max) = args.max_lines
         && survey.total.lines > max
     {
-        eprintln!("error: the trusted base has {} lines, its budget is {max}", survey.total.lines);
+        note!("error: the trusted base has {} lines, its budget is {max}", survey.total.lines);
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -124,7 +124,7 @@ fn more_than_there_is_is_roots_to_refuse() {
 fn boots_without_a_network_interface() {
     let (mut config, kernel, bundle) = parts();
     // Unplugged before the first instruction.
-    config.extra = ["-global", "virtio-mmio.force-legacy=true"].map(String::from).to_vec();
+    config.extra = ["-global", "virtio-mmio.force-legacy=true"].map(Into::into).to_vec();
     let machine = Machine::start(&config, &kernel, &bundle).expect("QEMU starts");
     expect(&machine, "MiB of memory, no network interface");
     expect(&machine, "root: selftest ended: exit code 0");
@@ -135,7 +135,7 @@ fn boots_without_a_network_interface() {
 fn the_printed_command_works_by_hand() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut config = Config::new(manifest(vec![net_app("kvstore", STORE)]));
-    config.bundle = Some(dir.path().join("bundle"));
+    config.keep_bundle = Some(dir.path().join("bundle"));
     let machine = Machine::boot(&config).expect("the machine starts");
     expect(&machine, "kvstore: serving");
     let command = machine.command().to_owned();

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::output;
 use crate::verbs::{
     attack, bench, build, client, doc, figures, filter, fuzz, lint, run, tcb, test,
 };
@@ -35,8 +36,12 @@ enum Verb {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().verb {
-        None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.verb {
+        None => help(Cli::command().print_help()),
         Some(Verb::Run(args)) => run::run(&args),
         Some(Verb::Client(args)) => client::run(&args),
         Some(Verb::Test(args)) => test::run(&args),
@@ -50,10 +55,22 @@ pub fn main() -> ExitCode {
         Some(Verb::Build(args)) => build::run(&args),
         Some(Verb::Doc(args)) => doc::run(&args),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    result.unwrap_or_else(|error| output::failure(&error, 1))
+}
+
+/// What clap has to say instead of a command line: help that was asked for, or an error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    match error.use_stderr() {
+        true => ExitCode::from(code),
+        false => help(printed).unwrap_or_else(|error| output::failure(&error, 1)),
+    }
+}
+
+fn help(printed: std::io::Result<()>) -> anyhow::Result<ExitCode> {
+    output::written(printed)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -109,7 +126,11 @@ mod tests {
         };
         assert_eq!((args.port, args.echo_port), (Some(1), Some(0)));
         assert_eq!((args.memory, args.cpus), (1024, 2));
-        assert!(args.icount && args.gdb && !args.verbose);
+        assert!(args.icount && args.gdb == Some(None) && !args.verbose);
+        let Ok(Verb::Run(args)) = parse("exo run --gdb 1300 --verbose") else { panic!() };
+        assert!(args.gdb == Some(Some(1300)) && args.verbose);
+        let Ok(Verb::Run(args)) = parse("exo run --gdb --verbose") else { panic!() };
+        assert!(args.gdb == Some(None) && args.verbose);
     }
 
     #[test]
@@ -129,6 +150,7 @@ mod tests {
             "exo fly",
             "exo run --port 0",
             "exo run --port 65536",
+            "exo run --gdb 0",
             "exo run --memory lots",
             "exo run --memory 0",
             "exo run --cpus 0",
@@ -143,6 +165,10 @@ mod tests {
             "exo client get",
             "exo client incr k minus",
             "exo client --server nowhere get k",
+            "exo client --server localhost:0 get k",
+            "exo client set k v --ttl 4294967297",
+            "exo client touch k 5000000",
+            "exo client flush_all 4294967295",
             "exo test --host-only --guest-only",
             "exo filter explain",
             "exo filter match udp",
@@ -158,6 +184,7 @@ mod tests {
     fn client_takes_its_server_anywhere() {
         for line in [
             "exo client --server 127.0.0.1:1 set k v --ttl -1",
+            "exo client --server localhost:1 touch k -1",
             "exo client set k -v --server 127.0.0.1:1",
             "exo client cas k v 12",
             "exo client flush_all",

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::Metadata;
 use root::manifest::Manifest;
 
 use crate::bundle::{self, Image};
@@ -33,12 +34,12 @@ pub fn build(manifest: &Manifest) -> Result<()> {
     if built.contains(&images) {
         return Ok(());
     }
-    let metadata = metadata()?;
+    let metadata = workspace::metadata()?;
     run(kernel_cargo("build"), "building the kernel")?;
     let mut command = workspace::guest_cargo("build");
     command.arg("--bins");
     for image in &images {
-        command.args(["--package", &package_of(&metadata, image)?]);
+        command.args(["--package", &package_of(metadata, image)?]);
     }
     run(command, "building the guest's programs")?;
     built.insert(images);
@@ -55,22 +56,26 @@ pub fn bundle(manifest: &Manifest) -> Result<Vec<u8>> {
     bundle::write(&images, &manifest.encode())
 }
 
-/// [`build()`] and [`bundle()`], into a file that stays. Returns where it is.
-pub fn build_bundle(path: &Path, manifest: &Manifest) -> Result<PathBuf> {
-    build(manifest)?;
-    fs::write(path, bundle(manifest)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path.to_owned())
+/// The file for a bundle that stays, of the manifest in a file: `target/guest/bundle-NAME.bin`.
+#[must_use]
+pub fn kept_bundle(manifest: &Path) -> PathBuf {
+    let mut name = OsString::from("bundle-");
+    name.push(manifest.file_stem().unwrap_or_default());
+    name.push(".bin");
+    workspace::guest_target_dir().join(name)
 }
 
-/// Where the boot bundle of a manifest's file stays: `target/guest/bundle-NAME.bin`.
-pub fn bundle_path(manifest: &Path) -> Result<PathBuf> {
-    let stem =
-        manifest.file_stem().with_context(|| format!("{} has no name", manifest.display()))?;
-    let mut name = OsString::from("bundle-");
-    name.push(stem);
-    name.push(".bin");
-    Ok(workspace::guest_target_dir().join(name))
+/// Writes a bundle to a file that stays. A machine that has the file before open keeps that.
+pub fn write_bundle(path: &Path, bundle: &[u8]) -> Result<()> {
+    let write = || -> Result<()> {
+        let directory = path.parent().context("no directory")?;
+        let readable = std::fs::Permissions::from_mode(0o644);
+        let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(directory)?;
+        file.write_all(bundle)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A cargo command `verb` for the kernel with the guest's flags.
@@ -91,13 +96,6 @@ pub(crate) fn programs(metadata: &Metadata) -> Vec<(String, String)> {
             bins.map(|target| (package.name.to_string(), target.name.clone()))
         })
         .collect()
-}
-
-/// What the workspace consists of, dependencies left out.
-pub(crate) fn metadata() -> Result<Metadata> {
-    let mut command = MetadataCommand::new();
-    command.no_deps().manifest_path(workspace::root().join("Cargo.toml"));
-    command.exec().context("cannot ask cargo what the workspace consists of")
 }
 
 /// Runs a command whose output people see.

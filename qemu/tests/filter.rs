@@ -2,6 +2,8 @@
 //!
 //! `EXO_BLESS=1` writes the golden files anew.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -97,6 +99,14 @@ fn match_says_which_filter_takes_each_packet() {
     // Alexey Kuznetzov's header has eight bytes more.
     let modified = matched(&filters, &capture(0xa1b2_cd34, &[0, 0, 0, 2, 0, 8, 4, 0], &records));
     assert_eq!(modified, plain);
+
+    // A name need not be text.
+    let place = tempfile::tempdir().unwrap();
+    let odd = place.path().join(OsStr::from_bytes(b"a,b \xff.pcap"));
+    std::fs::write(&odd, capture(PCAP, &[], &records)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exo"));
+    let again = command.args(["filter", "match"]).args(filters).arg(odd).output().unwrap();
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), plain.1);
 }
 
 #[test]

@@ -12,13 +12,14 @@ use serde::Serialize;
 use super::conditions::Conditions;
 use super::counter::{Counter, Counts};
 use super::get::{store_of, wait_until_serving};
-use super::interrupt::Interrupt;
 use super::report::{Stating, save};
 use super::steps::Steps;
 use super::table::{Function, Table};
 use crate::client::{HEADER_LEN, request};
 use crate::figures::{self, Named};
 use crate::machine::{Config, HostPorts, Machine, Network};
+use crate::output::{self, note, say};
+use crate::signals::Signals;
 use crate::{guest, workspace};
 
 /// Milliseconds to the first answer that this system is to stay below, under TCG.
@@ -72,12 +73,12 @@ struct Report {
     functions: Vec<(String, String, u64)>,
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let config = Config::named("default")?;
     guest::build(&config.manifest)?;
     let (mut when_serving, mut from_start) = (Vec::new(), Vec::new());
     for number in 1..=args.runs {
-        eprintln!("bench: boots {number} of {}", args.runs);
+        note!("bench: boots {number} of {}", args.runs);
         when_serving.push(time_one(&config, true, interrupt)?.as_secs_f64() * 1000.0);
         from_start.push(time_one(&config, false, interrupt)?.as_secs_f64() * 1000.0);
     }
@@ -86,15 +87,15 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let images = [guest::KERNEL, guest::ROOT].into_iter().chain(images);
     let table = Table::of_programs(images, &Steps::of_workspace()?)?;
     for number in 1..=args.counted {
-        eprintln!("bench: counting boot {number} of {}", args.counted);
+        note!("bench: counting boot {number} of {}", args.counted);
         counted.push(count_one(&config, &table, interrupt)?);
     }
 
     let conditions = Conditions::now("TCG; instructions with -icount shift=0,sleep=off");
     let report = Report::new(conditions, [when_serving, from_start], &counted, table.functions());
     let path = save(&report, args.json.as_deref(), "boot")?;
-    print!("{}", report.text(args.top)?);
-    println!("\nsaved to {}", path.display());
+    output::print(report.text(args.top)?)?;
+    say!("\nsaved to {}", path.display())?;
     Ok(())
 }
 
@@ -104,7 +105,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 /// QEMU's user-mode network asks for the guest's MAC address when it has something to
 /// pass on, and if the guest is not up to answer then, not again for a second. So who
 /// asks early gets an answer late, unless the guest announces itself.
-fn time_one(config: &Config, patient: bool, interrupt: &Interrupt) -> Result<Duration> {
+fn time_one(config: &Config, patient: bool, interrupt: &Signals) -> Result<Duration> {
     let mut config = config.clone();
     config.network = Network::User(HostPorts::Free);
     let bundle = guest::bundle(&config.manifest)?;
@@ -141,7 +142,7 @@ fn time_one(config: &Config, patient: bool, interrupt: &Interrupt) -> Result<Dur
 }
 
 /// Instructions until everything serves and sleeps, on a wire on which nothing comes.
-fn count_one(config: &Config, table: &Table, interrupt: &Interrupt) -> Result<Counts> {
+fn count_one(config: &Config, table: &Table, interrupt: &Signals) -> Result<Counts> {
     let counter = Counter::new(table)?;
     let mut config = config.clone();
     config.network = Network::Frames;

@@ -9,7 +9,6 @@ use clap::builder::RangedU64ValueParser;
 
 use super::conditions::Conditions;
 use super::counter::Counter;
-use super::interrupt::Interrupt;
 use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
 use super::report::{Report, Scenario, save};
 use super::rows::Row;
@@ -17,6 +16,8 @@ use super::steps::Steps;
 use super::table::Table;
 use crate::machine::{Config, Filters, Machine, Network, STORE_PORT};
 use crate::manifest::{self, App, Manifest};
+use crate::output::{self, note, say};
+use crate::signals::Signals;
 use crate::{guest, workspace};
 
 /// How long the store may take until it serves. Every instruction costs a call, so
@@ -73,7 +74,7 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("bench"));
     let mut config = Config::new(manifest::read(&path)?);
     config.filters = args.filters;
@@ -88,8 +89,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let conditions = Conditions::now("TCG, -icount shift=0,sleep=off");
     let report = Report::new(conditions, workload, scenarios);
     let path = save(&report, args.json.as_deref(), "get")?;
-    print!("{}", report.text(args.top, table.functions())?);
-    println!("\nsaved to {}", path.display());
+    output::print(report.text(args.top, table.functions())?)?;
+    say!("\nsaved to {}", path.display())?;
     Ok(())
 }
 
@@ -106,7 +107,7 @@ pub fn classify_cost(manifest: &std::path::Path) -> Result<f64> {
         passes: 1,
     };
     let config = Config::new(manifest::read(manifest)?);
-    let (_, scenarios) = count(config, &plan, &Interrupt::register()?)?;
+    let (_, scenarios) = count(config, &plan, &Signals::register()?)?;
     let cost = scenarios.first().and_then(|scenario| scenario.of(Row::Classify));
     cost.context("nothing was counted")
 }
@@ -119,9 +120,9 @@ struct Plan {
     passes: u32,
 }
 
-fn count(mut config: Config, plan: &Plan, interrupt: &Interrupt) -> Result<(Table, Vec<Scenario>)> {
+fn count(mut config: Config, plan: &Plan, interrupt: &Signals) -> Result<(Table, Vec<Scenario>)> {
     guest::build(&config.manifest)?;
-    eprintln!("bench: reading the programs' debug information");
+    note!("bench: reading the programs' debug information");
     let store = store_of(&config.manifest)?.clone();
     let address = store.address.context("the store has no address")?;
     let images = [guest::KERNEL, guest::ROOT, &store.image];
@@ -134,7 +135,7 @@ fn count(mut config: Config, plan: &Plan, interrupt: &Interrupt) -> Result<(Tabl
     config.extra.extend(capture.arguments());
 
     let machine = Machine::boot(&config)?;
-    eprintln!("bench: booting, counting every instruction");
+    note!("bench: booting, counting every instruction");
     wait_until_serving(&machine, &store.name, interrupt)?;
     for neighbour in config.manifest.apps.iter().filter(|app| app.name != store.name) {
         wait_for_line(&machine, interrupt, &format!("{}: ", neighbour.name))?;
@@ -146,7 +147,7 @@ fn count(mut config: Config, plan: &Plan, interrupt: &Interrupt) -> Result<(Tabl
     let mut scenarios = Vec::new();
     for &offer in &plan.offers {
         let outstanding = offer.outstanding();
-        eprintln!("bench: {outstanding} outstanding, {} passes", plan.passes);
+        note!("bench: {outstanding} outstanding, {} passes", plan.passes);
         // Whole batches only.
         let requests = plan.requests.next_multiple_of(outstanding);
         load.pass(offer, KEYS.max(outstanding))?;
@@ -179,15 +180,11 @@ pub(super) fn store_of(manifest: &Manifest) -> Result<&App> {
 }
 
 /// **Blocking** until the application of that name says that it serves.
-pub(super) fn wait_until_serving(
-    machine: &Machine,
-    name: &str,
-    interrupt: &Interrupt,
-) -> Result<()> {
+pub(super) fn wait_until_serving(machine: &Machine, name: &str, interrupt: &Signals) -> Result<()> {
     wait_for_line(machine, interrupt, &format!("{name}: serving"))
 }
 
-fn wait_for_line(machine: &Machine, interrupt: &Interrupt, line: &str) -> Result<()> {
+fn wait_for_line(machine: &Machine, interrupt: &Signals, line: &str) -> Result<()> {
     let start = std::time::Instant::now();
     loop {
         interrupt.check()?;

@@ -28,7 +28,6 @@ pub(crate) mod dpf;
 mod frames;
 pub(crate) mod get;
 pub(crate) mod idle;
-mod interrupt;
 #[allow(dead_code, reason = "one side writes what the other reads")]
 #[path = "../../plugin/src/layout.rs"]
 mod layout;
@@ -38,5 +37,3 @@ mod report;
 mod rows;
 mod steps;
 mod table;
-
-pub(crate) use interrupt::Interrupt;

@@ -21,7 +21,7 @@ use serde::de::value::Error as ValueError;
 use serde_json::Value;
 
 use super::rows::{Charge, Row, last_part};
-use crate::guest;
+use crate::workspace;
 
 /// What all packages of the workspace say.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Steps {
     /// # Errors
     /// One names a path that is not there, or a step that is none.
     pub(crate) fn of_workspace() -> Result<Self> {
-        let metadata = guest::metadata()?;
+        let metadata = workspace::metadata()?;
         let mut steps = Self::default();
         for package in metadata.workspace_packages() {
             let Some(stated) = package.metadata.pointer("/exo/steps") else { continue };

@@ -1,5 +1,6 @@
 //! What kind of machine to boot.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -36,11 +37,11 @@ pub struct Config {
     pub icount: bool,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
-    /// Keep the boot bundle in this file, so that the command line works once more. Otherwise
-    /// it is a temporary one, which is removed when it has been read.
-    pub bundle: Option<PathBuf>,
     /// More arguments for QEMU, after all others.
-    pub extra: Vec<String>,
+    pub extra: Vec<OsString>,
+    /// Write the boot bundle to this file, too, and name that in [`Machine::command`](super::Machine::command).
+    /// The machine itself reads a file without a name.
+    pub keep_bundle: Option<PathBuf>,
 }
 
 /// How the kernel applies packet filters.
@@ -87,8 +88,8 @@ impl Config {
             filters: Filters::Compiled,
             icount: false,
             gdb: None,
-            bundle: None,
             extra: Vec::new(),
+            keep_bundle: None,
         }
     }
 

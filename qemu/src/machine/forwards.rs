@@ -3,12 +3,13 @@
 //! Not on the packet path: QEMU's user-mode network passes datagrams of these ports on. The
 //! manifest says which there are (`forward`), a test may have any that are free instead.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use root::manifest::Manifest;
 
 use super::config::{Config, HostPorts, Network};
+use super::ports::{Protocol, free_port};
 
 /// A UDP port of the host's loopback interface that leads to an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,17 +71,11 @@ pub(super) fn choose(config: &Config) -> Result<Vec<Forwarded>> {
         HostPorts::Stated => ensure_distinct(&forwards)?,
         HostPorts::Free => {
             for forward in &mut forwards {
-                forward.host = free_port()?;
+                forward.host = free_port(Protocol::Udp)?;
             }
         }
     }
     Ok(forwards)
-}
-
-/// A UDP port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no free UDP port")?;
-    Ok(socket.local_addr()?.port())
 }
 
 #[cfg(test)]

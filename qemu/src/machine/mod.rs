@@ -26,21 +26,25 @@ mod console;
 mod exit;
 mod forwards;
 mod frames;
+mod ports;
 mod process;
 mod qemu;
+mod refusal;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::guest;
 use crate::symbols::Symboliser;
 use crate::workspace;
 
+pub(crate) use accel::KVM_LIMIT;
 pub use accel::{Accel, Choice};
 pub use config::{Config, Filters, HostPorts, MAX_CPUS, MAX_MEMORY, Network};
 pub use console::Console;
@@ -48,8 +52,9 @@ pub use exit::GuestExit;
 pub use forwards::Forwarded;
 pub(crate) use forwards::{ensure_distinct, stated};
 pub use frames::FrameSocket;
+pub(crate) use ports::{Protocol, ensure_free, free_port};
 pub use qemu::GUEST_MAC;
-pub(crate) use qemu::ensure_free;
+pub(crate) use qemu::option_value;
 
 use process::Process;
 use qemu::Launch;
@@ -81,32 +86,27 @@ impl Machine {
     /// Boots any kernel with any initial ramdisk; nothing is built.
     pub fn start(config: &Config, kernel: &Path, initrd: &[u8]) -> Result<Self> {
         config.check()?;
-        let (bundle, temporary) = match &config.bundle {
-            Some(path) => {
-                let written = std::fs::write(path, initrd);
-                written.with_context(|| format!("cannot write {}", path.display()))?;
-                (path.clone(), None)
-            }
-            None => {
-                let mut file = tempfile::Builder::new().prefix("exo-bundle-").tempfile()?;
-                file.write_all(initrd).context("cannot write the boot bundle")?;
-                (file.path().to_owned(), Some(file))
-            }
-        };
+        // It has no name: however this process and QEMU end, nothing is left behind.
+        let mut bundle = tempfile::tempfile().context("cannot make a file for the boot bundle")?;
+        bundle.write_all(initrd).context("cannot write the boot bundle")?;
+        let inherited = PathBuf::from(format!("/proc/self/fd/{}", bundle.as_raw_fd()));
+        if let Some(kept) = &config.keep_bundle {
+            guest::write_bundle(kept, initrd)?;
+        }
         let forwards = forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),
             Network::User(_) => None,
         };
-        let launch = Launch {
+        let launch = |initrd| Launch {
             config,
             kernel,
-            initrd: &bundle,
+            initrd,
             forwards: &forwards,
             frames: frames.as_ref(),
         };
-        let command = launch.to_string();
-        let (process, console) = Process::spawn(launch.command(), temporary)?;
+        let command = launch(config.keep_bundle.as_deref().unwrap_or(&inherited)).to_string();
+        let (process, console) = Process::spawn(launch(&inherited).command(), bundle)?;
         Ok(Self { process, console, frames, forwards, command })
     }
 
@@ -148,8 +148,10 @@ impl Machine {
             Some(status) => {
                 // The last words may still be in the pipe.
                 let spoke = self.console.wait_for(0, Instant::now() + Duration::from_secs(1));
-                GuestExit::from_qemu(status, spoke)
-                    .map_err(|error| anyhow!("{error}\n{}", self.report()))
+                GuestExit::from_qemu(status, spoke).map_err(|error| {
+                    refusal::explain(self.process.complaints())
+                        .map_or_else(|| anyhow!("{error}\n{}", self.report()), Error::msg)
+                })
             }
             None => bail!("the guest did not end in {timeout:?}\n{}", self.report()),
         }
@@ -207,15 +209,19 @@ impl Machine {
         Ok(Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?)
     }
 
-    /// Asks the store for its version, once, for a quarter of a second.
+    /// Asks the store for its version, once, for a quarter of a second. Not before the guest has
+    /// spoken: until then another program may have the host's port.
     pub fn answers(&self, client: &mut Client) -> Result<bool> {
+        if !self.console.wait_for(0, Instant::now() + Duration::from_millis(250)) {
+            return Ok(false);
+        }
         let patience = (client.timeout, client.attempts);
         (client.timeout, client.attempts) = (Duration::from_millis(250), 1);
         let answer = client.version();
         (client.timeout, client.attempts) = patience;
         match answer {
             Ok(_) => Ok(true),
-            Err(ClientError::NoAnswer { .. }) => Ok(false),
+            Err(error) if error.is_silence() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -226,7 +232,8 @@ impl Machine {
         self.frames.as_ref()
     }
 
-    /// The QEMU command line, as one would type it.
+    /// The QEMU command line, as one would type it; only with [`Config::keep_bundle`] does
+    /// the boot bundle have a name in it that means something to another process.
     #[must_use]
     pub fn command(&self) -> &str {
         &self.command
@@ -258,7 +265,11 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.report());
+            // Only tests unwind, and their harness keeps for each what goes through this macro.
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!("{}", self.report());
+            }
         }
         self.process.kill();
     }

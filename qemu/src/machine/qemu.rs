@@ -6,17 +6,17 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::iter;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::Command;
-
-use anyhow::{Result, ensure};
 
 use super::accel::Accel;
 use super::config::{Config, Filters};
 use super::forwards::Forwarded;
 use super::frames::FrameSocket;
 use crate::prerequisites::QEMU;
+use crate::shell;
 
 /// The guest's Ethernet address.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
@@ -52,7 +52,8 @@ impl Launch<'_> {
         add(&["-m", &format!("{}M", config.memory), "-smp", &config.cpus.to_string()]);
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         add(&["-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
-        add(&["-netdev", &self.netdev()]);
+        all.extend(["-netdev".into(), self.netdev()]);
+        let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}", mac())]);
         if config.filters == Filters::Interpreted {
             add(&["-append", "filters=interpreted"]);
@@ -64,11 +65,11 @@ impl Launch<'_> {
             add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
         }
         all.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initrd.into()]);
-        all.extend(config.extra.iter().map(OsString::from));
+        all.extend(config.extra.iter().cloned());
         all
     }
 
-    fn netdev(&self) -> String {
+    fn netdev(&self) -> OsString {
         if let Some(frames) = self.frames {
             return frames.netdev("n0");
         }
@@ -78,33 +79,21 @@ impl Launch<'_> {
             netdev.push(',');
             netdev += &forward.hostfwd();
         }
-        netdev
+        netdev.into()
     }
 }
 
 impl fmt::Display for Launch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(QEMU.name)?;
-        for argument in self.arguments() {
-            let argument = argument.to_string_lossy();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,.:/+".contains(c);
-            match argument.chars().all(plain) {
-                true => write!(f, " {argument}")?,
-                false => write!(f, " '{}'", argument.replace('\'', r"'\''"))?,
-            }
-        }
-        Ok(())
+        self.arguments().iter().try_for_each(|argument| write!(f, " {}", shell::quote(argument)))
     }
 }
 
-/// Fails if another program listens on a UDP port of the loopback interface.
-pub(crate) fn ensure_free(port: u16, option: &str, service: &str) -> Result<()> {
-    ensure!(
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
-        "UDP port {port} on 127.0.0.1, meant for {service}, is taken by another program \
-         (another `cargo exo run`?); choose another with {option}"
-    );
-    Ok(())
+/// A path as part of an argument: QEMU splits at commas, and reads two as one.
+pub(crate) fn option_value(path: &Path) -> OsString {
+    let doubled = |&byte: &u8| iter::repeat_n(byte, if byte == b',' { 2 } else { 1 });
+    OsString::from_vec(path.as_os_str().as_bytes().iter().flat_map(doubled).collect())
 }
 
 fn mac() -> String {
@@ -141,12 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_an_error() {
-        let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let error = ensure_free(port, "--port", "the store").unwrap_err().to_string();
-        assert!(error.contains(&port.to_string()) && error.contains("--port"), "{error}");
-        drop(taken);
-        assert!(ensure_free(port, "--port", "the store").is_ok());
+    fn commas_of_paths_are_doubled() {
+        for (path, value) in [("a,b,", "a,,b,,"), (",", ",,"), ("plain", "plain")] {
+            assert_eq!(option_value(Path::new(path)), value);
+        }
     }
 }

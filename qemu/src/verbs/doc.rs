@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::output::say;
 use crate::{guest, workspace};
 
 /// What an application is written against.
@@ -29,6 +30,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     command.args(args.open.then_some("--open"));
     guest::run(command, "documenting what the guest is built of")?;
     let pages = workspace::guest_target_dir().join(workspace::GUEST_TARGET).join("doc");
-    println!("{}", pages.join("libos/index.html").display());
+    say!("{}", pages.join("libos/index.html").display())?;
     Ok(ExitCode::SUCCESS)
 }

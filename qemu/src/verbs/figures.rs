@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::figures::{Named, SETS, Set, Stated, Taken, differ, of_report, update};
+use crate::output::{note, say};
 use crate::prerequisites::QEMU;
 use crate::workspace;
 
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         if args.documents { Stated::read()? } else { Stated::read().unwrap_or_default() };
     if !args.documents {
         for set in sets {
-            eprintln!("figures: {}", set.name);
+            note!("figures: {}", set.name);
             let (figures, conditions) = measure(set.arguments)?;
             let command = format!("cargo exo {}", set.arguments.join(" "));
             let taken = Taken { command, date: today()?, conditions, figures };
@@ -54,10 +55,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let changed = update(&stated)?;
     for path in &changed {
-        println!("figures: changed {}", path.display());
+        say!("figures: changed {}", path.display())?;
     }
     if changed.is_empty() {
-        println!("figures: the documents state what was measured");
+        say!("figures: the documents state what was measured")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -71,7 +72,7 @@ fn check(sets: &[&Set]) -> Result<ExitCode> {
         if quick.first() != Some(&"tcb") {
             QEMU.require()?;
         }
-        eprintln!("figures: checking {}", set.name);
+        note!("figures: checking {}", set.name);
         let tolerance = if set.name == "tcb" { 0.0 } else { TOLERANCE };
         let (now, _) = measure(quick)?;
         for (name, now) in now {
@@ -89,10 +90,10 @@ fn check(sets: &[&Set]) -> Result<ExitCode> {
         sets.iter().map(|set| set.name).collect::<Vec<_>>().join(", ")
     );
     if differences.is_empty() {
-        println!("figures: {compared} are as stated");
+        say!("figures: {compared} are as stated")?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}", differences.join("\n"));
+    say!("{}", differences.join("\n"))?;
     bail!(
         "{} of {compared} figures are not as stated; `cargo exo figures` measures anew",
         differences.len()

@@ -6,8 +6,9 @@ mod fuzz;
 mod taker;
 mod trie;
 
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -17,6 +18,7 @@ use dpf_text::{explain, parse};
 
 use self::capture::Packets;
 use self::taker::Takers;
+use crate::output;
 
 /// Show what filters say and the code made of them, or which packets of a capture they take;
 /// fuzz them
@@ -53,13 +55,14 @@ enum What {
     Match {
         /// Filters, each an expression; then the capture, a pcap file of Ethernet packets
         #[arg(required = true, num_args = 2.., value_name = "EXPR... FILE")]
-        arguments: Vec<String>,
+        arguments: Vec<OsString>,
     },
     Fuzz(fuzz::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let mut out = BufWriter::new(std::io::stdout());
+    let mut out = Vec::new();
+    let mut end = Ok(());
     match &args.what {
         What::Explain { expressions, graph, code } => {
             let filters = read(expressions)?;
@@ -73,18 +76,27 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         What::Match { arguments } => {
             let (file, expressions) = arguments.split_last().context("no capture")?;
-            let filters = read(expressions)?;
-            let path = PathBuf::from(file);
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {file}"))?;
-            let packets = Packets::of(&bytes).with_context(|| file.clone())?;
-            let end = matched(&mut out, expressions, &filters, packets)?;
-            out.flush()?;
-            end.with_context(|| file.clone())?;
+            let expressions = texts(expressions)?;
+            let filters = read(&expressions)?;
+            let name = Path::new(file).display();
+            let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+            let packets = Packets::of(&bytes).with_context(|| name.to_string())?;
+            end = matched(&mut out, &expressions, &filters, packets)?
+                .with_context(|| name.to_string());
         }
         What::Fuzz(args) => return fuzz::run(args),
     }
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    output::print_bytes(&out)?;
+    end.map(|()| ExitCode::SUCCESS)
+}
+
+/// Expressions are text; a file's name need not be.
+fn texts(arguments: &[OsString]) -> Result<Vec<String>> {
+    let text = |argument: &OsString| {
+        let text = argument.to_str().map(ToOwned::to_owned);
+        text.with_context(|| format!("no filter, since no text: {}", argument.display()))
+    };
+    arguments.iter().map(text).collect()
 }
 
 /// The filters, or what is wrong with the first that is none.

@@ -1,9 +1,11 @@
 //! `cargo exo lint`: formatting and lints, for the host and for the guest.
 
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+use crate::output::{note, say};
 use crate::{guest, workspace};
 
 /// Check formatting, and lint host and guest code; any warning is an error
@@ -15,7 +17,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let metadata = guest::metadata()?;
+    let metadata = workspace::metadata()?;
     let known: Vec<_> =
         metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
     let wanted = args.package.as_deref();
@@ -43,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         steps.push(("kernel", kernel));
     }
 
-    let programs = guest::programs(&metadata).into_iter().map(|(package, _)| package);
+    let programs = guest::programs(metadata).into_iter().map(|(package, _)| package);
     let programs: Vec<_> =
         programs.filter(|package| wanted.is_none_or(|name| name == package)).collect();
     if !programs.is_empty() {
@@ -57,16 +59,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
 
     let mut failed = Vec::new();
-    for (name, command) in steps {
-        eprintln!("lint: {name}");
+    for (name, mut command) in steps {
+        // What they find is no result to pass on: they must not meet a closed pipe either.
+        command.stdout(io::stderr());
+        note!("lint: {name}");
         if guest::run(command, name).is_err() {
             failed.push(name);
         }
     }
     if failed.is_empty() {
-        println!("lint: all clean");
+        say!("lint: all clean")?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("lint: FAILED: {}", failed.join(", "));
+    say!("lint: FAILED: {}", failed.join(", "))?;
     Ok(ExitCode::FAILURE)
 }

@@ -1,24 +1,24 @@
 //! `cargo exo run`: boot the machine and stay with it.
 
-use std::io::{self, Write};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::machine::{
-    Choice, Config, ECHO_PORT, Filters, Forwarded, HostPorts, MAX_CPUS, MAX_MEMORY, Machine,
-    Network, STORE_PORT, ensure_distinct, ensure_free, stated,
+    self, Accel, Choice, Config, ECHO_PORT, Filters, Forwarded, HostPorts, MAX_CPUS, MAX_MEMORY,
+    Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port, stated,
 };
 use crate::manifest::{self, App, Manifest};
+use crate::output::{note, say};
 use crate::prerequisites::QEMU;
+use crate::signals::{Interrupted, Signals};
 use crate::symbols::Symboliser;
-use crate::{guest, workspace};
+use crate::{guest, shell, workspace};
 
 /// How long the store may take to answer. It takes about a second.
 const READY: Duration = Duration::from_secs(60);
@@ -26,8 +26,12 @@ const READY: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(100);
 /// Where clients expect a memcached.
 const PORT: u16 = 11211;
-/// Where a debugger connects.
+/// Where a debugger connects, unless that is taken.
 const GDB_PORT: u16 = 1234;
+/// What to say if KVM was asked for and the machine takes much longer than it should.
+const KVM_HINT: &str = "the store does not answer yet; if nothing comes, KVM may not run this \
+                        kernel here (nested or emulated KVM does not): --accel tcg always does, \
+                        --accel auto tries KVM first";
 
 /// Boot the machine in QEMU: kernel, store, echo service
 ///
@@ -39,7 +43,7 @@ const GDB_PORT: u16 = 1234;
 /// own codes 101 is a panic, and 102 that it found too little to begin with. 125: root
 /// could not start an application. 127: the kernel panicked. 130: Ctrl-C. 0 as well when no
 /// application is left, however they ended. 1: the machine could not be booted, or was
-/// reset.
+/// reset. 141: the reader of its output has gone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// UDP port of the store on 127.0.0.1: whatever has port 11211 forwarded
@@ -73,42 +77,51 @@ pub(crate) struct Args {
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
-    /// Wait for a debugger before the first instruction, and say how to start one
-    #[arg(long)]
-    pub(crate) gdb: bool,
-    /// Show how QEMU is called, and keep the boot bundle, so that it can be called so again
+    /// Wait for a debugger before the first instruction, and say how to start one; on this
+    /// TCP port of 127.0.0.1, otherwise on 1234 or, if that is taken, on any
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) gdb: Option<Option<u16>>,
+    /// Show how QEMU is called; the boot bundle stays in target/guest, so that the command can
+    /// be repeated
     #[arg(long, short)]
     pub(crate) verbose: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    match stay_with(args) {
+        // The usual way out, not worth a word.
+        Err(error) => error.downcast::<Interrupted>().map(Interrupted::exit_code),
+        ended => ended,
+    }
+}
+
+fn stay_with(args: &Args) -> Result<ExitCode> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("default"));
     let mut config = configure(args, Config::new(manifest::read(&path)?))?;
     QEMU.require()?;
     guest::build(&config.manifest)?;
-    config.accel = args.accel.decide(&config)?;
-    if args.verbose {
-        config.bundle = Some(guest::bundle_path(&path)?);
-    }
     let signals = Signals::register()?;
+    config.accel = args.accel.decide(&config, &signals)?;
+    if args.verbose {
+        config.keep_bundle = Some(guest::kept_bundle(&path));
+    }
     let machine = Machine::boot(&config)?;
     if args.verbose {
-        eprintln!("{}", machine.command());
+        note!("{}", machine.command());
     }
-    if args.gdb {
-        debugger_recipe(&config);
+    if let Some(port) = config.gdb {
+        note!("{}", debugger_recipe(&config, port));
     }
 
     let mut console = Console { machine: &machine, symboliser: Symboliser::default(), next: 0 };
     if machine.udp_port().is_some() {
-        match wait_until_ready(&mut console, &signals, !args.gdb)? {
-            Readiness::Ready => say(&invitation(machine.forwards()))?,
-            Readiness::Signal(code) => return Ok(code),
+        match wait_until_ready(&mut console, &signals, &config)? {
+            Readiness::Ready => say!("{}", invitation(machine.forwards()))?,
             // What it said is all there is to see, and is shown below.
             Readiness::Ended => {}
         }
     } else {
-        eprintln!(
+        note!(
             "this manifest has no store to wait for{}; Ctrl-C ends the machine",
             ways_in(machine.forwards())
         );
@@ -145,7 +158,7 @@ fn ways_in<'a>(forwards: impl IntoIterator<Item = &'a Forwarded>) -> String {
 /// The machine that was asked for, after everything has been checked that needs no build.
 fn configure(args: &Args, mut config: Config) -> Result<Config> {
     for line in unreachable(&config.manifest) {
-        eprintln!("{line}");
+        note!("{line}");
     }
     if let Some(port) = args.port {
         redirect(&mut config.manifest, STORE_PORT, port, "--port")?;
@@ -163,9 +176,12 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
     ensure_distinct(&forwards)?;
     for Forwarded { app, guest: (_, guest), host } in forwards {
         match guest {
-            STORE_PORT => ensure_free(host, "--port", "the store")?,
-            ECHO_PORT => ensure_free(host, "--echo-port (0 for none)", "the echo service")?,
+            STORE_PORT => ensure_free(Protocol::Udp, host, "--port", "the store")?,
+            ECHO_PORT => {
+                ensure_free(Protocol::Udp, host, "--echo-port (0 for none)", "the echo service")?
+            }
             _ => ensure_free(
+                Protocol::Udp,
                 host,
                 &format!("`forward = [\"udp:{guest}:HOSTPORT\"]` in the manifest"),
                 &format!("\"{app}\""),
@@ -177,7 +193,7 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
     config.cpus = args.cpus;
     config.filters = args.filters;
     config.icount = args.icount;
-    config.gdb = args.gdb.then_some(GDB_PORT);
+    config.gdb = args.gdb.map(debugger_port).transpose()?;
     Ok(config)
 }
 
@@ -210,31 +226,34 @@ fn unreachable(manifest: &Manifest) -> Vec<String> {
 enum Readiness {
     Ready,
     Ended,
-    Signal(ExitCode),
 }
 
 /// Waits until the store answers over UDP, the whole way from the host and back.
 fn wait_until_ready(
     console: &mut Console<'_>,
     signals: &Signals,
-    limited: bool,
+    config: &Config,
 ) -> Result<Readiness> {
     let machine = console.machine;
     let mut client = machine.store_client()?;
     let start = Instant::now();
+    let mut hint = (config.accel == Accel::Kvm && config.gdb.is_none()).then_some(KVM_HINT);
     loop {
         let answers = machine.answers(&mut client)?;
         console.pass_on()?;
         if answers {
             return Ok(Readiness::Ready);
         }
-        if let Some(code) = signals.exit_code() {
-            return Ok(Readiness::Signal(code));
-        }
+        signals.check()?;
         if !machine.running() {
             return Ok(Readiness::Ended);
         }
-        if limited && start.elapsed() > READY {
+        if start.elapsed() > machine::KVM_LIMIT
+            && let Some(hint) = hint.take()
+        {
+            note!("{hint}");
+        }
+        if config.gdb.is_none() && start.elapsed() > READY {
             bail!("the store does not answer after {READY:?}\n{}", machine.report());
         }
     }
@@ -252,9 +271,9 @@ impl Console<'_> {
     fn pass_on(&mut self) -> Result<()> {
         while let Some(line) = self.machine.console().line(self.next) {
             self.next += 1;
-            say(&line)?;
+            say!("{line}")?;
             for frame in self.symboliser.explain(&line) {
-                say(&frame)?;
+                say!("{frame}")?;
             }
         }
         Ok(())
@@ -266,9 +285,7 @@ fn pass_console_on(console: &mut Console<'_>, signals: &Signals) -> Result<ExitC
     let machine = console.machine;
     loop {
         console.pass_on()?;
-        if let Some(code) = signals.exit_code() {
-            return Ok(code);
-        }
+        signals.check()?;
         if !machine.console().wait_for(console.next, Instant::now() + GLANCE)
             && machine.console().ended()
         {
@@ -276,53 +293,39 @@ fn pass_console_on(console: &mut Console<'_>, signals: &Signals) -> Result<ExitC
         }
     }
     let exit = machine.exit_status(Duration::from_secs(10))?;
-    eprintln!("{exit}");
+    note!("{exit}");
     Ok(ExitCode::from(exit.code()))
 }
 
-/// A line to standard output, at once; an error if nobody is there to read it.
-fn say(line: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
-}
-
-fn debugger_recipe(config: &Config) {
-    let elf = |program: &str| workspace::guest_elf(program).display().to_string();
-    eprintln!(
-        "the machine waits for a debugger; in another terminal:\n  \
-         gdb {} -ex 'target remote 127.0.0.1:{GDB_PORT}'\n\
-         break in the kernel with `hbreak FUNCTION` (it is not in memory yet), then `continue`;\n\
-         for a program in ring 3, tell gdb its symbols first, one at a time:",
-        elf(guest::KERNEL)
-    );
+/// How to start a debugger, as a command for another terminal.
+fn debugger_recipe(config: &Config, port: u16) -> String {
     let mut images: Vec<_> = config.manifest.apps.iter().map(|app| app.image.as_str()).collect();
     images.insert(0, guest::ROOT);
     images.dedup();
-    for image in images {
-        eprintln!("  add-symbol-file {}", elf(image));
-    }
+    let symbols: String = images
+        .iter()
+        .map(|image| {
+            let mut command = b"add-symbol-file ".to_vec();
+            command.extend(shell::quote_for_gdb(workspace::guest_elf(image).as_os_str()));
+            format!("\n  -ex {}", shell::quote(OsStr::from_bytes(&command)))
+        })
+        .collect();
+    format!(
+        "the machine waits for a debugger; in another terminal:\n  \
+         gdb {} -ex 'target remote 127.0.0.1:{port}'\n\
+         break in the kernel with `hbreak FUNCTION` (it is not in memory yet), then `continue`;\n\
+         for a program in ring 3, add its symbols to that line, of one at a time:{symbols}",
+        shell::quote(workspace::guest_elf(guest::KERNEL).as_os_str())
+    )
 }
 
-/// Signals that ask this process to end, noted instead of obeyed at once.
-pub(crate) struct Signals {
-    last: Arc<AtomicUsize>,
-}
-
-impl Signals {
-    /// Notes the signals that come from now on.
-    pub(crate) fn register() -> Result<Self> {
-        let last = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register_usize(signal, Arc::clone(&last), signal as usize)
-                .context("cannot handle signals")?;
-        }
-        Ok(Self { last })
-    }
-
-    /// What a shell would report of a process that a signal ended: 128 and its number.
-    pub(crate) fn exit_code(&self) -> Option<ExitCode> {
-        let signal = u8::try_from(self.last.load(Ordering::Relaxed)).ok()?;
-        (signal != 0).then(|| ExitCode::from(128 + signal))
+/// The port for a debugger: the one that was asked for, otherwise the usual one or any.
+fn debugger_port(asked: Option<u16>) -> Result<u16> {
+    let free = |port| ensure_free(Protocol::Tcp, port, "--gdb PORT", "a debugger");
+    match asked {
+        Some(port) => free(port).map(|()| port),
+        None if free(GDB_PORT).is_ok() => Ok(GDB_PORT),
+        None => free_port(Protocol::Tcp),
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::Value;
 use crate::figures::{Named, count};
 use crate::tcb::{Directory, Survey};
 
+use crate::output::{self, note, say};
+
 /// Measure the trusted base: everything that runs in ring 0
 ///
 /// Counts the lines that carry code for the guest (no blank lines, comments,
@@ -26,13 +28,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let survey = crate::tcb::survey()?;
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&with_stated(&survey)?)?),
-        false => print!("{survey}"),
+        true => say!("{}", serde_json::to_string_pretty(&with_stated(&survey)?)?)?,
+        false => output::print(&survey)?,
     }
     if let Some(max) = args.max_lines
         && survey.total.lines > max
     {
-        eprintln!("error: the trusted base has {} lines, its budget is {max}", survey.total.lines);
+        note!("error: the trusted base has {} lines, its budget is {max}", survey.total.lines);
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -11,9 +11,10 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::cpio;
-use crate::bench::Interrupt;
 use crate::guest::run;
 use crate::machine::{Config, Machine};
+use crate::output::note;
+use crate::signals::Signals;
 use crate::workspace::{self, GUEST_PROFILE, GUEST_TARGET};
 
 /// The package that depends on the current kernel for virtual machines.
@@ -32,11 +33,7 @@ const DEVICES: &str = "pic=on,pit=on,rtc=on";
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 clearcpuid=erms,fsrm";
 
 /// Boots Linux with the program, in the machine of `config`.
-pub(super) fn boot(
-    config: &Config,
-    kernel: Option<&Path>,
-    interrupt: &Interrupt,
-) -> Result<Machine> {
+pub(super) fn boot(config: &Config, kernel: Option<&Path>, interrupt: &Signals) -> Result<Machine> {
     let kernel = match kernel {
         Some(kernel) => kernel.to_owned(),
         None => kept_kernel(interrupt)?,
@@ -45,8 +42,8 @@ pub(super) fn boot(
     let program = fs::read(&program).with_context(|| format!("{}", program.display()))?;
     let mut config = config.clone();
     let extra = ["-machine", DEVICES, "-append", COMMAND_LINE];
-    config.extra.extend(extra.map(ToOwned::to_owned));
-    eprintln!("bench: booting {}", kernel.display());
+    config.extra.extend(extra.map(Into::into));
+    note!("bench: booting {}", kernel.display());
     Machine::start(&config, &kernel, &cpio::archive("init", &program)?)
 }
 
@@ -56,7 +53,7 @@ fn directory() -> PathBuf {
 }
 
 /// The kernel fetched earlier, or one fetched now.
-fn kept_kernel(interrupt: &Interrupt) -> Result<PathBuf> {
+fn kept_kernel(interrupt: &Signals) -> Result<PathBuf> {
     let directory = directory();
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
@@ -75,9 +72,9 @@ fn kept_kernel(interrupt: &Interrupt) -> Result<PathBuf> {
 }
 
 /// Fetches the package, and keeps its kernel in `directory`.
-fn fetch(directory: &Path, interrupt: &Interrupt) -> Result<PathBuf> {
+fn fetch(directory: &Path, interrupt: &Signals) -> Result<PathBuf> {
     let package = package()?;
-    eprintln!("bench: fetching {package} through apt, about 30 MB, once");
+    note!("bench: fetching {package} through apt, about 30 MB, once");
     let scratch = tempfile::Builder::new().prefix("fetch-").tempdir_in(directory)?;
     let mut download = Command::new("apt-get");
     // apt's own user may not write here; who runs this may.
@@ -88,7 +85,7 @@ fn fetch(directory: &Path, interrupt: &Interrupt) -> Result<PathBuf> {
     interrupt.check()?;
     let archive = find(scratch.path(), |name| name.ends_with(".deb"))?;
     let archive = archive.with_context(|| format!("apt-get brought no {package}"))?;
-    eprintln!("bench: unpacking it");
+    note!("bench: unpacking it");
     let unpacked = scratch.path().join("unpacked");
     let mut unpack = Command::new("dpkg");
     unpack.arg("-x").args([&archive, &unpacked]);

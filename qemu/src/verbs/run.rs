@@ -178,7 +178,7 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
         match guest {
             STORE_PORT => ensure_free(Protocol::Udp, host, "--port", "the store")?,
             ECHO_PORT => {
-                ensure_free(Protocol::Udp, host, "--echo-port (0 for none)", "the echo service")?
+                ensure_free(Protocol::Udp, host, "--echo-port (0 for none)", "the echo service")?;
             }
             _ => ensure_free(
                 Protocol::Udp,

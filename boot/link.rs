@@ -38,5 +38,7 @@ fn link(script: &str) {
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
-    println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", script.display());
+    // Two arguments, not `-Wl,-T,…`: that is split at commas, and a path may hold some.
+    println!("cargo:rustc-link-arg-bins=-T");
+    println!("cargo:rustc-link-arg-bins={}", script.display());
 }

@@ -15,6 +15,7 @@
 //! | `s55_load` | the load generator, as the machine's NIC, gets every answer |
 //! | `s60_soak` | many mixed requests, every answer checked against a model |
 //! | `s70_idle` | an idle machine sleeps |
+//! | `s75_clock` | the guest's clock is the host's |
 //! | `s80_cores` | the same on two processors |
 //! | `s90_fuzz` | what must always be true is, under random calls |
 //! | `s95_primitives` | each operation that is compared with Linux is measured |
@@ -27,8 +28,8 @@
 
 use std::time::Duration;
 
-use exo_cmd::machine::{Config, Machine, Network};
-use exo_cmd::manifest::{App, Grants, Manifest, OnExit, VERSION};
+use exo_cmd::machine::{Config, ECHO_PORT, Machine, Network, STORE_PORT};
+use exo_cmd::manifest::{App, Forward, Grants, Manifest, OnExit, VERSION};
 
 pub mod frame;
 pub mod model;
@@ -69,16 +70,21 @@ pub fn app(image: &str) -> App {
         slots: 16,
         core: None,
         address: None,
+        forward: Vec::new(),
         args: Vec::new(),
         grants: Grants { console: true, net: false, machine: false },
         on_exit: OnExit::Ignore,
     }
 }
 
-/// The same with the network, at `address`.
+/// The same with the network, at `address`; the host reaches the port on which the image
+/// serves, if it is one of the services.
 #[must_use]
 pub fn net_app(image: &str, address: [u8; 4]) -> App {
     let mut app = app(image);
+    let services = [("kvstore", STORE_PORT), ("echo", ECHO_PORT)];
+    let own = services.iter().filter(|(name, _)| *name == image);
+    app.forward = own.map(|&(_, port)| Forward { guest: port, host: port }).collect();
     app.address = Some(address);
     app.grants.net = true;
     app

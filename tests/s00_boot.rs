@@ -1,11 +1,13 @@
 //! The kernel boots, or says why not.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use exo_cmd::machine::{Config, GuestExit, Machine};
 use exo_cmd::manifest::OnExit;
 use exo_cmd::{guest, workspace};
-use machine_tests::{LONG, app, assert_no_leak, boot, expect, manifest};
+use machine_tests::{LONG, STORE, app, assert_no_leak, boot, expect, manifest, net_app};
 
 /// The kernel and a good bundle, with the self-test as an application.
 fn parts() -> (Config, PathBuf, Vec<u8>) {
@@ -122,8 +124,40 @@ fn more_than_there_is_is_roots_to_refuse() {
 fn boots_without_a_network_interface() {
     let (mut config, kernel, bundle) = parts();
     // Unplugged before the first instruction.
-    config.extra = ["-global", "virtio-mmio.force-legacy=true"].map(String::from).to_vec();
+    config.extra = ["-global", "virtio-mmio.force-legacy=true"].map(Into::into).to_vec();
     let machine = Machine::start(&config, &kernel, &bundle).expect("QEMU starts");
     expect(&machine, "MiB of memory, no network interface");
     expect(&machine, "root: selftest ended: exit code 0");
+}
+
+/// As `docs/debugging.md` has it.
+#[test]
+fn the_printed_command_works_by_hand() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = Config::new(manifest(vec![net_app("kvstore", STORE)]));
+    config.keep_bundle = Some(dir.path().join("bundle"));
+    let machine = Machine::boot(&config).expect("the machine starts");
+    expect(&machine, "kvstore: serving");
+    let command = machine.command().to_owned();
+    drop(machine);
+
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (log, capture) = (file("qemu.log"), file("exo.pcap"));
+    let by_hand = format!(
+        "exec timeout {} {command} -d int,cpu_reset -D {log} \
+         -object filter-dump,id=f0,netdev=n0,file={capture}",
+        LONG.as_secs()
+    );
+    let mut qemu =
+        Command::new("sh").args(["-c", &by_hand]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(qemu.stdout.take().expect("a console")).lines();
+    let serves = lines.map_while(Result::ok).any(|line| line.contains("kvstore: serving"));
+    // `timeout` passes the signal on; a killed one could not.
+    let _ = Command::new("kill").arg(qemu.id().to_string()).status();
+    let _ = qemu.wait();
+    assert!(serves, "{by_hand}");
+    let exceptions = std::fs::read_to_string(&log).expect("a log");
+    assert!(exceptions.contains("CPU Reset"), "nothing of a processor in {log}");
+    let packets = std::fs::metadata(&capture).expect("a capture").len();
+    assert!(packets > 24, "no packet in {packets} bytes");
 }

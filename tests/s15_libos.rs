@@ -92,6 +92,22 @@ fn what_nobody_serves_ends_the_application() {
     assert_no_leak(&machine, 1);
 }
 
+/// A stack that is used up is called that, a thread's by the library OS, and the one that
+/// every application begins on by root.
+#[test]
+fn a_stack_overflow_is_called_so() {
+    let mut thread = named("thread", 8);
+    thread.args = vec!["as=overflow".into()];
+    let mut first = named("first", 8);
+    first.args = vec!["as=overflow-first".into()];
+    let machine = boot(manifest(vec![thread, first]));
+    expect(&machine, "thread: stack overflow: thread 1 has used its ");
+    expect(&machine, "root: thread ended: page fault writing ");
+    expect(&machine, "root: first ended: stack overflow at ");
+    expect(&machine, "root: nothing left to run");
+    assert_no_leak(&machine, 2);
+}
+
 /// A panic in a thread tells how it came there, from the thread's own stack.
 #[test]
 fn a_thread_that_panics_says_where() {

@@ -9,7 +9,7 @@ use machine_tests::frame::{
     HOST_MAC, Heard, ICMP, Ipv4, UDP, Wire, arp, checksum, datagram, ethernet, ping, udp, who_has,
 };
 use machine_tests::model::Random;
-use machine_tests::{ECHO, GATEWAY, LONG, STORE, boot, boot_with_frames, expect};
+use machine_tests::{ECHO, GATEWAY, LONG, STORE, THIRD, boot, boot_with_frames, expect};
 
 fn default_manifest() -> exo_cmd::manifest::Manifest {
     Config::named("default").expect("boot/manifests/default.toml").manifest
@@ -183,11 +183,132 @@ fn what_is_no_ping_is_not_answered() {
             ping([10, 0, 2, 255], 9, b"broadcast").frame(),
             ping([255; 4], 9, b"limited").frame(),
         ];
+        let loopback = Ipv4 { from: [127, 0, 0, 1], ..ping(to, 9, b"loopback") };
+        service.ignores(&wire, &[loopback.frame()], 201);
         service.ignores(&wire, &strange, 200);
     }
-    // smoltcp would answer this one, which RFC 1122 (3.2.1.3) leaves to it.
-    let loopback = Ipv4 { from: [127, 0, 0, 1], ..ping(STORE, 9, b"loopback") };
-    SERVICES[0].ignores(&wire, &[loopback.frame()], 201);
+}
+
+/// A host beside the router, which says nothing but what the test lets it say.
+#[derive(Clone, Copy)]
+struct Peer {
+    station: [u8; 6],
+    address: [u8; 4],
+}
+
+impl Peer {
+    fn new(number: u8) -> Self {
+        Self { station: [2, 0, 0, 0, 0, number], address: [10, 0, 2, number] }
+    }
+
+    fn frame(self, packet: Ipv4) -> Vec<u8> {
+        ethernet(GUEST_MAC, self.station, 0x0800, &Ipv4 { from: self.address, ..packet }.bytes())
+    }
+
+    fn datagram(self, port: u16, service: Service, payload: &[u8]) -> Vec<u8> {
+        let ports = (port, service.port);
+        let datagram = udp(self.address, service.address, ports, payload);
+        self.frame(Ipv4::to(service.address, UDP, datagram))
+    }
+}
+
+/// Peers that never answer ARP, and of which nothing was heard before: each gets what it
+/// asked for at once, and is not asked where it is.
+#[test]
+fn no_peer_waits_for_its_own_or_anothers_address() {
+    let machine = network();
+    let wire = Wire::of(&machine);
+    for service in SERVICES {
+        for number in 50..90 {
+            let peer = Peer::new(number);
+            let first_ping = peer.frame(ping(service.address, 0, b"first"));
+            // Of this one nothing is heard again.
+            let gone = Peer::new(number + 50).datagram(6000, service, &service.request(1));
+            let asked = peer.datagram(6001, service, &service.request(2));
+            let heard = service.answers(&wire, &[first_ping, gone, asked], u16::from(number));
+            let pings = heard.iter().filter(|heard| matches!(heard, Heard::Icmp(..))).count();
+            let answers = |port| {
+                let to = |heard: &&Heard| matches!(heard, Heard::Udp(_, (_, to), _) if *to == port);
+                heard.iter().filter(to).count()
+            };
+            assert_eq!((pings, answers(6000), answers(6001)), (1, 1, 1), "{number}: {heard:?}");
+            let asks = heard.iter().any(|heard| matches!(heard, Heard::Arp(1, ..)));
+            assert!(!asks, "{:?} asks where its peers are: {heard:?}", service.address);
+        }
+    }
+}
+
+/// The attack: a datagram to one service whose source is forged to be another. Whatever
+/// the services say, the network brings it to whom they say it to.
+#[test]
+fn services_cannot_be_set_on_each_other() {
+    let mut manifest = default_manifest();
+    let mut second = manifest.app("kvstore").expect("the store").clone();
+    (second.name, second.address, second.frames) = ("second".into(), Some(THIRD), 4096);
+    manifest.apps.push(second);
+    for app in &mut manifest.apps {
+        app.slots = app.slots.min(16);
+    }
+    let machine = boot_with_frames(manifest);
+    for line in ["kvstore: serving", "echo: serving", "second: serving"] {
+        expect(&machine, line);
+    }
+    let wire = Wire::of(&machine);
+    let second = Service { address: THIRD, port: STORE_PORT };
+    let [store, echo] = SERVICES;
+    let mut id = 500;
+    for (forged, to) in
+        [(second, store), (store, second), (echo, store), (store, echo), (echo, second)]
+    {
+        for payload in [
+            &to.request(3)[..],
+            b"\0\x07\0\0\0\x01\0\0ERROR\r\n",
+            b"\0\x07\0\0\0\x01\0\0nonsense\r\n",
+        ] {
+            let pretended = Peer { station: GUEST_MAC, address: forged.address };
+            let spark = pretended.datagram(forged.port, to, payload);
+            id += 1;
+            let mut said = to.answers(&wire, &[spark], id);
+            let mut rounds = 0;
+            while let Some(Heard::Udp((from, port), target, payload)) = said
+                .iter()
+                .find(|heard| matches!(heard, Heard::Udp(_, (_, port), _) if *port != 3999))
+            {
+                rounds += 1;
+                assert!(rounds < 5, "{:?} and {:?} talk for ever", forged.address, to.address);
+                let next = Service { address: target.0, port: target.1 };
+                let on = Peer { station: GUEST_MAC, address: *from }.datagram(*port, next, payload);
+                id += 1;
+                said = next.answers(&wire, &[on], id);
+            }
+            assert_eq!(
+                rounds, 0,
+                "{:?} answers what claims to be {:?}",
+                to.address, forged.address
+            );
+        }
+    }
+    // From a port that is nobody's: a store's own answers, come back to it, end there.
+    id += 1;
+    let mirror = Peer::new(99);
+    for service in [store, second] {
+        let mut payload = service.request(id);
+        for round in 0.. {
+            assert!(round < 3, "answers to its own answers");
+            let asked = mirror.datagram(6000, service, &payload);
+            let heard = service.answers(&wire, &[asked], id + 1);
+            let answer = heard.into_iter().find_map(|heard| match heard {
+                Heard::Udp(_, (_, 6000), payload) => Some(payload),
+                _ => None,
+            });
+            assert_eq!(answer.is_some(), round == 0, "round {round}");
+            match answer {
+                Some(answer) => payload = answer,
+                None => break,
+            }
+        }
+        id += 2;
+    }
 }
 
 #[test]

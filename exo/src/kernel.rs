@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use exo_abi::{EnvId, Pfn, SystemInfo};
 
+use crate::clock::Clock;
 use crate::cores::{Core, MAX_CORES};
 use crate::env::Env;
 use crate::frames::FrameTable;
@@ -28,6 +29,8 @@ pub struct Kernel {
     pub over: Cell<bool>,
     /// The processors.
     pub cores: [Core; MAX_CORES],
+    /// How fast time passes.
+    pub clock: Clock,
     /// The network interface and all filters.
     pub net: RefCell<Net>,
     /// Where filters are merged.

@@ -14,6 +14,7 @@
 //! | [`capability`] | tables, derivation tree, revocation |
 //! | [`env`] | environments: creation, death, destruction |
 //! | [`schedule`], [`cores`] | slice vectors, sleeping; processors and the lock |
+//! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
 //! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
@@ -26,6 +27,7 @@ pub mod calls;
 pub mod capability;
 #[cfg(any(test, exo_check))]
 pub mod check;
+pub mod clock;
 pub mod cores;
 pub mod env;
 pub mod frames;

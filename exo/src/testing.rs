@@ -8,6 +8,7 @@ use exo_abi::{EnvId, FRAME_BYTES, FrameKind, Pfn, Rights, VirtAddr};
 pub(crate) use crate::calls::Reply;
 use crate::calls::{self, Caller};
 use crate::capability::{self, CapRef, Kind, Object};
+use crate::clock::{Clock, Rate};
 use crate::env::{self, Env, Parts};
 use crate::frames::FrameTable;
 use crate::kernel::Kernel;
@@ -53,6 +54,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         first: Cell::new(EnvId(0)),
         over: Cell::new(false),
         cores: Default::default(),
+        clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
         net: RefCell::new(Net { nic: Some(interface()), claims: Default::default() }),
         merged: {
             // Interpreted: what a host test would run here is run in `dpf-run`.

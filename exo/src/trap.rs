@@ -281,17 +281,23 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     if !net::arm(kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
-        if let Some(deadline) = deadline
-            && !matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..))
-        {
+        let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..));
+        let mut watches = false;
+        if let Some(deadline) = deadline.filter(|_| !runs) {
             timer().set(Timer::Deadline);
             apic::start_timer(deadline.saturating_sub(now));
+        } else if !runs && now >= kernel.clock.due.get() {
+            begin_measuring(kernel);
+            watches = true;
         }
         Kernel::count(&kernel.info.halts, 1);
         core.idle.set(true);
         cores::unlock();
         cpu::halt_until_interrupt();
         cores::lock();
+        if watches {
+            end_measuring(kernel);
+        }
         core.idle.set(false);
         if core.stale.get() {
             kernel.catch_up();
@@ -303,4 +309,28 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     }
     net::reclaim(kernel, net);
     net::receive(kernel, net);
+}
+
+/// How fast does the time-stamp counter run? The timer counts while the processor sleeps.
+#[cold]
+#[inline(never)]
+fn begin_measuring(kernel: &Kernel) {
+    kernel.clock.due.set(u64::MAX);
+    timer().set(Timer::Off);
+    kernel.clock.first.set(apic::begin_watch());
+}
+
+/// The processor has slept. Done ever more rarely.
+#[cold]
+#[inline(never)]
+fn end_measuring(kernel: &Kernel) {
+    let clock = &kernel.clock;
+    let (first, last) = (clock.first.get(), apic::end_watch());
+    clock.due.set(last.after.saturating_add(last.after / 8));
+    let before = clock.rate.get();
+    clock.rate.set(before.over(first, last, apic::WATCH_PERIOD));
+    if clock.rate.get() != before {
+        apic::set_rates(clock);
+        clock.publish(kernel.info, cpu::time_stamp);
+    }
 }

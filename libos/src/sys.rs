@@ -11,6 +11,9 @@ use exo_abi::{
     Error, EventCount, Handle, Level, Pages, Pfn, Protection, Rights, RingOrder, UserPtr, VirtAddr,
     Word,
 };
+// What the descriptions in the table link to.
+#[cfg(doc)]
+use exo_abi::{EnvId, EnvStatus, EventRing, SlotVector, SyncCounts, UArea};
 
 /// Enters the kernel with six arguments. Returns the value in `rdx`.
 ///

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::output;
 use crate::verbs::{
-    attack, bench, build, client, filter, fuzz, lint, load, module, run, tcb, test,
+    attack, bench, build, client, doc, figures, filter, fuzz, lint, load, module, run, tcb, test,
 };
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
@@ -25,19 +26,24 @@ enum Verb {
     Fuzz(fuzz::Args),
     Bench(bench::Args),
     Load(Box<load::Args>),
+    Figures(figures::Args),
     Filter(filter::Args),
     Tcb(tcb::Args),
     Module(module::Args),
     Lint(lint::Args),
-    #[command(hide = true)]
     Build(build::Args),
+    Doc(doc::Args),
 }
 
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().verb {
-        None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.verb {
+        None => help(Cli::command().print_help()),
         Some(Verb::Run(args)) => run::run(&args),
         Some(Verb::Client(args)) => client::run(&args),
         Some(Verb::Test(args)) => test::run(&args),
@@ -45,16 +51,30 @@ pub fn main() -> ExitCode {
         Some(Verb::Fuzz(args)) => fuzz::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
+        Some(Verb::Figures(args)) => figures::run(&args),
         Some(Verb::Filter(args)) => filter::run(&args),
         Some(Verb::Tcb(args)) => tcb::run(&args),
         Some(Verb::Module(args)) => module::run(&args),
         Some(Verb::Lint(args)) => lint::run(&args),
         Some(Verb::Build(args)) => build::run(&args),
+        Some(Verb::Doc(args)) => doc::run(&args),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    result.unwrap_or_else(|error| output::failure(&error, 1))
+}
+
+/// What clap has to say instead of a command line: help that was asked for, or an error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    match error.use_stderr() {
+        true => ExitCode::from(code),
+        false => help(printed).unwrap_or_else(|error| output::failure(&error, 1)),
+    }
+}
+
+fn help(printed: std::io::Result<()>) -> anyhow::Result<ExitCode> {
+    output::written(printed)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -85,6 +105,16 @@ mod tests {
     }
 
     #[test]
+    fn no_verb_is_hidden() {
+        let command = Cli::command();
+        let hidden: Vec<_> = command.get_subcommands().filter(|verb| verb.is_hide_set()).collect();
+        assert!(hidden.is_empty(), "{hidden:?}");
+        for verb in ["build", "doc"] {
+            assert!(command.find_subcommand(verb).is_some(), "{verb}");
+        }
+    }
+
+    #[test]
     fn nothing_is_fine() {
         assert!(Cli::try_parse_from(["exo"]).unwrap().verb.is_none());
     }
@@ -92,14 +122,19 @@ mod tests {
     #[test]
     fn run_has_defaults() {
         let Ok(Verb::Run(args)) = parse("exo run") else { panic!() };
-        assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (11211, 7007, 128, 1));
+        assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (None, None, 128, 1));
         let Ok(Verb::Run(args)) =
             parse("exo run --port 1 --echo-port 0 --accel tcg --memory 1G --cpus 2 --icount --gdb")
         else {
             panic!()
         };
-        assert_eq!((args.port, args.echo_port, args.memory, args.cpus), (1, 0, 1024, 2));
-        assert!(args.icount && args.gdb && !args.verbose && !args.hosted);
+        assert_eq!((args.port, args.echo_port), (Some(1), Some(0)));
+        assert_eq!((args.memory, args.cpus), (1024, 2));
+        assert!(args.icount && args.gdb == Some(None) && !args.verbose && !args.hosted);
+        let Ok(Verb::Run(args)) = parse("exo run --gdb 1300 --verbose") else { panic!() };
+        assert!(args.gdb == Some(Some(1300)) && args.verbose);
+        let Ok(Verb::Run(args)) = parse("exo run --gdb --verbose") else { panic!() };
+        assert!(args.gdb == Some(None) && args.verbose);
         let Ok(Verb::Run(args)) = parse("exo run --hosted --port 1 --cpus 4 -v") else { panic!() };
         assert!(args.hosted && args.cpus == 4);
     }
@@ -121,6 +156,7 @@ mod tests {
             "exo fly",
             "exo run --port 0",
             "exo run --port 65536",
+            "exo run --gdb 0",
             "exo run --memory lots",
             "exo run --memory 0",
             "exo run --cpus 0",
@@ -138,6 +174,10 @@ mod tests {
             "exo client get",
             "exo client incr k minus",
             "exo client --server nowhere get k",
+            "exo client --server localhost:0 get k",
+            "exo client set k v --ttl 4294967297",
+            "exo client touch k 5000000",
+            "exo client flush_all 4294967295",
             "exo test --host-only --guest-only",
             "exo filter explain",
             "exo load --rate 0",
@@ -163,6 +203,7 @@ mod tests {
     fn client_takes_its_server_anywhere() {
         for line in [
             "exo client --server 127.0.0.1:1 set k v --ttl -1",
+            "exo client --server localhost:1 touch k -1",
             "exo client set k -v --server 127.0.0.1:1",
             "exo client cas k v 12",
             "exo client flush_all",

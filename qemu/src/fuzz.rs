@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::machine::{Config, GuestExit, Machine};
 use crate::symbols::Symboliser;
@@ -100,13 +100,25 @@ impl Plan {
     }
 }
 
+/// How following a machine ended.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// The machine ended.
+    ByItself(Outcome),
+    /// The caller wanted no more.
+    Unfinished {
+        /// Calls that children made until then, as far as they were reported.
+        random: u64,
+    },
+}
+
 /// Follows `machine` to its end. `look` is called several times a second with the
-/// number of random calls made so far, as far as they were reported; if it says no,
-/// there is no outcome.
+/// number of random calls made so far, as far as they were reported; it says whether to
+/// go on.
 ///
 /// # Errors
 /// If the machine is silent for two minutes.
-pub fn follow(machine: &Machine, mut look: impl FnMut(u64) -> bool) -> Result<Option<Outcome>> {
+pub fn follow(machine: &Machine, mut look: impl FnMut(u64) -> bool) -> Result<Ended> {
     const SILENCE: Duration = Duration::from_secs(120);
     const GLANCE: Duration = Duration::from_millis(200);
     let console = machine.console();
@@ -121,8 +133,9 @@ pub fn follow(machine: &Machine, mut look: impl FnMut(u64) -> bool) -> Result<Op
                 *made = said.unwrap_or(*made);
             }
         }
-        if !look(made.iter().sum()) {
-            return Ok(None);
+        let random = made.iter().sum();
+        if !look(random) {
+            return Ok(Ended::Unfinished { random });
         }
         if !console.wait_for(next, Instant::now() + GLANCE) && console.ended() {
             break;
@@ -151,7 +164,7 @@ pub fn follow(machine: &Machine, mut look: impl FnMut(u64) -> bool) -> Result<Op
     };
     let complaint = complaint(&lines, exit, &outcome);
     outcome.failure = complaint.map(|complaint| format!("{complaint}\n{}", report(machine)));
-    Ok(Some(outcome))
+    Ok(Ended::ByItself(outcome))
 }
 
 /// What is wrong with a machine that ended so, if anything is.
@@ -207,7 +220,10 @@ fn report(machine: &Machine) -> String {
 /// As [`follow`]; QEMU.
 pub fn run(plan: &Plan) -> Result<Outcome> {
     let machine = plan.boot()?;
-    follow(&machine, |_| true)?.context("nobody said to stop")
+    match follow(&machine, |_| true)? {
+        Ended::ByItself(outcome) => Ok(outcome),
+        Ended::Unfinished { .. } => bail!("the machine was not followed to its end"),
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! Builds what runs in the guest: the kernel, root, the applications, the bundle.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::Metadata;
 use root::manifest::Manifest;
 
 use crate::bundle::{self, Image};
@@ -17,6 +19,8 @@ use crate::workspace;
 pub const KERNEL: &str = "exokernel";
 /// What programs in ring 3 are built on.
 const LIBRARY_OS: &str = "libos";
+/// The package it is built from.
+pub(crate) const KERNEL_PACKAGE: &str = "exo";
 /// The image the kernel starts.
 pub const ROOT: &str = "root";
 
@@ -32,12 +36,12 @@ pub fn build(manifest: &Manifest) -> Result<()> {
     if built.contains(&images) {
         return Ok(());
     }
-    let metadata = metadata()?;
+    let metadata = workspace::metadata()?;
     run(kernel_cargo("build"), "building the kernel")?;
     let mut command = workspace::guest_cargo("build");
     command.arg("--bins");
     for image in &images {
-        command.args(["--package", &package_of(&metadata, image)?]);
+        command.args(["--package", &package_of(metadata, image)?]);
     }
     run(command, "building the guest's programs")?;
     built.insert(images);
@@ -54,19 +58,32 @@ pub fn bundle(manifest: &Manifest) -> Result<Vec<u8>> {
     bundle::write(&images, &manifest.encode())
 }
 
-/// [`build()`] and [`bundle()`], into a file that stays: `target/guest/bundle-NAME.bin`.
-pub fn build_bundle(name: &str, manifest: &Manifest) -> Result<PathBuf> {
-    build(manifest)?;
-    let path = workspace::guest_target_dir().join(format!("bundle-{name}.bin"));
-    fs::write(&path, bundle(manifest)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
+/// The file for a bundle that stays, of the manifest in a file: `target/guest/bundle-NAME.bin`.
+#[must_use]
+pub fn kept_bundle(manifest: &Path) -> PathBuf {
+    let mut name = OsString::from("bundle-");
+    name.push(manifest.file_stem().unwrap_or_default());
+    name.push(".bin");
+    workspace::guest_target_dir().join(name)
+}
+
+/// Writes a bundle to a file that stays. A machine that has the file before open keeps that.
+pub fn write_bundle(path: &Path, bundle: &[u8]) -> Result<()> {
+    let write = || -> Result<()> {
+        let directory = path.parent().context("no directory")?;
+        let readable = std::fs::Permissions::from_mode(0o644);
+        let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(directory)?;
+        file.write_all(bundle)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A cargo command `verb` for the kernel with the guest's flags.
 pub(crate) fn kernel_cargo(verb: &str) -> Command {
     let mut command = workspace::guest_cargo(verb);
-    command.args(["--package", "exo", "--bins"]);
+    command.args(["--package", KERNEL_PACKAGE, "--bins"]);
     command
 }
 
@@ -83,13 +100,6 @@ pub(crate) fn programs(metadata: &Metadata) -> Vec<(String, String)> {
             bins.map(|target| (package.name.to_string(), target.name.clone()))
         })
         .collect()
-}
-
-/// What the workspace consists of, dependencies left out.
-pub(crate) fn metadata() -> Result<Metadata> {
-    let mut command = MetadataCommand::new();
-    command.no_deps().manifest_path(workspace::root().join("Cargo.toml"));
-    command.exec().context("cannot ask cargo what the workspace consists of")
 }
 
 /// Runs a command whose output people see.
@@ -125,7 +135,7 @@ mod tests {
 
     #[test]
     fn programs_of_ring_3_are_not_those_of_linux() {
-        let programs = programs(&metadata().unwrap());
+        let programs = programs(workspace::metadata().unwrap());
         let has = |name: &str| programs.iter().any(|(_, program)| program == name);
         assert!(has(ROOT) && has("kvstore") && has("attacker"), "{programs:?}");
         assert!(!has("kvstore-linux"), "{programs:?}");

@@ -7,17 +7,24 @@
 //!
 //! Nothing here runs in the guest or is part of the trusted base.
 
+// Verbs print through `output`: these macros panic on a closed pipe and a full disk.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod bench;
 pub mod bundle;
 pub mod cli;
 pub mod client;
+mod figures;
 pub mod fuzz;
 pub mod guest;
 pub mod linux;
 pub mod machine;
 pub mod manifest;
 pub mod module;
+mod output;
 pub mod prerequisites;
+mod shell;
+mod signals;
 pub mod symbols;
 pub mod tcb;
 mod verbs;

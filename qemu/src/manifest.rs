@@ -11,11 +11,14 @@
 //! slots = 24                # of a processor's 64 time slots
 //! core = 0                  # of this processor; of each, if left out
 //! grants = ["console", "net"] # and "machine"
+//! forward = ["udp:11211"]   # reached at this port of the host; "udp:7:7007" at another
 //! args = []                 # optional
 //! on_exit = "power-off"     # or "ignore", the default
 //! ```
 //!
 //! An unknown field is an error, as is everything that [`Manifest::check`] refuses.
+
+mod forward;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -24,7 +27,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-pub use root::manifest::{App, Grants, Manifest, ManifestError, OnExit, VERSION};
+use forward::FileForward;
+pub use root::manifest::{App, Forward, Grants, Manifest, ManifestError, OnExit, VERSION};
 
 /// Reads the manifest file at `path`; boot time is now.
 pub fn read(path: &Path) -> Result<Manifest> {
@@ -78,6 +82,8 @@ struct FileApp {
     core: Option<u8>,
     address: Option<Ipv4Addr>,
     #[serde(default)]
+    forward: Vec<FileForward>,
+    #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
     grants: Vec<Grant>,
@@ -110,6 +116,7 @@ impl FileApp {
             slots: self.slots,
             core: self.core,
             address: self.address.map(|address| address.octets()),
+            forward: self.forward.into_iter().map(|FileForward(forward)| forward).collect(),
             args: self.args,
             grants: Grants {
                 console: granted(Grant::Console),
@@ -182,6 +189,9 @@ mod tests {
             (app.replace("frames = 1", "frames = -1"), "frames"),
             (app.replace("slots = 1", ""), "`slots`"),
             (app.replace("slots = 1", "slots = 0"), "application \"a\": slots"),
+            (format!("{app}forward = [\"udp:7\"]"), "application \"a\": forward: needs an address"),
+            (format!("{app}forward = [\"tcp:7\"]"), "TCP is not forwarded yet"),
+            (format!("{app}forward = [7]"), "forward"),
             (format!("{app}grants = [\"net\"]"), "application \"a\": address: is missing"),
         ] {
             let text = format!("gateway = \"10.0.2.2\"\nprefix_len = 24\n[[app]]\n{text}");

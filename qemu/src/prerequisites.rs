@@ -1,46 +1,85 @@
 //! Programs the command needs from the host, and how they get there.
 //!
 //! On a Debian or Ubuntu machine where this process may install packages, it does
-//! so and says so. Elsewhere it prints the command that would.
+//! so and says so. Elsewhere it prints the command that would, with the package manager that
+//! is there.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::guest::run;
 use crate::machine::emulator;
+use crate::output::note;
 
-/// A program, or a library that programs load when they run, and the Debian package that
-/// holds it.
+/// A program, or a library that programs load when they run, and the packages that hold it.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// The file to look for: a program in `PATH`, a library (`lib….so…`) where the system
-    /// keeps them.
+    /// The file to look for: a program in `PATH`; a library (`lib….so`), in any version, where
+    /// the system keeps them.
     pub name: &'static str,
-    /// The package to install if it is missing.
+    /// The package to install if it is missing, as Debian calls it.
     pub package: &'static str,
+    /// Package managers of other systems whose package is called otherwise.
+    pub elsewhere: &'static [(&'static str, &'static str)],
 }
 
 /// The machine everything runs in.
-pub const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
+pub const QEMU: Program = Program {
+    name: "qemu-system-x86_64",
+    package: "qemu-system-x86",
+    elsewhere: &[
+        ("dnf", "qemu-system-x86-core"),
+        ("zypper", "qemu-x86"),
+        ("apk", "qemu-system-x86_64"),
+    ],
+};
 /// The original that the store is compared with; only tests need it.
-pub const MEMCACHED: Program = Program { name: "memcached", package: "memcached" };
+pub const MEMCACHED: Program = Program { name: "memcached", package: "memcached", elsewhere: &[] };
+/// A load generator, whose requests the store must understand; only a test needs it.
+pub const MEMCASLAP: Program =
+    Program { name: "memcaslap", package: "libmemcached-tools", elsewhere: &[] };
 /// Counts instructions of host programs.
-pub const VALGRIND: Program = Program { name: "valgrind", package: "valgrind" };
+pub const VALGRIND: Program = Program { name: "valgrind", package: "valgrind", elsewhere: &[] };
 /// Whose packet filters ours are compared with.
-pub const LIBPCAP: Program = Program { name: "libpcap.so.0.8", package: "libpcap0.8" };
+pub const LIBPCAP: Program = Program {
+    name: "libpcap.so",
+    package: "libpcap0.8",
+    elsewhere: &[
+        ("dnf", "libpcap"),
+        ("pacman", "libpcap"),
+        ("zypper", "libpcap1"),
+        ("apk", "libpcap"),
+    ],
+};
 /// Compiles libFuzzer.
-pub const CXX: Program = Program { name: "c++", package: "g++" };
+pub const CXX: Program = Program {
+    name: "c++",
+    package: "g++",
+    elsewhere: &[("dnf", "gcc-c++"), ("pacman", "gcc"), ("zypper", "gcc-c++")],
+};
 
 /// Runs the build system of Linux's kernel.
-pub const MAKE: Program = Program { name: "make", package: "make" };
+pub const MAKE: Program = Program { name: "make", package: "make", elsewhere: &[] };
 /// What that build system's own programs read object files with.
-pub const LIBELF: Program = Program { name: "libelf.so.1", package: "libelf1" };
+pub const LIBELF: Program = Program { name: "libelf.so.1", package: "libelf1", elsewhere: &[] };
 
 /// Where Debian and others keep libraries.
 const LIBRARIES: [&str; 5] =
     ["/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64"];
+
+/// Package managers, and how they install, as one types it.
+const MANAGERS: [(&str, &str); 5] = [
+    (APT, "install --no-install-recommends"),
+    ("dnf", "install"),
+    ("pacman", "-S"),
+    ("zypper", "install"),
+    ("apk", "add"),
+];
+/// Debian's.
+const APT: &str = "apt-get";
 
 impl Program {
     /// Where it is, if it is where such are.
@@ -52,13 +91,14 @@ impl Program {
             return Some(PathBuf::from(path)).filter(|path| path.is_file());
         }
         if self.name.contains(".so") {
-            return LIBRARIES
-                .iter()
-                .map(|dir| PathBuf::from(dir).join(self.name))
-                .find(|f| f.is_file());
+            let files = LIBRARIES.iter().flat_map(std::fs::read_dir).flatten().flatten();
+            return files.map(|file| file.path()).find(|path| {
+                let name = path.file_name().and_then(OsStr::to_str);
+                let version = name.and_then(|name| name.strip_prefix(self.name));
+                version.is_some_and(|version| version.is_empty() || version.starts_with('.'))
+            });
         }
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|dir| dir.join(self.name)).find(|file| file.is_file())
+        in_path(self.name)
     }
 
     /// Makes sure it is there, by installing it if need and rights be.
@@ -70,14 +110,15 @@ impl Program {
             emulator::Emulator::find()?;
         }
         let Some(right) = Right::held() else {
-            bail!("{} is missing; install it with:\n  {}", self.name, self.advice());
+            bail!("{} is missing; {}", self.name, self.advice());
         };
-        eprintln!("{} is missing; installing the package {}", self.name, self.package);
+        note!("{} is missing; installing the package {}", self.name, self.package);
         let install = ["install", "--no-install-recommends", self.package];
         run(right.apt_get(&["update"]), "apt-get update")
             .and_then(|()| run(right.apt_get(&install), "apt-get install"))
-            .with_context(|| {
-                format!("{} could not be installed; try:\n  {}", self.name, self.advice())
+            .map_err(|cause| {
+                let (name, advice) = (self.name, self.advice());
+                anyhow!("{name} could not be installed: {cause:#}\nwhen that is mended, {advice}")
             })?;
         match self.find() {
             Some(_) => Ok(()),
@@ -85,12 +126,37 @@ impl Program {
         }
     }
 
+    /// How to install it here; the command stands alone in the last line.
     fn advice(self) -> String {
-        format!(
-            "sudo apt-get update && sudo apt-get install --no-install-recommends {}",
-            self.package
-        )
+        let manager = MANAGERS.iter().map(|&(manager, _)| manager);
+        let root = rustix::process::geteuid().is_root();
+        self.advice_for(manager.into_iter().find(|manager| in_path(manager).is_some()), root)
     }
+
+    fn advice_for(self, manager: Option<&str>, root: bool) -> String {
+        let known = MANAGERS.iter().find(|(name, _)| Some(*name) == manager);
+        let Some((manager, install)) = known else {
+            let Self { name, package, .. } = self;
+            return format!(
+                "install {name} with the package manager of this system \
+                 (Debian's package is {package})"
+            );
+        };
+        let package = self.elsewhere.iter().find(|(other, _)| other == manager);
+        let package = package.map_or(self.package, |(_, package)| package);
+        let sudo = if root { "" } else { "sudo " };
+        let update = match *manager {
+            APT => format!("{sudo}{APT} update && "),
+            _ => String::new(),
+        };
+        format!("install it with:\n  {update}{sudo}{manager} {install} {package}")
+    }
+}
+
+/// The program of that name that a shell would start.
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// What entitles this process to install packages.
@@ -107,7 +173,7 @@ impl Right {
             command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.status().is_ok_and(|status| status.success())
         };
-        if !succeeds("apt-get", &["--version"]) {
+        if !succeeds(APT, &["--version"]) {
             return None;
         }
         if rustix::process::geteuid().is_root() {
@@ -125,7 +191,7 @@ impl Right {
         if matches!(self, Self::Sudo) {
             command.args(["-n", "env"]);
         }
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]).args(args);
+        command.args(["DEBIAN_FRONTEND=noninteractive", APT, "-q", "-y"]).args(args);
         command.stdin(Stdio::null()).stdout(std::io::stderr());
         command
     }
@@ -137,12 +203,40 @@ mod tests {
 
     #[test]
     fn finds_what_is_there_and_nothing_else() {
-        assert!(Program { name: "sh", package: "dash" }.find().is_some());
-        assert!(Program { name: "no-such-program-42", package: "none" }.find().is_none());
+        let program = |name| Program { name, package: "none", elsewhere: &[] };
+        assert!(program("sh").find().is_some());
+        assert!(program("libc.so").find().is_some());
+        assert!(program("no-such-program-42").find().is_none());
+        assert!(program("libno-such-library.so").find().is_none());
     }
 
     #[test]
-    fn says_how_to_install() {
-        assert!(QEMU.advice().ends_with("--no-install-recommends qemu-system-x86"));
+    fn says_how_to_install_here() {
+        for (manager, root, command) in [
+            (
+                APT,
+                false,
+                "sudo apt-get update && sudo apt-get install --no-install-recommends qemu-system-x86",
+            ),
+            (
+                APT,
+                true,
+                "apt-get update && apt-get install --no-install-recommends qemu-system-x86",
+            ),
+            ("dnf", false, "sudo dnf install qemu-system-x86-core"),
+            ("pacman", false, "sudo pacman -S qemu-system-x86"),
+            ("zypper", false, "sudo zypper install qemu-x86"),
+            ("apk", true, "apk add qemu-system-x86_64"),
+        ] {
+            let advice = QEMU.advice_for(Some(manager), root);
+            assert_eq!(advice.lines().last().unwrap().trim(), command);
+        }
+        let advice = QEMU.advice_for(None, false);
+        assert!(!advice.contains("apt-get") && advice.contains("qemu-system-x86"), "{advice}");
+        for program in [QEMU, MEMCACHED, VALGRIND, LIBPCAP, CXX] {
+            for (manager, _) in program.elsewhere {
+                assert!(MANAGERS.iter().any(|(name, _)| name == manager), "{manager}");
+            }
+        }
     }
 }

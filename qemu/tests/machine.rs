@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use exo_cmd::Result;
-use exo_cmd::machine::{Config, GuestExit, Machine, Network};
+use exo_cmd::machine::{Config, GuestExit, HostPorts, Machine, Network, STORE_PORT};
 use exo_cmd::prerequisites::QEMU;
 
 /// Far longer than any of this takes.
@@ -139,6 +139,48 @@ fn says_why_qemu_did_not_start() {
     assert!(error.contains("no-such-option") && error.contains("refused to start"), "{error}");
 }
 
+/// As if another machine had been faster: QEMU's own words are about its options.
+#[test]
+fn a_port_that_is_taken_meanwhile_is_told_plainly() {
+    let dir = tempfile::tempdir().unwrap();
+    let udp = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let tcp = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = udp.local_addr().unwrap().port();
+    // What has it answers as a store would.
+    let other = udp.try_clone().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 2000];
+        while let Ok((_, peer)) = other.recv_from(&mut buffer) {
+            let answer = [&buffer[..2], b"\0\0\0\x01\0\0VERSION 1\r\n"].concat();
+            other.send_to(&answer, peer).unwrap();
+        }
+    });
+    let store = |config: &mut Config| {
+        config.network = Network::User(HostPorts::Stated);
+        for app in &mut config.manifest.apps {
+            app.forward.retain_mut(|forward| {
+                forward.host = port;
+                forward.guest == STORE_PORT
+            });
+        }
+    };
+    let debugger = tcp.local_addr().unwrap().port();
+    let gdb = |config: &mut Config| config.gdb = Some(debugger);
+    let start = |change: &dyn Fn(&mut Config)| {
+        let machine = boot(dir.path(), "", End::Halt, |config| change(config))?.unwrap();
+        assert!(machine.store(LONG).is_err(), "taken for the store's answer");
+        Some(format!("{:#}", machine.exit_status(LONG).unwrap_err()))
+    };
+    for (change, port, option) in
+        [(&store as &dyn Fn(&mut Config), port, "--port"), (&gdb, debugger, "--gdb")]
+    {
+        let Some(error) = start(change) else { return };
+        assert!(error.contains(&format!("port {port} ")), "{error}");
+        assert!(error.contains("taken") && error.contains(option), "{error}");
+        assert!(!error.contains("qemu") && error.lines().count() == 1, "{error}");
+    }
+}
+
 #[test]
 fn has_a_socket_for_frames() {
     let dir = tempfile::tempdir().unwrap();
@@ -148,7 +190,7 @@ fn has_a_socket_for_frames() {
     let frames = machine.frames().unwrap();
     frames.send(&[0xff; 60]).unwrap();
     assert_eq!(frames.receive(Duration::from_millis(20)).unwrap(), None);
-    assert_eq!(machine.udp_port(), None);
+    assert_eq!(machine.forwards(), []);
     machine.wait_for_line("exo: up", LONG).unwrap();
 }
 
@@ -165,7 +207,7 @@ fn ends_with_its_owner() {
     let dir = tempfile::tempdir().unwrap();
     let pid_file = dir.path().join("pid");
     let argument = pid_file.to_str().unwrap().to_owned();
-    let change = |config: &mut Config| config.extra = vec!["-pidfile".into(), argument];
+    let change = |config: &mut Config| config.extra = vec!["-pidfile".into(), argument.into()];
     let Some(machine) = boot(dir.path(), "exo: up\n", End::Halt, change) else { return };
     let machine = machine.unwrap();
     machine.wait_for_line("exo: up", LONG).unwrap();
@@ -184,7 +226,7 @@ fn ends_when_its_owner_is_killed() {
     if let Some(pid_file) = std::env::var_os(OWNED) {
         // This is the owner, in a process of its own.
         let pid_file = pid_file.into_string().unwrap();
-        let change = |config: &mut Config| config.extra = vec!["-pidfile".into(), pid_file];
+        let change = |config: &mut Config| config.extra = vec!["-pidfile".into(), pid_file.into()];
         let _machine = boot(dir.path(), "exo: up\n", End::Halt, change).unwrap().unwrap();
         thread::sleep(LONG);
         return;
@@ -193,11 +235,13 @@ fn ends_when_its_owner_is_killed() {
         return;
     }
     let pid_file = dir.path().join("pid");
+    let temporary = dir.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "ends_when_its_owner_is_killed"])
         .env(OWNED, &pid_file)
         // Killed, it cannot tidy up.
-        .env("TMPDIR", dir.path())
+        .env("TMPDIR", &temporary)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -207,6 +251,10 @@ fn ends_when_its_owner_is_killed() {
     owner.wait().unwrap();
     let process = process.expect("the machine did not start");
     assert!(wait_until(|| !alive(&process)), "the machine outlived its owner");
+    // The bundle has no name from the start; the directory below is the owner's own.
+    let left = fs::read_dir(&temporary).unwrap().map(|file| file.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| !name.to_string_lossy().starts_with(".tmp")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// The directory of a process whose id is in a file.

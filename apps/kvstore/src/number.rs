@@ -3,7 +3,8 @@
 //! memcached reads numbers with the C library (`strtoul`, `strtol`, `strtoull`).
 //! What that accepts beyond plain digits is part of the behaviour clients see and
 //! is kept: a sign is allowed, `-` on an unsigned number negates modulo 2^64, and a
-//! number that fits 64 bits is cut to the field's 32.
+//! number that fits 64 bits is cut to the field's 32, except where the item would then end at
+//! once instead of late ([`signed_whole`]).
 
 /// An unsigned field of 64 bits: CAS ids, deltas. `None` if the token is not a
 /// number, exceeds 64 bits, or is negative.
@@ -18,11 +19,21 @@ pub(crate) fn unsigned(token: &[u8]) -> Option<u64> {
 /// A signed field: expiry times, byte counts. Cut to 32 bits.
 #[inline]
 pub(crate) fn signed(token: &[u8]) -> Option<i32> {
+    signed_wide(token).map(|value| value as i32)
+}
+
+/// A signed field that must fit 32 bits: the times of `touch`, `gat`, `flush_all`.
+pub(crate) fn signed_whole(token: &[u8]) -> Option<i32> {
+    i32::try_from(signed_wide(token)?).ok()
+}
+
+#[inline]
+fn signed_wide(token: &[u8]) -> Option<i64> {
     let (negative, digits) = sign(token);
     let (magnitude, used) = magnitude(digits)?;
     let largest = i64::MAX as u64 + u64::from(negative);
     let value = if negative { magnitude.wrapping_neg() } else { magnitude };
-    (used == digits.len() && magnitude <= largest).then_some(value as i32)
+    (used == digits.len() && magnitude <= largest).then_some(value as i64)
 }
 
 /// The number an item's value stands for, to `incr` and `decr`: blanks may stand
@@ -148,6 +159,8 @@ mod tests {
         ] {
             assert_eq!(unsigned(token.as_bytes()), u, "{token}");
             assert_eq!(signed(token.as_bytes()), s, "{token}");
+            let whole = s.filter(|s| token.parse() == Ok(*s) || token.starts_with("-0"));
+            assert_eq!(signed_whole(token.as_bytes()), whole, "{token}");
         }
     }
 

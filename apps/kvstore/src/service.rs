@@ -8,6 +8,7 @@
 //! - one datagram in, at most one out, no longer than the buffer it is written to:
 //!   what a forged source address can be made to receive is bounded (this is what
 //!   CVE-2018-1000115 lacked);
+//! - what looks like a reply gets none, and nothing in it is carried out;
 //! - a request is carried out only if there is room to answer it: what gets no
 //!   answer had no effect (requests with `noreply` aside);
 //! - an answer that does not fit becomes `SERVER_ERROR reply too large`.
@@ -16,7 +17,7 @@ use core::ops::ControlFlow;
 
 use crate::engine::{Config, DeltaError, Engine, Expiry, Key, SetupError, Stored};
 use crate::protocol::{
-    BadChunk, Frame, Input, Refusal, Reply, Request, StatsKind, TooLarge, single_get,
+    BadChunk, Frame, Input, Refusal, Reply, Request, StatsKind, TooLarge, is_reply, single_get,
 };
 
 mod stats;
@@ -83,7 +84,8 @@ impl<'m> Service<'m> {
     /// shorter than [`MIN_REPLY`].
     ///
     /// **Trust:** `datagram` may be anything. **Cost:** proportional to its length and
-    /// that of the reply; a stored item may in addition cost the eviction of one slab.
+    /// that of the reply; a stored item may in addition cost looking through a few slabs and
+    /// evicting or moving the items of one ([`crate::engine`], `evict` and `rebalance`).
     pub fn answer(&mut self, datagram: &[u8], now: Time, reply: &mut [u8]) -> Option<usize> {
         let frame = Frame::parse(datagram)?;
         if reply.len() < MIN_REPLY {
@@ -123,6 +125,9 @@ impl<'m> Service<'m> {
     /// Carries out the requests of a datagram, and answers them.
     #[inline(never)]
     fn answer_all(&mut self, datagram: &[u8], out: &mut Reply<'_>) {
+        if is_reply(datagram.get(Frame::LEN..).unwrap_or_default()) {
+            return;
+        }
         let mut input = Input::new(datagram, Frame::LEN);
         while input.has_more() {
             if out.room() < LINE + TOO_LARGE.len() {

@@ -5,112 +5,25 @@
 //! fewer, and what is to be met with silence. Each request is followed by
 //! `version`, whose answer marks the end of what belongs to the request.
 //!
+//! These requests are made for the parser that memcached had up to 1.6.39; with a newer one
+//! installed they are skipped. What the two parsers answer differently is not
+//! asked here: `tests/table.rs` asks that, of either.
+//!
 //! Not compared: what is meant to differ (see "Deviations" in `src/protocol/mod.rs`),
 //! and delayed `flush_all`, which needs real time.
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use common::oracle::{Oracle, ask_tcp, ask_udp, masked, udp_socket};
 use common::{Chance, ask, config, datagram};
+use kvstore::protocol::is_reply;
 use kvstore::{Service, Time};
-
-/// A memcached of its own, killed at the end.
-struct Oracle {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Oracle {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Oracle {
-    /// `None`, said aloud, if memcached is not installed.
-    fn start(test: &str) -> Option<(Self, TcpStream)> {
-        for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let [tcp, udp] = [format!("-p{port}"), format!("-U{port}")];
-            let started = Command::new("memcached")
-                // One thread, and none in the background: with its LRU maintainer,
-                // whether a decremented number keeps its length depends on timing.
-                .args(["-l127.0.0.1", &tcp, &udp, "-t1", "-m64", "-unobody", "-ono_modern"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn();
-            let Ok(process) = started else {
-                // Past the capture of the test harness: this has to be seen.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "\n*** SKIPPED {test}: memcached is not installed, nothing was compared ***"
-                );
-                return None;
-            };
-            let oracle = Self { process, port };
-            for _ in 0..200 {
-                if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
-                    stream.set_nodelay(true).unwrap();
-                    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                    // The port was free a moment ago; by now somebody else may have it.
-                    // Or a memcached that finds its port taken ends with us connected.
-                    let stats = try_ask_tcp(&mut stream, b"stats\r\nversion\r\n");
-                    let stats = stats.map_or_else(|error| error, |stats| masked(&stats));
-                    if stats.contains(&format!("STAT pid {}\\r\\n", oracle.process.id())) {
-                        return Some((oracle, stream));
-                    }
-                    break;
-                }
-                sleep(Duration::from_millis(10));
-            }
-        }
-        panic!("memcached is installed but does not accept connections");
-    }
-}
 
 fn now() -> Time {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     Time { unix, uptime: 10 }
-}
-
-/// The end of the answer to `version`, if that is how `text` ends.
-fn ends_with_version(text: &[u8]) -> bool {
-    text.ends_with(b"\r\n")
-        && text[..text.len() - 2].rsplit(|&b| b == b'\n').next().unwrap().starts_with(b"VERSION ")
-}
-
-/// Without version numbers, which are meant to differ.
-fn masked(text: &[u8]) -> String {
-    let lines = text.split_inclusive(|&byte| byte == b'\n');
-    let lines = lines.map(|line| if line.starts_with(b"VERSION ") { b"VERSION\r\n" } else { line });
-    lines.flat_map(|line| line.escape_ascii()).map(char::from).collect()
-}
-
-fn ask_tcp(stream: &mut TcpStream, request: &[u8]) -> Vec<u8> {
-    try_ask_tcp(stream, request).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn try_ask_tcp(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>, String> {
-    let mut answer = Vec::new();
-    let mut part = [0; 65536];
-    let mut sent = stream.write_all(request);
-    while !ends_with_version(&answer) {
-        let read = sent.and_then(|()| stream.read(&mut part));
-        let context = || format!("after {:?}, request {:?}", masked(&answer), masked(request));
-        match read {
-            Ok(0) => return Err(format!("closed {}", context())),
-            Ok(n) => answer.extend_from_slice(&part[..n]),
-            Err(error) => return Err(format!("{error} {}", context())),
-        }
-        sent = Ok(());
-    }
-    Ok(answer)
 }
 
 struct Requests {
@@ -141,52 +54,35 @@ impl Requests {
         if self.chance.one_in(60) {
             return vec![b'L'; 251 + self.chance.below(200)];
         }
+        self.valid_key()
+    }
+
+    fn valid_key(&mut self) -> Vec<u8> {
         let i = self.chance.below(self.keys.len());
         self.keys[i].clone()
     }
 
+    /// Of `touch` and `gat`.
     fn exptime(&mut self) -> String {
-        let (unix, chance) = (now().unix, &mut self.chance);
+        let unix = now().unix;
         let absolute = [(unix + 1000).to_string(), (unix - 100_000).to_string()];
-        chance
-            .pick(&[
-                "0",
-                "0",
-                "0",
-                "0",
-                "0",
-                "0",
-                "100",
-                "2592000",
-                "2592001",
-                "-1",
-                "-100",
-                "2147483647",
-                "2147483648",
-                "4294967296",
-                "+50",
-                "abc",
-                "1.5",
-                &absolute[0],
-                &absolute[1],
-            ])
-            .to_owned()
+        let both = ["0", "0", "0", "0", "0", "0", "100", "2592000", "2592001", "-1", "-100"];
+        let more = ["2147483647", "abc", "1.5", &absolute[0], &absolute[1]];
+        self.chance.pick(&[&both[..], &more, &["+50"]].concat()).to_owned()
+    }
+
+    /// Of storage commands.
+    fn stored_exptime(&mut self) -> String {
+        let unix = now().unix;
+        let absolute = [(unix + 1000).to_string(), (unix - 100_000).to_string()];
+        let both = ["0", "0", "0", "0", "0", "0", "100", "2592000", "2592001", "-1", "-100"];
+        let more = ["2147483647", "2147483648", "4294967296", "+50", &absolute[0], &absolute[1]];
+        self.chance.pick(&[&both[..], &more].concat()).to_owned()
     }
 
     fn flags(&mut self) -> String {
-        let odd = [
-            "-1",
-            "4294967295",
-            "4294967296",
-            "x",
-            "007",
-            "+7",
-            "18446744073709551616",
-            "-0",
-            "1x",
-        ];
         if self.chance.one_in(8) {
-            self.chance.pick(&odd).to_owned()
+            self.chance.pick(&["4294967295", "4294967296", "007", "+7", "-0"]).to_owned()
         } else {
             (self.chance.next() as u32 >> self.chance.below(32)).to_string()
         }
@@ -225,7 +121,7 @@ impl Requests {
 
     fn cas(&mut self) -> String {
         match self.chance.below(8) {
-            0 => self.number(),
+            0 => self.chance.pick(&["18446744073709551615", "+3", "-0"]).to_owned(),
             1 => "0".to_owned(),
             _ => (self.stored.saturating_sub(self.chance.below(20) as u64)).to_string(),
         }
@@ -239,7 +135,8 @@ impl Requests {
         let chance = &mut self.chance;
         let command = chance
             .pick(&["set", "set", "set", "add", "replace", "append", "prepend", "cas", "cas"]);
-        let (key, flags, exptime, value) = (self.key(), self.flags(), self.exptime(), self.value());
+        let (key, flags) = (self.valid_key(), self.flags());
+        let (exptime, value) = (self.stored_exptime(), self.value());
         // Never more than is sent: memcached would wait for the rest.
         let len = match self.chance.below(25) {
             0 => value.len().saturating_sub(1 + self.chance.below(3)).to_string(),
@@ -260,7 +157,7 @@ impl Requests {
     fn keys_line(&mut self, command: &str) -> Vec<u8> {
         let mut line = command.as_bytes().to_vec();
         let many = if self.chance.one_in(10) { 40 } else { 4 };
-        for _ in 0..self.chance.below(many) {
+        for _ in 0..1 + self.chance.below(many) {
             line.extend_from_slice(self.chance.pick(&[" ", " ", " ", " ", "  "]).as_bytes());
             line.extend_from_slice(&self.key());
         }
@@ -322,9 +219,28 @@ impl Requests {
         if matches!(first, "set" | "add" | "cas" | "stats" | "flush_all")
             && line.split(' ').count() > 1
         {
-            return b"incr\r\n".to_vec();
+            return b"foo\r\n".to_vec();
         }
-        if first == "stats" {
+        // With a number of arguments that is wrong, or a wish for no answer, parsers differ.
+        let command = matches!(
+            first,
+            "set"
+                | "add"
+                | "cas"
+                | "get"
+                | "gets"
+                | "incr"
+                | "decr"
+                | "touch"
+                | "gat"
+                | "gats"
+                | "delete"
+                | "verbosity"
+        );
+        let differs = command || line.trim_end().ends_with("noreply");
+        if differs {
+            b"bar\r\n".to_vec()
+        } else if first == "stats" {
             b"stats foo\r\n".to_vec()
         } else {
             format!("{line}\r\n").into_bytes()
@@ -350,36 +266,19 @@ impl Requests {
                 self.line("touch", exptime)
             }
             29..33 => {
-                let hold =
-                    self.chance.pick(&["", "", "", "0", "1", "x", "0 0", "0 x noreply"]).to_owned();
-                self.line("delete", hold)
+                let hold = self.chance.pick(&["", "0", "0 noreply", "noreply"]).to_owned();
+                [b"delete ", &self.key()[..], format!(" {hold}\r\n").as_bytes()].concat()
             }
             33 if self.chance.one_in(4) => {
-                let argument = self.chance.pick(&[
-                    "",
-                    " 0",
-                    " -1",
-                    " noreply",
-                    " 0 noreply",
-                    " x",
-                    " x y",
-                    " 1 2 3",
-                ]);
+                let both = ["", " 0", " -1", " noreply", " 0 noreply", " x", " x y"];
+                let argument = self.chance.pick(&both);
                 self.stored += 1;
                 format!("flush_all{argument}\r\n").into_bytes()
             }
-            34 => self
-                .chance
-                .pick(&[
-                    "verbosity 1",
-                    "verbosity",
-                    "verbosity x",
-                    "verbosity 1 noreply",
-                    "verbosity 1 2 3",
-                ])
-                .bytes()
-                .chain(*b"\r\n")
-                .collect(),
+            34 => {
+                let lines = ["verbosity 1", "verbosity x", "verbosity 1 noreply", "verbosity 1 2"];
+                format!("{}\r\n", self.chance.pick(&lines)).into_bytes()
+            }
             _ => self.garbage(),
         }
     }
@@ -402,6 +301,11 @@ impl<'m, F: FnMut(&[u8]) -> Vec<u8>> Pair<'m, F> {
     fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         let answer = (self.theirs)(request);
         let ours = masked(&ask(&mut self.ours, request, self.now));
+        // Meant to differ: what looks like a reply gets none.
+        if is_reply(request) {
+            assert_eq!(ours, "", "request: {}", masked(request));
+            return answer;
+        }
         let theirs = masked(&answer);
         assert!(ours == theirs, "request: {}\n ours:   {ours}\n theirs: {theirs}", masked(request));
         answer
@@ -433,7 +337,7 @@ impl<'m, F: FnMut(&[u8]) -> Vec<u8>> Pair<'m, F> {
 
 /// Answers that the generated requests must have brought about, or the comparison
 /// would say little.
-const ALL_ANSWERS: [&str; 17] = [
+const ALL_ANSWERS: [&str; 16] = [
     "STORED",
     "NOT_STORED",
     "EXISTS",
@@ -446,7 +350,6 @@ const ALL_ANSWERS: [&str; 17] = [
     "VALUE ",
     "1",
     "CLIENT_ERROR bad command line format",
-    "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
     "CLIENT_ERROR bad data chunk",
     "CLIENT_ERROR invalid exptime argument",
     "CLIENT_ERROR invalid numeric delta argument",
@@ -457,7 +360,7 @@ const ALL_ANSWERS: [&str; 17] = [
 fn tcp_answers_are_those_of_memcached() {
     let mut seen = std::collections::BTreeMap::<&str, usize>::new();
     for seed in 0..4 {
-        let Some((_oracle, mut stream)) = Oracle::start("oracle over TCP") else { return };
+        let Some((_oracle, mut stream)) = Oracle::start_older("oracle over TCP") else { return };
         let mut memory = vec![0; 64 << 20];
         let mut pair = Pair::new(&mut memory, |request| ask_tcp(&mut stream, request));
         let mut requests = Requests::new(seed);
@@ -480,7 +383,7 @@ fn tcp_answers_are_those_of_memcached() {
 
 #[test]
 fn counters_are_those_of_memcached() {
-    let Some((_oracle, mut stream)) = Oracle::start("oracle for stats") else { return };
+    let Some((_oracle, mut stream)) = Oracle::start_older("oracle for stats") else { return };
     let mut memory = vec![0; 64 << 20];
     let mut pair = Pair::new(&mut memory, |request| ask_tcp(&mut stream, request));
     let mut requests = Requests::new(99);
@@ -526,7 +429,8 @@ fn counters_are_those_of_memcached() {
 
 #[test]
 fn large_and_negative_values_are_treated_as_by_memcached() {
-    let Some((_oracle, mut stream)) = Oracle::start("oracle for large and negative values") else {
+    let Some((_oracle, mut stream)) = Oracle::start_older("oracle for large and negative values")
+    else {
         return;
     };
     let mut memory = vec![0; 64 << 20];
@@ -561,39 +465,9 @@ fn large_and_negative_values_are_treated_as_by_memcached() {
     }
 }
 
-/// The texts of all datagrams with which memcached answers this request: one for
-/// every command in it, and for every key of a `get`. They end with the answer to
-/// a second datagram, told apart by its request id.
-fn ask_udp(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
-    socket.send(request).unwrap();
-    socket.send(&[&MARK[..], &[0, 0, 0, 1, 0, 0], b"version\r\n"].concat()).unwrap();
-    let mut answer = Vec::new();
-    let mut part = [0; 65536];
-    loop {
-        let n = socket.recv(&mut part).unwrap_or_else(|error| {
-            panic!("{error} after {:?}, request {:?}", masked(&answer), masked(request))
-        });
-        if part[..2] == MARK {
-            assert!(ends_with_version(&part[8..n]));
-            return answer;
-        }
-        answer.extend_from_slice(&part[8..n]);
-    }
-}
-
-/// A request id that no other datagram has.
-const MARK: [u8; 2] = [0, 7];
-
-fn udp_socket(oracle: &Oracle) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(("127.0.0.1", oracle.port)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    socket
-}
-
 #[test]
 fn udp_answers_are_those_of_memcached() {
-    let Some((oracle, _stream)) = Oracle::start("oracle over UDP") else { return };
+    let Some((oracle, _stream)) = Oracle::start_older("oracle over UDP") else { return };
     let socket = udp_socket(&oracle);
     let mut memory = vec![0; 64 << 20];
     let mut pair = Pair::new(&mut memory, |request| ask_udp(&socket, &datagram(request)));
@@ -605,7 +479,9 @@ fn udp_answers_are_those_of_memcached() {
 
 #[test]
 fn what_memcached_ignores_is_ignored() {
-    let Some((oracle, _stream)) = Oracle::start("oracle for silence over UDP") else { return };
+    let Some((oracle, _stream)) = Oracle::start_older("oracle for silence over UDP") else {
+        return;
+    };
     let socket = udp_socket(&oracle);
     let (mut memory, now) = (vec![0; 8 << 20], now());
     let mut service = Service::new(&mut memory, &config()).unwrap();

@@ -8,7 +8,8 @@
 //!
 //! The argument `beside=others` says that the machine has other work; with
 //! `as=crash` a thread does what no handler serves, with `as=panic` one panics, with
-//! `as=server` one serves and another computes, and with `as=claimant` filters are wanted
+//! `as=overflow` one uses up its stack, with `as=overflow-first` the application does so
+//! without threads, with `as=server` one serves and another computes, and with `as=claimant` filters are wanted
 //! that a neighbour has.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
@@ -68,6 +69,8 @@ mod guest {
         match part {
             Some("crash") => return threads::crash(&mut bench),
             Some("panic") => return threads::panic(&mut bench),
+            Some("overflow") => return threads::overflow(&mut bench),
+            Some("overflow-first") => return threads::descend(0),
             _ => {}
         }
         check::run(CHECKS, &mut bench)

@@ -485,6 +485,32 @@ pub(crate) fn crash(bench: &mut Bench) -> u64 {
     }
 }
 
+/// One thread computes, the other uses up its stack.
+pub(crate) fn overflow(bench: &mut Bench) -> u64 {
+    let computes = || while threads::turns() < PATIENCE {};
+    let overflows = || {
+        work();
+        descend(0);
+    };
+    let bodies: [((), &(dyn Fn() + Sync)); 2] = [((), &computes), ((), &overflows)];
+    match bench.run(RoundRobin::new(), end_of_it, bodies) {
+        Ok(_) => 1,
+        Err(_) => 2,
+    }
+}
+
+/// Calls itself until there is no stack left.
+#[inline(never)]
+pub(crate) fn descend(depth: u64) -> u64 {
+    let mut room = [depth; 20];
+    core::hint::black_box(&mut room);
+    if depth == u64::MAX {
+        return 0;
+    }
+    // Not the last thing it does, so it stays a call.
+    descend(depth + 1).wrapping_add(room[3])
+}
+
 /// One thread computes, the other panics in a function of a function.
 pub(crate) fn panic(bench: &mut Bench) -> u64 {
     let computes = || while threads::turns() < PATIENCE {};

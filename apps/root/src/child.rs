@@ -118,6 +118,13 @@ pub(crate) fn create(
     })
 }
 
+/// Whether `address` lies in the page below an application's stack, where nothing is mapped:
+/// it has used the stack up.
+pub(crate) fn is_below_stack(address: u64) -> bool {
+    let start = STACK_TOP - u64::from(STACK_PAGES) * FRAME_BYTES;
+    (start - FRAME_BYTES..start).contains(&address)
+}
+
 /// What to tell a person who wrote the manifest, when [`create`] has failed with `error`.
 pub(crate) fn explain(error: Error, bundle: &Bundle<'_>, app: &App, ceiling: Pfn) -> String {
     let least = bundle.image(&app.image).map_or(0, |image| {

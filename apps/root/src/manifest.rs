@@ -16,7 +16,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The version of the encoding this module reads and writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Longest name of an application or image in bytes, as in the boot bundle.
 pub const NAME_LEN: usize = 16;
 /// Slots of a processor's slice vector that the applications divide among them.
@@ -52,12 +52,25 @@ pub struct App {
     pub core: Option<u8>,
     /// Its IPv4 address; with [`Grants::net`], and only then.
     pub address: Option<[u8; 4]>,
+    /// Ports of its address that the machine's host forwards to. Root does nothing with them:
+    /// the `exo` command tells QEMU.
+    pub forward: Vec<Forward>,
     /// Arguments, for the application to interpret.
     pub args: Vec<String>,
     /// What it may use beyond frames and time.
     pub grants: Grants,
     /// What root does when it ends.
     pub on_exit: OnExit,
+}
+
+/// A UDP port of an application that is reached through a port of the host's loopback
+/// interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The port at the application's address.
+    pub guest: u16,
+    /// The port on the host.
+    pub host: u16,
 }
 
 /// Resources an application either gets or does not get.
@@ -179,6 +192,12 @@ impl Manifest {
         if app.slots == 0 {
             return Err(("slots", "must be at least 1"));
         }
+        if app.forward.iter().any(|forward| forward.guest == 0 || forward.host == 0) {
+            return Err(("forward", "has port 0; ports are 1 to 65535"));
+        }
+        if !app.forward.is_empty() && app.address.is_none() {
+            return Err(("forward", "needs an address to lead to, and the grant net"));
+        }
         match app.address {
             None if app.grants.net => Err(("address", "is missing, but net is granted")),
             Some(_) if !app.grants.net => Err(("address", "is given, but net is not granted")),
@@ -230,6 +249,7 @@ mod tests {
             slots: 24,
             core: None,
             address: Some([10, 0, 2, last]),
+            forward: vec![Forward { guest: 11211, host: 11211 }],
             args: vec!["--verbose".into()],
             grants: Grants { console: true, net: true, machine: false },
             on_exit: OnExit::PowerOff,
@@ -278,7 +298,15 @@ mod tests {
             (broken(|app| app.name = "root".into()), "name: belongs to"),
             (broken(|app| app.name = "a b".into()), "name: must be"),
             (broken(|app| app.image = "seventeen-letters".into()), "image: must be"),
-            (broken(|app| app.address = None), "address: is missing"),
+            (
+                broken(|app| {
+                    app.address = None;
+                    app.forward.clear();
+                }),
+                "address: is missing",
+            ),
+            (broken(|app| app.address = None), "forward: needs an address"),
+            (broken(|app| app.forward[0].host = 0), "forward: has port 0"),
             (broken(|app| app.grants.net = false), "address: is given"),
             (broken(|app| app.address = Some([10, 0, 2, 15])), "address: is used twice"),
             (broken(|app| app.address = Some([10, 0, 3, 15])), "address: is not in"),
@@ -297,6 +325,7 @@ mod tests {
             let mut manifest = manifest;
             for app in &mut manifest.apps {
                 (app.address, app.grants.net) = (None, false);
+                app.forward.clear();
             }
             assert_eq!(manifest.check(), Ok(()));
         }

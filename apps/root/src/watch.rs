@@ -9,7 +9,7 @@ use libos::memory::frames::count_free;
 use libos::{println, sys};
 use root::manifest::OnExit;
 
-use crate::child::Child;
+use crate::child::{self, Child};
 use crate::guest::{Started, power_off};
 
 /// Machine exit code when an application that ends it ended by a fault.
@@ -67,6 +67,9 @@ fn report(child: &Child) -> u64 {
     }
     let at = status.rip;
     match status.vector {
+        14 if child::is_below_stack(status.address) => {
+            println!("{name} ended: stack overflow at {at:#x}, the stack is used up");
+        }
         14 => {
             let access = match status.code {
                 code if code & 16 != 0 => "executing",

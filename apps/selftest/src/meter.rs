@@ -80,7 +80,7 @@ fn print(system: &SystemInfo) {
     let load = |counter: &core::sync::atomic::AtomicU64| counter.load(Relaxed);
     println!(
         "counters calls={} traps={} switches={} halts={} received={} unclaimed={} \
-         overflowed={} transmitted={} refused={} notifications={}",
+         overflowed={} transmitted={} refused={} notifications={} tsc_hz={}",
         load(&system.calls),
         load(&system.traps),
         load(&system.switches),
@@ -91,6 +91,7 @@ fn print(system: &SystemInfo) {
         load(&system.transmitted),
         load(&system.refused),
         load(&system.notifications),
+        load(&system.tsc_hz),
     );
 }
 

@@ -142,6 +142,7 @@ impl Part {
                 _ if self.transport.is_some() => Some("ip"),
                 Some(0x0800) => Some("ip"),
                 Some(0x0806) => Some("arp"),
+                Some(0x86dd) => Some("ip6"),
                 _ => None,
             };
             self.named(layer, &mut terms);
@@ -223,8 +224,11 @@ impl Part {
                 self.remove(23, 1);
             }
         }
-        let places =
-            if layer == "ip" { [(26, "src"), (30, "dst")] } else { [(28, "src"), (38, "dst")] };
+        let places = match layer {
+            "ip" => [(26, "src"), (30, "dst")],
+            "arp" => [(28, "src"), (38, "dst")],
+            _ => return,
+        };
         for (at, name) in places {
             if let Some(address) = self.whole(at, 4) {
                 terms.push(format!("{layer} {name} host {}", Ipv4Addr::from_bits(address as u32)));

@@ -19,9 +19,9 @@ pub(crate) enum Token<'t> {
 pub(crate) type Lexeme<'t> = (Token<'t>, Range<usize>);
 
 /// Longest first.
-const SYMBOLS: [&str; 19] = [
+const SYMBOLS: [&str; 23] = [
     "&&", "||", "<<", ">>", "==", "!=", "<=", ">=", "<", ">", "=", "&", "|", "!", "[", "]", "(",
-    ")", ":",
+    ")", ":", "+", "*", "%", "^",
 ];
 
 /// All tokens, the last of them [`Token::End`].

@@ -11,8 +11,13 @@
 //! | module | what it does |
 //! |---|---|
 //! | `lexer` | words and symbols, and where they are |
+//! | `number` | numbers: one function reads them all |
+//! | `term` | a term as it was written |
 //! | `parser` | the terms of a conjunction |
-//! | `comparison` | `ip[8] < 5`: when is it one range? |
+//! | `address` | `src` and `dst`: addresses, nets, ports |
+//! | `arithmetic` | `ip[6:2] & 0x1fff = 0`: a field, a mask, a number |
+//! | `refusal` | what a filter cannot say, and what to write instead |
+//! | `comparison` | when is such a comparison one range? |
 //! | `meaning` | terms to steps: which protocol is meant, where its fields are |
 //! | `explain` | the reverse |
 #![no_std]
@@ -20,12 +25,17 @@
 
 extern crate alloc;
 
+mod address;
+mod arithmetic;
 mod comparison;
 mod error;
 mod explain;
 mod lexer;
 mod meaning;
+mod number;
 mod parser;
+mod refusal;
+mod term;
 
 pub use error::ParseError;
 pub use explain::{Explained, explain};

@@ -3,7 +3,7 @@
 //! An address is one of IPv4 or ARP, and a port one of TCP or UDP, if another term of
 //! the conjunction says which; in pcap that makes no difference, because there they
 //! are alternatives of which the other term leaves one. `tcp`, `udp` and `icmp` are
-//! over IPv4.
+//! over IPv4; fields of `icmp6` are behind the fixed IPv6 header.
 //!
 //! `vlan` pins the tag's type and moves what comes after it by the tag's four bytes: a
 //! constant, so this needs no shift. Fields behind the IPv4 header are found with one
@@ -17,11 +17,13 @@ use core::ops::Range;
 use dpf::{Atom, Filter, FilterError, Shift, Step};
 
 use crate::error::Problem;
-use crate::parser::{Direction, Kind, Layer, Term};
+use crate::term::{Direction, Kind, Layer, Term};
 
 /// Bytes of the Ethernet header, and of a tag.
 const ETHERNET: u16 = 14;
 const TAG: u16 = 4;
+/// Bytes of the fixed IPv6 header.
+const IPV6: u16 = 40;
 
 /// The filter of all terms. `end` is the length of the text.
 pub(crate) fn filter(terms: &[Term], end: usize) -> Result<Filter, Problem> {
@@ -39,15 +41,30 @@ pub(crate) fn filter(terms: &[Term], end: usize) -> Result<Filter, Problem> {
     let at = culprit.map_or(0..end, |term| term.at.clone());
     Err(match error {
         FilterError::Contradiction => {
-            let problem = Problem::new(&at, "no frame is like this and what precedes it");
-            match terms.iter().any(|term| term.kind == Kind::EtherType(0x86dd)) {
+            let problem = Problem::new(&at, "no packet is like this and what precedes it");
+            match terms.iter().any(|term| implies(&term.kind, Layer::Ip6)) {
                 true => {
                     problem.instead("tcp, udp, icmp and addresses are understood over IPv4 only")
                 }
                 false => problem,
             }
         }
-        FilterError::NoAtoms => Problem::new(&at, "this takes every frame, and a filter may not"),
+        FilterError::NoAtoms => Problem::new(&at, "this takes every packet, and a filter may not"),
+        FilterError::TooManyAtoms => {
+            Problem::new(&at, "with this the filter has more than 12 tests, which is the most")
+        }
+        FilterError::BeyondFrame => {
+            let message = "this is beyond the end of the longest packet, 1514 bytes";
+            let behind = terms
+                .iter()
+                .any(|term| matches!(term.kind, Kind::Compare { layer: Layer::Transport(_), .. }));
+            match behind {
+                true => {
+                    Problem::new(&at, format!("{message}, if the IPv4 header before it is long"))
+                }
+                false => Problem::new(&at, message),
+            }
+        }
         error => Problem::new(&at, format!("{error}")),
     })
 }
@@ -115,7 +132,7 @@ fn ambiguous(
     direction: Direction,
     what: &str,
 ) -> Problem {
-    let direction = if direction == Direction::Source { "src" } else { "dst" };
+    let direction = direction.words();
     Problem::new(at, format!("{message}, which is two filters"))
         .instead(format!("write `{one} {direction} {what}` or `{other} {direction} {what}`"))
 }
@@ -126,11 +143,16 @@ fn implies(kind: &Kind, asked: Layer) -> bool {
         Kind::Is(layer) | Kind::Compare { layer, .. } => Some(layer),
         Kind::EtherType(0x0800) => Some(Layer::Ip),
         Kind::EtherType(0x0806) => Some(Layer::Arp),
+        Kind::EtherType(0x86dd) => Some(Layer::Ip6),
         Kind::IpProtocol(number) => Some(Layer::Transport(number)),
         Kind::Address { layer, .. } | Kind::Ports { layer, .. } => layer,
         _ => None,
     };
-    layer == Some(asked) || asked == Layer::Ip && matches!(layer, Some(Layer::Transport(_)))
+    match layer {
+        Some(Layer::Transport(_)) if asked == Layer::Ip => true,
+        Some(Layer::Icmp6) if asked == Layer::Ip6 => true,
+        layer => layer == Some(asked),
+    }
 }
 
 /// Steps in the making: those before the shift and those behind it.
@@ -170,8 +192,12 @@ impl Steps {
             Layer::Ethernet => return,
             Layer::Arp => 0x0806,
             Layer::Ip | Layer::Transport(_) => 0x0800,
+            Layer::Ip6 | Layer::Icmp6 => 0x86dd,
         };
         self.push(Atom::exact(12 + by, 2, ethertype));
+        if layer == Layer::Icmp6 {
+            self.push(Atom::exact(ETHERNET + 6 + by, 1, 58));
+        }
         if let Layer::Transport(protocol) = layer {
             self.push(Atom::exact(ETHERNET + 9 + by, 1, protocol.into()));
         }
@@ -182,8 +208,11 @@ impl Steps {
         self.is(layer, by);
         match layer {
             Layer::Ethernet => self.push(atom),
-            Layer::Ip | Layer::Arp => {
+            Layer::Ip | Layer::Arp | Layer::Ip6 => {
                 self.push(Atom { offset: atom.offset + ETHERNET + by, ..atom });
+            }
+            Layer::Icmp6 => {
+                self.push(Atom { offset: atom.offset + ETHERNET + IPV6 + by, ..atom });
             }
             Layer::Transport(_) => {
                 self.push(Atom::masked(ETHERNET + 6 + by, 2, 0x1fff, 0));
@@ -198,30 +227,28 @@ impl Steps {
     }
 
     fn add(&mut self, kind: &Kind, by: u16) {
-        let source = |direction| direction == Direction::Source;
         match *kind {
             Kind::Is(layer) => self.is(layer, by),
             Kind::EtherType(number) => self.push(Atom::exact(12 + by, 2, number.into())),
             Kind::IpProtocol(number) => self.is(Layer::Transport(number), by),
             Kind::Address { layer, direction, address, mask } => {
                 let layer = layer.unwrap_or(Layer::Ip);
-                let offset = match (layer, source(direction)) {
-                    (Layer::Arp, true) => 14,
-                    (Layer::Arp, false) => 24,
-                    (_, true) => 12,
-                    (_, false) => 16,
-                };
-                self.field(layer, Atom::masked(offset, 4, mask.into(), address.into()), by);
+                let offsets = if layer == Layer::Arp { [14, 24] } else { [12, 16] };
+                for offset in direction.of(offsets) {
+                    self.field(layer, Atom::masked(offset, 4, mask.into(), address.into()), by);
+                }
             }
             Kind::Ports { layer, direction, lo, hi } => {
-                let offset = if source(direction) { 0 } else { 2 };
-                let ports = Atom::range(offset, 2, lo.into(), hi.into());
-                self.field(layer.unwrap_or(Layer::Transport(17)), ports, by);
+                let layer = layer.unwrap_or(Layer::Transport(17));
+                for offset in direction.of([0, 2]) {
+                    self.field(layer, Atom::range(offset, 2, lo.into(), hi.into()), by);
+                }
             }
             Kind::Station { direction, address } => {
-                let offset = if source(direction) { 6 } else { 0 };
-                self.push(Atom::exact(offset, 4, address >> 16));
-                self.push(Atom::exact(offset + 4, 2, address & 0xffff));
+                for offset in direction.of([6, 0]) {
+                    self.push(Atom::exact(offset, 4, address >> 16));
+                    self.push(Atom::exact(offset + 4, 2, address & 0xffff));
+                }
             }
             Kind::Multicast => self.push(Atom::masked(0, 1, 1, 1)),
             Kind::Vlan(number) => {

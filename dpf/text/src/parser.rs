@@ -2,168 +2,189 @@
 //!
 //! ```text
 //! expression = term { ("and" | "&&") term }
-//! term       = "(" expression ")" | layer [ rest ] | direction place | "vlan" [ number ]
-//!            | "greater" number | "len" ( ">" | ">=" ) number | "multicast" | "broadcast"
+//! term       = "(" expression ")" | comparison | layer [ rest ] | direction place
+//!            | "vlan" [ number ] | "greater" number | "multicast" | "broadcast"
 //! ```
 //!
-//! What a term means depends on the others; that is the module `meaning`.
+//! Comparisons are read in the module `arithmetic`, what follows `src` and `dst` in the
+//! module `address`. What a term means depends on the others; that is the module `meaning`.
 
 use alloc::format;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
 use core::ops::Range;
 
-use crate::comparison::{self, Relation};
+use dpf::{Atom, MAX_FRAME};
+
 use crate::error::Problem;
 use crate::lexer::{Lexeme, Token, tokens};
-
-/// Which header an offset or a name belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layer {
-    Ethernet,
-    Ip,
-    Arp,
-    /// Behind the IPv4 header, by protocol number.
-    Transport(u8),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Source,
-    Destination,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The frame is of this layer, and that is all.
-    Is(Layer),
-    EtherType(u16),
-    IpProtocol(u8),
-    /// The address ANDed with the mask. No layer: IPv4 or ARP, as the rest says.
-    Address {
-        layer: Option<Layer>,
-        direction: Direction,
-        address: u32,
-        mask: u32,
-    },
-    /// No layer: of the transport protocol that the rest says.
-    Ports {
-        layer: Option<Layer>,
-        direction: Direction,
-        lo: u16,
-        hi: u16,
-    },
-    Station {
-        direction: Direction,
-        address: u64,
-    },
-    Multicast,
-    Vlan(Option<u16>),
-    /// The atom's offset counts from the start of the layer.
-    Compare {
-        layer: Layer,
-        atom: dpf::Atom,
-    },
-    Longer(u16),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Term {
-    pub(crate) kind: Kind,
-    pub(crate) at: Range<usize>,
-}
+use crate::number::{Base, is_number, read};
+use crate::refusal;
+use crate::term::{Direction, Kind, Layer, Term};
 
 /// All terms of a text.
 pub(crate) fn terms(text: &str) -> Result<Vec<Term>, Problem> {
-    let mut parser = Parser { tokens: tokens(text)?, next: 0, terms: Vec::new() };
+    let mut parser = Parser { tokens: tokens(text)?, next: 0, depth: 0, terms: Vec::new() };
     if parser.peek() == Token::End {
-        let message = "an empty expression takes every frame, and a filter may not";
+        let message = "an empty expression takes every packet, and a filter may not";
         return Err(parser.problem(message).instead("say what is wanted: `ip`, `arp`, …"));
     }
-    parser.expression(0)?;
+    parser.expression()?;
     match parser.peek() {
         Token::End => Ok(parser.terms),
-        Token::Symbol(")") => Err(parser.problem("there is no `(` that this would close")),
-        _ => Err(parser.problem("`and` is missing before this")),
+        _ => Err(parser.unexpected()),
     }
 }
 
 /// Deeper parentheses are refused, so that the stack is bounded.
 const DEPTH: usize = 32;
 
-const ONE_SET: &str = "a filter is a conjunction: install one filter for each alternative";
-const NO_NOT: &str =
-    "a filter is a conjunction without negation; install a filter for what is wanted";
+/// What may begin a term. What else follows a term does not lack an `and`.
+const BEGINNINGS: [&str; 21] = [
+    "ether",
+    "ip",
+    "arp",
+    "icmp",
+    "tcp",
+    "udp",
+    "ip6",
+    "icmp6",
+    "vlan",
+    "src",
+    "dst",
+    "greater",
+    "less",
+    "len",
+    "broadcast",
+    "multicast",
+    "host",
+    "net",
+    "port",
+    "portrange",
+    "not",
+];
 
-struct Parser<'t> {
+pub(crate) struct Parser<'t> {
     tokens: Vec<Lexeme<'t>>,
-    next: usize,
+    pub(crate) next: usize,
+    /// Parentheses that are open.
+    depth: usize,
     terms: Vec<Term>,
 }
 
 impl<'t> Parser<'t> {
-    fn lexeme(&self) -> Lexeme<'t> {
+    pub(crate) fn lexeme(&self) -> Lexeme<'t> {
         self.tokens.get(self.next).or(self.tokens.last()).cloned().unwrap_or((Token::End, 0..0))
     }
 
-    fn peek(&self) -> Token<'t> {
-        self.lexeme().0
+    pub(crate) fn peek(&self) -> Token<'t> {
+        self.peek_at(0)
+    }
+
+    /// The token after `ahead` others.
+    pub(crate) fn peek_at(&self, ahead: usize) -> Token<'t> {
+        self.tokens.get(self.next + ahead).map_or(Token::End, |&(token, _)| token)
     }
 
     /// The next token's place.
-    fn place(&self) -> Range<usize> {
+    pub(crate) fn place(&self) -> Range<usize> {
         self.lexeme().1
     }
 
-    fn problem(&self, message: impl Into<alloc::string::String>) -> Problem {
+    /// The token that was taken last.
+    fn last(&self) -> Option<&Lexeme<'t>> {
+        self.next.checked_sub(1).and_then(|last| self.tokens.get(last))
+    }
+
+    /// The place of the token that was taken last.
+    pub(crate) fn last_place(&self) -> Range<usize> {
+        self.last().map_or(self.place(), |(_, place)| place.clone())
+    }
+
+    pub(crate) fn problem(&self, message: impl Into<alloc::string::String>) -> Problem {
         Problem::new(&self.place(), message)
     }
 
-    fn take(&mut self) -> Lexeme<'t> {
+    /// The next token cannot follow what was read.
+    fn unexpected(&self) -> Problem {
+        match self.peek() {
+            Token::End => self.problem("something is missing here"),
+            Token::Symbol(")") => self.problem("there is no `(` that this would close"),
+            Token::Symbol("(" | "!") => self.problem("`and` is missing before this"),
+            Token::Word(word) if BEGINNINGS.contains(&word) => {
+                self.problem("`and` is missing before this")
+            }
+            Token::Word(word) | Token::Symbol(word) => {
+                let before = match self.last() {
+                    Some((Token::Word(before) | Token::Symbol(before), _)) => before,
+                    _ => "",
+                };
+                let problem = self.problem(format!("`{word}` is not understood behind `{before}`"));
+                match Layer::named(before) {
+                    Some(_) => problem.instead("name a field by its place: `ip[8] < 5`"),
+                    None => problem,
+                }
+            }
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Lexeme<'t> {
         let lexeme = self.lexeme();
         self.next += 1;
         lexeme
     }
 
-    fn accept(&mut self, token: Token<'_>) -> bool {
+    pub(crate) fn accept(&mut self, token: Token<'_>) -> bool {
         let found = self.peek() == token;
         self.next += usize::from(found);
         found
     }
 
-    fn expect(&mut self, symbol: &'static str) -> Result<(), Problem> {
+    pub(crate) fn expect(&mut self, symbol: &'static str) -> Result<(), Problem> {
         match self.accept(Token::Symbol(symbol)) {
             true => Ok(()),
             false => Err(self.problem(format!("`{symbol}` is missing here"))),
         }
     }
 
-    fn expression(&mut self, depth: usize) -> Result<(), Problem> {
-        if depth > DEPTH {
+    /// What `inner` reads, in parentheses.
+    pub(crate) fn nested<T>(
+        &mut self,
+        inner: impl FnOnce(&mut Self) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        self.expect("(")?;
+        if self.depth == DEPTH {
             return Err(self.problem("too many parentheses"));
         }
+        self.depth += 1;
+        let read = inner(self)?;
+        self.depth -= 1;
+        match self.peek() {
+            Token::Symbol(")") | Token::End => self.expect(")")?,
+            _ => return Err(self.unexpected()),
+        }
+        Ok(read)
+    }
+
+    fn expression(&mut self) -> Result<(), Problem> {
         loop {
-            self.term(depth)?;
+            self.term()?;
             match self.peek() {
                 Token::Word("and") | Token::Symbol("&&") => self.next += 1,
                 Token::Word("or") | Token::Symbol("||") => {
-                    return Err(self.problem("`or` cannot be said in one filter").instead(ONE_SET));
+                    return Err(refusal::alternative(&self.place()));
                 }
                 _ => return Ok(()),
             }
         }
     }
 
-    fn term(&mut self, depth: usize) -> Result<(), Problem> {
+    fn term(&mut self) -> Result<(), Problem> {
         let (token, at) = self.lexeme();
-        match token {
-            Token::Symbol("(") => {
-                self.next += 1;
-                self.expression(depth + 1)?;
-                return self.expect(")");
-            }
+        let kind = match token {
+            _ if self.at_comparison() => self.comparison()?,
+            Token::Symbol("(") => return self.nested(Self::expression),
             Token::Word("not") | Token::Symbol("!") => {
-                return Err(self.problem("`not` cannot be said in a filter").instead(NO_NOT));
+                return Err(refusal::negation(&at));
             }
             Token::End => return Err(self.problem("a term is missing here")),
             Token::Symbol(symbol) => {
@@ -171,70 +192,85 @@ impl<'t> Parser<'t> {
             }
             Token::Word(word) => {
                 self.next += 1;
-                let kind = self.kind(word, &at)?;
-                let end = self.tokens.get(self.next - 1).map_or(at.end, |(_, last)| last.end);
-                self.terms.push(Term { kind, at: at.start..end });
+                self.kind(word, &at)?
             }
-        }
+        };
+        self.terms.push(Term { kind, at: at.start..self.last_place().end });
         Ok(())
     }
 
     /// The term that begins with `word`, which has been taken.
     fn kind(&mut self, word: &str, at: &Range<usize>) -> Result<Kind, Problem> {
-        let layer = match word {
-            "ether" => Layer::Ethernet,
-            "ip" => Layer::Ip,
-            "arp" => Layer::Arp,
-            "icmp" => Layer::Transport(1),
-            "tcp" => Layer::Transport(6),
-            "udp" => Layer::Transport(17),
-            "ip6" => return Ok(Kind::EtherType(0x86dd)),
-            "src" | "dst" => return self.directed(None, word),
-            "multicast" => return Ok(Kind::Multicast),
+        if let Some(layer) = Layer::named(word) {
+            return self.of_layer(layer, word, at);
+        }
+        match word {
+            "src" | "dst" => self.directed(None, word),
+            "multicast" => Ok(Kind::Multicast),
             "broadcast" => {
-                return Ok(Kind::Station {
-                    direction: Direction::Destination,
-                    address: (1 << 48) - 1,
-                });
+                Ok(Kind::Station { direction: Direction::Destination, address: (1 << 48) - 1 })
             }
-            "vlan" => return self.vlan(),
-            "greater" => return Ok(Kind::Longer(self.number(0xffff, "a length")? as u16)),
-            "len" => return self.length(),
-            "less" => return Err(shorter(at)),
-            "host" | "net" | "port" | "portrange" => return Err(undirected(word, at)),
+            "vlan" => self.vlan(),
+            "greater" => {
+                let at = self.place();
+                match self.number(u64::MAX, "a length")? {
+                    length if length <= MAX_FRAME as u64 => Ok(Kind::Longer(length as u16)),
+                    _ => Err(refusal::too_long(&at)),
+                }
+            }
+            "less" => Err(refusal::shorter(at)),
+            "host" | "net" | "port" | "portrange" => Err(refusal::undirected(word, at)),
+            "proto" => {
+                let message = "`proto` without a layer is of IPv4 or of IPv6, which is two filters";
+                Err(Problem::new(at, message).instead("write `ip proto`"))
+            }
             _ if word.starts_with(|c: char| c.is_ascii_digit()) => {
                 let message = format!("`{word}` alone does not say of what it is the value");
                 let instead =
                     "write what it is: `dst host`, `dst port`, …; names are not repeated for it";
-                return Err(Problem::new(at, message).instead(instead));
+                Err(Problem::new(at, message).instead(instead))
             }
             _ => {
-                let known = "known are ether, ip, arp, icmp, tcp, udp, ip6, vlan, src, dst, greater, len, broadcast, multicast";
-                return Err(Problem::new(at, format!("`{word}` is not known")).instead(known));
+                let known = "known are ether, ip, arp, icmp, tcp, udp, ip6, icmp6, vlan, src, dst, greater, len, broadcast, multicast";
+                Err(Problem::new(at, format!("`{word}` is not known")).instead(known))
             }
-        };
-        self.of_layer(layer, word)
+        }
     }
 
-    /// What follows the name of a layer.
-    fn of_layer(&mut self, layer: Layer, name: &str) -> Result<Kind, Problem> {
+    /// What follows the name of a layer, which is at `name_at`.
+    fn of_layer(
+        &mut self,
+        layer: Layer,
+        name: &str,
+        name_at: &Range<usize>,
+    ) -> Result<Kind, Problem> {
         let (token, at) = self.lexeme();
+        let both = name_at.start..at.end;
         match token {
-            Token::Symbol("[") => self.comparison(layer),
             Token::Word(word @ ("src" | "dst")) => {
                 self.next += 1;
                 self.directed(Some(layer), word)
             }
-            Token::Word("proto") if matches!(layer, Layer::Ethernet | Layer::Ip) => {
+            Token::Word("proto") if layer == Layer::Ethernet => {
                 self.next += 1;
-                self.protocol(layer)
+                self.ether_protocol()
             }
-            Token::Word(word @ ("broadcast" | "multicast")) if layer == Layer::Ethernet => {
+            Token::Word("proto") if layer == Layer::Ip => {
                 self.next += 1;
-                self.kind(word, &at)
+                Ok(Kind::IpProtocol(self.protocol()?))
             }
+            Token::Word("proto") if layer == Layer::Ip6 => {
+                self.next += 1;
+                let number = self.protocol()?;
+                Err(refusal::ip6_protocol(number, &(name_at.start..self.last_place().end)))
+            }
+            Token::Word(word @ ("broadcast" | "multicast")) => {
+                self.next += 1;
+                self.group(layer, name, word, &both)
+            }
+            Token::Word("host" | "net") if layer == Layer::Ip6 => Err(refusal::ipv6(&both)),
             Token::Word(word @ ("host" | "net" | "port" | "portrange")) => {
-                Err(undirected(&format!("{name} {word}"), &at))
+                Err(refusal::undirected(&format!("{name} {word}"), &at))
             }
             _ if layer == Layer::Ethernet => {
                 let message = "`ether` alone says nothing";
@@ -242,162 +278,94 @@ impl<'t> Parser<'t> {
                     .problem(message)
                     .instead("write `ether dst`, `ether src`, `ether proto`, …"))
             }
+            _ if layer == Layer::Icmp6 => Err(refusal::ip6_protocol(58, name_at)),
             _ => Ok(Kind::Is(layer)),
         }
     }
 
-    /// What follows `src` or `dst`.
-    fn directed(&mut self, layer: Option<Layer>, word: &str) -> Result<Kind, Problem> {
-        let direction = if word == "src" { Direction::Source } else { Direction::Destination };
+    /// `broadcast` or `multicast` of a layer.
+    fn group(
+        &self,
+        layer: Layer,
+        name: &str,
+        word: &str,
+        at: &Range<usize>,
+    ) -> Result<Kind, Problem> {
+        match (layer, word) {
+            (Layer::Ethernet, "multicast") => Ok(Kind::Multicast),
+            (Layer::Ethernet, _) => {
+                Ok(Kind::Station { direction: Direction::Destination, address: (1 << 48) - 1 })
+            }
+            // The first byte of the destination is 224 or more.
+            (Layer::Ip, "multicast") => {
+                Ok(Kind::Compare { layer, atom: Atom::masked(16, 1, 0xe0, 0xe0) })
+            }
+            (Layer::Ip6, "multicast") => {
+                Ok(Kind::Compare { layer, atom: Atom::exact(24, 1, 0xff) })
+            }
+            (Layer::Ip, _) => {
+                let message = "`ip broadcast` is two addresses of a net, all zeros and all ones \
+                               behind a mask that a filter does not know";
+                Err(Problem::new(at, message).instead(
+                    "write the address: `ip dst host 10.0.2.255`, `ip dst host 255.255.255.255`; \
+                     or `ether broadcast`",
+                ))
+            }
+            _ => Err(Problem::new(at, format!("`{name}` has no `{word}`")).instead(
+                "write `ether broadcast`, `ether multicast`, `ip multicast` or `ip6 multicast`",
+            )),
+        }
+    }
+
+    /// The protocol in an IP header: a number, or the name of one that is known.
+    fn protocol(&mut self) -> Result<u8, Problem> {
         let (token, at) = self.lexeme();
-        let Token::Word(what) = token else {
-            return Err(self.problem(format!("an address or `port` is missing behind `{word}`")));
-        };
-        if matches!(what, "or" | "and") {
-            let both = format!("`{word} {what} …` of one value is not understood");
-            return Err(Problem::new(&at, both).instead(if what == "or" {
-                ONE_SET
-            } else {
-                "write both: `src host A and dst host A`"
-            }));
-        }
-        if matches!(what, "host" | "net" | "port" | "portrange") {
-            self.next += 1;
-        }
-        let fits = match what {
-            "port" | "portrange" => matches!(layer, None | Some(Layer::Transport(6 | 17))),
-            "net" => matches!(layer, None | Some(Layer::Ip | Layer::Arp)),
-            _ => matches!(layer, None | Some(Layer::Ip | Layer::Arp | Layer::Ethernet)),
-        };
-        if !fits {
-            let message = format!("this protocol has no `{word} {what}`");
-            return Err(Problem::new(&at, message)
-                .instead("addresses belong to ip, arp and ether, ports to tcp and udp"));
-        }
-        match what {
-            "port" | "portrange" => {
-                let (lo, hi) = self.ports(what == "portrange")?;
-                Ok(Kind::Ports { layer, direction, lo, hi })
-            }
-            _ if layer == Some(Layer::Ethernet) => {
-                Ok(Kind::Station { direction, address: self.station()? })
-            }
-            _ => {
-                let (address, mask) = self.address(what == "net")?;
-                Ok(Kind::Address { layer, direction, address, mask })
-            }
-        }
-    }
-
-    fn ports(&mut self, range: bool) -> Result<(u16, u16), Problem> {
-        let (token, at) = self.take();
-        let port = |text: &str| text.parse::<u16>().ok();
-        let Token::Word(text) = token else {
-            return Err(Problem::new(&at, "a port is missing here"));
-        };
-        let ports = match text.split_once('-') {
-            Some((lo, hi)) if range => port(lo).zip(port(hi)),
-            _ => port(text).filter(|_| !range).map(|port| (port, port)),
-        };
-        match ports {
-            Some((lo, hi)) if lo <= hi => Ok((lo, hi)),
-            Some(_) => Err(Problem::new(&at, "the first port is greater than the last")),
-            None if range => Err(Problem::new(&at, format!("`{text}` is no range of ports"))
-                .instead("write two numbers up to 65535: `portrange 8000-8100`")),
-            None => Err(Problem::new(&at, format!("`{text}` is no port"))
-                .instead("write a number up to 65535; names are not looked up")),
-        }
-    }
-
-    fn address(&mut self, net: bool) -> Result<(u32, u32), Problem> {
-        let (token, at) = self.take();
-        let Token::Word(text) = token else {
-            return Err(Problem::new(&at, "an IPv4 address is missing here"));
-        };
-        let no_address = |text: &str| {
-            Problem::new(&at, format!("`{text}` is no IPv4 address"))
-                .instead("write four numbers: `10.0.2.15`; names are not looked up")
-        };
-        let (host, length) = text.split_once('/').map_or((text, None), |(h, l)| (h, Some(l)));
-        let address = host.parse::<Ipv4Addr>().map_err(|_| no_address(host))?.to_bits();
-        let mask = match length {
-            Some(_) if !net => {
-                let message = "a host has no prefix length";
-                return Err(Problem::new(&at, message).instead("write `net`"));
-            }
-            None if !net => u32::MAX,
-            None if self.accept(Token::Word("mask")) => {
-                let (token, at) = self.take();
-                let Token::Word(mask) = token else {
-                    return Err(Problem::new(&at, "a mask is missing here"));
-                };
-                let mask =
-                    mask.parse::<Ipv4Addr>().map_err(|_| Problem::new(&at, "this is no mask"))?;
-                mask.to_bits()
-            }
-            None => {
-                let message = "the size of the net is missing";
-                return Err(Problem::new(&at, message).instead(format!("write it: `{text}/24`")));
-            }
-            Some(length) => match length.parse::<u32>() {
-                Ok(length @ 0..=32) => !u32::MAX.checked_shr(length).unwrap_or(0),
-                _ => return Err(Problem::new(&at, "the prefix length is not 0 to 32")),
-            },
-        };
-        match address & !mask {
-            0 => Ok((address, mask)),
-            _ => Err(Problem::new(&at, "the address has bits outside of the net")
-                .instead(format!("write {}", Ipv4Addr::from_bits(address & mask)))),
-        }
-    }
-
-    fn station(&mut self) -> Result<u64, Problem> {
-        let (token, at) = self.take();
-        let Token::Word(text) = token else {
-            return Err(Problem::new(&at, "an Ethernet address is missing here"));
-        };
-        let mut bytes = text.split(':').map(|byte| {
-            u8::from_str_radix(byte, 16).ok().filter(|_| byte.len() <= 2 && !byte.starts_with('+'))
-        });
-        let address = bytes.clone().count() == 6;
-        let address =
-            address.then(|| bytes.try_fold(0, |sum, byte| Some(sum << 8 | u64::from(byte?))));
-        address.flatten().ok_or_else(|| {
-            Problem::new(&at, format!("`{text}` is no Ethernet address"))
-                .instead("write six bytes: `52:54:00:12:34:56`")
-        })
-    }
-
-    fn protocol(&mut self, layer: Layer) -> Result<Kind, Problem> {
-        let (token, at) = self.lexeme();
-        let named = match token {
+        let number = match token {
             Token::Word(word) => match word.trim_start_matches('\\') {
-                "icmp" => Some(1),
-                "tcp" => Some(6),
-                "udp" => Some(17),
-                "ip" => Some(0x0800),
-                "arp" => Some(0x0806),
-                "ip6" => Some(0x86dd),
-                _ => None,
+                "icmp" => 1,
+                "tcp" => 6,
+                "udp" => 17,
+                "icmp6" => 58,
+                word if is_number(word) => return Ok(self.number(0xff, "a protocol")? as u8),
+                word => {
+                    let message = format!("the protocol `{word}` is not known by its name");
+                    return Err(Problem::new(&at, message)
+                        .instead("write its number, or icmp, tcp, udp or icmp6"));
+                }
             },
-            _ => None,
+            _ => return Err(Problem::new(&at, "a protocol is missing here")),
         };
-        if let Some(number) = named.filter(|&number| (number > 0xff) == (layer == Layer::Ethernet))
-        {
-            self.next += 1;
-            return Ok(if layer == Layer::Ip {
-                Kind::IpProtocol(number as u8)
-            } else {
-                Kind::EtherType(number)
-            });
-        }
-        if layer == Layer::Ip {
-            return Ok(Kind::IpProtocol(self.number(0xff, "a protocol")? as u8));
-        }
-        match self.number(0xffff, "an Ethernet protocol")? as u16 {
-            number @ 1536.. => Ok(Kind::EtherType(number)),
-            _ => Err(Problem::new(&at, "a number below 1536 is a length, not a protocol")),
-        }
+        self.next += 1;
+        Ok(number)
+    }
+
+    fn ether_protocol(&mut self) -> Result<Kind, Problem> {
+        let (token, at) = self.lexeme();
+        let number = match token {
+            Token::Word(word) => match word.trim_start_matches('\\') {
+                "ip" => 0x0800,
+                "arp" => 0x0806,
+                "ip6" => 0x86dd,
+                word if is_number(word) => {
+                    return match self.number(0xffff, "an Ethernet protocol")? as u16 {
+                        number @ 1536.. => Ok(Kind::EtherType(number)),
+                        _ => {
+                            let message = "a number below 1536 is a length, not a protocol";
+                            Err(Problem::new(&at, message))
+                        }
+                    };
+                }
+                word => {
+                    let message = format!("the protocol `{word}` is not known by its name");
+                    return Err(
+                        Problem::new(&at, message).instead("write its number, or ip, arp or ip6")
+                    );
+                }
+            },
+            _ => return Err(Problem::new(&at, "an Ethernet protocol is missing here")),
+        };
+        self.next += 1;
+        Ok(Kind::EtherType(number))
     }
 
     fn vlan(&mut self) -> Result<Kind, Problem> {
@@ -409,126 +377,12 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn length(&mut self) -> Result<Kind, Problem> {
-        let (token, at) = self.take();
-        match token {
-            Token::Symbol(">=") => Ok(Kind::Longer(self.number(0xffff, "a length")? as u16)),
-            Token::Symbol(">") => Ok(Kind::Longer(self.number(0xfffe, "a length")? as u16 + 1)),
-            Token::Symbol("<" | "<=" | "=" | "==" | "!=") => Err(shorter(&at)),
-            _ => Err(Problem::new(&at, "`>=` and a length are missing here")),
-        }
-    }
-
-    /// `[offset:size] & mask relation value`.
-    fn comparison(&mut self, layer: Layer) -> Result<Kind, Problem> {
-        self.expect("[")?;
-        let offset = self.number(1513, "an offset")? as u16;
-        let mut width = 1;
-        if self.accept(Token::Symbol(":")) {
-            let at = self.place();
-            width = self.number(8, "a size")? as u8;
-            if !matches!(width, 1 | 2 | 4 | 8) {
-                return Err(Problem::new(&at, "a field has 1, 2, 4 or 8 bytes"));
-            }
-        }
-        self.expect("]")?;
-        let whole = u64::MAX >> (64 - 8 * u32::from(width));
-        let mut mask = whole;
-        let mut at = self.place();
-        if self.accept(Token::Symbol("&")) {
-            at = self.place();
-            mask = self.constant()?;
-            if mask == 0 || mask & !whole != 0 {
-                let message =
-                    format!("the mask picks no bits of a field of {width} bytes, or other bits");
-                return Err(Problem::new(&at, message));
-            }
-        }
-        let relation = match self.peek() {
-            Token::Symbol(symbol) => Relation::of(symbol),
-            _ => None,
-        };
-        let Some(relation) = relation else {
-            return Err(self.problem("a comparison is missing here").instead(
-                "the one operator before it is `& mask`; then `=`, `!=`, `<`, `<=`, `>` or `>=`",
-            ));
-        };
-        self.next += 1;
-        let value = self.constant()?;
-        at.end = self.tokens.get(self.next - 1).map_or(at.end, |(_, last)| last.end);
-        let atom = comparison::atom((offset, width, mask), relation, value, &at)?;
-        Ok(Kind::Compare { layer, atom })
-    }
-
-    /// A number or several in parentheses, combined with `|`.
-    fn constant(&mut self) -> Result<u64, Problem> {
-        if !self.accept(Token::Symbol("(")) {
-            return self.number(u64::MAX, "a number");
-        }
-        let mut sum = self.number(u64::MAX, "a number")?;
-        while self.accept(Token::Symbol("|")) {
-            sum |= self.number(u64::MAX, "a number")?;
-        }
-        self.expect(")")?;
-        Ok(sum)
-    }
-
-    /// A number up to `most`: decimal, 0x hexadecimal, 0 octal, or a name that pcap has.
-    fn number(&mut self, most: u64, what: &str) -> Result<u64, Problem> {
+    /// A number up to `most`, or a name that pcap has for one.
+    pub(crate) fn number(&mut self, most: u64, what: &str) -> Result<u64, Problem> {
         let (token, at) = self.take();
         let Token::Word(text) = token else {
             return Err(Problem::new(&at, format!("{what} is missing here")));
         };
-        let digits = |text: &str, radix| {
-            u64::from_str_radix(text, radix).ok().filter(|_| !text.starts_with('+'))
-        };
-        let number = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
-            Some(hexadecimal) => digits(hexadecimal, 16),
-            None if text.len() > 1 && text.starts_with('0') => digits(text, 8),
-            None => digits(text, 10),
-        };
-        let number =
-            number.or_else(|| NAMES.iter().find(|(name, _)| *name == text).map(|&(_, n)| n));
-        match number {
-            Some(number) if number <= most => Ok(number),
-            Some(_) => Err(Problem::new(&at, format!("{what} is at most {most}"))),
-            None => {
-                Err(Problem::new(&at, format!("{what} is missing here: `{text}` is no number")))
-            }
-        }
+        read(text, Base::Prefix, most).map_err(|wrong| wrong.problem(text, what, most, &at))
     }
-}
-
-/// The constants of pcap-filter(7).
-const NAMES: [(&str, u64); 18] = [
-    ("icmptype", 0),
-    ("icmpcode", 1),
-    ("tcpflags", 13),
-    ("icmp-echoreply", 0),
-    ("icmp-unreach", 3),
-    ("icmp-sourcequench", 4),
-    ("icmp-redirect", 5),
-    ("icmp-echo", 8),
-    ("icmp-timxceed", 11),
-    ("icmp-paramprob", 12),
-    ("tcp-fin", 1),
-    ("tcp-syn", 2),
-    ("tcp-rst", 4),
-    ("tcp-push", 8),
-    ("tcp-ack", 16),
-    ("tcp-urg", 32),
-    ("tcp-ece", 64),
-    ("tcp-cwr", 128),
-];
-
-fn undirected(what: &str, at: &Range<usize>) -> Problem {
-    let place = what.rsplit(' ').next().unwrap_or(what);
-    let message =
-        format!("`{what}` without a direction means source or destination, which is two filters");
-    Problem::new(at, message).instead(format!("write `src {place}` or `dst {place}`"))
-}
-
-fn shorter(at: &Range<usize>) -> Problem {
-    let message = "a filter cannot ask for a short frame, only for a long one";
-    Problem::new(at, message).instead("write `len >= n`, or compare a length field: `ip[2:2] < n`")
 }

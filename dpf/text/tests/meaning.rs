@@ -52,9 +52,118 @@ fn different_words_for_the_same() {
             "ether[12:2] = 0x8100 and ether[16:2] = 0x8100 and ether[18:2] & 0xfff = 7",
         ),
         ("arp and src host 10.0.0.1", "arp src host 10.0.0.1"),
-        ("ip[8] < 010", "ip[8] <= 0x7"),
+        ("udp src and dst port 53", "udp src port 53 and udp dst port 53"),
+        ("udp dst and src portrange 1-9", "udp src portrange 1-9 and udp dst portrange 1-9"),
+        ("arp src and dst 10.0.0.1", "arp src host 10.0.0.1 and arp dst host 10.0.0.1"),
+        ("ip and src and dst net 10.0.0.0/8", "ip[12] = 10 and ip[16] = 10 and len >= 34"),
+        ("ether src and dst 2:0:0:0:0:1", "ether src 2:0:0:0:0:1 and ether dst 2:0:0:0:0:1"),
+        ("ip multicast", "ip[16] & 0xf0 >= 0xe0"),
+        ("ip6 multicast", "ip6[24] = 0xff"),
+        ("ip6 and len >= 100", "ether proto ip6 and ether[99] >= 0"),
+        ("icmp6[icmp6type] = icmp6-echo", "ip6[6] = 58 and ip6[40] = 128"),
     ] {
-        assert_eq!(filter(one), filter(other), "{one}");
+        assert_eq!(parse(one).as_ref(), Ok(&filter(other)), "{one}");
+    }
+}
+
+/// In every place where a number is read.
+#[test]
+fn numbers_are_those_of_pcap() {
+    for (number, decimal) in [
+        ("tcp dst port 0120", "tcp dst port 80"),
+        ("tcp dst port 0x50", "tcp dst port 80"),
+        ("udp src port 0X35", "udp src port 53"),
+        ("udp dst port 00", "udp dst port 0"),
+        ("udp dst portrange 010-020", "udp dst portrange 10-20"),
+        ("udp dst portrange 08-0009", "udp dst portrange 8-9"),
+        ("ip dst net 10.0.0.0/010", "ip dst net 10.0.0.0/8"),
+        ("ip dst net 10.0.0.0/0x8", "ip dst net 10.0.0.0/8"),
+        ("ip dst host 010.0.02.015", "ip dst host 10.0.2.15"),
+        ("ip dst net 010.0.0.0 mask 0255.0.0.0", "ip dst net 10.0.0.0/8"),
+        ("ether dst 10:9:08:0a:A:00", "ether[0:4] = 0x1009080a and ether[4:2] = 0x0a00"),
+        ("ip proto 021", "ip proto 17"),
+        ("ip proto 0x11", "udp"),
+        ("ether proto 04000", "ether proto 2048"),
+        ("vlan 010", "vlan 8"),
+        ("vlan 0xfff", "vlan 4095"),
+        ("greater 0100", "len >= 64"),
+        ("len > 0x3f", "len >= 64"),
+        ("ip[010:02] = 010", "ip[8:2] = 8"),
+        ("ip[8] < 010", "ip[8] <= 0x7"),
+        ("ip[0x8] & 017 = 0xA", "ip[8] & 15 = 10"),
+    ] {
+        assert_eq!(parse(number).as_ref(), Ok(&filter(decimal)), "{number}");
+    }
+    for octal in [
+        "tcp dst port 080",
+        "ip dst net 10.0.0.0/09",
+        "ip proto 08",
+        "ether proto 09999",
+        "vlan 08",
+        "greater 0900",
+        "len >= 0900",
+        "ip[08] = 1",
+        "ip[8:08] = 1",
+        "ip[8] & 08 = 0",
+        "ip[8] = 09",
+    ] {
+        let error = parse(octal).expect_err(octal).to_string();
+        assert!(error.contains("octal"), "{error}");
+    }
+}
+
+#[test]
+fn comparisons_in_parentheses() {
+    for (one, other) in [
+        ("(ip[6:2] & 0x1fff) = 0", "ip[6:2] & 0x1fff = 0"),
+        ("((ip[6:2]) & (0x1fff)) = (0)", "ip[6:2] & 0x1fff = 0"),
+        ("((ip[6:2] & 0x1fff) = 0)", "ip[6:2] & 0x1fff = 0"),
+        ("(ip and (ip[6:2] & 0x1fff) = 0) and (udp)", "ip[6:2] & 0x1fff = 0 and udp"),
+        ("0 = ip[6:2] & 0x1fff", "ip[6:2] & 0x1fff = 0"),
+        ("(0x1fff & ip[6:2]) == 0", "ip[6:2] & 0x1fff = 0"),
+        ("5 < ip[8]", "ip[8] > 5"),
+        ("64 <= len", "len >= 64"),
+        ("(len) > 63", "len >= 64"),
+        ("ip[0] & 0xff & 0xf >= 6", "ip[0] & 0xf >= 6"),
+        ("tcp[tcpflags] = tcp-syn|tcp-ack", "tcp[13] = 18"),
+        ("tcp[tcpflags] & (tcp-syn|tcp-ack) = tcp-ack|tcp-syn", "tcp[13] & 18 = 18"),
+        ("tcp[tcpflags] & ( tcp-syn | (tcp-rst) ) != 0x12 & tcp-urg", "tcp[13] & 6 > 0"),
+        ("tcp-syn = tcp[13] and (tcp)", "tcp[13] = 2"),
+    ] {
+        assert_eq!(parse(one).as_ref(), Ok(&filter(other)), "{one}");
+    }
+    assert!(parse(&format!("{}ip{}", "(".repeat(32), ")".repeat(32))).is_ok());
+    for text in [
+        format!("{}ip", "(".repeat(33)),
+        format!("{}1{} = ip[8]", "(".repeat(33), ")".repeat(33)),
+        "(".repeat(100_000),
+    ] {
+        assert!(parse(&text).is_err());
+    }
+}
+
+/// All that `pcap-filter` has.
+#[test]
+fn types_of_icmp_have_names() {
+    for (name, number) in [
+        ("echoreply", 0),
+        ("unreach", 3),
+        ("sourcequench", 4),
+        ("redirect", 5),
+        ("echo", 8),
+        ("routeradvert", 9),
+        ("routersolicit", 10),
+        ("timxceed", 11),
+        ("paramprob", 12),
+        ("tstamp", 13),
+        ("tstampreply", 14),
+        ("ireq", 15),
+        ("ireqreply", 16),
+        ("maskreq", 17),
+        ("maskreply", 18),
+    ] {
+        let named = filter(&format!("icmp[icmptype] = icmp-{name}"));
+        assert_eq!(named, filter(&format!("icmp[0] = {number}")), "{name}");
     }
 }
 
@@ -92,6 +201,7 @@ fn explanations_read_as_written() {
             "ip and ip[8] & 0xf8 = 0x00 and ip[8] & 0x7 <= 4 and len >= 64",
         ),
         ("ether dst 52:54:00:12:34:56", "ether dst 52:54:00:12:34:56"),
+        ("ip6[6] = 17 and len >= 100", "ip6 and ip6[6] = 0x11 and len >= 100"),
         (
             "vlan 5 and arp",
             "ether[12:2] = 0x8100 and ether[14:2] & 0x0fff = 0x0005 and ether[16:2] = 0x0806",
@@ -186,7 +296,7 @@ proptest! {
         text in "\\PC{0,40}",
         words in vec(prop::sample::select(vec![
             "ip", "udp", "dst", "src", "port", "host", "and", "or", "not", "(", ")", "[", "]", ":", "&",
-            "=", "<", "!=", "10.0.0.1", "53", "8000-8100", "vlan", "0x10", "ether", "net", "10.0.0.0/8", "é", "\n",
+            "=", "<", "!=", "|", ">>", "len", "tcp-syn", "ip6", "icmp6", "proto", "multicast", "010", "10.0.0.1", "53", "8000-8100", "vlan", "0x10", "ether", "net", "10.0.0.0/8", "é", "\n",
         ]), 0..12),
     ) {
         for text in [text, words.join(" "), words.concat()] {

@@ -42,6 +42,28 @@ const EXPRESSIONS: &[(&str, &str)] = &[
     ("ip[6:2] & 0x1fff = 0 and ip[2:2] < 0x100", ""),
     ("udp[4:2] > 100", ""),
     ("udp[4:2] > 100 and udp[2] = 0x1f", ""),
+    ("ip and udp dst port 0120", ""),
+    ("ip and tcp src port 0x50", ""),
+    ("ip and udp dst portrange 0079-0100", ""),
+    ("ip dst net 10.0.2.0/030", ""),
+    ("ip dst host 010.0.002.015", ""),
+    ("ip proto 021", ""),
+    ("len >= 074", ""),
+    ("greater 0x3c and ip", ""),
+    ("ether[010:01] < 0100", ""),
+    ("ip and udp src and dst port 80", ""),
+    ("arp src and dst net 10.0.2.0/28", ""),
+    ("ip multicast", ""),
+    ("ip6 multicast", ""),
+    ("ip6[6] = 17", ""),
+    ("icmp6[icmp6type] = icmp6-echo", ""),
+    ("(ip[6:2] & 0x1fff) = 0", ""),
+    ("0 != ip[6:2] & 0x1fff", ""),
+    ("(0xf & ip[0]) > 5 and 64 <= ip[8]", ""),
+    ("60 <= len", ""),
+    ("tcp[tcpflags] = tcp-syn|tcp-ack", ""),
+    ("tcp[tcpflags] & (tcp-syn|tcp-ack|1 & 2) = tcp-syn|tcp-ack", ""),
+    ("icmp[icmptype] = icmp-maskreply", ""),
     ("tcp[13] & 2 != 0", ""),
     ("tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn", ""),
     ("icmp[icmptype] = icmp-echo", ""),
@@ -108,9 +130,15 @@ fn packet(random: &mut Random) -> Vec<u8> {
             packet[at..at + 2].copy_from_slice(&port.to_be_bytes());
         }
         if packet[header + 9] == 1 {
-            packet[ports] = random.of(&[0, 8]);
+            packet[ports] = random.of(&[0, 8, 18]);
         }
         packet[ports + 4] = random.of(&[0, packet[ports + 4]]);
+        packet[ports + 13] = random.of(&[2, 16, 18, packet[ports + 13]]);
+        packet[header + 16] = random.of(&[10, 10, 10, 224]);
+    } else if packet[at] == 0x86 {
+        packet[header + 6] = random.of(&[17, 44, 58]);
+        packet[header + 24] = random.of(&[0x20, 0xff]);
+        packet[header + 40] = random.of(&[17, 128]);
     }
     let any = 14 + random.below(116);
     let length = random.of(&[130, 130, 130, any, 59, 60]);

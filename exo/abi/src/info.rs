@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
+use crate::ClockLine;
+
 /// Slots of a processor's slice vector. It goes round them; each is one slice.
 pub const SLOT_COUNT: usize = 64;
 /// Most processors used.
@@ -22,8 +24,10 @@ pub struct SlotVector {
 pub struct SystemInfo {
     /// [`crate::ABI_VERSION`] of the running kernel.
     pub abi_version: AtomicU64,
-    /// Time-stamp counter ticks per second.
+    /// Time-stamp counter ticks per second, as well as is known by now.
     pub tsc_hz: AtomicU64,
+    /// What time it is, by that counter.
+    pub clock: ClockLine,
     /// First frame of the frame table.
     pub frame_table: AtomicU32,
     /// Number of frames, and so of entries in the frame table.

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod capability;
+mod clock;
 mod environment;
 mod error;
 mod frame;
@@ -25,6 +26,7 @@ mod upcall;
 mod word;
 
 pub use capability::{Handle, MAX_CAPABILITIES, Rights};
+pub use clock::ClockLine;
 pub use environment::{
     BACKTRACE_DEPTH, EnvId, EnvState, EnvStatus, EventCount, START_BLOCK_BYTES, UArea,
 };
@@ -45,7 +47,7 @@ pub use word::{UserPtr, Word};
 
 /// Version of this contract. The kernel publishes it in [`SystemInfo`]; a
 /// library OS built against another version should refuse to run.
-pub const ABI_VERSION: u64 = 4;
+pub const ABI_VERSION: u64 = 5;
 
 /// Capabilities the kernel puts into the first environment's table, by index.
 ///

@@ -92,7 +92,7 @@ macro_rules! syscall_table {
             /// [`Rights::ASSIGN`] over them, and [`Rights::CONTROL`] on `env`.
             /// In place of slots, `slots` may name the environment that owns
             /// them: the caller itself, or one it has [`Rights::CONTROL`] on.
-            /// Slots of all processors are numbered through ([`crate::SlotVector`]).
+            /// Slots of all processors are numbered through ([`SlotVector`]).
             20 slots_assign(slots: Handle, first: u32, count: u32, env: Handle);
             /// Makes a network binding whose rings and buffers are the
             /// [`RingOrder::frames`] frames from `first`, plain memory of the
@@ -171,7 +171,7 @@ macro_rules! syscall_table {
             /// `grant` is refused. [`Error::WrongState`] outside of one.
             34 transfer_reply(grant: Handle);
             /// Makes a doorbell of the caller: whoever holds it can wake the caller and
-            /// put its badge into the caller's [`crate::EventRing`]. Returns its handle.
+            /// put its badge into the caller's [`EventRing`]. Returns its handle.
             35 doorbell_create();
             /// Rings. Needs [`Rights::CALL`].
             36 doorbell_ring(doorbell: Handle);

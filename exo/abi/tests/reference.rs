@@ -85,7 +85,7 @@ fn printed_reference_is_the_table() {
     let folder = Path::new(FOLDER);
     let mut pages = vec![("README.md".to_owned(), index())];
     pages.extend(SYSCALLS.iter().map(|entry| (format!("{}.md", entry.name), page(entry))));
-    let plain = |text: &str| text.replace("[`crate::", "`").replace("[`", "`").replace("`]", "`");
+    let plain = |text: &str| text.replace("[`", "`").replace("`]", "`");
     // Links to pages are kept; those of the source are not links here.
     for (name, text) in &mut pages {
         if name != "README.md" {

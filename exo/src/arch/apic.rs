@@ -1,11 +1,13 @@
 //! Interrupt controllers and the timer: local APIC and I/O APIC
 //! (SDM vol. 3, chapter 11; Intel 82093AA data sheet).
 
+use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use exo_boot::layout::{DIRECT_MAP, IO_APIC, LOCAL_APIC};
 
 use super::cpu::{APIC_BASE, out8, read_msr, time_stamp, write_msr};
+use crate::clock::{Clock, Rate, Reading, Told, measure};
 
 /// Vector of the timer interrupt.
 pub const TIMER_VECTOR: u8 = 32;
@@ -26,12 +28,16 @@ const TIMER_CURRENT: u64 = 0x390;
 const TIMER_DIVIDE: u64 = 0x3e0;
 const DIVIDE_BY_1: u32 = 0b1011;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
+const MASKED: u32 = 1 << 16;
+const PERIODIC: u32 = 1 << 17;
 
-/// Ticks of the APIC timer per second. QEMU and KVM both give it 1 GHz; on
-/// other machines the time-stamp frequency derived from it, and with it every
-/// duration, would be off by the same factor.
-const TIMER_HZ: u64 = 1_000_000_000;
+/// After so many ticks the timer starts again while it [watches](begin_watch).
+pub const WATCH_PERIOD: u64 = 1 << 32;
 
+/// Timer ticks in a tick of the time-stamp counter: a fixed-point number.
+static TIMER_PER_TSC: AtomicU64 = AtomicU64::new(0);
+/// Bits behind its point.
+const FRACTION: u32 = 32;
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
 fn local(register: u64) -> *mut u32 {
@@ -49,9 +55,9 @@ fn read_local(register: u64) -> u32 {
     unsafe { local(register).read_volatile() }
 }
 
-/// Turns the controllers on and measures the time-stamp counter against the
-/// APIC timer. Returns its frequency in Hz.
-pub fn start() -> u64 {
+/// Turns the controllers on and finds out how fast the time-stamp counter runs: by what
+/// the machine tells, or against the APIC's timer.
+pub fn start() -> Clock {
     // SAFETY: masking the legacy controllers, where they exist, only silences
     // them; setting the enable bit of the APIC base keeps its address.
     unsafe {
@@ -60,9 +66,54 @@ pub fn start() -> u64 {
         write_msr(APIC_BASE, read_msr(APIC_BASE) | 1 << 11);
     }
     start_local();
-    let frequency = measure();
-    TSC_HZ.store(frequency, Ordering::Relaxed);
-    frequency
+    let told = Told::by(|leaf| {
+        let words = __cpuid(leaf);
+        [words.eax, words.ebx, words.ecx, words.edx]
+    });
+    let (rate, due) = match told.counter {
+        Some(hz) => (Rate::told(hz, told.apic), u64::MAX),
+        None => {
+            write_local(TIMER_INITIAL, u32::MAX);
+            (measure(read_both), 0)
+        }
+    };
+    write_local(TIMER_INITIAL, 0);
+    let clock = Clock::new(rate, told.apic, due);
+    set_rates(&clock);
+    clock
+}
+
+/// Durations are by what `clock` knows from now on.
+pub fn set_rates(clock: &Clock) {
+    let per_tick = clock.rate.get().reference_in(1 << FRACTION);
+    TIMER_PER_TSC.store(per_tick, Ordering::Relaxed);
+    TSC_HZ.store(clock.hz(), Ordering::Relaxed);
+}
+
+/// Reads time-stamp counter and timer. Never inlined, so that what lies between the
+/// readings is always the same.
+#[inline(never)]
+fn read_both() -> Reading {
+    let before = time_stamp();
+    let left = read_local(TIMER_CURRENT);
+    let after = time_stamp();
+    Reading { before, reference: u64::from(u32::MAX - left), after }
+}
+
+/// Lets the timer count, round and round, without an interrupt, to measure the time-stamp
+/// counter. Whatever it ran for is given up.
+pub fn begin_watch() -> Reading {
+    write_local(TIMER_ENTRY, PERIODIC | MASKED | u32::from(TIMER_VECTOR));
+    write_local(TIMER_INITIAL, u32::MAX);
+    read_both()
+}
+
+/// Ends that: the timer is ready for [`start_timer`] again.
+pub fn end_watch() -> Reading {
+    let reading = read_both();
+    write_local(TIMER_INITIAL, 0);
+    write_local(TIMER_ENTRY, u32::from(TIMER_VECTOR));
+    reading
 }
 
 /// Turns this processor's controller on.
@@ -97,20 +148,6 @@ fn command(core: u32, command: u32) {
     write_local(COMMAND, command);
 }
 
-fn measure() -> u64 {
-    const WINDOW: u32 = (TIMER_HZ / 1000) as u32;
-    write_local(TIMER_INITIAL, u32::MAX);
-    let timer_start = read_local(TIMER_CURRENT);
-    let start = time_stamp();
-    let mut passed = 0;
-    while passed < WINDOW {
-        passed = timer_start.wrapping_sub(read_local(TIMER_CURRENT));
-    }
-    let ticks = time_stamp() - start;
-    write_local(TIMER_INITIAL, 0);
-    ticks * TIMER_HZ / u64::from(passed)
-}
-
 /// Acknowledges the interrupt being served.
 #[inline]
 pub fn end_of_interrupt() {
@@ -121,8 +158,8 @@ pub fn end_of_interrupt() {
 /// timer tick, at most about four seconds: later deadlines are looked at
 /// again then).
 pub fn start_timer(ticks: u64) {
-    let frequency = TSC_HZ.load(Ordering::Relaxed).max(1);
-    let count = u128::from(ticks) * u128::from(TIMER_HZ) / u128::from(frequency);
+    let per_tick = TIMER_PER_TSC.load(Ordering::Relaxed);
+    let count = (u128::from(ticks) * u128::from(per_tick)) >> FRACTION;
     write_local(TIMER_INITIAL, count.clamp(1, u128::from(u32::MAX)) as u32);
 }
 

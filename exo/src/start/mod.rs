@@ -62,7 +62,8 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     // so it may be shared for ever.
     let info: &'static SystemInfo = unsafe { &*memory::frame(info_frame).cast() };
     info.abi_version.store(ABI_VERSION, Relaxed);
-    info.tsc_hz.store(apic::start(), Relaxed);
+    let clock = apic::start();
+    clock.publish(info, cpu::time_stamp);
     let nic_memory = machine.allocate(NIC_FRAMES);
     let nic = machine.transports().find_map(|(address, line)| {
         // SAFETY: the command line names the transports, the direct map has
@@ -108,6 +109,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             first: Cell::new(EnvId(0)),
             over: Cell::new(false),
             cores: Default::default(),
+            clock,
             net: RefCell::new(Net { nic, claims: Default::default() }),
             merged,
         })

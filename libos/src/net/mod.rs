@@ -10,15 +10,20 @@
 //! | [`Service`] | an application that answers | the application's own |
 //! | [`UdpSocket`](socket::UdpSocket) | the same for `async` tasks | over `SmolUdp` |
 //! | `bind` | makes rings and filters | guest only |
+//! | [`answerers`] | which datagrams no service gets | |
+//! | [`conformance`] | what every stack must do | |
 //! | [`Conflict`] | why a filter was refused | |
 
 mod announce;
+pub mod answerers;
 #[cfg(exo_guest)]
 pub mod bind;
 pub mod checksum;
 mod conflict;
+pub mod conformance;
 mod device;
 pub mod fault;
+mod link;
 pub mod rings;
 pub mod smol;
 pub mod socket;

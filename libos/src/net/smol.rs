@@ -1,8 +1,12 @@
 //! A UDP stack made of smoltcp's interface and one of its sockets.
 //!
-//! It keeps an ARP cache, can speak first, and queues in both directions, at
-//! the price of a copy into and out of the socket's buffers. For programs whose
-//! packets are few, and the base for what the fast path does not do.
+//! It can speak first, and queues in both directions, at the price of a copy into and out
+//! of the socket's buffers. For programs whose packets are few, and the base for what the
+//! fast path does not do.
+//!
+//! smoltcp is given IP packets. Its own handling of neighbours lets every answer wait
+//! while it asks for one peer's station, and knows eight; `Link` sends answers where their
+//! questions came from.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -13,8 +17,10 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Address};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Address};
 
+use super::answerers::is_answerer;
+use super::link::{HEADER, Incoming, Link};
 use super::{Endpoint, NetConfig, NetDevice, Service, UdpStack};
 
 /// Datagrams, and their bytes, queued in each direction.
@@ -31,6 +37,8 @@ pub struct SmolUdp {
     interface: Interface,
     sockets: SocketSet<'static>,
     socket: SocketHandle,
+    port: u16,
+    link: Link,
     /// A received frame is copied here, so that its slot and the slot of the
     /// answer need not be borrowed at once.
     frame: Box<[u8; BUFFER_BYTES]>,
@@ -51,9 +59,10 @@ impl SmolUdp {
         now: u64,
     ) -> Option<Self> {
         let mut frame = Box::new([0; BUFFER_BYTES]);
-        let hardware = HardwareAddress::Ethernet(EthernetAddress(config.mac));
-        let mut adapter = Adapter { device, frame: &mut frame, moved: 0 };
-        let mut interface = Interface::new(Config::new(hardware), &mut adapter, instant(now));
+        let mut link = Link::new(config);
+        let mut adapter = Adapter { device, link: &mut link, frame: &mut frame, now, moved: 0 };
+        let hardware = Config::new(HardwareAddress::Ip);
+        let mut interface = Interface::new(hardware, &mut adapter, instant(now));
         let address = Ipv4Address::from(config.address);
         let prefix_len = config.prefix_len.min(32);
         interface.update_ip_addrs(|list| {
@@ -72,14 +81,17 @@ impl SmolUdp {
         socket.bind(port).ok()?;
         let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY].leak());
         let socket = sockets.add(socket);
-        Some(Self { interface, sockets, socket, frame, reply: Box::new([0; MAX_PAYLOAD]) })
+        let reply = Box::new([0; MAX_PAYLOAD]);
+        Some(Self { interface, sockets, socket, port, link, frame, reply })
     }
 
     /// Moves frames between `device` and the queues. Returns how many. `now` is
     /// in microseconds.
     pub fn exchange<D: NetDevice>(&mut self, device: &mut D, now: u64) -> u32 {
-        let mut adapter = Adapter { device, frame: &mut self.frame, moved: 0 };
-        self.interface.poll(instant(now), &mut adapter, &mut self.sockets);
+        let Self { interface, sockets, link, frame, .. } = self;
+        let mut adapter = Adapter { device, link, frame, now, moved: 0 };
+        interface.poll(instant(now), &mut adapter, sockets);
+        adapter.release();
         adapter.moved
     }
 
@@ -92,6 +104,17 @@ impl SmolUdp {
         }
         let length = payload.len().min(buffer.len());
         Some((length, endpoint(meta.endpoint)))
+    }
+
+    /// The same for a service: passes over what must not be answered
+    /// ([`answerers`](super::answerers)).
+    pub fn receive_request(&mut self, buffer: &mut [u8]) -> Option<(usize, Endpoint)> {
+        loop {
+            let datagram = self.receive(buffer)?;
+            if !is_answerer(datagram.1.port, self.port) {
+                return Some(datagram);
+            }
+        }
     }
 
     /// Queues a datagram.
@@ -125,18 +148,21 @@ impl UdpStack for SmolUdp {
         budget: u32,
     ) -> Result<u32, Error> {
         let mut handled = self.exchange(device, now);
-        let Self { sockets, reply, .. } = self;
+        let Self { sockets, reply, port, .. } = self;
         let socket: &mut udp::Socket<'_> = sockets.get_mut(self.socket);
         let mut answers = 0;
         while answers < budget {
             let Ok((request, meta)) = socket.recv() else { break };
+            answers += 1;
             let from = endpoint(meta.endpoint);
+            if is_answerer(from.port, *port) {
+                continue;
+            }
             let length = service.answer(request, from, &mut reply[..]);
             if let Some(payload) = length.and_then(|length| reply.get(..length)) {
                 // A full queue loses the answer, as the network may.
                 let _ = socket.send_slice(payload, meta.endpoint);
             }
-            answers += 1;
         }
         if answers > 0 {
             handled += answers + self.exchange(device, now);
@@ -162,7 +188,10 @@ fn endpoint(from: IpEndpoint) -> Endpoint {
 /// A [`NetDevice`] as smoltcp wants one.
 struct Adapter<'a, D> {
     device: &'a mut D,
+    link: &'a mut Link,
     frame: &'a mut [u8; BUFFER_BYTES],
+    /// In microseconds.
+    now: u64,
     /// Frames received and sent.
     moved: u32,
 }
@@ -171,7 +200,21 @@ struct Received<'a>(&'a [u8]);
 
 struct Sending<'a, D> {
     device: &'a mut D,
+    link: &'a mut Link,
+    now: u64,
     moved: &'a mut u32,
+}
+
+impl<D: NetDevice> Adapter<'_, D> {
+    /// Sends what has waited for a station that is known now.
+    fn release(&mut self) {
+        while let Some(buffer) = self.device.slots().free
+            && let Some(length) = self.link.release(buffer, self.now)
+        {
+            self.device.commit(length);
+            self.moved += 1;
+        }
+    }
 }
 
 impl<D: NetDevice> Device for Adapter<'_, D> {
@@ -185,28 +228,40 @@ impl<D: NetDevice> Device for Adapter<'_, D> {
         Self: 'a;
 
     fn receive(&mut self, _: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let slots = self.device.slots();
-        let received = slots.received?;
-        slots.free?;
-        let length = received.len().min(BUFFER_BYTES);
-        for (to, from) in self.frame.iter_mut().zip(received) {
-            *to = *from;
-        }
-        self.device.consume();
-        self.moved += 1;
-        let frame = self.frame.get(..length)?;
-        Some((Received(frame), Sending { device: self.device, moved: &mut self.moved }))
+        let length = loop {
+            let slots = self.device.slots();
+            let (received, free) = (slots.received?, slots.free?);
+            let incoming = self.link.receive(received, free);
+            let packet = received.get(HEADER..).unwrap_or_default();
+            let length = packet.len().min(BUFFER_BYTES);
+            if incoming == Incoming::Packet {
+                for (to, from) in self.frame.iter_mut().zip(packet) {
+                    *to = *from;
+                }
+            }
+            self.device.consume();
+            self.moved += 1;
+            match incoming {
+                Incoming::Packet => break length,
+                Incoming::Answered(length) => self.device.commit(length),
+                Incoming::Done => {}
+            }
+        };
+        let packet = self.frame.get(..length)?;
+        let Self { device, link, now, moved, .. } = self;
+        Some((Received(packet), Sending { device, link, now: *now, moved }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Self::TxToken<'_>> {
         self.device.slots().free?;
-        Some(Sending { device: self.device, moved: &mut self.moved })
+        let Self { device, link, now, moved, .. } = self;
+        Some(Sending { device, link, now: *now, moved })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME_MAX;
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = FRAME_MAX - HEADER;
         capabilities
     }
 }
@@ -219,18 +274,23 @@ impl phy::RxToken for Received<'_> {
 
 impl<D: NetDevice> phy::TxToken for Sending<'_, D> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        match self.device.slots().free.and_then(|buffer| buffer.get_mut(..length)) {
-            Some(frame) => {
-                // Some fields are only ever set bit by bit.
-                frame.fill(0);
-                let result = f(frame);
-                self.device.commit(length);
-                *self.moved += 1;
-                result
-            }
+        let free = self.device.slots().free;
+        let Some((buffer, end)) =
+            free.map(|buffer| (buffer, HEADER + length)).filter(|(_, end)| *end <= FRAME_MAX)
+        else {
             // The token was made when there was room, and nothing is longer than
-            // the capabilities allow; should both fail, the frame is lost.
-            None => f(&mut vec![0; length]),
+            // the capabilities allow; should both fail, the packet is lost.
+            return f(&mut vec![0; length]);
+        };
+        let packet = buffer.get_mut(HEADER..end).unwrap_or_default();
+        // Some fields are only ever set bit by bit.
+        packet.fill(0);
+        let result = f(packet);
+        let length = self.link.send(buffer, length, self.now);
+        if length > 0 {
+            self.device.commit(length);
+            *self.moved += 1;
         }
+        result
     }
 }

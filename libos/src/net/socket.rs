@@ -54,13 +54,15 @@ impl UdpSocket {
         }
     }
 
-    /// Receives the next datagram into `buffer`, cut to its length.
+    /// Receives the next datagram that may be answered into `buffer`, cut to its length: not
+    /// one from a service that would answer the answer ([`answerers`](super::answerers)). A
+    /// client that asks such a service uses [`SmolUdp::receive`].
     ///
     /// **Blocking** until there is one.
     pub async fn receive(&self, buffer: &mut [u8]) -> (usize, Endpoint) {
         poll_fn(|context| {
             let mut stack = self.stack.borrow_mut();
-            match stack.receive(buffer) {
+            match stack.receive_request(buffer) {
                 Some(datagram) => Poll::Ready(datagram),
                 None => {
                     stack.wake_on_receive(context.waker());

@@ -47,6 +47,8 @@ pub trait Service {
 }
 
 /// Turns frames into datagrams, and answers into frames.
+///
+/// What every stack must do beyond that is in [`conformance`](super::conformance).
 pub trait UdpStack {
     /// Handles up to `budget` of the frames that `device` has received, and
     /// queues what is to be sent. Returns how many were handled or queued: at

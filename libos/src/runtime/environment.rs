@@ -83,7 +83,7 @@ impl Environment {
             system,
             frame_table,
             memory,
-            clock: time::TscClock::new(system.tsc_hz.load(Relaxed), start.boot_unix_seconds),
+            clock: time::TscClock::new(&system.clock, &system.tsc_hz, start.boot_unix_seconds),
             park: sched::KernelPark::new(u_area),
         })
     }

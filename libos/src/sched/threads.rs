@@ -23,11 +23,12 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use exo_abi::{EventCount, UArea, Upcall};
+use exo_abi::{EventCount, FRAME_BYTES, UArea, Upcall};
 
 use super::park::guest::{set_alone_until, wait};
 use super::policy::{Policy, ThreadId};
@@ -36,7 +37,7 @@ use super::table::{FOR_GOOD, Next, Table};
 use super::{Ticks, Until};
 use crate::sys;
 use crate::time::timestamp;
-use crate::upcall::{self, Exception, Frame, Reason};
+use crate::upcall::{self, Exception, Frame, PAGE_FAULT, Reason};
 
 /// Least bytes of a thread's stack, beside what its closure owns, and of the upcalls'.
 pub const LEAST_STACK: usize = 4096;
@@ -68,8 +69,8 @@ pub struct Threads<'a, P> {
     table: Table<P>,
     /// Saved states, by thread.
     frames: Vec<Frame>,
-    /// Where their stacks end.
-    stack_ends: Vec<u64>,
+    /// Their stacks, from the lowest byte to where they begin to fill.
+    stacks: Vec<Range<u64>>,
     /// The state of whoever called [`Threads::run`].
     caller: Frame,
     exceptions: ExceptionHandler,
@@ -114,7 +115,7 @@ impl<'a, P: Policy> Threads<'a, P> {
         Self {
             table: Table::new(policy),
             frames: Vec::new(),
-            stack_ends: Vec::new(),
+            stacks: Vec::new(),
             caller: Frame::START,
             exceptions,
             u_area: upcall::u_area(),
@@ -156,10 +157,10 @@ impl<'a, P: Policy> Threads<'a, P> {
         frame.rsp = frame.rdi - 8;
         if self.frames.len() <= thread.index() {
             self.frames.resize(thread.index() + 1, Frame::START);
-            self.stack_ends.resize(thread.index() + 1, 0);
+            self.stacks.resize(thread.index() + 1, 0..0);
         }
         self.frames[thread.index()] = frame;
-        self.stack_ends[thread.index()] = frame.rdi;
+        self.stacks[thread.index()] = range.start.addr() as u64..frame.rdi;
         Ok(thread)
     }
 
@@ -191,6 +192,7 @@ impl<'a, P: Policy> Threads<'a, P> {
         match reason {
             Reason::Exception(exception) => {
                 if !(self.exceptions)(exception, frame) {
+                    self.explain(exception);
                     // It happens again, and the kernel ends the application of it.
                     upcall::remove(self.u_area);
                 }
@@ -213,6 +215,16 @@ impl<'a, P: Policy> Threads<'a, P> {
             }
             // Not wanted.
             Reason::Event | Reason::Revoke => {}
+        }
+    }
+
+    /// Says so if the running thread used up its stack: the page below is nobody's.
+    fn explain(&self, exception: Exception) {
+        let Some(thread) = self.table.running() else { return };
+        let Some(stack) = self.stacks.get(thread.index()) else { return };
+        if overflows(exception, stack.start) {
+            let kib = (stack.end - stack.start) / 1024;
+            crate::println!("stack overflow: thread {} has used its {kib} KiB", thread.index());
         }
     }
 
@@ -307,9 +319,15 @@ impl<'a, P: Policy> Threads<'a, P> {
         if let Some(saved) = self.frames.get(after.index()) {
             *frame = *saved;
         }
-        let end = self.stack_ends.get(after.index()).copied();
+        let end = self.stacks.get(after.index()).map(|stack| stack.end);
         STACK_END.store(end.unwrap_or_default(), Relaxed);
     }
+}
+
+/// Whether `exception` is an access to the page below a stack whose lowest byte is at `start`.
+fn overflows(exception: Exception, start: u64) -> bool {
+    let guard = start.saturating_sub(FRAME_BYTES)..start;
+    exception.vector == PAGE_FAULT && guard.contains(&exception.address)
 }
 
 /// The upcall handler of every [`Threads`].

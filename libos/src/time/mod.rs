@@ -1,40 +1,57 @@
 //! Time: ticks of the time-stamp counter, and the wall clock made from it.
 //!
-//! Reading the counter needs no system call. The kernel says how fast it runs;
-//! the creator says what the wall clock showed when the machine was started,
-//! which is when the counter was zero.
+//! Reading either needs no system call. The kernel publishes what time it is, as a line
+//! through the counter's readings, and bends it when it knows better how fast the counter
+//! runs; the creator says what the wall clock showed when the machine was started, which
+//! is when the counter was zero.
+//!
+//! Durations are therefore differences of [`Clock::nanos`], not of ticks: a tick is a
+//! reading of the counter, good for deadlines and for measuring instructions.
 
 use core::num::NonZeroU64;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use exo_abi::ClockLine;
 
 /// A reading of the time-stamp counter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 #[repr(transparent)]
 pub struct Ticks(pub u64);
 
+const SECOND: u64 = 1_000_000_000;
+
 /// A clock.
 pub trait Clock {
     /// The counter now. Never goes back.
     fn now(&self) -> Ticks;
 
-    /// Ticks per second.
+    /// Ticks per second, as well as is known now.
     fn frequency(&self) -> NonZeroU64;
 
     /// Wall-clock time at tick zero, in seconds since 1970-01-01 UTC.
     fn epoch_seconds(&self) -> u64;
 
-    /// Whole seconds since 1970-01-01 UTC. **Cost** one division.
+    /// Nanoseconds since tick zero. Never goes back.
+    ///
+    /// For a clock whose frequency changes, what passed at an earlier one is to be kept;
+    /// this is for a clock whose frequency does not.
+    fn nanos(&self) -> u64 {
+        let nanos =
+            u128::from(self.now().0) * u128::from(SECOND) / u128::from(self.frequency().get());
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
+
+    /// Whole seconds since 1970-01-01 UTC.
     fn unix_seconds(&self) -> u64 {
-        self.epoch_seconds().saturating_add(self.now().0 / self.frequency())
+        self.epoch_seconds().saturating_add(self.nanos() / SECOND)
     }
 
-    /// Microseconds since tick zero. **Cost** two divisions.
+    /// Microseconds since tick zero.
     fn micros(&self) -> u64 {
-        let (ticks, hz) = (self.now().0, self.frequency());
-        // The remainder is below `hz`, and `hz` below 2^44 for any real clock.
-        (ticks / hz).saturating_mul(1_000_000) + (ticks % hz).saturating_mul(1_000_000) / hz
+        self.nanos() / 1000
     }
 
-    /// The tick that comes `micros` microseconds after now.
+    /// The tick that comes `micros` microseconds after now, if the frequency stays.
     fn after_micros(&self, micros: u64) -> Ticks {
         let ticks = u128::from(micros) * u128::from(self.frequency().get()) / 1_000_000;
         let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
@@ -42,29 +59,25 @@ pub trait Clock {
     }
 }
 
-/// The processor's time-stamp counter.
+/// The machine's clock: the processor's time-stamp counter, as the kernel reads it.
 ///
-/// **Limits** trusts that the counter was zero at boot, as it is in a virtual
-/// machine that has just been created.
-#[derive(Clone, Copy, Debug)]
+/// **Cost** of [`Clock::nanos`]: `rdtsc`, five loads, a multiplication. **Limits** trusts
+/// that the counter was zero at boot, as it is in a virtual machine that has just been
+/// created.
+#[derive(Clone, Copy)]
 pub struct TscClock {
-    frequency: NonZeroU64,
+    line: &'static ClockLine,
+    hz: &'static AtomicU64,
     epoch_seconds: u64,
 }
 
 impl TscClock {
-    /// A counter that runs at `hz` and was zero at `epoch_seconds`. A rate of
-    /// zero, which a kernel without a calibrated clock may give, stands for 1 GHz.
-    pub fn new(hz: u64, epoch_seconds: u64) -> Self {
-        let frequency = NonZeroU64::new(hz).unwrap_or(NonZeroU64::MIN.saturating_mul(GHZ));
-        Self { frequency, epoch_seconds }
+    /// The clock that the kernel publishes as `line`, over a counter of `hz`, which was
+    /// zero at `epoch_seconds`.
+    pub const fn new(line: &'static ClockLine, hz: &'static AtomicU64, epoch_seconds: u64) -> Self {
+        Self { line, hz, epoch_seconds }
     }
 }
-
-const GHZ: NonZeroU64 = match NonZeroU64::new(1_000_000_000) {
-    Some(ghz) => ghz,
-    None => NonZeroU64::MIN,
-};
 
 impl Clock for TscClock {
     fn now(&self) -> Ticks {
@@ -72,15 +85,21 @@ impl Clock for TscClock {
     }
 
     fn frequency(&self) -> NonZeroU64 {
-        self.frequency
+        NonZeroU64::new(self.hz.load(Relaxed)).unwrap_or(NonZeroU64::MIN)
     }
 
     fn epoch_seconds(&self) -> u64 {
         self.epoch_seconds
     }
+
+    #[inline]
+    fn nanos(&self) -> u64 {
+        self.line.nanos(timestamp)
+    }
 }
 
 /// Reads the time-stamp counter.
+#[inline]
 pub fn timestamp() -> u64 {
     // SAFETY: `rdtsc` only reads a counter, and the kernel allows it in ring 3.
     unsafe { core::arch::x86_64::_rdtsc() }
@@ -114,9 +133,13 @@ impl Clock for ManualClock {
 
 #[cfg(test)]
 mod tests {
+    use std::boxed::Box;
     use std::num::NonZeroU64;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    use super::{Clock, ManualClock, Ticks, TscClock};
+    use exo_abi::ClockLine;
+
+    use super::{Clock, ManualClock, Ticks, TscClock, timestamp};
 
     struct Fixed(u64, u64);
 
@@ -143,15 +166,32 @@ mod tests {
         let late = Fixed(u64::MAX, 4_000_000_000);
         assert_eq!(late.micros(), u64::MAX / 4_000);
         assert_eq!(late.after_micros(u64::MAX), Ticks(u64::MAX));
-        assert_eq!(Fixed(u64::MAX, 1).micros(), u64::MAX);
+        assert_eq!(Fixed(u64::MAX, 1).nanos(), u64::MAX);
     }
 
+    /// All that is read as time follows what the kernel learns, and nothing of it jumps.
     #[test]
-    fn counter_does_not_go_back() {
-        let clock = TscClock::new(0, 5);
-        let first = clock.now();
-        assert!(clock.now() >= first);
-        assert_eq!(clock.frequency().get(), 1_000_000_000);
+    fn the_machines_clock_follows_the_kernel() {
+        let line: &'static ClockLine = Box::leak(Box::default());
+        let known: &'static AtomicU64 = Box::leak(Box::default());
+        let learn = |hz: u64| {
+            known.store(hz, Relaxed);
+            line.bend(hz, timestamp);
+        };
+        learn(1_000_000_000);
+        let clock = TscClock::new(line, known, 1_700_000_000);
+        let ticks = clock.now().0;
+        let (nanos, seconds) = (clock.nanos(), clock.unix_seconds());
+        assert!(nanos >= ticks && seconds >= 1_700_000_000 + ticks / 1_000_000_000);
+        for hz in [1_020_000_000, 50_000_000_000, 990_000_000] {
+            let before = (clock.nanos(), clock.micros(), clock.unix_seconds());
+            learn(hz);
+            let after = (clock.nanos(), clock.micros(), clock.unix_seconds());
+            assert!(before.0 <= after.0 && before.1 <= after.1 && before.2 <= after.2);
+            assert_eq!(clock.frequency().get(), hz);
+            let soon = clock.after_micros(1_000_000).0 - clock.now().0;
+            assert!(soon <= hz && soon > hz / 2, "{soon} ticks");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Protected calls: functions of other environments, called in this slice.
 //!
 //! The kernel passes six registers and says who calls (`transfer_call`); what they
-//! mean is the two sides' business. [`Remote`] gives a call types, [`entry_point!`]
-//! makes a function callable. A serving function runs on the entry's stack while
+//! mean is the two sides' business. [`Remote`] gives a call types,
+//! [`entry_point!`](crate::entry_point!) makes a function callable. A serving function runs on the entry's stack while
 //! everything else its environment does rests, maybe in the middle of something: it
 //! must not use the heap or wait for anything that the rest would have to do.
 
@@ -123,7 +123,8 @@ impl<A: Parcel, R: Parcel> Remote<A, R> {
     }
 }
 
-/// Makes `entry`, which [`entry_point!`] made, the caller's entry point `index`.
+/// Makes `entry`, which [`entry_point!`](crate::entry_point!) made, the caller's entry point
+/// `index`.
 /// Returns the capability to give to others.
 ///
 /// # Errors

@@ -11,12 +11,15 @@ use serde::Serialize;
 
 use super::conditions::Conditions;
 use super::counter::{Counter, Counts};
-use super::get::wait_until_serving;
-use super::interrupt::Interrupt;
-use super::report::save;
+use super::get::{store_of, wait_until_serving};
+use super::report::{Stating, save};
+use super::steps::Steps;
 use super::table::{Function, Table};
 use crate::client::{HEADER_LEN, request};
-use crate::machine::{Config, HostPort, Machine, Network};
+use crate::figures::{self, Named};
+use crate::machine::{Config, HostPorts, Machine, Network};
+use crate::output::{self, note, say};
+use crate::signals::Signals;
 use crate::{guest, workspace};
 
 /// Milliseconds to the first answer that this system is to stay below, under TCG.
@@ -37,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Args {
     /// Boots to time, of each kind
     #[arg(long, default_value_t = 10, value_name = "N",
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+          value_parser = RangedU64ValueParser::<usize>::new().range(0..=1000))]
     runs: usize,
     /// Boots to count the instructions of
     #[arg(long, default_value_t = 2, value_name = "N",
@@ -70,28 +73,29 @@ struct Report {
     functions: Vec<(String, String, u64)>,
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let config = Config::named("default")?;
     guest::build(&config.manifest)?;
     let (mut when_serving, mut from_start) = (Vec::new(), Vec::new());
     for number in 1..=args.runs {
-        eprintln!("bench: boots {number} of {}", args.runs);
+        note!("bench: boots {number} of {}", args.runs);
         when_serving.push(time_one(&config, true, interrupt)?.as_secs_f64() * 1000.0);
         from_start.push(time_one(&config, false, interrupt)?.as_secs_f64() * 1000.0);
     }
     let mut counted = Vec::new();
     let images = config.manifest.apps.iter().map(|app| app.image.as_str());
-    let table = Table::of_programs([guest::KERNEL, guest::ROOT].into_iter().chain(images))?;
+    let images = [guest::KERNEL, guest::ROOT].into_iter().chain(images);
+    let table = Table::of_programs(images, &Steps::of_workspace()?)?;
     for number in 1..=args.counted {
-        eprintln!("bench: counting boot {number} of {}", args.counted);
+        note!("bench: counting boot {number} of {}", args.counted);
         counted.push(count_one(&config, &table, interrupt)?);
     }
 
     let conditions = Conditions::now("TCG; instructions with -icount shift=0,sleep=off");
     let report = Report::new(conditions, [when_serving, from_start], &counted, table.functions());
     let path = save(&report, args.json.as_deref(), "boot")?;
-    print!("{}", report.text(args.top)?);
-    println!("\nsaved to {}", path.display());
+    output::print(report.text(args.top)?)?;
+    say!("\nsaved to {}", path.display())?;
     Ok(())
 }
 
@@ -101,9 +105,9 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 /// QEMU's user-mode network asks for the guest's MAC address when it has something to
 /// pass on, and if the guest is not up to answer then, not again for a second. So who
 /// asks early gets an answer late, unless the guest announces itself.
-fn time_one(config: &Config, patient: bool, interrupt: &Interrupt) -> Result<Duration> {
+fn time_one(config: &Config, patient: bool, interrupt: &Signals) -> Result<Duration> {
     let mut config = config.clone();
-    config.network = Network::User { store: HostPort::Free, echo: HostPort::None };
+    config.network = Network::User(HostPorts::Free);
     let bundle = guest::bundle(&config.manifest)?;
     let kernel = workspace::guest_elf(guest::KERNEL);
     let question = request(1, b"version\r\n")?;
@@ -114,7 +118,7 @@ fn time_one(config: &Config, patient: bool, interrupt: &Interrupt) -> Result<Dur
     let machine = Machine::start(&config, &kernel, &bundle)?;
     let port = machine.udp_port().context("the manifest has no store")?;
     if patient {
-        wait_until_serving(&machine, interrupt)?;
+        wait_until_serving(&machine, &store_of(&config.manifest)?.name, interrupt)?;
     }
     let mut answer = [0; 2048];
     loop {
@@ -138,17 +142,39 @@ fn time_one(config: &Config, patient: bool, interrupt: &Interrupt) -> Result<Dur
 }
 
 /// Instructions until everything serves and sleeps, on a wire on which nothing comes.
-fn count_one(config: &Config, table: &Table, interrupt: &Interrupt) -> Result<Counts> {
+fn count_one(config: &Config, table: &Table, interrupt: &Signals) -> Result<Counts> {
     let counter = Counter::new(table)?;
     let mut config = config.clone();
     config.network = Network::Frames;
     config.icount = true;
     config.extra = counter.arguments();
     let machine = Machine::boot(&config)?;
-    wait_until_serving(&machine, interrupt)?;
+    wait_until_serving(&machine, &store_of(&config.manifest)?.name, interrupt)?;
     counter.ensure_ready(&machine)?;
     counter.wait_until_at_rest(&machine, interrupt)?;
     Ok(counter.read())
+}
+
+/// Least, middle and most of some times.
+fn spread(times: &[f64]) -> Option<[f64; 3]> {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    Some([*times.first()?, *times.get(times.len() / 2)?, *times.last()?])
+}
+
+impl Stating for Report {
+    fn stated(&self) -> Named {
+        let mut stated = Named::from([("goal".to_owned(), figures::count(self.goal))]);
+        if let Some(times) = spread(&self.when_serving) {
+            for (name, time) in ["least", "middle", "most"].into_iter().zip(times) {
+                stated.insert(name.to_owned(), figures::count(time.round()));
+            }
+        }
+        if let Some(&least) = self.instructions.iter().min() {
+            stated.insert("millions".to_owned(), figures::millions(least as f64));
+        }
+        stated
+    }
 }
 
 impl Report {
@@ -196,11 +222,8 @@ impl Report {
             ("asked once it says that it serves", &self.when_serving),
             ("asked from the start", &self.from_start),
         ] {
-            let mut times = times.clone();
-            times.sort_by(f64::total_cmp);
-            let at = |index: usize| times.get(index).copied().unwrap_or(0.0);
-            let (least, middle) = (at(0), at(times.len() / 2));
-            let (most, boots) = (at(times.len().saturating_sub(1)), times.len());
+            let Some([least, middle, most]) = spread(times) else { continue };
+            let boots = times.len();
             let verdict = if middle < self.goal { "met" } else { "missed" };
             writeln!(
                 out,
@@ -255,6 +278,9 @@ mod tests {
         assert!(text.contains("least 100 ms, middle 200 ms, most 500 ms"), "{text}");
         assert!(text.contains("300 ms: met") && text.contains("300 ms: missed"), "{text}");
         assert!(text.contains("2 boots: 33 to 33"), "{text}");
+        let stated = report.stated();
+        assert_eq!((stated["least"].as_str(), stated["middle"].as_str()), ("100", "200"));
+        assert_eq!((stated["most"].as_str(), stated["millions"].as_str()), ("500", "0.0"));
         assert!(text.contains("root       h") && !text.contains("root       f"), "{text}");
     }
 }

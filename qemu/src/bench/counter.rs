@@ -1,5 +1,6 @@
 //! The plugin in QEMU, and its counts as they grow.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -10,11 +11,11 @@ use anyhow::{Context, Result, ensure};
 use memmap2::MmapMut;
 use tempfile::TempDir;
 
-use super::interrupt::Interrupt;
 use super::layout::{FIXED, ROWS, counts_len, word};
 use super::table::Table;
-use crate::machine::Machine;
 use crate::machine::emulator::Emulator;
+use crate::machine::{Machine, option_value};
+use crate::signals::Signals;
 use crate::{guest, workspace};
 
 /// How often to look at the counts while waiting.
@@ -88,14 +89,15 @@ impl Counter {
     }
 
     /// Arguments for QEMU.
-    pub(crate) fn arguments(&self) -> Vec<String> {
-        // A comma ends an argument's part, and is itself written twice.
-        let path = |path: PathBuf| path.display().to_string().replace(',', ",,");
-        let part = |name: &str| path(self.dir.path().join(name));
-        let plugin = path(self.plugin.clone());
-        let table =
-            if self.by_function { format!(",table={}", part("table")) } else { String::new() };
-        vec!["-plugin".to_owned(), format!("file={plugin}{table},counts={}", part("counts"))]
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut plugin = OsString::from("file=");
+        plugin.push(option_value(&self.plugin));
+        let files = ["table", "counts"].into_iter().skip(usize::from(!self.by_function));
+        for name in files {
+            plugin.push(format!(",{name}="));
+            plugin.push(option_value(&self.dir.path().join(name)));
+        }
+        vec!["-plugin".into(), plugin]
     }
 
     /// Fails if QEMU runs without the plugin. To be called when the guest has spoken.
@@ -152,16 +154,12 @@ impl Counter {
     }
 
     /// **Blocking** until the processor is held at a `hlt`.
-    pub(crate) fn wait_until_held(&self, machine: &Machine, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn wait_until_held(&self, machine: &Machine, interrupt: &Signals) -> Result<()> {
         wait_for(|| self.is_held(), "the guest does not go to sleep", machine, interrupt)
     }
 
     /// **Blocking** until the processor has been halted for some time, or is held.
-    pub(crate) fn wait_until_at_rest(
-        &self,
-        machine: &Machine,
-        interrupt: &Interrupt,
-    ) -> Result<()> {
+    pub(crate) fn wait_until_at_rest(&self, machine: &Machine, interrupt: &Signals) -> Result<()> {
         let halted = || self.word(word::HALTED).load(Acquire) != 0;
         let at_rest = || {
             let before = self.total();
@@ -226,7 +224,7 @@ pub(crate) fn wait_for(
     mut done: impl FnMut() -> bool,
     problem: &str,
     machine: &Machine,
-    interrupt: &Interrupt,
+    interrupt: &Signals,
 ) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
@@ -316,7 +314,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kernel");
         std::fs::write(&path, kernel(code)).unwrap();
-        let interrupt = Interrupt::register().unwrap();
+        let interrupt = Signals::register().unwrap();
         let counter = Counter::new(&table).unwrap();
         let mut config = Config::named("bench").unwrap();
         config.icount = icount;

@@ -9,13 +9,16 @@ use clap::builder::RangedU64ValueParser;
 
 use super::conditions::Conditions;
 use super::counter::Counter;
-use super::interrupt::Interrupt;
 use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
 use super::report::{Report, Scenario, save};
 use super::rows::Row;
+use super::steps::Steps;
 use super::table::Table;
-use crate::machine::{Config, Filters, Machine, Network};
-use crate::{guest, manifest, workspace};
+use crate::machine::{Config, Filters, Machine, Network, STORE_PORT};
+use crate::manifest::{self, App, Manifest};
+use crate::output::{self, note, say};
+use crate::signals::Signals;
+use crate::{guest, workspace};
 
 /// How long the store may take until it serves. Every instruction costs a call, so
 /// this is slow.
@@ -23,9 +26,12 @@ const READY: Duration = Duration::from_secs(120);
 
 /// Count guest instructions per GET, by step of a packet's journey
 ///
-/// Boots a machine, fills its store with 1024 items and asks for them in turn. The count is exact and, with requests that are all in the ring when the
-/// guest wakes, the same in every run. Counts say how much the code does, not how
-/// fast a processor does it.
+/// Boots a machine, fills its store with 1024 items and asks for them in turn. The count is
+/// exact and, with requests that are all in the ring when the guest wakes, the same in every
+/// run. Counts say how much the code does, not how fast a processor does it.
+///
+/// What an application does is step 5, unless its `Cargo.toml` says of some of its source
+/// that it is another (`[package.metadata.exo.steps]`, see docs/libos/own-application.md).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Requests in each pass
@@ -56,8 +62,9 @@ pub(crate) struct Args {
     /// How the kernel applies packet filters
     #[arg(long, value_enum, default_value_t)]
     filters: Filters,
-    /// What to boot: the store, alone or beside others, which are waited for until they have
-    /// said something
+    /// What to boot: a store, alone or beside others, which are waited for until they have
+    /// said something. The store is the application that has UDP port 11211 forwarded, and it
+    /// says `serving` when it does
     /// [default: boot/manifests/bench.toml]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
@@ -67,7 +74,7 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("bench"));
     let mut config = Config::new(manifest::read(&path)?);
     config.filters = args.filters;
@@ -82,8 +89,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let conditions = Conditions::now("TCG, -icount shift=0,sleep=off");
     let report = Report::new(conditions, workload, scenarios);
     let path = save(&report, args.json.as_deref(), "get")?;
-    print!("{}", report.text(args.top, table.functions())?);
-    println!("\nsaved to {}", path.display());
+    output::print(report.text(args.top, table.functions())?)?;
+    say!("\nsaved to {}", path.display())?;
     Ok(())
 }
 
@@ -100,7 +107,7 @@ pub fn classify_cost(manifest: &std::path::Path) -> Result<f64> {
         passes: 1,
     };
     let config = Config::new(manifest::read(manifest)?);
-    let (_, scenarios) = count(config, &plan, &Interrupt::register()?)?;
+    let (_, scenarios) = count(config, &plan, &Signals::register()?)?;
     let cost = scenarios.first().and_then(|scenario| scenario.of(Row::Classify));
     cost.context("nothing was counted")
 }
@@ -113,23 +120,24 @@ struct Plan {
     passes: u32,
 }
 
-fn count(mut config: Config, plan: &Plan, interrupt: &Interrupt) -> Result<(Table, Vec<Scenario>)> {
+fn count(mut config: Config, plan: &Plan, interrupt: &Signals) -> Result<(Table, Vec<Scenario>)> {
     guest::build(&config.manifest)?;
-    eprintln!("bench: reading the programs' debug information");
-    let table = Table::of_programs([guest::KERNEL, guest::ROOT, "kvstore"])?;
+    note!("bench: reading the programs' debug information");
+    let store = store_of(&config.manifest)?.clone();
+    let address = store.address.context("the store has no address")?;
+    let images = [guest::KERNEL, guest::ROOT, &store.image];
+    let table = Table::of_programs(images, &Steps::of_workspace()?)?;
     let counter = Counter::new(&table)?;
     config.network = Network::Frames;
     config.icount = true;
     let capture = Capture::new()?;
     config.extra = counter.arguments();
     config.extra.extend(capture.arguments());
-    let app = config.manifest.apps.iter().find(|app| app.image == "kvstore");
-    let address = app.and_then(|app| app.address).context("the manifest has no store")?;
 
     let machine = Machine::boot(&config)?;
-    eprintln!("bench: booting, counting every instruction");
-    wait_until_serving(&machine, interrupt)?;
-    for neighbour in config.manifest.apps.iter().filter(|app| app.image != "kvstore") {
+    note!("bench: booting, counting every instruction");
+    wait_until_serving(&machine, &store.name, interrupt)?;
+    for neighbour in config.manifest.apps.iter().filter(|app| app.name != store.name) {
         wait_for_line(&machine, interrupt, &format!("{}: ", neighbour.name))?;
     }
     counter.ensure_ready(&machine)?;
@@ -139,7 +147,7 @@ fn count(mut config: Config, plan: &Plan, interrupt: &Interrupt) -> Result<(Tabl
     let mut scenarios = Vec::new();
     for &offer in &plan.offers {
         let outstanding = offer.outstanding();
-        eprintln!("bench: {outstanding} outstanding, {} passes", plan.passes);
+        note!("bench: {outstanding} outstanding, {} passes", plan.passes);
         // Whole batches only.
         let requests = plan.requests.next_multiple_of(outstanding);
         load.pass(offer, KEYS.max(outstanding))?;
@@ -160,12 +168,23 @@ fn offers(outstanding: &[u32]) -> Vec<Offer> {
     offers.filter(|offer| *offer != Offer::Free(1)).collect()
 }
 
-/// **Blocking** until the store says that it serves.
-pub(super) fn wait_until_serving(machine: &Machine, interrupt: &Interrupt) -> Result<()> {
-    wait_for_line(machine, interrupt, "kvstore: serving")
+/// The application that is the store: whatever it is called, and whatever program it runs.
+pub(super) fn store_of(manifest: &Manifest) -> Result<&App> {
+    let is_store = |app: &&App| app.forward.iter().any(|forward| forward.guest == STORE_PORT);
+    manifest.apps.iter().find(is_store).with_context(|| {
+        format!(
+            "the manifest has no store: no application has UDP port {STORE_PORT} forwarded; to the \
+             one that serves there add `forward = [\"udp:{STORE_PORT}\"]`"
+        )
+    })
 }
 
-fn wait_for_line(machine: &Machine, interrupt: &Interrupt, line: &str) -> Result<()> {
+/// **Blocking** until the application of that name says that it serves.
+pub(super) fn wait_until_serving(machine: &Machine, name: &str, interrupt: &Signals) -> Result<()> {
+    wait_for_line(machine, interrupt, &format!("{name}: serving"))
+}
+
+fn wait_for_line(machine: &Machine, interrupt: &Signals, line: &str) -> Result<()> {
     let start = std::time::Instant::now();
     loop {
         interrupt.check()?;
@@ -180,6 +199,18 @@ fn wait_for_line(machine: &Machine, interrupt: &Interrupt, line: &str) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_store_may_be_called_anything() {
+        let text = std::fs::read_to_string(workspace::manifest("crowded")).unwrap();
+        let own = text.replace("\"kvstore\"", "\"mine\"\nimage = \"my-store\"");
+        let manifest = manifest::parse(&own).unwrap();
+        let store = store_of(&manifest).unwrap();
+        assert_eq!((store.name.as_str(), store.image.as_str()), ("mine", "my-store"));
+        let none = manifest::parse(&text.replace("forward = ", "# ")).unwrap();
+        let error = store_of(&none).unwrap_err().to_string();
+        assert!(error.contains("forward = [\"udp:11211\"]"), "{error}");
+    }
 
     #[test]
     fn offers_each_load_both_ways() {

@@ -8,9 +8,11 @@ use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 
 use super::conditions::Conditions;
-use super::interrupt::Interrupt;
-use super::report::save;
-use crate::machine::{Config, HostPort, Machine, Network};
+use super::report::{Stating, save};
+use crate::figures::{self, Named};
+use crate::machine::{Config, HostPorts, Machine, Network};
+use crate::output::{self, note, say};
+use crate::signals::Signals;
 
 /// Percent of one host processor that an idle guest is to stay below.
 const GOAL: f64 = 5.0;
@@ -45,12 +47,19 @@ struct Report {
     percent: f64,
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+impl Stating for Report {
+    fn stated(&self) -> Named {
+        let goal = ("goal".to_owned(), figures::count(self.goal));
+        Named::from([goal, ("percent".to_owned(), format!("{:.1}", self.percent))])
+    }
+}
+
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let mut config = Config::named("default")?;
     let dir = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
     let pid_file = dir.path().join("pid");
-    config.network = Network::User { store: HostPort::Free, echo: HostPort::None };
-    config.extra = vec!["-pidfile".into(), pid_file.display().to_string()];
+    config.network = Network::User(HostPorts::Free);
+    config.extra = vec!["-pidfile".into(), pid_file.clone().into()];
     let machine = Machine::boot(&config)?;
     let mut client = machine.store_client()?;
     let start = Instant::now();
@@ -60,7 +69,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
         ensure!(start.elapsed().as_secs() < 60, "no answer\n{}", machine.report());
     }
     sleep(SETTLE, interrupt)?;
-    eprintln!("bench: measuring for {} seconds", args.seconds);
+    note!("bench: measuring for {} seconds", args.seconds);
     let (start, before) = (Instant::now(), processor_time(&pid_file)?);
     sleep(Duration::from_secs(args.seconds), interrupt)?;
     let (elapsed, after) = (start.elapsed(), processor_time(&pid_file)?);
@@ -77,15 +86,15 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
         percent,
     };
     let path = save(&report, args.json.as_deref(), "idle")?;
-    println!("{}; {} is better", report.unit, report.better);
-    print!("{}", report.conditions.lines());
+    say!("{}; {} is better", report.unit, report.better)?;
+    output::print(report.conditions.lines())?;
     let verdict = if percent < GOAL { "met" } else { "missed" };
-    println!("\n{percent:.1} % over {:.1} s (goal: below {GOAL:.0} %: {verdict})", report.seconds);
-    println!("\nsaved to {}", path.display());
+    say!("\n{percent:.1} % over {:.1} s (goal: below {GOAL:.0} %: {verdict})", report.seconds)?;
+    say!("\nsaved to {}", path.display())?;
     Ok(())
 }
 
-fn sleep(time: Duration, interrupt: &Interrupt) -> Result<()> {
+fn sleep(time: Duration, interrupt: &Signals) -> Result<()> {
     let end = Instant::now() + time;
     loop {
         interrupt.check()?;

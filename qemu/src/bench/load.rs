@@ -11,6 +11,7 @@
 //! does QEMU advance its clock, right to the next timer.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,9 +22,9 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::counter::{Counter, Counts, wait_for};
-use super::interrupt::Interrupt;
 use crate::client::request;
-use crate::machine::{FrameSocket, Machine, STORE_PORT};
+use crate::machine::{FrameSocket, Machine, STORE_PORT, option_value};
+use crate::signals::Signals;
 
 /// Different keys that are asked for in turn.
 pub(crate) const KEYS: u32 = 1024;
@@ -85,7 +86,7 @@ pub(crate) struct Capture {
 pub(crate) struct Load<'a> {
     machine: &'a Machine,
     counter: &'a Counter,
-    interrupt: &'a Interrupt,
+    interrupt: &'a Signals,
     capture: &'a Capture,
     socket: &'a FrameSocket,
     /// Length of the capture file when all that was sent has arrived.
@@ -162,10 +163,10 @@ impl Capture {
     }
 
     /// Arguments for QEMU: capture what goes from the back end to the guest.
-    pub(crate) fn arguments(&self) -> [String; 2] {
-        // A comma ends an argument's part, and is itself written twice.
-        let file = self.file().display().to_string().replace(',', ",,");
-        ["-object".into(), format!("filter-dump,id=arrivals,netdev=n0,queue=tx,file={file}")]
+    pub(crate) fn arguments(&self) -> [OsString; 2] {
+        let mut dump = OsString::from("filter-dump,id=arrivals,netdev=n0,queue=tx,file=");
+        dump.push(option_value(&self.file()));
+        ["-object".into(), dump]
     }
 
     fn length(&self) -> u64 {
@@ -182,7 +183,7 @@ impl<'a> Load<'a> {
     pub(crate) fn start(
         machine: &'a Machine,
         counter: &'a Counter,
-        interrupt: &'a Interrupt,
+        interrupt: &'a Signals,
         capture: &'a Capture,
         workload: Workload,
         address: Ipv4Addr,

@@ -10,6 +10,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`rows`] | the rows of the report, and which source belongs to which |
+//! | [`steps`] | the same, as packages say it of their own source |
 //! | [`table`] | every instruction of the guest with its function and row |
 //! | [`counter`] | the plugin in QEMU, and its counts as they grow |
 //! | [`load`] | sends requests, checks answers |
@@ -21,12 +22,12 @@
 //! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
 
 pub(crate) mod boot;
+pub(crate) mod compare;
 pub(crate) mod conditions;
 mod counter;
 pub(crate) mod dpf;
 pub(crate) mod get;
 pub(crate) mod idle;
-mod interrupt;
 #[allow(dead_code, reason = "one side writes what the other reads")]
 #[path = "../../plugin/src/layout.rs"]
 mod layout;
@@ -35,6 +36,5 @@ pub(crate) mod module;
 pub(crate) mod primitives;
 mod report;
 mod rows;
+mod steps;
 mod table;
-
-pub(crate) use interrupt::Interrupt;

@@ -17,11 +17,13 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::conditions::Conditions;
-use super::interrupt::Interrupt;
-use super::report::save;
+use super::report::{Stating, save};
+use crate::figures::Named;
 use crate::guest::run as run_command;
 use crate::module::{self, Variant};
+use crate::output::{self, note, say};
 use crate::prerequisites::VALGRIND;
+use crate::signals::Signals;
 use crate::workspace;
 
 /// How often to look for signals.
@@ -81,7 +83,14 @@ struct Row {
     instructions: Vec<f64>,
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+impl Stating for Report {
+    /// No document states them.
+    fn stated(&self) -> Named {
+        Named::new()
+    }
+}
+
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     VALGRIND.require()?;
     let variants = module::variants()?;
     interrupt.check()?;
@@ -92,7 +101,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let programs = programs.collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
     for request in REQUEST_KINDS {
-        eprintln!("bench: counting {}", request.name);
+        note!("bench: counting {}", request.name);
         let counts = programs.iter().map(|program| measure(program, request, interrupt));
         rows.push(Row { request, instructions: counts.collect::<Result<_>>()? });
     }
@@ -104,8 +113,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
         rows,
     };
     let path = save(&report, args.json.as_deref(), "module")?;
-    print!("{}", report.text()?);
-    println!("\nsaved to {}", path.display());
+    output::print(report.text()?)?;
+    say!("\nsaved to {}", path.display())?;
     Ok(())
 }
 
@@ -125,7 +134,7 @@ fn link(variant: &Variant, number: usize, place: &TempDir) -> Result<PathBuf> {
 }
 
 /// Instructions of one request.
-fn measure(program: &Path, request: Request, interrupt: &Interrupt) -> Result<f64> {
+fn measure(program: &Path, request: Request, interrupt: &Signals) -> Result<f64> {
     let [few, many] = REQUESTS.map(|count| collected(program, request, count, interrupt));
     let (few, many) = (few?, many?);
     ensure!(many > few, "{}: nothing was counted", request.name);
@@ -144,7 +153,7 @@ impl Drop for Running {
 }
 
 /// What callgrind counts inside of the store while `program` runs.
-fn collected(program: &Path, request: Request, count: u32, interrupt: &Interrupt) -> Result<u64> {
+fn collected(program: &Path, request: Request, count: u32, interrupt: &Signals) -> Result<u64> {
     let complaints = program.with_extension("err");
     let mut command = Command::new(VALGRIND.name);
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);

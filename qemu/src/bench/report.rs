@@ -12,6 +12,7 @@ use super::layout::{AMBIGUOUS, UNKNOWN};
 use super::load::{Offer, Workload};
 use super::rows::Row;
 use super::table::Function;
+use crate::figures::{self, Named};
 use crate::workspace;
 
 /// Guest instructions per GET that this system is to stay below.
@@ -164,6 +165,20 @@ impl Scenario {
     }
 }
 
+impl Stating for Report {
+    fn stated(&self) -> Named {
+        let mut stated = Named::from([("goal".to_owned(), figures::count(self.goal))]);
+        // How load that is offered freely falls into batches is the host's doing.
+        for scenario in self.scenarios.iter().filter(|scenario| scenario.held) {
+            let outstanding = scenario.outstanding;
+            stated.insert(outstanding.to_string(), figures::count(scenario.total));
+            let classify = scenario.of(Row::Classify).unwrap_or_default();
+            stated.insert(format!("{outstanding}.classify"), figures::count(classify.round()));
+        }
+        stated
+    }
+}
+
 impl Report {
     pub(crate) fn new(
         conditions: Conditions,
@@ -195,7 +210,7 @@ impl Report {
         writeln!(out, "\nbeside it:")?;
         for Comparison { what, figure, comparable } in self.comparisons {
             let note = match comparable {
-                true => "measured earlier in the same QEMU",
+                true => "taken in November 2026 in the same QEMU, by hand",
                 false => "published; not comparable: cycles of a processor, larger values",
             };
             writeln!(out, "  {what}: {figure} ({note})")?;
@@ -277,9 +292,19 @@ impl Report {
     }
 }
 
-/// Writes `report` to `path`, or to `figures/out/NAME.json` in the source tree. Returns
-/// where it is.
-pub(crate) fn save(report: &impl Serialize, path: Option<&Path>, name: &str) -> Result<PathBuf> {
+/// A report whose figures documents state.
+pub(crate) trait Stating {
+    /// Those figures, by the names that documents give them (see [`figures`](crate::figures)).
+    fn stated(&self) -> Named;
+}
+
+/// Writes `report` to `path`, or to `figures/out/NAME.json` in the source tree, with what it
+/// states. Returns where it is.
+pub(crate) fn save(
+    report: &(impl Serialize + Stating),
+    path: Option<&Path>,
+    name: &str,
+) -> Result<PathBuf> {
     let path = path.map_or_else(
         || workspace::root().join("figures/out").join(name).with_extension("json"),
         Path::to_owned,
@@ -288,7 +313,11 @@ pub(crate) fn save(report: &impl Serialize, path: Option<&Path>, name: &str) -> 
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        let mut text = serde_json::to_vec_pretty(report)?;
+        let mut json = serde_json::to_value(report)?;
+        if let Some(json) = json.as_object_mut() {
+            json.insert("stated".to_owned(), serde_json::to_value(report.stated())?);
+        }
+        let mut text = serde_json::to_vec_pretty(&json)?;
         text.push(b'\n');
         std::fs::write(&path, text)
     };
@@ -373,6 +402,15 @@ mod tests {
         let other = text(&[100, 30_000]);
         assert!(other.contains("least 47.5, middle 3037.5, most 3037.5"), "{other}");
         assert!(other.contains("missed"), "{other}");
+    }
+
+    #[test]
+    fn states_what_repeats() {
+        let workload = Workload::gets(16, 64);
+        let stated = Report::new(conditions(), workload, vec![scenario(&[20_000])]).stated();
+        let figures: Vec<_> =
+            stated.iter().map(|(name, figure)| (name.as_str(), figure.as_str())).collect();
+        assert_eq!(figures, [("2", "2,038"), ("2.classify", "0"), ("goal", "2,500")]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use object::{Object, ObjectSection, SectionFlags};
 
 use super::layout::{self, FIXED, NEUTRAL, Place, Section};
 use super::rows::{self, Charge, Row};
+use super::steps::Steps;
 use crate::workspace;
 
 /// The guest's code.
@@ -72,11 +73,14 @@ impl Functions {
 
 impl Table {
     /// Reads the programs, which must have been built.
-    pub(crate) fn of_programs<'a>(images: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+    pub(crate) fn of_programs<'a>(
+        images: impl IntoIterator<Item = &'a str>,
+        steps: &Steps,
+    ) -> Result<Self> {
         let mut table = Self::default();
         for image in images {
             let path = workspace::guest_elf(image);
-            table.add(image, &path).with_context(|| format!("{}", path.display()))?;
+            table.add(image, &path, steps).with_context(|| format!("{}", path.display()))?;
         }
         Ok(table)
     }
@@ -101,7 +105,7 @@ impl Table {
         layout::encode(&self.sections)
     }
 
-    fn add(&mut self, image: &str, path: &Path) -> Result<()> {
+    fn add(&mut self, image: &str, path: &Path, steps: &Steps) -> Result<()> {
         let root = workspace::root().to_str().context("the source tree's path is not text")?;
         let bytes = std::fs::read(path).context("cannot read it")?;
         let elf = object::File::parse(&*bytes).context("not an ELF file")?;
@@ -116,14 +120,21 @@ impl Table {
             let address = section.address();
             let places = (address..)
                 .take(code.len())
-                .map(|address| self.place(image, &loader, address, root))
+                .map(|address| self.place(image, &loader, address, root, steps))
                 .collect();
             self.sections.push(Section { address, code, places });
         }
         Ok(())
     }
 
-    fn place(&mut self, image: &str, loader: &Loader, address: u64, root: &str) -> Place {
+    fn place(
+        &mut self,
+        image: &str,
+        loader: &Loader,
+        address: u64,
+        root: &str,
+        steps: &Steps,
+    ) -> Place {
         let mut chain: Vec<(String, Option<String>)> = Vec::new();
         if let Ok(mut frames) = loader.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
@@ -142,7 +153,7 @@ impl Table {
             .collect();
         let symbol = loader.find_symbol(address).unwrap_or("no symbol");
         let symbol = addr2line::demangle_auto(symbol.into(), None);
-        let (function, charge) = judge(&frames, &symbol);
+        let (function, charge) = judge(&frames, &symbol, steps);
         let row = match charge {
             Charge::To(row) => row.index() as u8,
             Charge::Neutral => NEUTRAL,
@@ -153,14 +164,16 @@ impl Table {
 
 /// The function to list an instruction under, and how it counts. `frames` is its
 /// chain of functions, innermost first.
-fn judge(frames: &[Frame<'_>], symbol: &str) -> (String, Charge) {
+fn judge(frames: &[Frame<'_>], symbol: &str, steps: &Steps) -> (String, Charge) {
     let own = || frames.iter().filter_map(|frame| Some((frame.function, frame.file?)));
     let Some((function, file)) = own().next() else {
         let outermost = frames.last().map(|frame| frame.function);
         let function = outermost.filter(|function| !function.is_empty()).unwrap_or(symbol);
         return (function.to_owned(), rows::of_symbol(symbol));
     };
-    let charge = own().find_map(|(function, file)| match rows::of_source(file, function) {
+    let of_source =
+        |file, function| steps.of_source(file, function).or(rows::of_source(file, function));
+    let charge = own().find_map(|(function, file)| match of_source(file, function) {
         Some(Charge::To(row)) => Some(Charge::To(row)),
         Some(Charge::Neutral) => None,
         None => Some(Charge::To(Row::Other)),
@@ -209,10 +222,17 @@ mod tests {
             (&[], "symbol", Charge::Neutral),
             (&[own("f", "new/src/lib.rs"), sync], "new/src/lib.rs f", Charge::To(Row::Other)),
         ] {
-            assert_eq!(judge(frames, "symbol"), (name.to_owned(), charge), "{frames:?}");
+            assert_eq!(
+                judge(frames, "symbol", &Steps::default()),
+                (name.to_owned(), charge),
+                "{frames:?}"
+            );
         }
         let entry = "exo::arch::entry::syscall_entry";
-        assert_eq!(judge(&[], entry), (entry.to_owned(), Charge::To(Row::Crossing)));
+        assert_eq!(
+            judge(&[], entry, &Steps::default()),
+            (entry.to_owned(), Charge::To(Row::Crossing))
+        );
     }
 
     #[test]

@@ -7,10 +7,19 @@ use std::net::SocketAddr;
 /// Why a client has no result.
 #[derive(Debug)]
 pub enum ClientError {
-    /// No answer came, or not all of it.
+    /// No answer came.
     NoAnswer {
-        /// Who was asked.
+        /// The address that was asked.
         server: SocketAddr,
+    },
+    /// Some datagrams of the answer did not come.
+    InPart {
+        /// The address that was asked.
+        server: SocketAddr,
+        /// Datagrams that came.
+        came: usize,
+        /// Datagrams that the answer has.
+        total: usize,
     },
     /// The store answered with an error line, which this is.
     Refused(String),
@@ -25,6 +34,12 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether nothing, or not all, came in time: asking again may help.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. } | Self::InPart { .. })
+    }
+
     pub(super) fn malformed(answer: &[u8]) -> Self {
         let start = answer.get(..80).unwrap_or(answer);
         Self::Malformed(start.escape_ascii().to_string())
@@ -37,6 +52,10 @@ impl fmt::Display for ClientError {
             Self::NoAnswer { server } => {
                 write!(f, "no answer from {server}; is `cargo exo run` running?")
             }
+            Self::InPart { server, came, total } => write!(
+                f,
+                "the answer from {server} came in part: {came} of its {total} datagrams in time"
+            ),
             Self::Refused(line) => write!(f, "the store refused: {line}"),
             Self::Malformed(start) => write!(f, "the answer makes no sense: \"{start}\""),
             Self::TooLong(len) => write!(

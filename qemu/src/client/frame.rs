@@ -7,6 +7,8 @@
 //! | 4-5 | number of datagrams |
 //! | 6-7 | zero |
 
+use std::net::SocketAddr;
+
 use super::ClientError;
 
 /// Length in bytes of the frame before a datagram's payload.
@@ -41,6 +43,15 @@ impl Assembly {
     #[must_use]
     pub fn new(id: u16) -> Self {
         Self { id, parts: Vec::new() }
+    }
+
+    /// The error if nothing more comes.
+    pub(super) fn missing(&self, server: SocketAddr) -> ClientError {
+        let total = self.parts.len();
+        match self.parts.iter().flatten().count() {
+            0 => ClientError::NoAnswer { server },
+            came => ClientError::InPart { server, came, total },
+        }
     }
 
     /// Takes a datagram in; the whole answer's payload if that was the last one

@@ -80,7 +80,7 @@ impl Client {
 
     /// Stores unconditionally. `ttl` as in the protocol: seconds, 0 for ever, a Unix
     /// time if it exceeds 30 days, negative for at once.
-    pub fn set(&mut self, key: &[u8], value: &[u8], flags: u32, ttl: i64) -> Result<Stored> {
+    pub fn set(&mut self, key: &[u8], value: &[u8], flags: u32, ttl: i32) -> Result<Stored> {
         self.store(Storage::Set, key, value, flags, ttl)
     }
 
@@ -91,7 +91,7 @@ impl Client {
         key: &[u8],
         value: &[u8],
         flags: u32,
-        ttl: i64,
+        ttl: i32,
     ) -> Result<Stored> {
         let request = text::storage(how, key, value, flags, ttl)?;
         let answer = match how {
@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// Sets the time to live; false if there is no such key.
-    pub fn touch(&mut self, key: &[u8], ttl: i64) -> Result<bool> {
+    pub fn touch(&mut self, key: &[u8], ttl: i32) -> Result<bool> {
         let answer = self.ask_again(&text::command("touch", key, &format!(" {ttl}"))?)?;
         text::found(&answer, "TOUCHED")
     }
@@ -143,16 +143,12 @@ impl Client {
     /// Sends a request that may be executed twice; the whole answer as it came.
     pub fn ask_again(&mut self, payload: &[u8]) -> Result<Vec<u8>> {
         for _ in 1..self.attempts {
-            if let Some(answer) = self.attempt(payload)? {
-                return Ok(answer);
+            match self.ask_once(payload) {
+                Err(error) if error.is_silence() => {}
+                answer => return answer,
             }
         }
         self.ask_once(payload)
-    }
-
-    /// Sends a request that must not be executed twice; the whole answer as it came.
-    pub fn ask_once(&mut self, payload: &[u8]) -> Result<Vec<u8>> {
-        self.attempt(payload)?.ok_or(ClientError::NoAnswer { server: self.server })
     }
 
     fn retrieve(&mut self, command: &str, key: &[u8]) -> Result<Option<Item>> {
@@ -165,33 +161,35 @@ impl Client {
         }
     }
 
-    /// Asks once and collects the answer's datagrams; nothing if they do not all come
-    /// in time.
-    fn attempt(&mut self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
+    /// Sends a request that must not be executed twice, and collects the answer's datagrams;
+    /// the whole answer as it came.
+    ///
+    /// # Errors
+    /// [`ClientError::is_silence`] if they do not all come in time.
+    pub fn ask_once(&mut self, payload: &[u8]) -> Result<Vec<u8>> {
         self.id = self.id.wrapping_add(1);
         let request = request(self.id, payload)?;
         let deadline = Instant::now() + self.timeout;
         if let Err(error) = self.socket.send(&request) {
-            return self.lost(error, deadline);
+            return Err(self.lost(error, deadline));
         }
         let mut assembly = Assembly::new(self.id);
         let mut datagram = vec![0; 65536];
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(None);
+                return Err(assembly.missing(self.server));
             }
             self.socket.set_read_timeout(Some(left))?;
             match self.socket.recv(&mut datagram) {
                 Ok(len) => {
                     if let Some(answer) = assembly.accept(&datagram[..len])? {
-                        return text::no_error(answer).map(Some);
+                        return text::no_error(answer);
                     }
                 }
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut => return Ok(None),
-                    ErrorKind::Interrupted => {}
-                    _ => return self.lost(error, deadline),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => return Err(self.lost(error, deadline)),
                 },
             }
         }
@@ -199,13 +197,13 @@ impl Client {
 
     /// "Connection refused" is how this socket says that nobody listens there. They
     /// may in a moment, so it counts as silence; the pause keeps attempts apart.
-    fn lost(&self, error: std::io::Error, deadline: Instant) -> Result<Option<Vec<u8>>> {
+    fn lost(&self, error: std::io::Error, deadline: Instant) -> ClientError {
         if error.kind() != ErrorKind::ConnectionRefused {
-            return Err(error.into());
+            return error.into();
         }
         let left = deadline.saturating_duration_since(Instant::now());
         std::thread::sleep(left.min(Duration::from_millis(100)));
-        Ok(None)
+        ClientError::NoAnswer { server: self.server }
     }
 }
 

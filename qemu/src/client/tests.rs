@@ -126,6 +126,18 @@ fn asks_once_what_must_not_happen_twice() {
 }
 
 #[test]
+fn an_answer_in_part_is_told_as_such() {
+    let part = || vec![datagram(ID, 0, 3, b"VALUE k 0 9\r\n"), datagram(ID, 2, 3, b"END\r\n")];
+    let (mut client, served) = fake(vec![part(), part()]);
+    client.timeout = Duration::from_millis(500);
+    client.attempts = 2;
+    let error = client.get(b"k").unwrap_err();
+    assert!(matches!(error, ClientError::InPart { came: 2, total: 3, .. }), "{error}");
+    assert!(error.to_string().contains("2 of its 3 datagrams"), "{error}");
+    assert_eq!(served.join().unwrap().len(), 2, "it was not asked again");
+}
+
+#[test]
 fn nobody_there_is_no_answer() {
     let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let mut client = Client::connect(free).unwrap();

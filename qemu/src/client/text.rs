@@ -75,7 +75,7 @@ pub(super) fn storage(
     key: &[u8],
     value: &[u8],
     flags: u32,
-    ttl: i64,
+    ttl: i32,
 ) -> Result<Vec<u8>> {
     let (name, cas) = match how {
         Storage::Set => ("set", String::new()),

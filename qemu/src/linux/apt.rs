@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::guest::run;
+use crate::output::note;
 
 /// How long lists count as new.
 const FRESH: Duration = Duration::from_secs(3600);
@@ -41,14 +42,14 @@ impl Apt {
         if age.and_then(|time| time.elapsed().ok()).is_none_or(|age| age > FRESH) {
             // An empty list of installed packages: what the host has says nothing here.
             fs::write(apt.status(), "").context("cannot write apt's status")?;
-            eprintln!("linux: asking apt for its lists of packages, about 15 MB");
+            note!("linux: asking apt for its lists of packages, about 15 MB");
             let mut update = apt.command("apt-get");
             update.args(["-q", "--error-on=any", "update"]).stdout(std::io::stderr());
             // One source of several that cannot be reached need not matter. If all cannot,
             // apt knows none of what is asked for next, and says so.
             match run(update, "apt-get update") {
                 Ok(()) => fs::write(&stamp, "").context("cannot note when lists were renewed")?,
-                Err(error) => eprintln!("linux: {error}; going on with the lists there are"),
+                Err(error) => note!("linux: {error}; going on with the lists there are"),
             }
         }
         Ok(apt)

@@ -10,7 +10,7 @@ use super::cpio::Archive;
 use super::kernel::Kernel;
 use super::packages::{Packages, Set};
 use super::{clock, init, libraries};
-use crate::machine::{Config, HostPort, Machine, Network};
+use crate::machine::{Config, Machine, Network};
 
 /// Its address on QEMU's user-mode network, unless it is given another.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -162,7 +162,7 @@ impl Guest {
     pub fn config(&self) -> Config {
         let mut config = Config::bare();
         config.memory = MEMORY;
-        config.network = Network::Store { address: self.address, host: HostPort::Free };
+        config.network = Network::Store(self.address);
         config
     }
 
@@ -193,7 +193,7 @@ impl Guest {
             words += &format!(" tsc=reliable tsc_early_khz={}", clock::tsc_khz(config.icount));
             TABLES
         };
-        config.extra.extend(["-machine", devices, "-append", &words].map(ToOwned::to_owned));
+        config.extra.extend(["-machine", devices, "-append", &words].map(Into::into));
         Machine::start(&config, self.kernel.image(), &self.archive()?)
     }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::apt::{self, Apt};
+use crate::output::note;
 use crate::workspace;
 
 /// Packages to be unpacked together.
@@ -54,7 +55,7 @@ impl Packages {
         fs::create_dir_all(kept).with_context(|| format!("cannot make {}", kept.display()))?;
         let lock = File::create(kept.join("lock")).context("cannot make a lock")?;
         if lock.try_lock().is_err() {
-            eprintln!("linux: waiting for another process that fetches packages");
+            note!("linux: waiting for another process that fetches packages");
             lock.lock().context("cannot wait for another process that fetches packages")?;
         }
         if let Some(packages) = Self::read(&directory, set) {
@@ -88,7 +89,7 @@ impl Packages {
         let apt = Apt::with_fresh_lists(kept.join("apt"))?;
         let roots: Vec<String> = set.roots.iter().map(|&root| root.to_owned()).collect();
         let wanted = apt.closure(&roots, set.follow)?;
-        eprintln!(
+        note!(
             "linux: fetching {} packages for {}, about {} MB, once",
             wanted.len(),
             set.name,
@@ -102,7 +103,7 @@ impl Packages {
         let mut versions = Vec::new();
         for package in apt.download(&wanted, &archives)? {
             let (name, version) = apt::name_and_version(&package)?;
-            eprintln!("linux: unpacking {name} {version}");
+            note!("linux: unpacking {name} {version}");
             apt::unpack(&package, &made.join("root"))?;
             versions.push((name, version));
         }

@@ -3,23 +3,33 @@
 //! That `/dev/kvm` exists says little. It may not be ours to open, and on a nested
 //! or emulated KVM the guest may hang or die in its first instructions. So KVM is
 //! tried by booting the very kernel that is to run, with a time limit. The answer is
-//! remembered for that kernel, that QEMU and that host.
+//! remembered for that kernel, that QEMU and that host; that KVM was refused is not, since
+//! that can change.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::io::ErrorKind;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::config::{Config, HostPort, Network};
+use super::config::{Config, HostPorts, Network};
 use super::emulator::Emulator;
+use super::refusal::{self, KvmRefusal};
 use super::{Machine, guest};
+use crate::output::note;
+use crate::signals::Signals;
 use crate::workspace;
 
 /// How long KVM may take to bring the guest to its first application.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const KVM_LIMIT: Duration = Duration::from_secs(5);
+/// How long it is remembered that it took longer.
+const SILENCE: Duration = Duration::from_secs(60 * 60);
+/// How often to look for signals.
+const GLANCE: Duration = Duration::from_millis(100);
+/// Where Linux offers KVM.
+const DEVICE: &str = "/dev/kvm";
 
 /// Who executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +54,11 @@ pub enum Choice {
 
 impl Choice {
     /// Decides. With `Auto` and KVM on the machine, boots the guest of `config` for a
-    /// trial; it must have been built. Says on standard error if it falls back to TCG.
-    pub fn decide(self, config: &Config) -> Result<Accel> {
+    /// trial; it must have been built. Says on standard error if it falls back to TCG, and why.
+    ///
+    /// # Errors
+    /// A signal has come; the guest was not built.
+    pub(crate) fn decide(self, config: &Config, signals: &Signals) -> Result<Accel> {
         match self {
             Self::Tcg => return Ok(Accel::Tcg),
             Self::Kvm => return Ok(Accel::Kvm),
@@ -53,46 +66,99 @@ impl Choice {
             Self::Auto if config.icount => return Ok(Accel::Tcg),
             Self::Auto => {}
         }
-        if !Path::new("/dev/kvm").exists() {
-            eprintln!("no KVM on this machine: using TCG, which is slower");
-            return Ok(Accel::Tcg);
-        }
-        if remembered(config)? {
-            return Ok(Accel::Kvm);
-        }
-        eprintln!("KVM does not run this kernel here: using TCG, which is slower");
+        let why = match OpenOptions::new().read(true).write(true).open(DEVICE) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                "no KVM on this machine".to_owned()
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                KvmRefusal::Permission.to_string()
+            }
+            // Closed before QEMU opens it. What else may be wrong, QEMU is to say.
+            _ => match remembered(config, signals)? {
+                Trial::Works => return Ok(Accel::Kvm),
+                Trial::Refused(refusal) => refusal.to_string(),
+                Trial::Fails => "KVM does not run this kernel here".to_owned(),
+                Trial::Silent => {
+                    let seconds = KVM_LIMIT.as_secs();
+                    format!("under KVM this kernel says nothing for {seconds} seconds")
+                }
+            },
+        };
+        note!("{why}\nusing TCG, which is slower");
         Ok(Accel::Tcg)
     }
 }
 
-/// The answer of the last trial, or of a new one.
-fn remembered(config: &Config) -> Result<bool> {
+/// What came of a trial.
+#[derive(Debug, PartialEq, Eq)]
+enum Trial {
+    Works,
+    /// QEMU did not start.
+    Refused(KvmRefusal),
+    /// The machine started and ended too early.
+    Fails,
+    /// The machine started and was not done in time.
+    Silent,
+}
+
+/// The answer of the last trial, or of a new one. Only what says something about kernel,
+/// emulator and host is remembered: a permission may be given at any time. Silence may be due
+/// to a busy host, and is remembered for a while only.
+fn remembered(config: &Config, signals: &Signals) -> Result<Trial> {
     let path = workspace::guest_target_dir().join("kvm-trial");
     let key = key()?;
     let earlier = fs::read_to_string(&path).unwrap_or_default();
-    if let Some(answer) = earlier.strip_prefix(&key) {
-        return Ok(answer.trim() == "yes");
+    let age = fs::metadata(&path).and_then(|file| file.modified());
+    let age = age.ok().and_then(|time| time.elapsed().ok()).unwrap_or(SILENCE);
+    match earlier.strip_prefix(&key).map(str::trim) {
+        Some("yes") => return Ok(Trial::Works),
+        Some("no") => return Ok(Trial::Fails),
+        Some("silent") if age < SILENCE => return Ok(Trial::Silent),
+        _ => {}
     }
-    eprintln!("trying KVM, for {} seconds at most", LIMIT.as_secs());
-    let works = trial(config)?;
-    fs::write(&path, format!("{key}{}\n", if works { "yes" } else { "no" }))
+    note!("trying KVM, for {} seconds at most", KVM_LIMIT.as_secs());
+    let trial = trial(config, signals)?;
+    let answer = match trial {
+        Trial::Works => "yes",
+        Trial::Fails => "no",
+        Trial::Silent => "silent",
+        Trial::Refused(_) => return Ok(trial),
+    };
+    fs::write(&path, format!("{key}{answer}\n"))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(works)
+    Ok(trial)
 }
 
 /// Boots under KVM until the first application speaks: then the kernel has run, and
 /// ring 3, and system calls.
-fn trial(config: &Config) -> Result<bool> {
+fn trial(config: &Config, signals: &Signals) -> Result<Trial> {
     let mut config = config.clone();
     config.accel = Accel::Kvm;
     config.gdb = None;
-    config.network = Network::User { store: HostPort::None, echo: HostPort::None };
+    config.network = Network::User(HostPorts::None);
     let Some(app) = config.manifest.apps.iter().find(|app| app.grants.console) else {
-        return Ok(false);
+        return Ok(Trial::Fails);
     };
     let sign = format!("{}: ", app.name);
     let machine = Machine::boot(&config)?;
-    Ok(machine.wait_for_line(&sign, LIMIT).is_ok())
+    let deadline = Instant::now() + KVM_LIMIT;
+    loop {
+        signals.check()?;
+        if machine.wait_for_line(&sign, GLANCE).is_ok() {
+            return Ok(Trial::Works);
+        }
+        if machine.console().ended() {
+            break;
+        }
+        if Instant::now() >= deadline {
+            return Ok(Trial::Silent);
+        }
+    }
+    // An end that is none of the guest's is QEMU's, and may be due to anything.
+    Ok(match machine.exit_status(KVM_LIMIT) {
+        Ok(_) => Trial::Fails,
+        Err(_) => Trial::Refused(refusal::of_kvm(machine.process.complaints())),
+    })
 }
 
 /// What the answer depends on, as a line.

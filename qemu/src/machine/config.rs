@@ -1,5 +1,6 @@
 //! What kind of machine to boot.
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -38,7 +39,10 @@ pub struct Config {
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
     /// More arguments for QEMU, after all others.
-    pub extra: Vec<String>,
+    pub extra: Vec<OsString>,
+    /// Write the boot bundle to this file, too, and name that in [`Machine::command`](super::Machine::command).
+    /// The machine itself reads a file without a name.
+    pub keep_bundle: Option<PathBuf>,
 }
 
 /// How the kernel applies packet filters.
@@ -54,22 +58,12 @@ pub enum Filters {
 /// What the NIC is connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// QEMU's user-mode network, with the store's and the echo service's UDP ports
-    /// forwarded from the host's loopback interface.
-    User {
-        /// Host port for the store.
-        store: HostPort,
-        /// Host port for the echo service.
-        echo: HostPort,
-    },
-    /// The same with one UDP port forwarded, that of a memcached at this address, whatever
-    /// the machine runs.
-    Store {
-        /// Address in the guest.
-        address: Ipv4Addr,
-        /// Host port for it.
-        host: HostPort,
-    },
+    /// QEMU's user-mode network, with the applications' forwarded ports on the host's loopback
+    /// interface.
+    User(HostPorts),
+    /// The same with one UDP port forwarded from any that is free on the host: that of a
+    /// memcached at this address, whatever the machine runs.
+    Store(Ipv4Addr),
     /// A socket on which the host sends and receives raw Ethernet frames.
     Frames,
     /// A process that plays the NIC (`exo_load::wire::vhost`) and listens on this Unix
@@ -77,14 +71,14 @@ pub enum Network {
     VhostUser(PathBuf),
 }
 
-/// A UDP port of the host's loopback interface.
+/// The host's ports that lead to those that the manifest has forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostPort {
-    /// Any that is free.
+pub enum HostPorts {
+    /// Any that are free.
     Free,
-    /// This one.
-    Fixed(u16),
-    /// None: do not forward.
+    /// Those that the manifest states.
+    Stated,
+    /// None: forward nothing.
     None,
 }
 
@@ -97,11 +91,12 @@ impl Config {
             accel: Accel::Tcg,
             memory: 128,
             cpus: 1,
-            network: Network::User { store: HostPort::Free, echo: HostPort::Free },
+            network: Network::User(HostPorts::Free),
             filters: Filters::Compiled,
             icount: false,
             gdb: None,
             extra: Vec::new(),
+            keep_bundle: None,
         }
     }
 

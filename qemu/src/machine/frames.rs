@@ -4,6 +4,7 @@
 //! without a checksum behind it. There is no network at the far end but what the
 //! test makes of it.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+
+use super::qemu::option_value;
 
 /// Longest frame: a jumbo frame and some more.
 const LONGEST: usize = 65536;
@@ -73,12 +76,12 @@ impl FrameSocket {
     }
 
     /// QEMU's `-netdev` argument for the other end.
-    pub(super) fn netdev(&self, id: &str) -> String {
-        format!(
-            "dgram,id={id},local.type=unix,local.path={},remote.type=unix,remote.path={}",
-            self.far.display(),
-            self.near.display()
-        )
+    pub(super) fn netdev(&self, id: &str) -> OsString {
+        let mut netdev = OsString::from(format!("dgram,id={id},local.type=unix,local.path="));
+        netdev.push(option_value(&self.far));
+        netdev.push(",remote.type=unix,remote.path=");
+        netdev.push(option_value(&self.near));
+        netdev
     }
 }
 

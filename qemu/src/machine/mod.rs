@@ -26,34 +26,42 @@ mod config;
 mod console;
 pub mod emulator;
 mod exit;
+mod forwards;
 mod frames;
 mod pin;
+mod ports;
 mod process;
 mod qemu;
+mod refusal;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::guest;
 use crate::symbols::Symboliser;
 use crate::workspace;
 
+pub(crate) use accel::KVM_LIMIT;
 pub use accel::{Accel, Choice};
-pub use config::{Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Network};
+pub use config::{Config, Filters, HostPorts, MAX_CPUS, MAX_MEMORY, Network};
 pub use console::Console;
 pub use exit::GuestExit;
+pub use forwards::Forwarded;
+pub(crate) use forwards::{ensure_distinct, stated};
 pub use frames::FrameSocket;
 pub use pin::Pinned;
+pub(crate) use ports::{Protocol, ensure_free, free_port};
 pub use qemu::GUEST_MAC;
-pub(crate) use qemu::ensure_free;
+pub(crate) use qemu::option_value;
 
 use process::Process;
-use qemu::{Forwards, Launch};
+use qemu::Launch;
 
 /// Port of the store in the guest.
 pub const STORE_PORT: u16 = 11211;
@@ -65,7 +73,7 @@ pub struct Machine {
     process: Process,
     console: Console,
     frames: Option<FrameSocket>,
-    forwards: Forwards,
+    forwards: Vec<Forwarded>,
     command: String,
 }
 
@@ -82,22 +90,27 @@ impl Machine {
     /// Boots any kernel with any initial ramdisk; nothing is built.
     pub fn start(config: &Config, kernel: &Path, initrd: &[u8]) -> Result<Self> {
         config.check()?;
-        let mut bundle = tempfile::Builder::new().prefix("exo-bundle-").tempfile()?;
+        // It has no name: however this process and QEMU end, nothing is left behind.
+        let mut bundle = tempfile::tempfile().context("cannot make a file for the boot bundle")?;
         bundle.write_all(initrd).context("cannot write the boot bundle")?;
-        let forwards = Forwards::choose(config)?;
+        let inherited = PathBuf::from(format!("/proc/self/fd/{}", bundle.as_raw_fd()));
+        if let Some(kept) = &config.keep_bundle {
+            guest::write_bundle(kept, initrd)?;
+        }
+        let forwards = forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),
-            Network::User { .. } | Network::Store { .. } | Network::VhostUser(_) => None,
+            Network::User(_) | Network::Store(_) | Network::VhostUser(_) => None,
         };
-        let launch = Launch {
+        let launch = |initrd| Launch {
             config,
             kernel,
-            initrd: bundle.path(),
+            initrd,
             forwards: &forwards,
             frames: frames.as_ref(),
         };
-        let command = launch.to_string();
-        let (process, console) = Process::spawn(launch.command()?, bundle)?;
+        let command = launch(config.keep_bundle.as_deref().unwrap_or(&inherited)).to_string();
+        let (process, console) = Process::spawn(launch(&inherited).command()?, bundle)?;
         Ok(Self { process, console, frames, forwards, command })
     }
 
@@ -139,8 +152,10 @@ impl Machine {
             Some(status) => {
                 // The last words may still be in the pipe.
                 let spoke = self.console.wait_for(0, Instant::now() + Duration::from_secs(1));
-                GuestExit::from_qemu(status, spoke)
-                    .map_err(|error| anyhow!("{error}\n{}", self.report()))
+                GuestExit::from_qemu(status, spoke).map_err(|error| {
+                    refusal::explain(self.process.complaints())
+                        .map_or_else(|| anyhow!("{error}\n{}", self.report()), Error::msg)
+                })
             }
             None => bail!("the guest did not end in {timeout:?}\n{}", self.report()),
         }
@@ -152,16 +167,28 @@ impl Machine {
         matches!(self.process.wait(Duration::ZERO), Ok(None))
     }
 
-    /// The host port that leads to the store, if the manifest has a store.
+    /// The host's ports that lead to applications.
     #[must_use]
-    pub fn udp_port(&self) -> Option<u16> {
-        self.forwards.store.map(|forward| forward.host)
+    pub fn forwards(&self) -> &[Forwarded] {
+        &self.forwards
     }
 
-    /// The host port that leads to the echo service, if the manifest has one.
+    /// The host port that leads to the store: to [`STORE_PORT`] of the first application
+    /// that has it forwarded.
+    #[must_use]
+    pub fn udp_port(&self) -> Option<u16> {
+        self.port_to(STORE_PORT)
+    }
+
+    /// The host port that leads to the echo service: to [`ECHO_PORT`].
     #[must_use]
     pub fn echo_port(&self) -> Option<u16> {
-        self.forwards.echo.map(|forward| forward.host)
+        self.port_to(ECHO_PORT)
+    }
+
+    fn port_to(&self, port: u16) -> Option<u16> {
+        let mut forwards = self.forwards.iter();
+        forwards.find(|forward| forward.guest.1 == port).map(|forward| forward.host)
     }
 
     /// A client of the store, once the store answers.
@@ -186,15 +213,19 @@ impl Machine {
         Ok(Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?)
     }
 
-    /// Asks the store for its version, once, for a quarter of a second.
+    /// Asks the store for its version, once, for a quarter of a second. Not before the guest has
+    /// spoken: until then another program may have the host's port.
     pub fn answers(&self, client: &mut Client) -> Result<bool> {
+        if !self.console.wait_for(0, Instant::now() + Duration::from_millis(250)) {
+            return Ok(false);
+        }
         let patience = (client.timeout, client.attempts);
         (client.timeout, client.attempts) = (Duration::from_millis(250), 1);
         let answer = client.version();
         (client.timeout, client.attempts) = patience;
         match answer {
             Ok(_) => Ok(true),
-            Err(ClientError::NoAnswer { .. }) => Ok(false),
+            Err(error) if error.is_silence() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -212,7 +243,8 @@ impl Machine {
         pin::pin(self.process.id())
     }
 
-    /// The QEMU command line, as one would type it.
+    /// The QEMU command line, as one would type it; only with [`Config::keep_bundle`] does
+    /// the boot bundle have a name in it that means something to another process.
     #[must_use]
     pub fn command(&self) -> &str {
         &self.command
@@ -244,7 +276,11 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.report());
+            // Only tests unwind, and their harness keeps for each what goes through this macro.
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!("{}", self.report());
+            }
         }
         self.process.kill();
     }

@@ -1,5 +1,6 @@
 //! The QEMU process: started, watched, and always ended.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use anyhow::{Context, Result};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
-use tempfile::NamedTempFile;
 
 use super::console::Console;
 
@@ -30,22 +31,17 @@ impl Process {
     /// Starts `command` with its standard output as a console and no input.
     ///
     /// It has a process group of its own, so that Ctrl-C reaches this process only,
-    /// which then ends the other in order. `bundle` is removed with its first output:
-    /// then it has been read, and nothing is left behind if this process is killed.
-    pub(super) fn spawn(mut command: Command, bundle: NamedTempFile) -> Result<(Self, Console)> {
+    /// which then ends the other in order. It inherits `bundle`, under the same number.
+    pub(super) fn spawn(mut command: Command, bundle: File) -> Result<(Self, Console)> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0);
-        let mut child = spawn_bound(command).with_context(|| format!("cannot start {program}"))?;
+        let mut child =
+            spawn_bound(command, bundle).with_context(|| format!("cannot start {program}"))?;
         let console = Console::default();
-        let serial = child.stdout.take().map(|mut serial| {
+        let serial = child.stdout.take().map(|serial| {
             let console = console.clone();
-            thread::spawn(move || {
-                let mut first = [0];
-                let len = serial.read(&mut first).unwrap_or(0);
-                drop(bundle);
-                console.read_from(first[..len].chain(serial));
-            })
+            thread::spawn(move || console.read_from(serial))
         });
         let complaints = child.stderr.take().map(|mut stderr| {
             thread::spawn(move || {
@@ -113,12 +109,13 @@ impl Process {
 
 type Order = (Command, Sender<io::Result<Child>>);
 
-/// Starts a process that ends when this one does, even if this one is killed.
+/// Starts a process that inherits `bundle`, and ends when this one does, even if this one
+/// is killed.
 ///
 /// Linux ties the parent-death signal to the thread that forked, and a test's
 /// thread may end before the machine does. So one thread that never ends forks
 /// them all.
-fn spawn_bound(mut command: Command) -> io::Result<Child> {
+fn spawn_bound(mut command: Command, bundle: File) -> io::Result<Child> {
     static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (orders, inbox) = channel::<Order>();
@@ -137,11 +134,12 @@ fn spawn_bound(mut command: Command) -> io::Result<Child> {
 
     let parent = getpid();
     // SAFETY: between fork and exec in a program with threads, only calls that take no
-    // lock and allocate nothing are sound. These are two bare system calls; the closure
-    // owns a copied integer, and its error values are plain codes.
+    // lock and allocate nothing are sound. These are three bare system calls; the closure
+    // owns a copied integer and an open file, and its error values are plain codes.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
+            fcntl_setfd(&bundle, FdFlags::empty())?;
             // The parent may have died before it could be told.
             if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
         });

@@ -6,73 +6,31 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::iter;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
 use super::accel::Accel;
-use super::config::{Config, Filters, HostPort, Network};
+use super::config::{Config, Filters, Network};
 use super::emulator::Emulator;
+use super::forwards::Forwarded;
 use super::frames::FrameSocket;
-use super::{ECHO_PORT, STORE_PORT};
 use crate::prerequisites::QEMU;
+use crate::shell;
 
 /// The guest's Ethernet address.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
-
-/// A UDP port of the host's loopback interface that leads into the guest.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Forward {
-    pub(super) host: u16,
-    guest: (Ipv4Addr, u16),
-}
-
-/// The forwards of a machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Forwards {
-    pub(super) store: Option<Forward>,
-    pub(super) echo: Option<Forward>,
-}
 
 /// Everything that goes into a command line.
 pub(super) struct Launch<'a> {
     pub(super) config: &'a Config,
     pub(super) kernel: &'a Path,
     pub(super) initrd: &'a Path,
-    pub(super) forwards: &'a Forwards,
+    pub(super) forwards: &'a [Forwarded],
     pub(super) frames: Option<&'a FrameSocket>,
-}
-
-impl Forwards {
-    /// Finds the services in the manifest and host ports for them.
-    pub(super) fn choose(config: &Config) -> Result<Self> {
-        let to = |host: HostPort, address: Ipv4Addr, port: u16| -> Result<Option<Forward>> {
-            let host = match host {
-                HostPort::None => return Ok(None),
-                HostPort::Fixed(port) => port,
-                HostPort::Free => free_port()?,
-            };
-            Ok(Some(Forward { host, guest: (address, port) }))
-        };
-        let (store, echo) = match config.network {
-            Network::Frames => return Ok(Self::default()),
-            Network::Store { address, host } => {
-                return Ok(Self { store: to(host, address, STORE_PORT)?, echo: None });
-            }
-            Network::User { store, echo } => (store, echo),
-        };
-        let forward = |image: &str, host: HostPort, port: u16| {
-            let app = config.manifest.apps.iter().find(|app| app.image == image);
-            let Some(address) = app.and_then(|app| app.address) else { return Ok(None) };
-            to(host, address.into(), port)
-        };
-        Ok(Self {
-            store: forward("kvstore", store, STORE_PORT)?,
-            echo: forward("echo", echo, ECHO_PORT)?,
-        })
-    }
 }
 
 impl Launch<'_> {
@@ -104,7 +62,7 @@ impl Launch<'_> {
                 add(&["-object", &format!("memory-backend-memfd,id=ram,size={size}M,share=on")]);
                 add(&["-name", "exo,debug-threads=on"]);
             }
-            Network::User { .. } | Network::Frames => add(&["-M", machine]),
+            Network::User(_) | Network::Store(_) | Network::Frames => add(&["-M", machine]),
         }
         add(&["-global", "virtio-mmio.force-legacy=false"]);
         add(&accel);
@@ -112,11 +70,12 @@ impl Launch<'_> {
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         add(&["-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         if let Network::VhostUser(path) = &config.network {
-            // A comma ends an argument's part, and is itself written twice.
-            let path = path.display().to_string().replace(',', ",,");
-            add(&["-chardev", &format!("socket,id=nic,path={path}")]);
+            let mut socket = OsString::from("socket,id=nic,path=");
+            socket.push(option_value(path));
+            all.extend(["-chardev".into(), socket]);
         }
-        add(&["-netdev", &self.netdev()]);
+        all.extend(["-netdev".into(), self.netdev()]);
+        let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}", mac())]);
         if config.filters == Filters::Interpreted {
             add(&["-append", "filters=interpreted"]);
@@ -128,56 +87,38 @@ impl Launch<'_> {
             add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
         }
         all.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initrd.into()]);
-        all.extend(config.extra.iter().map(OsString::from));
+        all.extend(config.extra.iter().cloned());
         all
     }
 
-    fn netdev(&self) -> String {
+    fn netdev(&self) -> OsString {
         if let Some(frames) = self.frames {
             return frames.netdev("n0");
         }
         if let Network::VhostUser(_) = self.config.network {
-            return "vhost-user,id=n0,chardev=nic".to_owned();
+            return "vhost-user,id=n0,chardev=nic".into();
         }
         // Not `restrict=on`: it would drop the guest's answers to forwarded datagrams.
         let mut netdev = String::from("user,id=n0");
-        for forward in [self.forwards.store, self.forwards.echo].into_iter().flatten() {
-            let (address, port) = forward.guest;
-            netdev += &format!(",hostfwd=udp:127.0.0.1:{}-{address}:{port}", forward.host);
+        for forward in self.forwards {
+            netdev.push(',');
+            netdev += &forward.hostfwd();
         }
-        netdev
+        netdev.into()
     }
 }
 
 impl fmt::Display for Launch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(QEMU.name)?;
-        for argument in self.arguments() {
-            let argument = argument.to_string_lossy();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,.:/+".contains(c);
-            match argument.chars().all(plain) {
-                true => write!(f, " {argument}")?,
-                false => write!(f, " '{}'", argument.replace('\'', r"'\''"))?,
-            }
-        }
-        Ok(())
+        self.arguments().iter().try_for_each(|argument| write!(f, " {}", shell::quote(argument)))
     }
 }
 
-/// Fails if another program listens on a UDP port of the loopback interface.
-pub(crate) fn ensure_free(port: u16, option: &str, service: &str) -> Result<()> {
-    ensure!(
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
-        "UDP port {port} on 127.0.0.1, meant for {service}, is taken by another program \
-         (another `cargo exo run`?); choose another with {option}"
-    );
-    Ok(())
-}
-
-/// A UDP port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no free UDP port")?;
-    Ok(socket.local_addr()?.port())
+/// A path as part of an argument: QEMU splits at commas, and reads two as one.
+pub(crate) fn option_value(path: &Path) -> OsString {
+    let doubled = |&byte: &u8| iter::repeat_n(byte, if byte == b',' { 2 } else { 1 });
+    OsString::from_vec(path.as_os_str().as_bytes().iter().flat_map(doubled).collect())
 }
 
 fn mac() -> String {
@@ -186,10 +127,12 @@ fn mac() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::{HostPorts, Network};
+    use super::super::forwards;
     use super::*;
 
     fn line(config: &Config) -> String {
-        let forwards = Forwards::choose(config).unwrap();
+        let forwards = forwards::choose(config).unwrap();
         let (kernel, initrd) = (Path::new("exokernel"), Path::new("the bundle"));
         Launch { config, kernel, initrd, forwards: &forwards, frames: None }.to_string()
     }
@@ -197,21 +140,12 @@ mod tests {
     #[test]
     fn forwards_the_ports_asked_for() {
         let mut config = Config::named("default").unwrap();
-        config.network = Network::User { store: HostPort::Fixed(1), echo: HostPort::Fixed(2) };
-        let forwards = "user,id=n0,hostfwd=udp:127.0.0.1:1-10.0.2.15:11211,\
-                        hostfwd=udp:127.0.0.1:2-10.0.2.16:7 ";
+        config.network = Network::User(HostPorts::Stated);
+        let forwards = "user,id=n0,hostfwd=udp:127.0.0.1:11211-10.0.2.15:11211,\
+                        hostfwd=udp:127.0.0.1:7007-10.0.2.16:7 ";
         assert!(line(&config).contains(forwards), "{}", line(&config));
-        config.network = Network::User { store: HostPort::Fixed(1), echo: HostPort::None };
+        config.manifest.apps[1].forward.clear();
         assert!(line(&config).contains("10.0.2.15:11211 "), "{}", line(&config));
-    }
-
-    #[test]
-    fn forwards_to_a_store_that_no_manifest_names() {
-        let mut config = Config::bare();
-        let address = Ipv4Addr::new(10, 0, 2, 99);
-        config.network = Network::Store { address, host: HostPort::Fixed(3) };
-        let forward = "user,id=n0,hostfwd=udp:127.0.0.1:3-10.0.2.99:11211 ";
-        assert!(line(&config).contains(forward), "{}", line(&config));
     }
 
     #[test]
@@ -234,12 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_an_error() {
-        let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let error = ensure_free(port, "--port", "the store").unwrap_err().to_string();
-        assert!(error.contains(&port.to_string()) && error.contains("--port"), "{error}");
-        drop(taken);
-        assert!(ensure_free(port, "--port", "the store").is_ok());
+    fn commas_of_paths_are_doubled() {
+        for (path, value) in [("a,b,", "a,,b,,"), (",", ",,"), ("plain", "plain")] {
+            assert_eq!(option_value(Path::new(path)), value);
+        }
     }
 }

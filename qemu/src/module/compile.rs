@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 
 use crate::guest::run;
 use crate::linux;
+use crate::output::note;
 use crate::workspace::{self, GUEST_PROFILE, GUEST_TARGET};
 
 /// The package, and the library that is made of it.
-const PACKAGE: &str = "kvstore-module";
+pub(crate) const PACKAGE: &str = "kvstore-module";
 
 /// The compilers that this was tried with.
 const TRIED: &str = "1.95";
@@ -73,7 +74,7 @@ pub(super) fn compile(flags: Flags, directory: &Path) -> Result<String> {
         .env("RUSTFLAGS", flags.text())
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     if flags == Flags::Ring0 {
-        eprintln!(
+        note!(
             "module: compiling the store for Linux's ring 0; rustc is going to warn about \
              target features, which is expected"
         );

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::NAME;
 use crate::guest::run;
 use crate::linux::{Kernel, Packages};
+use crate::output::note;
 use crate::prerequisites::{LIBELF, MAKE, Program};
 use crate::workspace;
 
@@ -30,7 +31,7 @@ pub(super) fn build(kernel: &Kernel, store: &str, directory: &Path) -> Result<Pa
     }
     update(&build.join("store.asm"), store.as_bytes())?;
 
-    eprintln!("module: building it for Linux {}", kernel.release());
+    note!("module: building it for Linux {}", kernel.release());
     if let Err(error) = make(&tree, &build) {
         // Else the next call would find it made, and say nothing of warnings.
         let _ = fs::remove_dir_all(&build);
@@ -88,10 +89,10 @@ impl Tree {
         let makefile = headers.file(&format!("usr/src/{common}/Makefile"))?;
         let config = fs::read_to_string(objects.join(".config")).unwrap_or_default();
         let compiler = match gcc_version(&config) {
-            Some(12) => Program { name: "gcc-12", package: "gcc-12" },
-            Some(13) => Program { name: "gcc-13", package: "gcc-13" },
-            Some(14) => Program { name: "gcc-14", package: "gcc-14" },
-            _ => Program { name: "gcc", package: "gcc" },
+            Some(12) => Program { name: "gcc-12", package: "gcc-12", elsewhere: &[] },
+            Some(13) => Program { name: "gcc-13", package: "gcc-13", elsewhere: &[] },
+            Some(14) => Program { name: "gcc-14", package: "gcc-14", elsewhere: &[] },
+            _ => Program { name: "gcc", package: "gcc", elsewhere: &[] },
         };
         Ok(Self { objects, makefile, compiler })
     }

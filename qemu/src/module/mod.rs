@@ -26,8 +26,9 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 
 use crate::linux::{self, Kernel};
+use crate::output::note;
 
-pub(crate) use compile::lint;
+pub(crate) use compile::{PACKAGE, lint};
 pub use parameters::{Parameters, Workers};
 
 /// The module's name, as `insmod` and `rmmod` know it.
@@ -105,7 +106,7 @@ fn directory() -> Result<PathBuf> {
 fn lock(directory: &Path) -> Result<File> {
     let lock = File::create(directory.join("lock")).context("cannot make a lock")?;
     if lock.try_lock().is_err() {
-        eprintln!("module: waiting for another process that builds it");
+        note!("module: waiting for another process that builds it");
         lock.lock().context("cannot wait for another process that builds the module")?;
     }
     Ok(lock)

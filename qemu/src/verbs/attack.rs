@@ -9,6 +9,7 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::machine::{Config, MAX_CPUS, Machine};
 use crate::manifest::{App, Grants, Manifest};
+use crate::output::{self, note, say};
 use crate::prerequisites::QEMU;
 
 /// How long all attacks together may take.
@@ -83,19 +84,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let alive = (0..10).any(|_| machine.answers(&mut store).unwrap_or(false));
     if args.verbose {
-        eprintln!("{}", machine.report());
+        note!("{}", machine.report());
     }
 
     let lines = machine.console().lines();
     let attempts = merge(lines.iter().filter_map(|line| Attempt::parse(line)));
     ensure!(!attempts.is_empty(), "the attacker attempted nothing\n{}", machine.report());
-    print!("{}", table(&attempts));
-    println!("{}", summary(&attempts));
+    output::print(table(&attempts))?;
+    say!("{}", summary(&attempts))?;
     let unfinished: Vec<_> = names.iter().filter(|name| !has_finished(&lines, name)).collect();
     for name in &unfinished {
-        println!("{name} ended before its last attempt: what it did not get to is not shown");
+        say!("{name} ended before its last attempt: what it did not get to is not shown")?;
     }
-    println!("the store {}", if alive { "still answers" } else { "no longer answers: BREACH" });
+    say!("the store {}", if alive { "still answers" } else { "no longer answers: BREACH" })?;
     let breach = attempts.iter().any(|attempt| attempt.outcome == Outcome::Breach);
     Ok(if breach || !alive || !unfinished.is_empty() {
         ExitCode::FAILURE
@@ -121,6 +122,7 @@ fn spread(manifest: &mut Manifest) {
         name: RACER.into(),
         core: None,
         address: None,
+        forward: Vec::new(),
         args: vec!["only=cores+exceptions".into()],
         grants: Grants { net: false, ..attacker.grants },
         slots: 15,

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench::{Interrupt, boot, dpf, get, idle, module, primitives};
+use crate::bench::{boot, compare, dpf, get, idle, module, primitives};
 use crate::prerequisites::QEMU;
+use crate::signals::Signals;
 
 /// Measure: instructions per request, per primitive operation and per packet told apart,
 /// time to the first answer, load when idle
@@ -25,6 +26,7 @@ enum What {
     Idle(idle::Args),
     Primitives(primitives::Args),
     Dpf(dpf::Args),
+    Compare(compare::Args),
     Module(module::Args),
 }
 
@@ -33,21 +35,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !matches!(args.what, What::Dpf(_) | What::Module(_)) {
         QEMU.require()?;
     }
-    let interrupt = Interrupt::register()?;
+    let signals = Signals::register()?;
     let result = match &args.what {
-        What::Get(args) => get::run(args, &interrupt),
-        What::Boot(args) => boot::run(args, &interrupt),
-        What::Idle(args) => idle::run(args, &interrupt),
-        What::Primitives(args) => primitives::run(args, &interrupt),
-        What::Dpf(args) => dpf::run(args, &interrupt),
-        What::Module(args) => module::run(args, &interrupt),
+        What::Get(args) => get::run(args, &signals),
+        What::Boot(args) => boot::run(args, &signals),
+        What::Idle(args) => idle::run(args, &signals),
+        What::Primitives(args) => primitives::run(args, &signals),
+        What::Dpf(args) => dpf::run(args, &signals),
+        What::Module(args) => module::run(args, &signals),
+        What::Compare(args) => compare::run(args, &signals),
     };
     // A signal has many consequences; whichever came first, it is the cause.
-    match (result, interrupt.check()) {
-        (Err(_), Err(interrupted)) => {
-            eprintln!("{interrupted}");
-            Ok(ExitCode::from(interrupted.exit_code()))
-        }
-        (result, _) => result.map(|()| ExitCode::SUCCESS),
+    if result.is_err() {
+        signals.check()?;
     }
+    result.map(|()| ExitCode::SUCCESS)
 }

@@ -1,14 +1,16 @@
 //! `cargo exo client`: one request to a store.
 
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::ffi::{OsStr, OsString};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 
 use crate::client::{Client, Item, Storage, Stored};
+use crate::output::{self, note};
 
 /// Exit code if the store did not have, or did not take, what was asked for.
 const MISS: u8 = 1;
@@ -22,8 +24,9 @@ const ERROR: u8 = 2;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the store listens
-    #[arg(long, global = true, default_value = "127.0.0.1:11211", value_name = "IP:PORT")]
-    server: SocketAddr,
+    #[arg(long, global = true, default_value = "127.0.0.1:11211", value_name = "HOST:PORT",
+          value_parser = server)]
+    server: String,
     /// Milliseconds to wait for an answer, each time
     #[arg(long, global = true, default_value_t = 1000, value_name = "MS")]
     timeout: u64,
@@ -41,12 +44,12 @@ enum Request {
     Get {
         /// The keys
         #[arg(required = true)]
-        keys: Vec<String>,
+        keys: Vec<OsString>,
     },
     /// Print `CAS-ID VALUE` of a key, for a later `cas`
     Gets {
         /// The key
-        key: String,
+        key: OsString,
     },
     /// Store a value
     Set(Store),
@@ -68,12 +71,12 @@ enum Request {
     /// Delete a key
     Delete {
         /// The key
-        key: String,
+        key: OsString,
     },
     /// Add to a decimal number and print the sum
     Incr {
         /// The key
-        key: String,
+        key: OsString,
         /// How much to add
         #[arg(default_value_t = 1)]
         delta: u64,
@@ -81,7 +84,7 @@ enum Request {
     /// Subtract from a decimal number, not below 0, and print the difference
     Decr {
         /// The key
-        key: String,
+        key: OsString,
         /// How much to subtract
         #[arg(default_value_t = 1)]
         delta: u64,
@@ -89,15 +92,15 @@ enum Request {
     /// Set the time to live of a key
     Touch {
         /// The key
-        key: String,
-        /// Seconds; 0 for ever
-        #[arg(allow_negative_numbers = true)]
-        ttl: i64,
+        key: OsString,
+        /// Seconds to live, at most 30 days, or the Unix time of the end; 0 for ever
+        #[arg(allow_negative_numbers = true, value_parser = lifetime)]
+        ttl: i32,
     },
     /// Forget everything
     FlushAll {
-        /// Seconds until then
-        #[arg(default_value_t = 0)]
+        /// Seconds until then, at most 30 days, or its Unix time
+        #[arg(default_value_t = 0, value_parser = delay)]
         delay: u32,
     },
     /// Print statistics
@@ -109,39 +112,101 @@ enum Request {
 #[derive(Debug, clap::Args)]
 struct Store {
     /// The key
-    key: String,
+    key: OsString,
     /// The value
     #[arg(allow_hyphen_values = true)]
-    value: String,
+    value: OsString,
     /// A number to store beside the value
     #[arg(long, default_value_t = 0)]
     flags: u32,
-    /// Seconds to live; 0 for ever
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
-    ttl: i64,
+    /// Seconds to live, at most 30 days, or the Unix time of the end; 0 for ever, below that
+    /// not at all
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = lifetime)]
+    ttl: i32,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let outcome = Client::connect(args.server).map_err(Into::into).and_then(|mut client| {
+    let outcome = connect(args).and_then(|mut client| perform(&mut client, &args.request));
+    let told = outcome.and_then(|outcome| {
+        let (text, why) = match outcome {
+            Outcome::Done(text) => (text, None),
+            Outcome::Miss(text, why) => (text, Some(why)),
+        };
+        output::print_bytes(&text)?;
+        let Some(why) = why else { return Ok(ExitCode::SUCCESS) };
+        note!("{why}");
+        Ok(ExitCode::from(MISS))
+    });
+    Ok(told.unwrap_or_else(|error| output::failure(&error, ERROR)))
+}
+
+/// A client of the store. If its name stands for several addresses, of the first that answers.
+fn connect(args: &Args) -> Result<Client> {
+    let addresses = args.server.to_socket_addrs();
+    let addresses = addresses.with_context(|| format!("cannot look up {}", args.server))?;
+    let mut addresses: Vec<SocketAddr> = addresses.collect();
+    // `cargo exo run` listens on 127.0.0.1 only, which `localhost` often is not first.
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.dedup();
+    let client = |address: &SocketAddr| -> Result<Client> {
+        let mut client = Client::connect(*address)?;
         client.timeout = Duration::from_millis(args.timeout.max(1));
         client.attempts = args.attempts;
-        perform(&mut client, &args.request)
-    });
-    Ok(match outcome {
-        Ok(Outcome::Done(text)) => {
-            io::stdout().write_all(&text)?;
-            ExitCode::SUCCESS
+        Ok(client)
+    };
+    let first = addresses.first().with_context(|| format!("{} has no address", args.server))?;
+    if addresses.len() > 1 {
+        let answering = addresses.iter().find_map(|address| {
+            let mut client = client(address).ok()?;
+            client.attempts = 1;
+            client.version().ok()?;
+            client.attempts = args.attempts;
+            Some(client)
+        });
+        if let Some(client) = answering {
+            return Ok(client);
         }
-        Ok(Outcome::Miss(text, why)) => {
-            io::stdout().write_all(&text)?;
-            eprintln!("{why}");
-            ExitCode::from(MISS)
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(ERROR)
-        }
-    })
+    }
+    client(first)
+}
+
+/// `HOST:PORT`, where the host is a name or an address, in brackets if it is one of IPv6.
+fn server(text: &str) -> Result<String> {
+    let (host, port) = text.rsplit_once(':').context("HOST:PORT, such as localhost:11211")?;
+    ensure!(!host.is_empty(), "there is no host before the port");
+    let port = port.parse::<u16>().ok().filter(|&port| port != 0);
+    ensure!(port.is_some(), "the port is a number from 1 to 65535");
+    Ok(text.to_owned())
+}
+
+/// Seconds or, above this, a Unix time: so the protocol has it.
+const MONTH: i64 = 30 * 24 * 60 * 60;
+
+/// A time to live, if the store can keep it: it cuts longer numbers to 32 bits, and drops what
+/// ended in the past.
+fn lifetime(text: &str) -> Result<i32> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    lifetime_at(text, now.cast_signed())
+}
+
+fn lifetime_at(text: &str, now: i64) -> Result<i32> {
+    let given: i64 = text.parse().context("not a number of seconds")?;
+    if (MONTH + 1..=now).contains(&given) {
+        let end = now.saturating_add(given);
+        let advice = match i32::try_from(end) {
+            Ok(end) => format!("; the Unix time in {given} seconds is {end}"),
+            Err(_) => String::new(),
+        };
+        bail!(
+            "more than 30 days ({MONTH} seconds) is a Unix time, and this one has passed{advice}"
+        );
+    }
+    i32::try_from(given).context("more than the store can keep: times have 32 bits")
+}
+
+/// The same, not below zero.
+fn delay(text: &str) -> Result<u32> {
+    lifetime(text)?.try_into().context("a delay is not negative")
 }
 
 /// What to print to standard output, and for a miss to standard error.
@@ -151,7 +216,7 @@ enum Outcome {
 }
 
 fn perform(client: &mut Client, request: &Request) -> Result<Outcome> {
-    let hit = |hit: bool, yes: &str, key: &str| match hit {
+    let hit = |hit: bool, yes: &str, key: &OsStr| match hit {
         true => done(yes),
         false => missing(key),
     };
@@ -202,12 +267,12 @@ fn done(text: &str) -> Outcome {
     Outcome::Done(format!("{text}\n").into_bytes())
 }
 
-fn missing(key: &str) -> Outcome {
-    Outcome::Miss(Vec::new(), format!("not found: {key}"))
+fn missing(key: &OsStr) -> Outcome {
+    Outcome::Miss(Vec::new(), format!("not found: {}", key.display()))
 }
 
 /// The answer to `get`: bare for one key, with names for several.
-fn got(keys: &[String], items: &[Item]) -> Outcome {
+fn got(keys: &[OsString], items: &[Item]) -> Outcome {
     let mut text = Vec::new();
     for item in items {
         if keys.len() > 1 {
@@ -217,8 +282,8 @@ fn got(keys: &[String], items: &[Item]) -> Outcome {
         text.extend(&item.value);
         text.push(b'\n');
     }
-    let found = |key: &&String| !items.iter().any(|item| item.key == key.as_bytes());
-    let missing: Vec<_> = keys.iter().filter(found).map(String::as_str).collect();
+    let found = |key: &&OsString| !items.iter().any(|item| item.key == key.as_bytes());
+    let missing: Vec<_> = keys.iter().filter(found).map(|key| key.to_string_lossy()).collect();
     match missing.is_empty() {
         true => Outcome::Done(text),
         false => Outcome::Miss(text, format!("not found: {}", missing.join(", "))),
@@ -228,11 +293,58 @@ fn got(keys: &[String], items: &[Item]) -> Outcome {
 fn stored(client: &mut Client, how: Storage, store: &Store) -> Result<Outcome> {
     let Store { key, value, flags, ttl } = store;
     let result = client.store(how, key.as_bytes(), value.as_bytes(), *flags, *ttl)?;
-    let miss = |why: &str| Outcome::Miss(Vec::new(), format!("not stored: {why}: {key}"));
+    let miss =
+        |why: &str| Outcome::Miss(Vec::new(), format!("not stored: {why}: {}", key.display()));
     Ok(match (result, how) {
         (Stored::Stored, _) => done("stored"),
         (Stored::Exists, _) => miss("somebody else has stored since"),
         (Stored::NotStored, Storage::Add) => miss("the key exists"),
         (Stored::NotStored | Stored::NotFound, _) => miss("there is no such key"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_cannot_keep_is_refused() {
+        let now = 1_700_000_000;
+        let lifetime = |text: &str| lifetime_at(text, now);
+        for text in ["0", "-1", "1", "2592000", "1700000001", "2147483647", "-2147483648"] {
+            assert_eq!(i64::from(lifetime(text).unwrap()), text.parse::<i64>().unwrap());
+        }
+        let passed = lifetime("5000000").unwrap_err().to_string();
+        assert!(passed.contains("30 days") && passed.ends_with(" is 1705000000"), "{passed}");
+        for text in ["2592001", "1700000000", "2147483648", "4294967297", "-2147483649", "x", ""] {
+            assert!(lifetime(text).is_err(), "{text}");
+        }
+        assert!(delay("-1").is_err());
+    }
+
+    #[test]
+    fn keys_and_values_need_not_be_text() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let odd = OsStr::from_bytes(b"k\xff");
+        let line = ["client", "set"].map(OsStr::new).into_iter().chain([odd, odd]);
+        let Request::Set(store) = Line::try_parse_from(line).unwrap().args.request else {
+            panic!("not that request")
+        };
+        assert_eq!((store.key.as_bytes(), store.value.as_bytes()), (&b"k\xff"[..], &b"k\xff"[..]));
+    }
+
+    #[test]
+    fn servers_have_names() {
+        for text in ["localhost:1", "127.0.0.1:11211", "[::1]:65535", "store.example:9"] {
+            assert_eq!(server(text).unwrap(), text);
+        }
+        for text in ["localhost", ":1", "localhost:0", "localhost:65536", "localhost:memcache"] {
+            assert!(server(text).is_err(), "{text}");
+        }
+    }
 }

@@ -3,16 +3,22 @@
 mod capture;
 mod code;
 mod fuzz;
+mod taker;
 mod trie;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Subcommand;
-use dpf::{Filter, MAX_FRAME, Tag, conflict, overlap, witness};
-use dpf_run::Arena;
+use dpf::{Filter, MAX_FRAME, conflict, overlap, witness};
 use dpf_text::{explain, parse};
+
+use self::capture::Packets;
+use self::taker::Takers;
+use crate::output;
 
 /// Show what filters say and the code made of them, or which packets of a capture they take;
 /// fuzz them
@@ -27,37 +33,70 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Print each filter in canonical form, all of them merged as a graph in the language
-    /// of Graphviz, and the machine code that the kernel would run
+    /// Print each filter in canonical form, and which of them share packets; or all of them
+    /// merged, as a graph or as machine code
     Explain {
         /// Filters, each an expression
         #[arg(required = true, value_name = "EXPR")]
         expressions: Vec<String>,
+        /// Print instead, and nothing else, the merged filters as a graph in the language of
+        /// Graphviz: pipe it into `dot -Tsvg`
+        #[arg(long)]
+        graph: bool,
+        /// Print instead, and nothing else, the machine code that the kernel would run
+        #[arg(long, conflicts_with = "graph")]
+        code: bool,
     },
     /// Print for each packet of a capture which filter takes it, the most specific, and
     /// count
+    ///
+    /// Of a capture that is cut off, all whole packets and the counts are printed, and then
+    /// the error.
     Match {
-        /// Filters, each an expression; then the capture, a pcap file of Ethernet frames
+        /// Filters, each an expression; then the capture, a pcap file of Ethernet packets
         #[arg(required = true, num_args = 2.., value_name = "EXPR... FILE")]
-        arguments: Vec<String>,
+        arguments: Vec<OsString>,
     },
     Fuzz(fuzz::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let mut out = Vec::new();
+    let mut end = Ok(());
     match &args.what {
-        What::Explain { expressions } => print!("{}", explained(&read(expressions)?)?),
+        What::Explain { expressions, graph, code } => {
+            let filters = read(expressions)?;
+            // Two that are the same filter are an error, whatever is shown.
+            let takers = Takers::of(&filters)?;
+            match (graph, code) {
+                (true, _) => write!(out, "{}", trie::dot(&filters))?,
+                (_, true) => write!(out, "{}", code::listing(takers.arena()))?,
+                _ => explained(&mut out, &filters)?,
+            }
+        }
         What::Match { arguments } => {
             let (file, expressions) = arguments.split_last().context("no capture")?;
-            let filters = read(expressions)?;
-            let path = PathBuf::from(file);
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {file}"))?;
-            let packets = capture::frames(&bytes).with_context(|| file.clone())?;
-            print!("{}", matched(expressions, &filters, &packets)?);
+            let expressions = texts(expressions)?;
+            let filters = read(&expressions)?;
+            let name = Path::new(file).display();
+            let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+            let packets = Packets::of(&bytes).with_context(|| name.to_string())?;
+            end = matched(&mut out, &expressions, &filters, packets)?
+                .with_context(|| name.to_string());
         }
         What::Fuzz(args) => return fuzz::run(args),
     }
-    Ok(ExitCode::SUCCESS)
+    output::print_bytes(&out)?;
+    end.map(|()| ExitCode::SUCCESS)
+}
+
+/// Expressions are text; a file's name need not be.
+fn texts(arguments: &[OsString]) -> Result<Vec<String>> {
+    let text = |argument: &OsString| {
+        let text = argument.to_str().map(ToOwned::to_owned);
+        text.with_context(|| format!("no filter, since no text: {}", argument.display()))
+    };
+    arguments.iter().map(text).collect()
 }
 
 /// The filters, or what is wrong with the first that is none.
@@ -72,117 +111,83 @@ fn read(expressions: &[String]) -> Result<Vec<Filter>> {
     filters.collect()
 }
 
-/// All filters, installed; tags are their places. Two that take the same frames are an
-/// error.
-fn installed(filters: &[Filter]) -> Result<Arena> {
-    let mut arena = Arena::new(filters.len());
-    for (filter, tag) in filters.iter().zip(0..) {
-        if let Err(error) = arena.install(filter, Tag(tag)) {
-            bail!("filter {}: {error}", tag + 1);
-        }
-    }
-    Ok(arena)
-}
-
-fn explained(filters: &[Filter]) -> Result<String> {
-    let arena = installed(filters)?;
-    let mut out = String::new();
+/// What each filter says, and which of the others share packets with it.
+fn explained(out: &mut dyn Write, filters: &[Filter]) -> Result<()> {
     for (number, filter) in (1..).zip(filters) {
-        out += &format!("filter {number}: {}\n", explain(filter));
+        writeln!(out, "filter {number}: {}", explain(filter))?;
         for step in filter.steps() {
-            out += &format!("  {}\n", trie::step(&step));
+            writeln!(out, "  {}", trie::step(&step))?;
         }
         let rest = (number + 1..).zip(filters.iter().skip(number));
         for (other, against) in rest.filter(|(_, against)| overlap(filter, against)) {
-            out += &match conflict(filter, against) {
-                true => {
-                    format!("  in conflict with filter {other}: neither is the more specific\n")
-                }
+            let verdict = match conflict(filter, against) {
+                true => format!("in conflict with filter {other}: neither is the more specific"),
                 false => {
-                    format!("  shares frames with filter {other}; the more specific takes them\n")
+                    format!("shares packets with filter {other}; the more specific takes them")
                 }
             };
-            let mut frame = [0; MAX_FRAME];
-            let length = witness(filter, against, &mut frame).unwrap_or(0);
-            let frame = frame.get(..length).unwrap_or_default();
-            let digits: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-            out += &format!("    such as {digits}\n");
+            let mut packet = [0; MAX_FRAME];
+            let length = witness(filter, against, &mut packet).unwrap_or(0);
+            let packet = packet.get(..length).unwrap_or_default();
+            let digits: String = packet.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(out, "  {verdict}\n    such as {digits}")?;
         }
     }
-    out += &format!("\n{}\n", trie::dot(filters));
-    out += &code::listing(&arena);
-    Ok(out)
+    Ok(())
 }
 
-fn matched(expressions: &[String], filters: &[Filter], packets: &[&[u8]]) -> Result<String> {
-    let arena = installed(filters)?;
+/// A line for each packet, and how many each filter takes. Returns how the packets ended: an
+/// error is that of the capture, and all of what was read before it is written.
+fn matched<'f>(
+    out: &mut dyn Write,
+    expressions: &[String],
+    filters: &[Filter],
+    packets: impl Iterator<Item = Result<capture::Packet<'f>>>,
+) -> Result<Result<()>> {
+    let takers = Takers::of(filters)?;
     let mut counts = vec![0_u64; filters.len()];
-    let mut nobodys = 0_u64;
-    let mut out = String::new();
+    let mut others = 0_u64;
+    let mut end = Ok(());
     for (number, packet) in (1..).zip(packets) {
-        let taker = arena.classify_interpreted(packet);
-        let same = arena.classify(packet) == taker;
-        anyhow::ensure!(same, "the code and the interpreter differ on packet {number}");
-        let taker = taker.map(|tag| tag.0 as usize);
-        match taker.and_then(|tag| counts.get_mut(tag)) {
+        let packet = match packet {
+            Ok(packet) => packet,
+            Err(error) => {
+                end = Err(error);
+                break;
+            }
+        };
+        let taker = takers.taker(&packet).with_context(|| format!("packet {number}"))?;
+        match taker.and_then(|place| counts.get_mut(place)) {
             Some(count) => *count += 1,
-            None => nobodys += 1,
+            None => others += 1,
         }
-        let who = taker.map_or("nobody".to_owned(), |tag| format!("filter {}", tag + 1));
-        out += &format!("packet {number}, {} bytes: {who}\n", packet.len());
+        let length = match packet.kept.len() {
+            kept if kept < packet.length => format!("{kept} of {}", packet.length),
+            kept => kept.to_string(),
+        };
+        let taker = taker.map_or("no filter".to_owned(), |place| format!("filter {}", place + 1));
+        writeln!(out, "packet {number}, {length} bytes: {taker}")?;
     }
-    out += "\n";
+    writeln!(out)?;
     for ((number, text), count) in (1..).zip(expressions).zip(counts) {
-        out += &format!("{count:8}  filter {number}: {text}\n");
+        writeln!(out, "{count:8}  filter {number}: {text}")?;
     }
-    out += &format!("{nobodys:8}  nobody\n");
-    Ok(out)
+    writeln!(out, "{others:8}  no filter")?;
+    Ok(end)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn owned(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|&text| text.to_owned()).collect()
-    }
-
-    #[test]
-    fn the_most_specific_takes_a_packet() {
-        let texts = owned(&["udp dst port 53", "ip", "udp dst port 53 and ip dst host 10.0.0.1"]);
-        let mut dns = [0_u8; 60];
-        dns[12] = 8;
-        dns[14] = 0x45;
-        dns[23] = 17;
-        dns[30..34].copy_from_slice(&[10, 0, 0, 1]);
-        dns[37] = 53;
-        let mut other = dns;
-        other[33] = 2;
-        let mut web = dns;
-        web[37] = 80;
-        let arp = [0_u8; 60];
-        let packets: [&[u8]; 4] = [&dns, &other, &web, &arp];
-        let text = matched(&texts, &read(&texts).unwrap(), &packets).unwrap();
-        assert_eq!(
-            text,
-            "packet 1, 60 bytes: filter 3\n\
-             packet 2, 60 bytes: filter 1\n\
-             packet 3, 60 bytes: filter 2\n\
-             packet 4, 60 bytes: nobody\n\
-             \n       1  filter 1: udp dst port 53\
-             \n       1  filter 2: ip\
-             \n       1  filter 3: udp dst port 53 and ip dst host 10.0.0.1\
-             \n       1  nobody\n"
-        );
-    }
-
     #[test]
     fn errors_show_the_place() {
-        let error = read(&owned(&["udp", "ip and port 80"])).unwrap_err().to_string();
+        let owned = |texts: [&str; 2]| texts.map(str::to_owned);
+        let error = read(&owned(["udp", "ip and port 80"])).unwrap_err().to_string();
         assert!(error.starts_with("filter 2, column 8: "), "{error}");
         assert!(error.contains("  | ip and port 80\n  |        ^"), "{error}");
-        let twice = read(&owned(&["ip", "ether proto 0x800"])).unwrap();
-        let error = explained(&twice).unwrap_err().to_string();
+        let twice = read(&owned(["ip", "ether proto 0x800"])).unwrap();
+        let error = Takers::of(&twice).err().unwrap().to_string();
         assert!(error.starts_with("filter 2: "), "{error}");
     }
 }

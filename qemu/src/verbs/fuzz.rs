@@ -1,16 +1,17 @@
 //! `cargo exo fuzz`: random system calls on a kernel that checks itself.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
 
-use super::run::Signals;
-use crate::fuzz::{self, Plan};
+use crate::fuzz::{self, Ended, Plan};
 use crate::machine::MAX_CPUS;
+use crate::output::{self, note, say};
 use crate::prerequisites::QEMU;
+use crate::signals::Signals;
 
 /// Make random system calls from several environments, on a kernel that checks itself
 ///
@@ -64,44 +65,53 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let mut shown = 0;
         let outcome = fuzz::follow(&machine, |made| {
             while let Some(line) = machine.console().line(shown).filter(|_| args.verbose) {
-                eprintln!("{line}");
+                note!("{line}");
                 shown += 1;
             }
             if progress {
-                eprint!("\rseed {seed}: {made} random calls \r");
-                let _ = std::io::stderr().flush();
+                output::progress(format_args!("\rseed {seed}: {made} random calls \r"));
             }
-            signals.exit_code().is_none()
+            signals.check().is_ok()
         });
         let outcome = match outcome {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) => {
-                println!("{total}");
-                return Ok(signals.exit_code().unwrap_or(ExitCode::FAILURE));
+            Ok(Ended::ByItself(outcome)) => outcome,
+            Ok(Ended::Unfinished { random }) => {
+                say!("{}", unfinished(seed, random, &total))?;
+                signals.check()?;
+                return Ok(ExitCode::FAILURE);
             }
             Err(error) => {
-                println!("{}", failure(&plan, args.every));
+                say!("{}", failure(&plan, args.every))?;
                 return Err(error);
             }
         };
         if let Some(report) = outcome.failure {
-            println!("{report}\n{total}\n{}", failure(&plan, args.every));
+            say!("{report}\n{total}\n{}", failure(&plan, args.every))?;
             return Ok(ExitCode::FAILURE);
         }
         total.add(&outcome, start.elapsed());
-        println!(
+        say!(
             "seed {seed}: {} calls, {} of them random, {} checks; {:.0} calls/s so far",
             outcome.calls,
             outcome.random,
             outcome.checks,
             total.rate()
-        );
+        )?;
         if end.is_none_or(|end| Instant::now() >= end) {
             break;
         }
     }
-    println!("{total}, and everything held");
+    say!("{total}, and everything held")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was done until a signal came, in the middle of the machine of `seed`.
+fn unfinished(seed: u64, random: u64, before: &Total) -> String {
+    let unfinished = format!("seed {seed}: not finished, nothing found in {random} random calls");
+    match before.machines {
+        0 => unfinished,
+        _ => format!("{unfinished}\nbefore it {before}, and everything held"),
+    }
 }
 
 fn failure(plan: &Plan, every: u64) -> String {
@@ -141,5 +151,25 @@ impl std::fmt::Display for Total {
             "{machines} machines, {calls} calls, {checks} checks in {seconds:.1} s, {:.0} calls/s",
             self.rate()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_that_was_interrupted_counts() {
+        let mut total = Total::default();
+        let first = unfinished(1, 55_726, &total);
+        assert_eq!(first, "seed 1: not finished, nothing found in 55726 random calls");
+        let outcome = fuzz::Outcome { calls: 3_000, checks: 3, random: 2_000, failure: None };
+        total.add(&outcome, Duration::from_secs(2));
+        let second = unfinished(2, 7, &total);
+        assert!(
+            second.starts_with("seed 2: ") && second.contains(" in 7 random calls\n"),
+            "{second}"
+        );
+        assert!(second.contains("before it 1 machines, 3000 calls, 3 checks"), "{second}");
     }
 }

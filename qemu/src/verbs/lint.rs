@@ -1,51 +1,80 @@
 //! `cargo exo lint`: formatting and lints, for the host and for the guest.
 
-use std::process::{Command, ExitCode};
+use std::io;
+use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::output::{note, say};
 use crate::{guest, module, workspace};
 
 /// Check formatting, and lint host and guest code; any warning is an error
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Lint only this package (formatting is checked everywhere)
+    #[arg(long, short, value_name = "NAME")]
+    package: Option<String>,
+}
 
-pub(crate) fn run(_args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let metadata = workspace::metadata()?;
+    let known: Vec<_> =
+        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
+    let wanted = args.package.as_deref();
+    if let Some(name) = wanted.filter(|name| !known.iter().any(|known| known == name)) {
+        bail!("no package is called \"{name}\"; there are: {}", known.join(", "));
+    }
+
     let mut format = workspace::cargo();
     format.args(["fmt", "--all", "--check"]);
+    let mut steps = vec![("formatting", format)];
 
     let mut host = workspace::cargo();
-    host.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    host.arg("clippy");
+    match wanted {
+        Some(name) => host.args(["--package", name]),
+        None => host.arg("--workspace"),
+    };
+    host.args(["--all-targets", "--", "-D", "warnings"]);
+    steps.push(("host code", host));
 
     // As in the build, the kernel apart from the applications: see `guest::build`.
-    let mut kernel = guest::kernel_cargo("clippy");
-    kernel.args(["--", "-D", "warnings"]);
-
-    let mut programs = workspace::guest_cargo("clippy");
-    programs.arg("--bins");
-    for (package, _) in guest::programs(&guest::metadata()?) {
-        programs.args(["--package", &package]);
+    if wanted.is_none_or(|name| name == guest::KERNEL_PACKAGE) {
+        let mut kernel = guest::kernel_cargo("clippy");
+        kernel.args(["--", "-D", "warnings"]);
+        steps.push(("kernel", kernel));
     }
-    programs.args(["--", "-D", "warnings"]);
 
-    let steps: [(&str, Command); 5] = [
-        ("formatting", format),
-        ("host code", host),
-        ("kernel", kernel),
-        ("guest programs", programs),
-        ("Linux module", module::lint()),
-    ];
+    let programs = guest::programs(metadata).into_iter().map(|(package, _)| package);
+    let programs: Vec<_> =
+        programs.filter(|package| wanted.is_none_or(|name| name == package)).collect();
+    if !programs.is_empty() {
+        let mut command = workspace::guest_cargo("clippy");
+        command.arg("--bins");
+        for package in &programs {
+            command.args(["--package", package]);
+        }
+        command.args(["--", "-D", "warnings"]);
+        steps.push(("guest programs", command));
+    }
+
+    if wanted.is_none_or(|name| name == module::PACKAGE) {
+        steps.push(("Linux module", module::lint()));
+    }
+
     let mut failed = Vec::new();
-    for (name, command) in steps {
-        eprintln!("lint: {name}");
+    for (name, mut command) in steps {
+        // What they find is no result to pass on: they must not meet a closed pipe either.
+        command.stdout(io::stderr());
+        note!("lint: {name}");
         if guest::run(command, name).is_err() {
             failed.push(name);
         }
     }
     if failed.is_empty() {
-        println!("lint: all clean");
+        say!("lint: all clean")?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("lint: FAILED: {}", failed.join(", "));
+    say!("lint: FAILED: {}", failed.join(", "))?;
     Ok(ExitCode::FAILURE)
 }

@@ -3,11 +3,10 @@
 mod back_end;
 mod options;
 
-use std::io::{self, Write};
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{fmt, fs};
 
 use anyhow::{Context, Result, bail};
 use exo_load::progress::Bar;
@@ -15,8 +14,9 @@ use exo_load::report::{Knee, Report, Row};
 use exo_load::{Ended, Items, Load, Measured, Schedule, run as loading, search};
 use serde::Serialize;
 
-use crate::bench::Interrupt;
 use crate::bench::conditions::Conditions;
+use crate::output::{self, note};
+use crate::signals::Signals;
 use options::Options;
 
 /// Put load on a server: memcached or echo over UDP; check every reply, account for every loss
@@ -55,20 +55,19 @@ struct Saved<'r> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let interrupt = Interrupt::register()?;
+    let interrupt = Signals::register()?;
     let outcome = measure(args, &interrupt);
     // A signal has many consequences; whichever came first, it is the cause.
     match (outcome, interrupt.check()) {
         (Err(_) | Ok(()), Err(interrupted)) => {
-            eprintln!("{interrupted}");
-            Ok(ExitCode::from(interrupted.exit_code()))
+            note!("{interrupted}");
+            Ok(interrupted.exit_code())
         }
-        (Err(error), Ok(())) if error.is::<Closed>() => Ok(ExitCode::SUCCESS),
         (outcome, Ok(())) => outcome.map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn measure(args: &Args, interrupt: &Interrupt) -> Result<()> {
+fn measure(args: &Args, interrupt: &Signals) -> Result<()> {
     let options = &args.options;
     let workload = options.workload();
     let protocol = options.protocol.into();
@@ -93,7 +92,7 @@ fn measure(args: &Args, interrupt: &Interrupt) -> Result<()> {
     (report.timeout_s, report.warm_up_s) = (options.timeout, options.warm_up);
     let conditions = end.conditions();
     bar.clear();
-    print(&format!("{report}{}", end.note()))?;
+    output::print(format!("{report}{}", end.note()))?;
 
     let timeout = Duration::from_secs_f64(options.timeout);
     let mut load = Load::new(end.wire(), &workload, &items, protocol, timeout);
@@ -145,7 +144,7 @@ fn in_turn(
         let measured = load.run(&options.plan(schedule), bar)?;
         bar.clear();
         let row = Row::new(&measured);
-        print(&format!("\n{row}"))?;
+        output::print(format!("\n{row}"))?;
         report.measurements.push(row);
         ended = measured.ended;
         if ended != Ended::Complete {
@@ -163,7 +162,7 @@ fn find_knee(
     report: &mut Report,
 ) -> Result<Ended> {
     let Some(objective) = options.search else { return Ok(Ended::Complete) };
-    print(&format!("\nlooking for the knee: {objective}\n"))?;
+    output::print(format!("\nlooking for the knee: {objective}\n"))?;
     let mut ended = Ended::Complete;
     let mut best: Option<(f64, Row)> = None;
     let resolution = options.resolution / 100.0;
@@ -178,7 +177,7 @@ fn find_knee(
             return Ok(None);
         }
         let kept = objective.kept(&measured.account);
-        print(&trial(rate, kept, &measured))?;
+        output::print(&trial(rate, kept, &measured))?;
         if kept && best.as_ref().is_none_or(|(before, _)| rate > *before) {
             best = Some((rate, row));
         }
@@ -187,7 +186,7 @@ fn find_knee(
     let knee = Knee::new(objective, found);
     report.knee = Some(knee);
     let row = best.map_or(String::new(), |(_, row)| format!("\nat the knee: {row}"));
-    print(&format!("{knee}{row}"))?;
+    output::print(format!("{knee}{row}"))?;
     Ok(ended)
 }
 
@@ -208,24 +207,4 @@ fn trial(rate: f64, kept: bool, measured: &Measured) -> String {
         account.never_sent_share() * 100.0,
         account.percentile(50.0).late_sent * 100.0
     )
-}
-
-/// Nothing reads standard output any more; no reason to complain, nor to go on.
-#[derive(Debug)]
-struct Closed;
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "standard output is closed")
-    }
-}
-
-impl std::error::Error for Closed {}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
-        result => result.context("cannot write to standard output"),
-    }
 }

@@ -5,6 +5,8 @@ pub(crate) mod attack;
 pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod client;
+pub(crate) mod doc;
+pub(crate) mod figures;
 pub(crate) mod filter;
 pub(crate) mod fuzz;
 pub(crate) mod lint;

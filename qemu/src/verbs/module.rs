@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::linux::Kernel;
 use crate::module;
+use crate::output::say;
 
 /// Build the store as a module for the Linux guest's kernel
 ///
@@ -21,7 +22,7 @@ pub(crate) struct Args {}
 pub(crate) fn run(_args: &Args) -> Result<ExitCode> {
     let kernel = Kernel::of_distribution()?;
     let module = module::build(&kernel)?;
-    println!("{}", module.display());
-    println!("for Linux {}; there: insmod {}.ko memory_mib=64", kernel.release(), module::NAME);
+    say!("{}", module.display())?;
+    say!("for Linux {}; there: insmod {}.ko memory_mib=64", kernel.release(), module::NAME)?;
     Ok(ExitCode::SUCCESS)
 }

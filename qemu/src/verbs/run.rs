@@ -1,24 +1,26 @@
 //! `cargo exo run`: boot the machine and stay with it.
 
-use std::io::{self, Write};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::linux::Store;
 use crate::machine::{
-    Choice, Config, Filters, HostPort, MAX_CPUS, MAX_MEMORY, Machine, Network, ensure_free,
+    self, Accel, Choice, Config, ECHO_PORT, Filters, Forwarded, HostPorts, MAX_CPUS, MAX_MEMORY,
+    Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port, stated,
 };
+use crate::manifest::{self, App, Manifest};
+use crate::output::{note, say};
 use crate::prerequisites::QEMU;
+use crate::signals::{Interrupted, Signals};
 use crate::symbols::Symboliser;
-use crate::{guest, manifest, workspace};
+use crate::{guest, shell, workspace};
 
 /// How long the store may take to answer. It takes about a second.
 const READY: Duration = Duration::from_secs(60);
@@ -26,8 +28,12 @@ const READY: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(100);
 /// Where clients expect a memcached.
 const PORT: u16 = 11211;
-/// Where a debugger connects.
+/// Where a debugger connects, unless that is taken.
 const GDB_PORT: u16 = 1234;
+/// What to say if KVM was asked for and the machine takes much longer than it should.
+const KVM_HINT: &str = "the store does not answer yet; if nothing comes, KVM may not run this \
+                        kernel here (nested or emulated KVM does not): --accel tcg always does, \
+                        --accel auto tries KVM first";
 
 /// Boot the machine in QEMU: kernel, store, echo service
 ///
@@ -39,15 +45,17 @@ const GDB_PORT: u16 = 1234;
 /// own codes 101 is a panic, and 102 that it found too little to begin with. 125: root
 /// could not start an application. 127: the kernel panicked. 130: Ctrl-C. 0 as well when no
 /// application is left, however they ended. 1: the machine could not be booted, or was
-/// reset.
+/// reset. 141: the reader of its output has gone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// UDP port of the store on 127.0.0.1
-    #[arg(long, default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) port: u16,
-    /// UDP port of the echo service on 127.0.0.1; 0 for none
-    #[arg(long, default_value_t = 7007, value_name = "PORT")]
-    pub(crate) echo_port: u16,
+    /// UDP port of the store on 127.0.0.1: whatever has port 11211 forwarded
+    /// [default: what the manifest says, 11211]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// UDP port of the echo service on 127.0.0.1: whatever has port 7 forwarded; 0 for none
+    /// [default: what the manifest says, 7007]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) echo_port: Option<u16>,
     /// Who executes the guest's instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Choice,
@@ -71,20 +79,30 @@ pub(crate) struct Args {
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
-    /// Wait for a debugger before the first instruction, and say how to start one
-    #[arg(long)]
-    pub(crate) gdb: bool,
+    /// Wait for a debugger before the first instruction, and say how to start one; on this
+    /// TCP port of 127.0.0.1, otherwise on 1234 or, if that is taken, on any
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) gdb: Option<Option<u16>>,
     /// Run the store as a process of this host instead, and boot nothing: the same library
     /// behind Linux's UDP sockets, with the memory and the arguments of the manifest. There
     /// is no echo service then
     #[arg(long, conflicts_with_all = ["accel", "memory", "filters", "icount", "gdb", "echo_port"])]
     pub(crate) hosted: bool,
-    /// Show how QEMU is called
+    /// Show how QEMU is called; the boot bundle stays in target/guest, so that the command can
+    /// be repeated
     #[arg(long, short)]
     pub(crate) verbose: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    match stay_with(args) {
+        // The usual way out, not worth a word.
+        Err(error) => error.downcast::<Interrupted>().map(Interrupted::exit_code),
+        ended => ended,
+    }
+}
+
+fn stay_with(args: &Args) -> Result<ExitCode> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("default"));
     let manifest = manifest::read(&path)?;
     if args.hosted {
@@ -93,45 +111,57 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut config = configure(args, Config::new(manifest))?;
     QEMU.require()?;
     guest::build(&config.manifest)?;
-    config.accel = args.accel.decide(&config)?;
     let signals = Signals::register()?;
+    config.accel = args.accel.decide(&config, &signals)?;
+    if args.verbose {
+        config.keep_bundle = Some(guest::kept_bundle(&path));
+    }
     let machine = Machine::boot(&config)?;
     if args.verbose {
-        eprintln!("{}", machine.command());
+        note!("{}", machine.command());
     }
-    if args.gdb {
-        debugger_recipe(&config);
+    if let Some(port) = config.gdb {
+        note!("{}", debugger_recipe(&config, port));
     }
 
     let mut console = Console { machine: &machine, symboliser: Symboliser::default(), next: 0 };
     if machine.udp_port().is_some() {
-        match wait_until_ready(&mut console, &signals, !args.gdb)? {
-            Readiness::Ready => say(&invitation(args, &config.manifest))?,
-            Readiness::Signal(code) => return Ok(code),
+        match wait_until_ready(&mut console, &signals, &config)? {
+            Readiness::Ready => say!("{}", invitation(machine.forwards()))?,
             // What it said is all there is to see, and is shown below.
             Readiness::Ended => {}
         }
     } else {
-        eprintln!("this manifest has no store to wait for; Ctrl-C ends the machine");
+        note!(
+            "this manifest has no store to wait for{}; Ctrl-C ends the machine",
+            ways_in(machine.forwards())
+        );
     }
     pass_console_on(&mut console, &signals)
 }
 
 /// Becomes the store as a process of this host; returns only if that fails. Ctrl-C and all
 /// other signals are the store's own then.
-fn run_hosted(args: &Args, manifest: &manifest::Manifest) -> Result<ExitCode> {
-    ensure_free(args.port, "--port", "the store")?;
+fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
+    let port = args.port.unwrap_or_else(|| store_port(&stated(manifest)));
+    ensure_free(Protocol::Udp, port, "--port", "the store")?;
     let threads = u16::try_from(args.cpus)?;
-    let mut command = Store::of_manifest(manifest, threads)?.on_this_host(args.port)?;
+    let mut command = Store::of_manifest(manifest, threads)?.on_this_host(port)?;
     if args.verbose {
-        eprintln!("{command:?}");
+        note!("{command:?}");
     }
-    eprintln!(
+    note!(
         "starting the store as a process of this host; try `cargo exo client {}set greeting \
          hello` in another terminal; Ctrl-C ends it",
-        server(args.port)
+        server(port)
     );
     Err(command.exec()).context("cannot start the store")
+}
+
+/// The host's port that leads to the store.
+fn store_port(forwards: &[Forwarded]) -> u16 {
+    let is_store = |forward: &&Forwarded| forward.guest.1 == STORE_PORT;
+    forwards.iter().find(is_store).map_or(PORT, |forward| forward.host)
 }
 
 /// The option of `cargo exo client` that leads to this port.
@@ -144,71 +174,125 @@ fn server(port: u16) -> String {
 
 /// What can be done with a machine whose store answers: it is listening on the host's
 /// ports, not on those that its own lines tell of.
-fn invitation(args: &Args, manifest: &manifest::Manifest) -> String {
-    let has_echo = args.echo_port != 0 && manifest.apps.iter().any(|app| app.image == "echo");
-    let echo = match args.echo_port {
-        port if has_echo => format!(", UDP echo on 127.0.0.1:{port}"),
-        _ => String::new(),
-    };
-    let server = server(args.port);
+fn invitation(forwards: &[Forwarded]) -> String {
+    let port = store_port(forwards);
+    let server = server(port);
+    let others = forwards.iter().filter(|forward| forward.host != port);
     format!(
-        "ready: memcached UDP on 127.0.0.1:{}{echo}; try `cargo exo client {server}set greeting \
+        "ready: memcached UDP on 127.0.0.1:{port}{}; try `cargo exo client {server}set greeting \
          hello` in another terminal; Ctrl-C ends the machine",
-        args.port
+        ways_in(others)
     )
+}
+
+/// The host's ports that lead to applications, each after a comma.
+fn ways_in<'a>(forwards: impl IntoIterator<Item = &'a Forwarded>) -> String {
+    let way = |forward: &Forwarded| match forward.guest.1 {
+        ECHO_PORT => format!(", UDP echo on 127.0.0.1:{}", forward.host),
+        _ => format!(", UDP to {} on 127.0.0.1:{}", forward.app, forward.host),
+    };
+    forwards.into_iter().map(way).collect()
 }
 
 /// The machine that was asked for, after everything has been checked that needs no build.
 fn configure(args: &Args, mut config: Config) -> Result<Config> {
-    let has = |image: &str| config.manifest.apps.iter().any(|app| app.image == image);
-    let echo = (args.echo_port != 0).then_some(args.echo_port);
-    if has("kvstore") {
-        ensure_free(args.port, "--port", "the store")?;
+    for line in unreachable(&config.manifest) {
+        note!("{line}");
     }
-    if let Some(port) = echo.filter(|_| has("echo")) {
-        ensure!(port != args.port, "--port and --echo-port are both {port}");
-        ensure_free(port, "--echo-port (0 for none)", "the echo service")?;
+    if let Some(port) = args.port {
+        redirect(&mut config.manifest, STORE_PORT, port, "--port")?;
     }
-    config.network = Network::User {
-        store: HostPort::Fixed(args.port),
-        echo: echo.map_or(HostPort::None, HostPort::Fixed),
-    };
+    match args.echo_port {
+        Some(0) => {
+            for app in &mut config.manifest.apps {
+                app.forward.retain(|forward| forward.guest != ECHO_PORT);
+            }
+        }
+        Some(port) => redirect(&mut config.manifest, ECHO_PORT, port, "--echo-port")?,
+        None => {}
+    }
+    let forwards = stated(&config.manifest);
+    ensure_distinct(&forwards)?;
+    for Forwarded { app, guest: (_, guest), host } in forwards {
+        match guest {
+            STORE_PORT => ensure_free(Protocol::Udp, host, "--port", "the store")?,
+            ECHO_PORT => {
+                ensure_free(Protocol::Udp, host, "--echo-port (0 for none)", "the echo service")?;
+            }
+            _ => ensure_free(
+                Protocol::Udp,
+                host,
+                &format!("`forward = [\"udp:{guest}:HOSTPORT\"]` in the manifest"),
+                &format!("\"{app}\""),
+            )?,
+        }
+    }
+    config.network = Network::User(HostPorts::Stated);
     config.memory = args.memory;
     config.cpus = args.cpus;
     config.filters = args.filters;
     config.icount = args.icount;
-    config.gdb = args.gdb.then_some(GDB_PORT);
+    config.gdb = args.gdb.map(debugger_port).transpose()?;
     Ok(config)
+}
+
+/// Lets the first forward of the guest's `port` begin at `host`, which `option` asked for.
+fn redirect(manifest: &mut Manifest, port: u16, host: u16, option: &str) -> Result<()> {
+    let mut forwards = manifest.apps.iter_mut().flat_map(|app| &mut app.forward);
+    let forward = forwards.find(|forward| forward.guest == port).with_context(|| {
+        format!(
+            "{option} {host} leads nowhere: no application of this manifest has its UDP port {port} \
+             forwarded; to the one that serves there add `forward = [\"udp:{port}:{host}\"]`"
+        )
+    })?;
+    forward.host = host;
+    Ok(())
+}
+
+/// A line for each application that has an address, but cannot be reached from the host.
+fn unreachable(manifest: &Manifest) -> Vec<String> {
+    let alone = |app: &&App| app.forward.is_empty() && app.address.is_some();
+    let line = |app: &App| {
+        format!(
+            "no port of this host leads to \"{}\"; `forward = [\"udp:PORT\"]` in the manifest \
+             would",
+            app.name
+        )
+    };
+    manifest.apps.iter().filter(alone).map(line).collect()
 }
 
 enum Readiness {
     Ready,
     Ended,
-    Signal(ExitCode),
 }
 
 /// Waits until the store answers over UDP, the whole way from the host and back.
 fn wait_until_ready(
     console: &mut Console<'_>,
     signals: &Signals,
-    limited: bool,
+    config: &Config,
 ) -> Result<Readiness> {
     let machine = console.machine;
     let mut client = machine.store_client()?;
     let start = Instant::now();
+    let mut hint = (config.accel == Accel::Kvm && config.gdb.is_none()).then_some(KVM_HINT);
     loop {
         let answers = machine.answers(&mut client)?;
         console.pass_on()?;
         if answers {
             return Ok(Readiness::Ready);
         }
-        if let Some(code) = signals.exit_code() {
-            return Ok(Readiness::Signal(code));
-        }
+        signals.check()?;
         if !machine.running() {
             return Ok(Readiness::Ended);
         }
-        if limited && start.elapsed() > READY {
+        if start.elapsed() > machine::KVM_LIMIT
+            && let Some(hint) = hint.take()
+        {
+            note!("{hint}");
+        }
+        if config.gdb.is_none() && start.elapsed() > READY {
             bail!("the store does not answer after {READY:?}\n{}", machine.report());
         }
     }
@@ -226,9 +310,9 @@ impl Console<'_> {
     fn pass_on(&mut self) -> Result<()> {
         while let Some(line) = self.machine.console().line(self.next) {
             self.next += 1;
-            say(&line)?;
+            say!("{line}")?;
             for frame in self.symboliser.explain(&line) {
-                say(&frame)?;
+                say!("{frame}")?;
             }
         }
         Ok(())
@@ -240,9 +324,7 @@ fn pass_console_on(console: &mut Console<'_>, signals: &Signals) -> Result<ExitC
     let machine = console.machine;
     loop {
         console.pass_on()?;
-        if let Some(code) = signals.exit_code() {
-            return Ok(code);
-        }
+        signals.check()?;
         if !machine.console().wait_for(console.next, Instant::now() + GLANCE)
             && machine.console().ended()
         {
@@ -250,53 +332,39 @@ fn pass_console_on(console: &mut Console<'_>, signals: &Signals) -> Result<ExitC
         }
     }
     let exit = machine.exit_status(Duration::from_secs(10))?;
-    eprintln!("{exit}");
+    note!("{exit}");
     Ok(ExitCode::from(exit.code()))
 }
 
-/// A line to standard output, at once; an error if nobody is there to read it.
-fn say(line: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
-}
-
-fn debugger_recipe(config: &Config) {
-    let elf = |program: &str| workspace::guest_elf(program).display().to_string();
-    eprintln!(
-        "the machine waits for a debugger; in another terminal:\n  \
-         gdb {} -ex 'target remote 127.0.0.1:{GDB_PORT}'\n\
-         break in the kernel with `hbreak FUNCTION` (it is not in memory yet), then `continue`;\n\
-         for a program in ring 3, tell gdb its symbols first, one at a time:",
-        elf(guest::KERNEL)
-    );
+/// How to start a debugger, as a command for another terminal.
+fn debugger_recipe(config: &Config, port: u16) -> String {
     let mut images: Vec<_> = config.manifest.apps.iter().map(|app| app.image.as_str()).collect();
     images.insert(0, guest::ROOT);
     images.dedup();
-    for image in images {
-        eprintln!("  add-symbol-file {}", elf(image));
-    }
+    let symbols: String = images
+        .iter()
+        .map(|image| {
+            let mut command = b"add-symbol-file ".to_vec();
+            command.extend(shell::quote_for_gdb(workspace::guest_elf(image).as_os_str()));
+            format!("\n  -ex {}", shell::quote(OsStr::from_bytes(&command)))
+        })
+        .collect();
+    format!(
+        "the machine waits for a debugger; in another terminal:\n  \
+         gdb {} -ex 'target remote 127.0.0.1:{port}'\n\
+         break in the kernel with `hbreak FUNCTION` (it is not in memory yet), then `continue`;\n\
+         for a program in ring 3, add its symbols to that line, of one at a time:{symbols}",
+        shell::quote(workspace::guest_elf(guest::KERNEL).as_os_str())
+    )
 }
 
-/// Signals that ask this process to end, noted instead of obeyed at once.
-pub(crate) struct Signals {
-    last: Arc<AtomicUsize>,
-}
-
-impl Signals {
-    /// Notes the signals that come from now on.
-    pub(crate) fn register() -> Result<Self> {
-        let last = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register_usize(signal, Arc::clone(&last), signal as usize)
-                .context("cannot handle signals")?;
-        }
-        Ok(Self { last })
-    }
-
-    /// What a shell would report of a process that a signal ended: 128 and its number.
-    pub(crate) fn exit_code(&self) -> Option<ExitCode> {
-        let signal = u8::try_from(self.last.load(Ordering::Relaxed)).ok()?;
-        (signal != 0).then(|| ExitCode::from(128 + signal))
+/// The port for a debugger: the one that was asked for, otherwise the usual one or any.
+fn debugger_port(asked: Option<u16>) -> Result<u16> {
+    let free = |port| ensure_free(Protocol::Tcp, port, "--gdb PORT", "a debugger");
+    match asked {
+        Some(port) => free(port).map(|()| port),
+        None if free(GDB_PORT).is_ok() => Ok(GDB_PORT),
+        None => free_port(Protocol::Tcp),
     }
 }
 
@@ -312,4 +380,89 @@ fn mebibytes(text: &str) -> Result<u32> {
     let amount = amount.context("not an amount of memory such as 128M or 1G")?;
     ensure!(amount <= MAX_MEMORY, "the kernel uses at most {MAX_MEMORY} MiB (3G)");
     Ok(amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Args {
+        Line::parse_from(std::iter::once("run").chain(line.split_whitespace())).args
+    }
+
+    /// An application of one's own, whose image is called otherwise.
+    const OWN: &str = "gateway = \"10.0.2.2\"\nprefix_len = 24\n[[app]]\nname = \"mine\"\n\
+        frames = 1024\nslots = 16\ngrants = [\"console\", \"net\"]\naddress = \"10.0.2.15\"\n";
+
+    fn configured(line: &str, manifest: &str) -> Result<Vec<Forwarded>> {
+        let config = Config::new(manifest::parse(manifest)?);
+        Ok(stated(&configure(&parse(line), config)?.manifest))
+    }
+
+    /// A port that was free a moment ago.
+    fn free() -> u16 {
+        let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        socket.local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn an_option_that_leads_nowhere_is_an_error() {
+        let own = format!("{OWN}forward = [\"udp:9999:{}\"]\n", free());
+        for (line, option, port) in
+            [("--port 4711", "--port 4711", "11211"), ("--echo-port 4712", "--echo-port 4712", "7")]
+        {
+            for manifest in [OWN, &own] {
+                let error = configured(line, manifest).unwrap_err().to_string();
+                assert!(error.contains(&format!("{option} leads nowhere")), "{error}");
+                let advice = format!("forward = [\"udp:{port}:{}\"]", &line[line.len() - 4..]);
+                assert!(error.contains(&advice), "{error}");
+            }
+        }
+        assert_eq!(
+            configured("--echo-port 0", &own).unwrap().len(),
+            1,
+            "none is wanted, and none is"
+        );
+    }
+
+    #[test]
+    fn forwards_follow_the_manifest_and_options_the_port() {
+        let (host, other) = (free(), free());
+        let own = format!("{OWN}forward = [\"udp:11211:{host}\"]\n");
+        let forwards = |line: &str| configured(line, &own).unwrap();
+        assert_eq!((forwards("")[0].host, forwards("")[0].guest.1), (host, STORE_PORT));
+        assert_eq!(forwards(&format!("--port {other}"))[0].host, other);
+        let manifest = std::fs::read_to_string(workspace::manifest("default")).unwrap();
+        let forwards = configured(&format!("--port {other} --echo-port 0"), &manifest).unwrap();
+        assert_eq!(forwards.iter().map(|forward| forward.host).collect::<Vec<_>>(), [other]);
+        let line = format!("--port {other} --echo-port {other}");
+        let error = configured(&line, &manifest).unwrap_err().to_string();
+        assert!(error.contains("\"kvstore\"") && error.contains("\"echo\""), "{error}");
+    }
+
+    #[test]
+    fn says_how_to_get_in_and_where_there_is_no_way() {
+        let forward = |app: &str, port, host| Forwarded {
+            app: app.into(),
+            guest: (std::net::Ipv4Addr::LOCALHOST, port),
+            host,
+        };
+        let all = [forward("mine", 9, 10), forward("store", 11211, 12), forward("echo", 7, 8)];
+        let text = invitation(&all);
+        let ways = "memcached UDP on 127.0.0.1:12, UDP to mine on 127.0.0.1:10, UDP echo on \
+                    127.0.0.1:8; try `cargo exo client --server 127.0.0.1:12 set";
+        assert!(text.contains(ways), "{text}");
+        let lines = unreachable(&manifest::parse(OWN).unwrap());
+        assert!(lines.len() == 1 && lines[0].contains("\"mine\""), "{lines:?}");
+        let own = format!("{OWN}forward = [\"udp:9999\"]\n");
+        assert_eq!(unreachable(&manifest::parse(&own).unwrap()), [""; 0]);
+    }
 }

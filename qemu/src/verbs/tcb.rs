@@ -3,6 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use serde_json::Value;
+
+use crate::figures::{Named, count};
+use crate::tcb::{Directory, Survey};
+
+use crate::output::{self, note, say};
 
 /// Measure the trusted base: everything that runs in ring 0
 ///
@@ -22,14 +28,27 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let survey = crate::tcb::survey()?;
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&survey)?),
-        false => print!("{survey}"),
+        true => say!("{}", serde_json::to_string_pretty(&with_stated(&survey)?)?)?,
+        false => output::print(&survey)?,
     }
     if let Some(max) = args.max_lines
         && survey.total.lines > max
     {
-        eprintln!("error: the trusted base has {} lines, its budget is {max}", survey.total.lines);
+        note!("error: the trusted base has {} lines, its budget is {max}", survey.total.lines);
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As JSON, with what documents state.
+fn with_stated(survey: &Survey) -> Result<Value> {
+    let mut json = serde_json::to_value(survey)?;
+    let mut stated = Named::from([("lines".to_owned(), count(survey.total.lines as f64))]);
+    for Directory { path, size } in &survey.directories {
+        stated.insert(format!("lines.{path}"), count(size.lines as f64));
+    }
+    if let Some(json) = json.as_object_mut() {
+        json.insert("stated".to_owned(), serde_json::to_value(stated)?);
+    }
+    Ok(json)
 }

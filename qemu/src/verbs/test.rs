@@ -1,15 +1,16 @@
 //! `cargo exo test`: every test there is, and a summary at the end.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::Metadata;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::guest;
-use crate::prerequisites::{MEMCACHED, QEMU};
+use crate::output::{self, note, say};
+use crate::prerequisites::{MEMCACHED, MEMCASLAP, QEMU};
 use crate::workspace;
 
 /// The package of the whole-machine tests.
@@ -39,7 +40,7 @@ struct Tally {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let files = machine_test_files(&guest::metadata()?);
+    let files = machine_test_files(workspace::metadata()?);
     let filter = args.filter.as_deref();
     let selected: Vec<_> = files
         .iter()
@@ -60,11 +61,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
 
     if args.host_only {
-        eprintln!("tests that want QEMU skip themselves if it is missing");
+        note!("tests that want QEMU skip themselves if it is missing");
     } else {
         QEMU.require()?;
-        if let Err(error) = MEMCACHED.require() {
-            eprintln!("{error:#}\ntests that compare with memcached will be skipped");
+        for program in [MEMCACHED, MEMCASLAP] {
+            if let Err(error) = program.require() {
+                note!("{error:#}\ntests that need {} will be skipped", program.name);
+            }
         }
     }
 
@@ -94,11 +97,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("{} needs a machine, and --host-only was given", selected.join(", "));
     }
 
-    println!("\n{}", lines.join("\n"));
+    say!("\n{}", lines.join("\n"))?;
     if good && total.passed == 0 && total.failed == 0 {
         bail!("no test was run; no name contains \"{}\"", filter.unwrap_or_default());
     }
-    println!("{}", if good { "all tests passed" } else { "TESTS FAILED" });
+    say!("{}", if good { "all tests passed" } else { "TESTS FAILED" })?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -170,14 +173,36 @@ fn tally(mut command: Command) -> Result<(Tally, bool)> {
     let mut tally = Tally::default();
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).split(b'\n') {
-            let line = line?;
-            let mut out = io::stdout().lock();
-            out.write_all(&line)?;
-            out.write_all(b"\n")?;
-            tally.read(&String::from_utf8_lossy(&line));
+            let mut line = line?;
+            line.push(b'\n');
+            if let Err(error) = output::print_bytes(&line) {
+                // There is nowhere to tell the results; tests that went on would complain.
+                terminate(child.id());
+                let _ = child.wait();
+                return Err(error.into());
+            }
+            tally.read(String::from_utf8_lossy(&line).trim_end());
         }
     }
     Ok((tally, child.wait()?.success()))
+}
+
+/// Asks a process and all that it has started to end, itself first.
+fn terminate(pid: u32) {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(&pid) = family.get(next) {
+        next += 1;
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            family.extend(children.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+        }
+    }
+    for pid in family.into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
+        // One that has ended meanwhile is no matter.
+        let _ = kill_process(pid, Signal::TERM);
+    }
 }
 
 impl Tally {

@@ -58,6 +58,7 @@ impl Engine<'_> {
         if text.len() <= header.value_len() {
             let cas = self.next_cas();
             self.heap.set_cas(item, cas);
+            self.mark_read(item);
             let value = &mut self.heap.wire_mut(item, place.end)[place.start..];
             value[..text.len()].copy_from_slice(text);
             value[text.len()..].fill(b' ');

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use super::Engine;
 use super::classes::ClassId;
-use super::item::{HEADER, ItemRef, State};
+use super::item::{HEADER, ItemRef};
 use super::key::Key;
 use super::pages::{Page, PageId};
+use super::state::State;
 
 impl Engine<'_> {
     /// Panics if a chunk is neither free nor an item, or both, or is lost; if a link,

@@ -1,8 +1,8 @@
 //! An item: a header, then the bytes that a reply sends.
 //!
 //! ```text
-//! 0     4     8            16      20      24   25   26   27   28
-//! | next | hash | cas       | expiry | wire | key | sfx | st | - | key flags bytes\r\nvalue\r\n
+//! 0     4     8            16      20      24   25   26      28
+//! | next | hash | cas       | expiry | wire | key | sfx | state | key flags bytes\r\nvalue\r\n
 //! ```
 //!
 //! From byte 28 an item is kept as `get` answers it, without the word `VALUE`: a
@@ -12,6 +12,8 @@
 //! its CAS id, links them back.
 
 use core::num::NonZeroU32;
+
+use super::state::State;
 
 /// Bytes before the key.
 pub(super) const HEADER: usize = 28;
@@ -67,19 +69,6 @@ impl Expiry {
     }
 }
 
-/// What a chunk holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State(u8);
-
-impl State {
-    /// No item.
-    pub(super) const FREE: Self = Self(0);
-    /// An item that was not read since the clock hand last passed.
-    pub(super) const COLD: Self = Self(1);
-    /// An item that was.
-    pub(super) const WARM: Self = Self(2);
-}
-
 /// The header, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
@@ -106,7 +95,7 @@ impl Header {
             wire_len: word(20),
             key_len: b[24],
             suffix_len: b[25],
-            state: State(b[26]),
+            state: State(u16::from_le_bytes([b[26], b[27]])),
         }
     }
 
@@ -120,7 +109,7 @@ impl Header {
         b[20..24].copy_from_slice(&self.wire_len.to_le_bytes());
         b[24] = self.key_len;
         b[25] = self.suffix_len;
-        b[26] = self.state.0;
+        b[26..28].copy_from_slice(&self.state.0.to_le_bytes());
         b
     }
 
@@ -156,11 +145,18 @@ const STATE: usize = 26;
 /// than sending somebody's memory to somebody else.
 pub(super) struct Heap<'m> {
     bytes: &'m mut [u8],
+    /// Headers read so far, to bound the cost of an operation.
+    #[cfg(test)]
+    pub(super) reads: core::cell::Cell<u64>,
 }
 
 impl<'m> Heap<'m> {
     pub(super) fn new(bytes: &'m mut [u8]) -> Self {
-        Self { bytes }
+        Self {
+            bytes,
+            #[cfg(test)]
+            reads: core::cell::Cell::new(0),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -170,6 +166,8 @@ impl<'m> Heap<'m> {
     /// The header of an item and everything from its key on (more than its own).
     #[inline(always)]
     pub(super) fn open(&self, item: ItemRef) -> (Header, &[u8]) {
+        #[cfg(test)]
+        self.reads.set(self.reads.get() + 1);
         match self.bytes[item.offset()..].split_first_chunk() {
             Some((header, rest)) => (Header::decode(header), rest),
             None => unreachable!("an item reference near the end of the heap"),
@@ -211,7 +209,7 @@ impl<'m> Heap<'m> {
 
     #[inline(always)]
     pub(super) fn set_state(&mut self, item: ItemRef, state: State) {
-        self.set(item, STATE, [state.0]);
+        self.set(item, STATE, state.0.to_le_bytes());
     }
 
     /// The link back of a free chunk.
@@ -234,6 +232,7 @@ impl<'m> Heap<'m> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::Epoch;
     use super::*;
 
     #[test]
@@ -241,6 +240,7 @@ mod tests {
         let mut memory = [0u8; 256];
         let mut heap = Heap::new(&mut memory);
         let item = ItemRef::from_offset(64).unwrap();
+        let now = Epoch::FIRST.next();
         let mut header = Header {
             next: ItemRef::from_offset(8),
             hash: 0x0102_0304,
@@ -249,7 +249,7 @@ mod tests {
             wire_len: 99,
             key_len: 250,
             suffix_len: 21,
-            state: State::COLD,
+            state: State::stored(now),
         };
         heap.set_header(item, header);
         assert_eq!(heap.header(item), header);
@@ -257,8 +257,9 @@ mod tests {
         heap.set_next(item, None);
         heap.set_cas(item, 5);
         heap.set_expiry(item, Expiry::NEVER);
-        heap.set_state(item, State::WARM);
-        header = Header { next: None, cas: 5, expiry: Expiry::NEVER, state: State::WARM, ..header };
+        heap.set_state(item, State::read(now));
+        header =
+            Header { next: None, cas: 5, expiry: Expiry::NEVER, state: State::read(now), ..header };
         assert_eq!(heap.header(item), header);
         heap.set_prev(item, Some(item));
         assert_eq!(heap.prev(item), Some(item));

@@ -5,7 +5,8 @@
 //! - `item`: how an item lies in memory: a header, then its reply
 //! - `config`, `classes`, `pages`, `slabs`: the bucket allocator, from parameters
 //!   to chunks
-//! - `evict`: what to give up when memory is full
+//! - `state`, `evict`, `rebalance`: how old an item is, what to give up within a bucket
+//!   when memory is full, and how pages move between buckets
 //! - `read`, `store`, `arithmetic`: the operations
 //!
 //! The engine is single-threaded by type: every operation takes `&mut self`. On
@@ -27,7 +28,9 @@ mod item;
 mod key;
 mod pages;
 mod read;
+mod rebalance;
 mod slabs;
+mod state;
 mod stats;
 mod store;
 #[cfg(test)]
@@ -42,12 +45,13 @@ pub use stats::{Stats, Usage};
 pub use store::{Mode, Stored};
 
 use classes::Classes;
-use evict::Pressure;
 use hash::HashKey;
 use index::Index;
 use item::{Header, Heap, ItemRef};
 use pages::PageTable;
+use rebalance::Pressure;
 use slabs::Slabs;
+use state::Epoch;
 
 /// A store in a given memory.
 pub struct Engine<'m> {
@@ -56,6 +60,9 @@ pub struct Engine<'m> {
     index: Index<'m>,
     slabs: Slabs<'m>,
     pressure: Pressure,
+    epoch: Epoch,
+    /// Bytes stored in this epoch.
+    stored_in_epoch: usize,
     /// Seconds on the engine's clock, from 1.
     now: u32,
     last_cas: u64,
@@ -94,6 +101,8 @@ impl<'m> Engine<'m> {
             index,
             slabs: Slabs::new(pages, classes, config.page_size),
             pressure: Pressure::new(),
+            epoch: Epoch::FIRST,
+            stored_in_epoch: 0,
             now: 1,
             last_cas: 0,
             flushed_below: 0,
@@ -147,6 +156,17 @@ impl<'m> Engine<'m> {
         let free = u64::from(self.slabs.pages().free());
         let page = self.heap.len() as u64 / u64::from(self.slabs.pages().len()).max(1);
         Usage { free_pages: free, page_size: page, ..self.usage }
+    }
+
+    /// Epochs pass as items are stored.
+    #[inline]
+    fn pass_time(&mut self, stored: usize) {
+        self.stored_in_epoch += stored;
+        let epoch = self.heap.len() / 256;
+        while self.stored_in_epoch >= epoch {
+            self.stored_in_epoch -= epoch;
+            self.epoch = self.epoch.next();
+        }
     }
 
     #[inline]

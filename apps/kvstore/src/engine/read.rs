@@ -1,8 +1,9 @@
 //! Reading, touching and deleting items.
 
 use super::Engine;
-use super::item::{Expiry, ItemRef, State};
+use super::item::{Expiry, ItemRef};
 use super::key::Key;
+use super::state::State;
 
 /// An item as a reply sends it.
 #[derive(Clone, Copy, Debug)]
@@ -85,15 +86,23 @@ impl Engine<'_> {
         };
         self.stats.touch_hits += 1;
         self.heap.set_expiry(item, expiry);
+        self.mark_read(item);
         Some(item)
+    }
+
+    /// Notes that an item was used now.
+    #[inline(always)]
+    pub(super) fn mark_read(&mut self, item: ItemRef) {
+        // A popular item's cache line stays clean: written at most once an epoch.
+        let state = State::read(self.epoch);
+        if self.heap.header(item).state != state {
+            self.heap.set_state(item, state);
+        }
     }
 
     #[inline(always)]
     fn read(&mut self, item: ItemRef) -> Value<'_> {
-        // A popular item's cache line stays clean: written once a clock round.
-        if self.heap.header(item).state != State::WARM {
-            self.heap.set_state(item, State::WARM);
-        }
+        self.mark_read(item);
         let (header, wire) = self.heap.open(item);
         let wire = wire.get(..header.wire_len as usize).unwrap_or_default();
         Value { wire, value_at: header.head_len(), cas: header.cas }

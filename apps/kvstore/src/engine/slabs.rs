@@ -15,8 +15,9 @@
 //! chunk left is the affair of [`super::evict`].
 
 use super::classes::{ClassId, Classes, MAX_CLASSES};
-use super::item::{Expiry, Header, Heap, ItemRef, State};
+use super::item::{Expiry, Header, Heap, ItemRef};
 use super::pages::{Page, PageId, PageTable, Slab};
+use super::state::State;
 
 #[derive(Clone, Copy)]
 struct Bucket {
@@ -85,13 +86,24 @@ impl<'m> Slabs<'m> {
                 }
             },
         };
+        self.count_live(chunk);
+        Some(chunk)
+    }
+
+    /// Takes this free chunk. The caller writes a header as for [`Slabs::take`].
+    pub(super) fn claim(&mut self, heap: &mut Heap<'_>, chunk: ItemRef) {
+        let Some(class) = self.class_of(chunk) else { return };
+        self.remove_free(heap, class, chunk);
+        self.count_live(chunk);
+    }
+
+    fn count_live(&mut self, chunk: ItemRef) {
         let mut was_empty = false;
         self.pages.update(self.page_of(chunk), |slab| {
             was_empty = slab.live == 0;
             slab.live += 1;
         });
         self.empty -= u32::from(was_empty);
-        Some(chunk)
     }
 
     /// Gives a chunk back.
@@ -152,10 +164,20 @@ impl<'m> Slabs<'m> {
         self.pages.slab_of(self.bucket(class).hand?)
     }
 
-    /// Moves the clock hand of a bucket to the start of its next slab.
-    pub(super) fn skip_slab(&mut self, class: ClassId) {
-        if let Some((_, slab)) = self.slab_at_hand(class) {
-            let bucket = self.bucket_mut(class);
+    /// The slab of a bucket whose chunks the clock hand has not seen for longest: the one it
+    /// stands at the start of, or, if it is in the middle, the next.
+    pub(super) fn slab_ahead(&self, class: ClassId) -> Option<(PageId, Slab)> {
+        let (page, slab) = self.slab_at_hand(class)?;
+        if self.bucket(class).hand_chunk == 0 {
+            return Some((page, slab));
+        }
+        self.pages.slab_of(slab.next)
+    }
+
+    /// Moves the clock hand of a bucket past one of its slabs.
+    pub(super) fn skip_past(&mut self, page: PageId) {
+        if let Some((_, slab)) = self.pages.slab_of(page) {
+            let bucket = self.bucket_mut(slab.class);
             bucket.hand = Some(slab.next);
             bucket.hand_chunk = 0;
         }
@@ -170,7 +192,7 @@ impl<'m> Slabs<'m> {
                 self.bucket_mut(class).hand_chunk = at + 1;
                 return self.chunk(page, slab.class, at);
             }
-            self.skip_slab(class);
+            self.skip_past(page);
         }
         None
     }
@@ -208,7 +230,8 @@ impl<'m> Slabs<'m> {
         (page.0 as usize) << self.page_shift
     }
 
-    fn chunk(&self, page: PageId, class: ClassId, number: u16) -> Option<ItemRef> {
+    /// A chunk of a slab of this bucket, by its number.
+    pub(super) fn chunk(&self, page: PageId, class: ClassId, number: u16) -> Option<ItemRef> {
         let chunk = self.classes.get(class).chunk as usize;
         ItemRef::from_offset(self.offset(page) + usize::from(number) * chunk)
     }

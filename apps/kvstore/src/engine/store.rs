@@ -1,8 +1,9 @@
 //! Storing items: `set` and its relatives.
 
 use super::Engine;
-use super::item::{Expiry, HEADER, Header, ItemRef, MAX_SUFFIX, State};
+use super::item::{Expiry, HEADER, Header, ItemRef, MAX_SUFFIX};
 use super::key::Key;
+use super::state::State;
 use crate::number;
 
 /// Under which condition, and how, an item is stored.
@@ -90,7 +91,7 @@ impl Engine<'_> {
             }
             (Mode::Add, Some(item)) => {
                 // As memcached does: to be asked for is to be used.
-                self.heap.set_state(item, State::WARM);
+                self.mark_read(item);
                 return Stored::NotStored;
             }
             (Mode::Replace | Mode::Append | Mode::Prepend, None) => return Stored::NotStored,
@@ -183,7 +184,7 @@ impl Engine<'_> {
             wire_len: wire_len as u32,
             key_len: key_len as u8,
             suffix_len: suffix.len,
-            state: State::COLD,
+            state: State::stored(self.epoch),
         };
         self.heap.set_header(item, header);
         if same.is_none() {
@@ -192,6 +193,7 @@ impl Engine<'_> {
         }
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;
+        self.pass_time(header.size());
         Stored::Stored
     }
 
@@ -248,7 +250,7 @@ impl Engine<'_> {
             cas: self.next_cas(),
             wire_len: wire_len as u32,
             suffix_len: suffix.len,
-            state: State::COLD,
+            state: State::stored(self.epoch),
             ..old
         };
         if place == item {
@@ -262,6 +264,7 @@ impl Engine<'_> {
         }
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;
+        self.pass_time(header.size());
         Stored::Stored
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Requests are lines of tokens separated by spaces; a storage command is followed
 //! by a block of as many bytes as it says. Everything is found in one pass, eight
-//! bytes at a time: the end of a token is the first byte that is not above a space.
+//! bytes at a time, by looking for bytes that are not above a space. A token ends at a space
+//! or at the end of its line, `\n` or `\r\n`; any other byte belongs to it.
 //!
 //! A line that is not ended within the datagram is not a request. Instead of
 //! asking at every token, the input is cut after its last line feed at once: in
@@ -19,11 +20,9 @@ pub struct Input<'a> {
     /// that bytes precede it lets the last bytes be loaded as a whole word.
     buf: &'a [u8],
     at: usize,
-    /// A token of this line had a control character in it.
-    control: bool,
 }
 
-/// A token that is not a key: too long, or with a control character in it.
+/// A token that is not a key: too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadKey;
 
@@ -35,13 +34,14 @@ pub struct BadChunk;
 /// nothing else.
 ///
 /// That is what nearly all datagrams to a cache are, and then the length alone says
-/// where the key ends: nothing has to be searched. Reading the same text through
+/// where the key ends: nothing has to be searched. (`None`, too, for a key with a control
+/// character in it, which is rare and costs more to check.) Reading the same text through
 /// [`Input`] comes to the same, at a higher cost.
 #[inline(always)]
 #[must_use]
 pub fn single_get(datagram: &[u8], start: usize) -> Option<Key<'_>> {
     let text = datagram.get(start..)?;
-    Key::new(text.strip_prefix(b"get ")?.strip_suffix(b"\r\n")?)
+    Key::new_plain(text.strip_prefix(b"get ")?.strip_suffix(b"\r\n")?)
 }
 
 impl<'a> Input<'a> {
@@ -53,7 +53,7 @@ impl<'a> Input<'a> {
             Some(b'\n') => datagram.len(),
             _ => datagram.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1),
         };
-        Self { buf: datagram.get(..end).unwrap_or_default(), at: start, control: false }
+        Self { buf: datagram.get(..end).unwrap_or_default(), at: start }
     }
 
     /// Whether there is another line.
@@ -101,10 +101,8 @@ impl<'a> Input<'a> {
                 b'\r' if buf.get(at + 1) == Some(&b'\n') => break,
                 // A caller that goes on behind the end meets zeros.
                 _ if at >= buf.len() => break,
-                _ => {
-                    self.control = true;
-                    at += 1;
-                }
+                // Any other control character is part of the token.
+                _ => at += 1,
             }
         }
         self.at = at;
@@ -115,19 +113,12 @@ impl<'a> Input<'a> {
     #[inline(always)]
     pub fn key(&mut self) -> Option<Result<Key<'a>, BadKey>> {
         let token = self.token()?;
-        Some(self.as_key(token).ok_or(BadKey))
-    }
-
-    /// A token of this line as a key.
-    #[inline(always)]
-    pub(super) fn as_key(&self, token: &'a [u8]) -> Option<Key<'a>> {
-        if self.control { None } else { Key::from_token(token) }
+        Some(Key::from_token(token).ok_or(BadKey))
     }
 
     /// Goes to the start of the next line.
     #[inline(always)]
     pub fn end_line(&mut self) {
-        self.control = false;
         let rest = self.buf.get(self.at..).unwrap_or_default();
         self.at += match rest {
             [b'\r', b'\n', ..] => 2,

@@ -1,9 +1,11 @@
 //! The requests of the text protocol (`protocol.txt`).
 //!
 //! Which tokens a command takes, and what is said of a line that is wrong in
-//! several ways, follows memcached: first the number of tokens (`ERROR`), then
-//! `noreply`, then the key, then the numbers in their order. From the second step on
-//! a fault is kept quiet if the line asked for no reply.
+//! several ways, follows memcached from 1.6.40 on: too few tokens are
+//! refused, more than enough are ignored; then `noreply`, the key, and the numbers in their
+//! order. From the second step on a fault is kept quiet if the line asked for no reply. A
+//! refused storage command takes its data block with it, if the line says how long that is.
+//! Where older versions, newer ones and this store differ is in `docs/memcached.md`.
 
 use super::input::Input;
 use crate::engine::{Delta, Key, Mode};
@@ -53,21 +55,25 @@ pub struct Refusal {
     pub text: &'static [u8],
     /// Not to be sent: the line asked for no reply.
     pub noreply: bool,
+    /// Bytes of the data block that follows the line, if one does. It has been passed over.
+    data: Option<usize>,
 }
 
 impl Refusal {
-    /// No such command, or not with that many arguments.
+    /// No such command.
     pub const UNKNOWN: &'static [u8] = b"ERROR\r\n";
-    /// An argument is not what it should be.
+    /// An argument is missing, or is not what it should be.
     pub const FORMAT: &'static [u8] = b"CLIENT_ERROR bad command line format\r\n";
     const EXPTIME: &'static [u8] = b"CLIENT_ERROR invalid exptime argument\r\n";
     const DELTA: &'static [u8] = b"CLIENT_ERROR invalid numeric delta argument\r\n";
-    const DELETE: &'static [u8] =
-        b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n";
+
+    fn new(text: &'static [u8], noreply: bool) -> Self {
+        Self { text, noreply, data: None }
+    }
 }
 
-/// The most arguments a fixed-form command takes (`cas` with `noreply`).
-const MAX_ARGS: usize = 6;
+/// The most arguments that are read (`cas`), besides the last.
+const MAX_ARGS: usize = 5;
 
 /// The arguments of a line.
 struct Args<'a> {
@@ -96,11 +102,16 @@ impl<'a> Args<'a> {
     }
 
     fn refuse(&self, text: &'static [u8]) -> Refusal {
-        Refusal { text, noreply: self.noreply() }
+        Refusal::new(text, self.noreply())
+    }
+
+    /// The first so many. That one is missing is told even if the line asked for no reply:
+    /// what it asks for is not known.
+    fn first<const N: usize>(&self) -> Result<[&'a [u8]; N], Refusal> {
+        let first = self.list.first_chunk().filter(|_| self.count >= N);
+        first.copied().ok_or(Refusal::new(Refusal::FORMAT, false))
     }
 }
-
-const UNKNOWN: Refusal = Refusal { text: Refusal::UNKNOWN, noreply: false };
 
 impl<'a> Input<'a> {
     /// Reads one line. Afterwards the input stands behind it, except for a `get`
@@ -119,30 +130,34 @@ impl<'a> Input<'a> {
         }
         let args = Args::read(self);
         let request = match command {
-            b"set" => self.store(Mode::Set, &args),
-            b"add" => self.store(Mode::Add, &args),
-            b"replace" => self.store(Mode::Replace, &args),
-            b"append" => self.store(Mode::Append, &args),
-            b"prepend" => self.store(Mode::Prepend, &args),
-            b"cas" => self.store(Mode::Cas(0), &args),
-            b"incr" => self.change(Delta::Up, &args),
-            b"decr" => self.change(Delta::Down, &args),
-            b"delete" => self.delete(&args),
-            b"touch" => self.touch(&args),
+            b"set" => store(Mode::Set, &args),
+            b"add" => store(Mode::Add, &args),
+            b"replace" => store(Mode::Replace, &args),
+            b"append" => store(Mode::Append, &args),
+            b"prepend" => store(Mode::Prepend, &args),
+            b"cas" => store(Mode::Cas(0), &args),
+            b"incr" => change(Delta::Up, &args),
+            b"decr" => change(Delta::Down, &args),
+            b"delete" => delete(&args),
+            b"touch" => touch(&args),
             b"flush_all" => flush_all(&args),
             b"verbosity" => verbosity(&args),
             b"version" => Ok(Request::Version),
             b"stats" => match (args.count, args.list[0]) {
                 (0, _) => Ok(Request::Stats(StatsKind::General)),
                 (_, b"reset") => Ok(Request::Stats(StatsKind::Reset)),
-                _ => Err(UNKNOWN),
+                _ => Err(Refusal::new(Refusal::UNKNOWN, false)),
             },
             b"quit" => Ok(Request::Quit),
             // What a browser sends: nothing of it is meant for us.
             [b'A'..=b'Z', _, ..] if args.last.starts_with(b"HTTP/") => Ok(Request::Quit),
-            _ => Err(UNKNOWN),
+            b"noreply" if args.count == 0 => Err(Refusal::new(Refusal::UNKNOWN, true)),
+            _ => Err(args.refuse(Refusal::UNKNOWN)),
         };
         self.end_line();
+        if let Err(Refusal { data: Some(len), .. }) = request {
+            self.skip_data(len);
+        }
         request
     }
 
@@ -151,96 +166,75 @@ impl<'a> Input<'a> {
             return Ok(Request::Get { with_cas, touch: None });
         }
         self.end_line();
-        Err(UNKNOWN)
+        Err(Refusal::new(Refusal::FORMAT, false))
     }
 
     fn get_and_touch(&mut self, with_cas: bool) -> Result<Request<'a>, Refusal> {
-        let refusal = match self.token() {
-            None => UNKNOWN,
-            Some(exptime) => match number::signed(exptime) {
+        let exptime = self.token();
+        let refusal = match exptime {
+            Some(exptime) if !self.at_line_end() => match number::signed_whole(exptime) {
                 Some(exptime) => return Ok(Request::Get { with_cas, touch: Some(exptime) }),
-                None => Refusal { text: Refusal::EXPTIME, noreply: false },
+                None => Refusal::EXPTIME,
             },
+            _ => Refusal::FORMAT,
         };
         self.end_line();
-        Err(refusal)
-    }
-
-    fn store(&self, mode: Mode, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
-        let is_cas = matches!(mode, Mode::Cas(_));
-        let [key, flags, exptime, bytes, cas, _] = args.list;
-        let wanted = 4 + usize::from(is_cas);
-        if args.count != wanted && args.count != wanted + 1 {
-            return Err(UNKNOWN);
-        }
-        let read = || {
-            let key = self.as_key(key)?;
-            let flags = number::unsigned(flags)? as u32;
-            let exptime = number::signed(exptime)?;
-            let bytes = number::signed(bytes)?;
-            let mode = if is_cas { Mode::Cas(number::unsigned(cas)?) } else { mode };
-            // memcached adds two for the line end and keeps the sum in an int.
-            let bytes = usize::try_from(bytes).ok().filter(|&n| n <= i32::MAX as usize - 2)?;
-            Some(Request::Store { mode, key, flags, exptime, bytes, noreply: args.noreply() })
-        };
-        read().ok_or(args.refuse(Refusal::FORMAT))
-    }
-
-    fn change(&self, delta: fn(u64) -> Delta, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
-        if args.count != 2 && args.count != 3 {
-            return Err(UNKNOWN);
-        }
-        let key = self.as_key(args.list[0]).ok_or(args.refuse(Refusal::FORMAT))?;
-        let by = number::unsigned(args.list[1]).ok_or(args.refuse(Refusal::DELTA))?;
-        Ok(Request::Change { key, delta: delta(by), noreply: args.noreply() })
-    }
-
-    fn delete(&self, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
-        if !(1..=3).contains(&args.count) {
-            return Err(UNKNOWN);
-        }
-        // A hold time was once allowed; 0 still is.
-        let held = args.list[1] == b"0";
-        let valid = match args.count {
-            1 => true,
-            2 => held || args.noreply(),
-            _ => held && args.noreply(),
-        };
-        if !valid {
-            return Err(args.refuse(Refusal::DELETE));
-        }
-        // A key of that name is not a wish to hear nothing.
-        let noreply = args.count > 1 && args.noreply();
-        let key = self.as_key(args.list[0]).ok_or(Refusal { text: Refusal::FORMAT, noreply })?;
-        Ok(Request::Delete { key, noreply })
-    }
-
-    fn touch(&self, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
-        if args.count != 2 && args.count != 3 {
-            return Err(UNKNOWN);
-        }
-        let key = self.as_key(args.list[0]).ok_or(args.refuse(Refusal::FORMAT))?;
-        let exptime = number::signed(args.list[1]).ok_or(args.refuse(Refusal::EXPTIME))?;
-        Ok(Request::Touch { key, exptime, noreply: args.noreply() })
+        Err(Refusal::new(refusal, false))
     }
 }
 
+fn store<'a>(mode: Mode, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
+    let [key, flags, exptime, bytes] = args.first()?;
+    // memcached adds two for the line end and keeps the sum in an int.
+    let bytes = number::signed(bytes).and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = bytes.filter(|&n| n <= i32::MAX as usize - 2);
+    let bytes = bytes.ok_or(args.refuse(Refusal::FORMAT))?;
+    let read = || {
+        let key = Key::from_token(key)?;
+        let flags = number::unsigned(flags)? as u32;
+        let exptime = number::signed(exptime)?;
+        let mode = match mode {
+            Mode::Cas(_) => Mode::Cas(number::unsigned(args.list[4])?),
+            mode => mode,
+        };
+        Some(Request::Store { mode, key, flags, exptime, bytes, noreply: args.noreply() })
+    };
+    read().ok_or(Refusal { data: Some(bytes), ..args.refuse(Refusal::FORMAT) })
+}
+
+fn change<'a>(delta: fn(u64) -> Delta, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
+    let [key, by] = args.first()?;
+    let key = Key::from_token(key).ok_or(args.refuse(Refusal::FORMAT))?;
+    let by = number::unsigned(by).ok_or(args.refuse(Refusal::DELTA))?;
+    Ok(Request::Change { key, delta: delta(by), noreply: args.noreply() })
+}
+
+fn delete<'a>(args: &Args<'a>) -> Result<Request<'a>, Refusal> {
+    let [key] = args.first()?;
+    // A key of that name is not a wish to hear nothing.
+    let noreply = args.count > 1 && args.noreply();
+    let key = Key::from_token(key).ok_or(Refusal::new(Refusal::FORMAT, noreply))?;
+    Ok(Request::Delete { key, noreply })
+}
+
+fn touch<'a>(args: &Args<'a>) -> Result<Request<'a>, Refusal> {
+    let [key, exptime] = args.first()?;
+    let key = Key::from_token(key).ok_or(args.refuse(Refusal::FORMAT))?;
+    let exptime = number::signed_whole(exptime).ok_or(args.refuse(Refusal::EXPTIME))?;
+    Ok(Request::Touch { key, exptime, noreply: args.noreply() })
+}
+
 fn flush_all<'a>(args: &Args<'a>) -> Result<Request<'a>, Refusal> {
-    if args.count > 2 {
-        return Err(UNKNOWN);
-    }
     let delay = if args.count == usize::from(args.noreply()) {
         0
     } else {
-        number::signed(args.list[0]).ok_or(args.refuse(Refusal::EXPTIME))?
+        number::signed_whole(args.list[0]).ok_or(args.refuse(Refusal::EXPTIME))?
     };
     Ok(Request::FlushAll { delay, noreply: args.noreply() })
 }
 
 fn verbosity<'a>(args: &Args<'a>) -> Result<Request<'a>, Refusal> {
-    if args.count != 1 && args.count != 2 {
-        return Err(UNKNOWN);
-    }
-    number::unsigned(args.list[0]).ok_or(args.refuse(Refusal::FORMAT))?;
+    let [level] = args.first()?;
+    number::unsigned(level).ok_or(args.refuse(Refusal::FORMAT))?;
     Ok(Request::Verbosity { noreply: args.noreply() })
 }

@@ -1,6 +1,8 @@
 //! What several tests need: a service, datagrams, and repeatable chance.
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
+pub(crate) mod oracle;
+
 use kvstore::{Config, Service, Time};
 
 /// A seed of its own for the index; any would do.

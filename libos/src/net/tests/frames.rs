@@ -3,7 +3,7 @@
 use super::{CLIENT, PORT, SERVER};
 
 /// RFC 1071, the slow way.
-pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
+pub(in crate::net) fn checksum(parts: &[&[u8]]) -> u16 {
     let bytes = parts.concat();
     let words = bytes.chunks(2).map(|pair| {
         u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or_default()]))
@@ -20,7 +20,7 @@ fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// From client to server.
-pub(super) fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub(in crate::net) fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     let length = (20 + payload.len()) as u16;
     let mut header = [0; 20];
     header[0] = 0x45;
@@ -36,7 +36,7 @@ pub(super) fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// From port 4321 of the client to the server's port.
-pub(super) fn udp(payload: &[u8]) -> Vec<u8> {
+pub(in crate::net) fn udp(payload: &[u8]) -> Vec<u8> {
     let length = ((8 + payload.len()) as u16).to_be_bytes();
     let mut header = [0; 8];
     header[..2].copy_from_slice(&4321_u16.to_be_bytes());
@@ -51,14 +51,14 @@ pub(super) fn udp(payload: &[u8]) -> Vec<u8> {
     ipv4(17, &[&header, payload].concat())
 }
 
-pub(super) fn ping(payload: &[u8]) -> Vec<u8> {
+pub(in crate::net) fn ping(payload: &[u8]) -> Vec<u8> {
     let mut message = [&[8, 0, 0, 0, 0xab, 0xcd, 0, 7], payload].concat();
     let sum = checksum(&[&message]);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     ipv4(1, &message)
 }
 
-pub(super) fn arp_request() -> Vec<u8> {
+pub(in crate::net) fn arp_request() -> Vec<u8> {
     let mut frame = ethernet(
         0x0806,
         &[&[0, 1, 8, 0, 6, 4, 0, 1], &CLIENT.mac[..], &CLIENT.address, &[0; 6], &SERVER.address]
@@ -69,9 +69,32 @@ pub(super) fn arp_request() -> Vec<u8> {
 }
 
 /// Puts a right checksum into the IPv4 header of `frame`.
-pub(super) fn fix_ipv4(frame: &mut [u8]) {
+pub(in crate::net) fn fix_ipv4(frame: &mut [u8]) {
     frame[24..26].fill(0);
     let length = usize::from(frame[14] & 15) * 4;
     let sum = checksum(&[&frame[14..14 + length]]);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The same frame from another station and address, with right checksums.
+pub(in crate::net) fn from(mac: [u8; 6], address: [u8; 4], frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[6..12].copy_from_slice(&mac);
+    frame[26..30].copy_from_slice(&address);
+    // None, for UDP.
+    if frame[23] == 17 {
+        frame[40..42].fill(0);
+    }
+    fix_ipv4(&mut frame);
+    frame
+}
+
+/// `address` is at `mac`, to the server.
+pub(in crate::net) fn arp_reply(mac: [u8; 6], address: [u8; 4]) -> Vec<u8> {
+    let mut frame = ethernet(
+        0x0806,
+        &[&[0, 1, 8, 0, 6, 4, 0, 2], &mac[..], &address, &SERVER.mac, &SERVER.address].concat(),
+    );
+    frame[6..12].copy_from_slice(&mac);
+    frame
 }

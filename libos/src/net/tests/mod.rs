@@ -2,7 +2,7 @@
 //! garbage.
 
 mod conversation;
-mod frames;
+pub(super) mod frames;
 mod scripted;
 
 use exo_abi::{Error, SyncCounts};

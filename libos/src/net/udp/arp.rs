@@ -13,7 +13,11 @@ const FRAME: usize = 14 + 28;
 /// Who asks is believed to be who it says, as in ARP everybody is; but nothing
 /// is remembered of it.
 #[cold]
-pub(super) fn answer(bytes: &[u8], own: &Own, buffer: &mut TxBuffer) -> Result<usize, Dropped> {
+pub(in crate::net) fn answer(
+    bytes: &[u8],
+    own: &Own,
+    buffer: &mut TxBuffer,
+) -> Result<usize, Dropped> {
     let packet = ArpPacket::new_checked(bytes).map_err(|_| Dropped::BadArp)?;
     // The only form there is, so the pattern is complete as long as `ArpRepr` is.
     let Ok(ArpRepr::EthernetIpv4 {

@@ -4,6 +4,7 @@ use smoltcp::wire::{EthernetAddress, IpProtocol, UdpPacket};
 
 use super::ipv4::{Packet, To};
 use super::{Dropped, FastUdp, HEADERS};
+use crate::net::answerers::is_answerer;
 use crate::net::checksum::Sum;
 use crate::net::{Endpoint, Service, TxBuffer};
 
@@ -29,6 +30,9 @@ impl FastUdp {
         // Port zero means "no answer wanted"; nothing else is of use here.
         if udp.src_port() == 0 {
             return Err(Dropped::BadUdp);
+        }
+        if is_answerer(udp.src_port(), self.port) {
+            return Err(Dropped::Answerer);
         }
         // A checksum of zero says that the sender made none.
         if udp.checksum() != 0 {

@@ -42,11 +42,14 @@ pub enum Dropped {
     OtherIcmp,
     /// There was no room to send the answer.
     NoRoom,
+    /// UDP from a port whose service would answer the answer
+    /// ([`answerers`](crate::net::answerers)).
+    Answerer,
 }
 
 impl Dropped {
     /// Every reason, in numeric order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Truncated,
         Self::OtherMac,
         Self::BadMac,
@@ -66,6 +69,7 @@ impl Dropped {
         Self::IcmpChecksum,
         Self::OtherIcmp,
         Self::NoRoom,
+        Self::Answerer,
     ];
 }
 
@@ -105,6 +109,6 @@ mod tests {
             }
         }
         assert!(Dropped::ALL.into_iter().all(|reason| drops.count(reason) == reason as u64 + 1));
-        assert_eq!(drops.total(), (1..=19).sum());
+        assert_eq!(drops.total(), (1..=20).sum());
     }
 }

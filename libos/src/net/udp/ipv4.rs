@@ -17,9 +17,9 @@ const TIME_TO_LIVE: u8 = 64;
 
 /// Own addresses, and what follows from them.
 #[derive(Debug)]
-pub(super) struct Own {
-    pub(super) mac: EthernetAddress,
-    pub(super) address: [u8; 4],
+pub(in crate::net) struct Own {
+    pub(in crate::net) mac: EthernetAddress,
+    pub(in crate::net) address: [u8; 4],
     /// The directed broadcast of the own network, or the limited one if the
     /// network is too small to have one (RFC 3021).
     broadcast: [u8; 4],
@@ -31,22 +31,22 @@ pub(super) struct Own {
 
 /// A packet that is intact and for us.
 #[derive(Clone, Copy)]
-pub(super) struct Packet<'a> {
-    pub(super) source: [u8; 4],
-    pub(super) protocol: u8,
-    pub(super) payload: &'a [u8],
+pub(in crate::net) struct Packet<'a> {
+    pub(in crate::net) source: [u8; 4],
+    pub(in crate::net) protocol: u8,
+    pub(in crate::net) payload: &'a [u8],
 }
 
 /// Where a packet goes.
 #[derive(Clone, Copy)]
-pub(super) struct To {
-    pub(super) mac: EthernetAddress,
-    pub(super) address: [u8; 4],
-    pub(super) protocol: IpProtocol,
+pub(in crate::net) struct To {
+    pub(in crate::net) mac: EthernetAddress,
+    pub(in crate::net) address: [u8; 4],
+    pub(in crate::net) protocol: IpProtocol,
 }
 
 impl Own {
-    pub(super) fn new(config: &NetConfig) -> Self {
+    pub(in crate::net) fn new(config: &NetConfig) -> Self {
         let hosts = u32::MAX.checked_shr(config.prefix_len.into()).unwrap_or(0);
         let hosts = if hosts > 1 { hosts } else { u32::MAX };
         let mut template = [0; HEADERS];
@@ -72,7 +72,7 @@ impl Own {
 
     /// Checks the packet in `bytes`, which may be followed by Ethernet padding.
     #[inline(always)]
-    pub(super) fn check<'a>(&self, bytes: &'a [u8]) -> Result<Packet<'a>, Dropped> {
+    pub(in crate::net) fn check<'a>(&self, bytes: &'a [u8]) -> Result<Packet<'a>, Dropped> {
         let (header, rest) = bytes.split_first_chunk::<HEADER>().ok_or(Dropped::BadIpv4)?;
         let packet = Ipv4Packet::new_unchecked(&header[..]);
         if packet.version() != 4 || usize::from(packet.header_len()) != HEADER {
@@ -101,7 +101,7 @@ impl Own {
     /// Whether another host can have this address. An answer to any other would
     /// go to many, to ourselves, or nowhere.
     #[inline(always)]
-    fn is_other_host(&self, address: [u8; 4]) -> bool {
+    pub(in crate::net) fn is_other_host(&self, address: [u8; 4]) -> bool {
         // 0/8 "this network", 127/8 loopback, 224/4 and above: groups, reserved,
         // and the limited broadcast (RFC 1122, 3.2.1.3; RFC 1112).
         !matches!(address[0], 0 | 127 | 224..)
@@ -109,10 +109,20 @@ impl Own {
             && address != self.broadcast
     }
 
+    /// Whether all hosts of the own network have this address.
+    pub(in crate::net) fn is_broadcast(&self, address: [u8; 4]) -> bool {
+        address == self.broadcast || address == [255; 4]
+    }
+
     /// Writes Ethernet and IPv4 headers for a packet with `length` bytes behind
     /// the IPv4 header. Returns the length of the frame.
     #[inline(always)]
-    pub(super) fn write_headers(&self, buffer: &mut TxBuffer, length: usize, to: &To) -> usize {
+    pub(in crate::net) fn write_headers(
+        &self,
+        buffer: &mut TxBuffer,
+        length: usize,
+        to: &To,
+    ) -> usize {
         let total = HEADER + length;
         let protocol = u8::from(to.protocol);
         let checksum = self

@@ -14,11 +14,11 @@
 //!
 //! **Trust** any bytes of any frame. **Cost** see `docs/libos/net.md`.
 
-mod arp;
+pub(super) mod arp;
 mod datagram;
 mod drops;
 mod icmp;
-mod ipv4;
+pub(super) mod ipv4;
 
 use exo_abi::Error;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};

@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use super::contender::Contender;
 use super::measure;
 use super::scenario::Scenario;
-use crate::bench::interrupt::Interrupt;
+use crate::output::{note, say};
+use crate::signals::Signals;
 use crate::workspace;
 
 /// How much more is let pass.
@@ -23,11 +24,11 @@ const MARGIN: f64 = 0.02;
 type Baseline = BTreeMap<String, f64>;
 
 /// Measures Exo's placements, and compares them with the baseline or writes it anew.
-pub(super) fn run(update: bool, interrupt: &Interrupt) -> Result<()> {
+pub(super) fn run(update: bool, interrupt: &Signals) -> Result<()> {
     let path = path();
     let mut now = Baseline::new();
     for contender in Contender::OURS {
-        eprintln!("compare: {}", contender.title());
+        note!("compare: {}", contender.title());
         for figure in measure::figures(contender, None, &Scenario::quick(), interrupt)? {
             let rounded = (figure.instructions * 10.0).round() / 10.0;
             now.insert(format!("{}: {}", contender.name(), figure.scenario.title()), rounded);
@@ -36,7 +37,7 @@ pub(super) fn run(update: bool, interrupt: &Interrupt) -> Result<()> {
     if update {
         let text = serde_json::to_string_pretty(&now)? + "\n";
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("written to {}: look at the difference before you commit it", path.display());
+        say!("written to {}: look at the difference before you commit it", path.display())?;
         return Ok(());
     }
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -45,7 +46,7 @@ pub(super) fn run(update: bool, interrupt: &Interrupt) -> Result<()> {
     let complaints = complaints(&then, &now);
     for (name, count) in &now {
         let before = then.get(name).map_or("-".to_owned(), |count| format!("{count:.1}"));
-        println!("{name}: {count:.1} instructions, baseline {before}");
+        say!("{name}: {count:.1} instructions, baseline {before}")?;
     }
     if !complaints.is_empty() {
         bail!(

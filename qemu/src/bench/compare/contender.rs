@@ -1,11 +1,13 @@
 //! What is compared, and how each is booted.
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
-use crate::linux::{self, Guest, Kernel, Memcached, Mitigations};
+use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, Store};
 use crate::machine::{Config, Machine, Network};
+use crate::module::{Parameters, Workers};
 
 /// Address of every service.
 pub(crate) const ADDRESS: Ipv4Addr = linux::ADDRESS;
@@ -19,6 +21,8 @@ pub(crate) enum Contender {
     Memcached,
     /// This project's store as a Linux process.
     Process,
+    /// This project's store as a module of Linux's kernel.
+    Module,
     /// This project's store on the exokernel, in ring 3.
     Exo,
     /// UDP echo through the library OS, on the exokernel.
@@ -29,8 +33,8 @@ pub(crate) enum Contender {
 
 impl Contender {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Memcached, Self::Process, Self::Exo, Self::ExoEcho, Self::ExoRing];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Memcached, Self::Process, Self::Module, Self::Exo, Self::ExoEcho, Self::ExoRing];
     /// Those that are this system, and that the baseline is for.
     pub(crate) const OURS: [Self; 3] = [Self::Exo, Self::ExoEcho, Self::ExoRing];
 
@@ -39,6 +43,7 @@ impl Contender {
         match self {
             Self::Memcached => "memcached",
             Self::Process => "process",
+            Self::Module => "module",
             Self::Exo => "exo",
             Self::ExoEcho => "exo-echo",
             Self::ExoRing => "exo-ring",
@@ -50,6 +55,7 @@ impl Contender {
         match self {
             Self::Memcached => "memcached in a Linux process",
             Self::Process => "our store in a Linux process",
+            Self::Module => "our store in Linux's kernel",
             Self::Exo => "our store on Exo, ring 3",
             Self::ExoEcho => "floor: echo through Exo's library OS",
             Self::ExoRing => "floor: echo on Exo's bare rings",
@@ -62,7 +68,7 @@ impl Contender {
     }
 
     const fn on_linux(self) -> bool {
-        matches!(self, Self::Memcached | Self::Process)
+        matches!(self, Self::Memcached | Self::Process | Self::Module)
     }
 
     /// The ways to measure it: one on Exo, one for each kind of mitigations on Linux.
@@ -88,7 +94,8 @@ impl Contender {
                 let version = version.version("memcached").unwrap_or("unknown").to_owned();
                 facts.push(format!("memcached {version}: {}", MEMCACHED.command()));
             }
-            Self::Process => facts.push(PROCESS.to_owned()),
+            Self::Process => facts.push(PROCESS.command()),
+            Self::Module => facts.push(MODULE.command()),
             Self::Exo | Self::ExoEcho | Self::ExoRing => {
                 facts.push(format!("boot/manifests/{}.toml", self.manifest()));
             }
@@ -110,7 +117,7 @@ impl Contender {
     pub(crate) fn boot(
         self,
         mitigations: Option<Mitigations>,
-        extra: Vec<String>,
+        extra: Vec<OsString>,
     ) -> Result<Machine> {
         let mut guest = match self {
             Self::Exo | Self::ExoEcho | Self::ExoRing => {
@@ -118,7 +125,9 @@ impl Contender {
                 prepare(&mut config, extra);
                 return Machine::boot(&config);
             }
-            Self::Memcached | Self::Process => Guest::new(Kernel::of_distribution()?),
+            Self::Memcached | Self::Process | Self::Module => {
+                Guest::new(Kernel::of_distribution()?)
+            }
         };
         guest.mitigations = mitigations.unwrap_or_default();
         // The loop that waits for work must be the one that is counted and held.
@@ -126,10 +135,8 @@ impl Contender {
         guest.networked();
         match self {
             Self::Memcached => MEMCACHED.add_to(&mut guest)?,
-            _ => {
-                guest.file("bin/kvstore-linux", &linux::build("kvstore-linux")?);
-                guest.service("kvstore", PROCESS);
-            }
+            Self::Process => PROCESS.add_to(&mut guest)?,
+            _ => MODULE.add_to(&mut guest)?,
         }
         let mut config = guest.config();
         prepare(&mut config, extra);
@@ -143,10 +150,11 @@ impl Contender {
 }
 
 const MEMCACHED: Memcached = Memcached { threads: 1, memory_mib: STORE_MIB };
-/// Memory is that of [`STORE_MIB`].
-const PROCESS: &str = "kvstore-linux --memory-mib 24 --seed 1";
+const PROCESS: Store = Store { threads: 1, memory_mib: STORE_MIB, seed: Some(1) };
+const MODULE: Parameters =
+    Parameters { memory_mib: STORE_MIB, seed: Some(1), workers: Workers::None };
 
-fn prepare(config: &mut Config, extra: Vec<String>) {
+fn prepare(config: &mut Config, extra: Vec<OsString>) {
     config.network = Network::Frames;
     config.icount = true;
     config.extra.extend(extra);

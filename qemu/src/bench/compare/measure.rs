@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::contender::{ADDRESS, Contender};
 use super::scenario::Scenario;
 use crate::bench::counter::{Counter, Counts};
-use crate::bench::interrupt::Interrupt;
 use crate::bench::load::{Capture, KEYS, Load, Offer};
 use crate::linux::Mitigations;
+use crate::output::note;
+use crate::signals::Signals;
 
 /// How all are run.
 pub(crate) const MACHINE: &str =
@@ -68,7 +69,7 @@ pub(crate) fn row(
     contender: Contender,
     mitigations: Option<Mitigations>,
     scenarios: &[Scenario],
-    interrupt: &Interrupt,
+    interrupt: &Signals,
 ) -> Result<Row> {
     let measured = figures(contender, mitigations, scenarios, interrupt);
     interrupt.check()?;
@@ -79,7 +80,7 @@ pub(crate) fn row(
         (_, Err(error)) => (Vec::new(), Some(format!("{error:#}"))),
     };
     if let Some(failure) = &failure {
-        eprintln!("compare: {} failed: {failure}", contender.name());
+        note!("compare: {} failed: {failure}", contender.name());
     }
     Ok(Row {
         name: contender.name(),
@@ -102,7 +103,7 @@ pub(crate) fn figures(
     contender: Contender,
     mitigations: Option<Mitigations>,
     scenarios: &[Scenario],
-    interrupt: &Interrupt,
+    interrupt: &Signals,
 ) -> Result<Vec<Figure>> {
     let Some(first) = scenarios.first() else { return Ok(Vec::new()) };
     let counter = Counter::of_any_guest()?;
@@ -169,13 +170,8 @@ mod tests {
 
     #[test]
     fn the_middle_pass_counts() {
-        let counts = |total| Counts {
-            total,
-            user: 512,
-            rounds: 1024,
-            calls: 1024,
-            ..Counts::default()
-        };
+        let counts =
+            |total| Counts { total, user: 512, rounds: 1024, calls: 1024, ..Counts::default() };
         let scenario = Scenario::quick()[0];
         let passes = vec![counts(512 * 12), counts(512 * 10), counts(512 * 11)];
         let figure = Figure::new(scenario, passes);

@@ -29,9 +29,10 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 
 use super::conditions::Conditions;
-use super::interrupt::Interrupt;
 use super::report::save;
 use crate::linux::Mitigations;
+use crate::output::{self, note, say};
+use crate::signals::Signals;
 use contender::Contender;
 use measure::Row;
 use report::Report;
@@ -66,28 +67,31 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     if args.check || args.update_baseline {
         return baseline::run(args.update_baseline, interrupt);
     }
     let contenders = chosen(&args.only)?;
     let scenarios = if args.quick { Scenario::quick() } else { Scenario::all() };
-    let mitigations: &[_] =
-        if args.quick { &[Mitigations::Default] } else { &[Mitigations::Default, Mitigations::Off] };
+    let mitigations: &[_] = if args.quick {
+        &[Mitigations::Default]
+    } else {
+        &[Mitigations::Default, Mitigations::Off]
+    };
     let mut rows: Vec<Row> = Vec::new();
     let plan: Vec<_> = contenders
         .iter()
         .flat_map(|&contender| contender.variants(mitigations).map(move |with| (contender, with)))
         .collect();
     for (number, &(contender, mitigations)) in plan.iter().enumerate() {
-        eprintln!("compare: {} of {}: {}", number + 1, plan.len(), contender.title());
+        note!("compare: {} of {}: {}", number + 1, plan.len(), contender.title());
         rows.push(measure::row(contender, mitigations, &scenarios, interrupt)?);
     }
     let conditions = Conditions::now(measure::MACHINE);
     let report = Report::new(conditions, &scenarios, rows);
     let path = save(&report, args.json.as_deref(), "compare")?;
-    print!("{}", report.text());
-    println!("\nsaved to {}", path.display());
+    output::print(report.text())?;
+    say!("\nsaved to {}", path.display())?;
     let failed = report.failed();
     ensure!(failed.is_empty(), "these could not be measured: {}", failed.join(", "));
     Ok(())

@@ -9,6 +9,8 @@ use super::goals::{Verdict, verdicts};
 use super::measure::{Figure, Row};
 use super::scenario::Scenario;
 use crate::bench::conditions::Conditions;
+use crate::bench::report::Stating;
+use crate::figures::{self, Named};
 
 /// Passes that differ by more are pointed at.
 const REPEATS: f64 = 0.01;
@@ -23,6 +25,22 @@ pub(crate) struct Report {
     scenarios: Vec<Scenario>,
     rows: Vec<Row>,
     goals: Vec<Verdict>,
+}
+
+impl Stating for Report {
+    /// `NAME.GET-16/64-32` and so on: instructions of each contender, with default
+    /// mitigations, a repeated string instruction counted once.
+    fn stated(&self) -> Named {
+        let rows = self.rows.iter().filter(|row| row.mitigations != Some("off"));
+        rows.flat_map(|row| {
+            row.figures.iter().map(|figure| {
+                let Scenario { verb, key_bytes, value_bytes, outstanding } = figure.scenario;
+                let name = format!("{}.{verb:?}-{key_bytes}/{value_bytes}-{outstanding}", row.name);
+                (name.to_lowercase(), figures::count(figure.repeats_once))
+            })
+        })
+        .collect()
+    }
 }
 
 impl Report {
@@ -67,24 +85,28 @@ impl Report {
             }
             for figure in row.figures.iter().filter(|figure| figure.spread() > REPEATS) {
                 let spread = figure.spread() * 100.0;
-                let _ = writeln!(
-                    out,
-                    "  passes differ by {spread:.1} %: {}",
-                    figure.scenario.title()
-                );
+                let _ =
+                    writeln!(out, "  passes differ by {spread:.1} %: {}", figure.scenario.title());
             }
         }
         out
     }
 
     fn table(&self, scenario: Scenario) -> Table {
-        let figure = |row: &Row| {
-            row.figures.iter().find(|figure| figure.scenario == scenario).cloned()
-        };
+        let figure =
+            |row: &Row| row.figures.iter().find(|figure| figure.scenario == scenario).cloned();
         let exo = self.rows.iter().find(|row| row.name == "exo").and_then(figure);
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_header([
-            "contender", "rep once", "all", "user", "kernel", "calls", "returns", "sleeps", "times",
+            "contender",
+            "rep once",
+            "all",
+            "user",
+            "kernel",
+            "calls",
+            "returns",
+            "sleeps",
+            "times",
         ]);
         for row in &self.rows {
             let title = format!("{} ({})", row.title, label(row));

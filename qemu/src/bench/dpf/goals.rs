@@ -23,8 +23,12 @@ pub(super) const SOURCE: &str = "Engler and Kaashoek, \"DPF\", SIGCOMM 1996: TCP
 /// One goal, and what was measured.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Verdict {
+    /// What documents call it.
+    pub(super) name: String,
     pub(super) goal: String,
     pub(super) measured: String,
+    /// The figure that decides.
+    pub(super) figure: String,
     pub(super) met: bool,
 }
 
@@ -73,6 +77,8 @@ pub(super) fn verdicts(figures: &Figures) -> Vec<Verdict> {
             continue;
         };
         verdicts.push(Verdict {
+            name: format!("{filters}.{name}"),
+            figure: format!("{uniform:.1}"),
             goal: format!("{filters} ports, uniform: {name} takes at least {factor}x"),
             measured: format!("{uniform:.1}x (last {last:.1}x, miss {miss:.1}x)"),
             met: uniform >= factor,
@@ -98,6 +104,8 @@ fn by_hand(figures: &Figures, name: &str, what: &str) -> Option<Verdict> {
     let (ratio, at) = all.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
     let within = all.iter().filter(|(ratio, _)| *ratio <= HAND).count();
     Some(Verdict {
+        name: name.to_owned(),
+        figure: format!("{ratio:.2}"),
         goal: format!("everywhere at most {HAND}x {name} (by hand, for {what})"),
         measured: format!("{ratio:.2}x at worst ({at}); {within} of {} within", all.len()),
         met: *ratio <= HAND,
@@ -112,6 +120,8 @@ fn changes(figures: &Figures) -> Option<Verdict> {
     let (few, many) = (of(10)?, of(10_000)?);
     let (insert, remove) = (many.0 / few.0, many.1 / few.1);
     Some(Verdict {
+        name: "changes".to_owned(),
+        figure: format!("{:.2}", insert.max(remove)),
         goal: format!("insert and remove among 10,000 at most {CHANGE}x that among 10"),
         measured: format!("insert {insert:.2}x, remove {remove:.2}x"),
         met: insert.max(remove) <= CHANGE,

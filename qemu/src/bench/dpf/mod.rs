@@ -26,9 +26,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use self::figures::Figures;
 use super::conditions::Conditions;
-use super::interrupt::Interrupt;
 use super::report::save;
+use crate::output::{self, note, say};
 use crate::prerequisites::{LIBPCAP, VALGRIND};
+use crate::signals::Signals;
 use crate::{guest, workspace};
 
 /// How often to look for signals.
@@ -65,10 +66,10 @@ impl Drop for Running {
     }
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     VALGRIND.require()?;
     if let Err(error) = LIBPCAP.require() {
-        eprintln!("{error:#}\nlibpcap will be missing from the figures");
+        note!("{error:#}\nlibpcap will be missing from the figures");
     }
     let program = build()?;
     let figures = measure(&program, args.quick, interrupt)?;
@@ -77,8 +78,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let picture = json.with_extension("svg");
     std::fs::write(&picture, plot::svg(report.figures()))
         .with_context(|| format!("cannot write {}", picture.display()))?;
-    print!("{}", report.text()?);
-    println!("\nsaved to {} and {}", json.display(), picture.display());
+    output::print(report.text()?)?;
+    say!("\nsaved to {} and {}", json.display(), picture.display())?;
     Ok(())
 }
 
@@ -98,7 +99,7 @@ fn build() -> Result<PathBuf> {
 }
 
 /// **Blocking** until the program has ended or somebody wants this one to.
-fn measure(program: &Path, quick: bool, interrupt: &Interrupt) -> Result<Figures> {
+fn measure(program: &Path, quick: bool, interrupt: &Signals) -> Result<Figures> {
     // Removed here, however the program ends.
     let place = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
     let mut command = Command::new(program);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::figures::Figures;
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 560.0;
 /// Where the axes are: left, right, top, bottom.
 const FRAME: (f64, f64, f64, f64) = (80.0, 700.0, 60.0, 500.0);
@@ -12,9 +12,29 @@ const FRAME: (f64, f64, f64, f64) = (80.0, 700.0, 60.0, 500.0);
 const COLOURS: [&str; 7] =
     ["#e69f00", "#56b4e9", "#009e73", "#b59f00", "#0072b2", "#cc79a7", "#777777"];
 const OURS: &str = "#d55e00";
+/// Of what is not measured.
+const GRID: &str = "#ddd";
+const LEADER: &str = "#999";
 /// Which packets.
 const MIX: &str = "uniform";
 const SET: &str = "ports";
+
+/// What a contender is called beside its curve.
+fn label(name: &str) -> &str {
+    match name {
+        "filters" => "Exo, one filter each, interpreted",
+        "merged" => "Exo, merged, interpreted",
+        "ebpf" => "eBPF, one each, interpreted",
+        "ebpf-jit" => "eBPF, one each, compiled",
+        "ebpf-tree" => "eBPF, one tree, compiled",
+        "pcap" => "libpcap, one each",
+        "pcap-or" => "libpcap, one expression",
+        "demux" => "by hand, all fields",
+        "demux-ports" => "by hand, ports alone",
+        "exo" => "Exo, merged, compiled",
+        other => other,
+    }
+}
 
 /// Instructions per packet of every contender that was measured.
 pub(super) fn svg(figures: &Figures) -> String {
@@ -49,7 +69,7 @@ pub(super) fn svg(figures: &Figures) -> String {
          <text x=\"{left}\" y=\"26\" font-size=\"17\">Instructions to tell one packet apart, UDP \
          ports, hits on all filters alike</text>\n\
          <text x=\"{left}\" y=\"46\" fill=\"#555\">\u{2193} lower is better; both axes \
-         logarithmic</text>\n\
+         logarithmic; dots are measured, dotted lines lead to names</text>\n\
          <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">filters installed</text>\n\
          <text transform=\"translate(22 {:.0}) rotate(-90)\" text-anchor=\"middle\">instructions \
          per packet</text>\n",
@@ -61,7 +81,7 @@ pub(super) fn svg(figures: &Figures) -> String {
         let at = x(10_f64.powi(decade));
         _ = writeln!(
             out,
-            "<line x1=\"{at:.1}\" y1=\"{top}\" x2=\"{at:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>\
+            "<line x1=\"{at:.1}\" y1=\"{top}\" x2=\"{at:.1}\" y2=\"{bottom}\" stroke=\"{GRID}\"/>\
              <text x=\"{at:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>",
             bottom + 20.0,
             power(decade)
@@ -71,7 +91,7 @@ pub(super) fn svg(figures: &Figures) -> String {
         let at = y(10_f64.powi(decade));
         _ = writeln!(
             out,
-            "<line x1=\"{left}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
+            "<line x1=\"{left}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\" stroke=\"{GRID}\"/>\
              <text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             left - 8.0,
             at + 4.0,
@@ -112,16 +132,19 @@ pub(super) fn svg(figures: &Figures) -> String {
     for (from, at, to, name, colour) in labels {
         _ = writeln!(
             out,
-            "<line x1=\"{from:.1}\" y1=\"{at:.1}\" x2=\"{:.0}\" y2=\"{to:.1}\" stroke=\"{colour}\" \
-             stroke-width=\"0.6\"/><text x=\"{:.0}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>",
+            "<line x1=\"{:.1}\" y1=\"{at:.1}\" x2=\"{:.0}\" y2=\"{to:.1}\" stroke=\"{LEADER}\" \
+             stroke-dasharray=\"1 4\"/><text x=\"{:.0}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
+            from + 6.0,
             right + 24.0,
             right + 28.0,
-            to + 4.0
+            to + 4.0,
+            label(name)
         );
     }
     out.push_str("</svg>\n");
     out
 }
+
 /// Ten to the power of `decade`, short.
 fn power(decade: i32) -> String {
     let number = |unit: i32| 10_u64.pow((decade - unit).clamp(0, 18) as u32);
@@ -129,5 +152,76 @@ fn power(decade: i32) -> String {
         6.. => format!("{} M", number(6)),
         3..6 => format!("{} k", number(3)),
         _ => number(0).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::{Case, Change, Measured, Outcome, PerPacket};
+    use super::*;
+
+    fn figures(contenders: &[(&str, &[f64])]) -> Figures {
+        let measured = |instructions| {
+            let change = || Change { instructions: None, ns: 1.0 };
+            let packet = PerPacket { mix: MIX.into(), count: 1, instructions, ns: 1.0, ratio: 1.0 };
+            Outcome::Measured(Measured {
+                packets: vec![packet],
+                insert: change(),
+                remove: change(),
+                code_bytes: 0.0,
+                data_bytes: 0.0,
+                tells_who: true,
+            })
+        };
+        let case = |(place, filters): (usize, u32)| Case {
+            set: SET.into(),
+            filters,
+            results: contenders
+                .iter()
+                .map(|(_, costs)| match costs.get(place) {
+                    Some(&cost) => measured(cost),
+                    None => Outcome::Cannot("too many".into()),
+                })
+                .collect(),
+        };
+        Figures {
+            method: "hand".into(),
+            libpcap: None,
+            rounds: 1,
+            contenders: contenders.iter().map(|(name, _)| ((*name).into(), "".into())).collect(),
+            ours: "exo".into(),
+            cases: [1, 10, 1000, 10_000].into_iter().enumerate().map(case).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_measured_does_not_look_like_it() {
+        let picture = svg(&figures(&[
+            ("pcap-or", &[200.0, 900.0]),
+            ("exo", &[44.0, 55.0, 55.0, 56.0]),
+            ("demux", &[44.0, 54.0, 54.0, 55.0]),
+        ]));
+        assert_eq!(picture.matches("<circle").count(), 2 + 4 + 4);
+        let lines: Vec<_> = picture.split("<line ").skip(1).collect();
+        let leaders: Vec<_> = lines.iter().filter(|line| line.contains(LEADER)).collect();
+        assert_eq!(leaders.len(), 3);
+        assert!(leaders.iter().all(|line| line.contains("stroke-dasharray=\"1 4\"")));
+        for line in &lines {
+            let line = line.split("/>").next().unwrap();
+            assert!(line.contains(LEADER) || line.contains(GRID), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_contender_has_a_name_for_readers() {
+        let contenders = include_str!("../../../../bench/dpf/src/contenders/mod.rs");
+        let names = contenders.lines().filter_map(|line| line.trim().strip_prefix("name: \""));
+        let names: Vec<_> = names.filter_map(|line| line.strip_suffix("\",")).collect();
+        assert!(names.len() >= 9, "{names:?}");
+        for name in names.into_iter().chain(["exo"]) {
+            let picture = svg(&figures(&[(name, &[9.0, 9.0])]));
+            assert!(label(name).contains(' ') && picture.contains(label(name)), "{name}");
+            assert!(!picture.contains(&format!(">{name}<")), "{name}");
+        }
     }
 }

@@ -8,6 +8,8 @@ use serde::Serialize;
 use super::figures::{Case, Figures, Outcome};
 use super::goals::{PUBLISHED, SOURCE, Verdict, verdicts};
 use crate::bench::conditions::Conditions;
+use crate::bench::report::Stating;
+use crate::figures::{self, Named};
 
 /// All of it.
 #[derive(Debug, Serialize)]
@@ -17,6 +19,33 @@ pub(super) struct Report {
     conditions: Conditions,
     goals: Vec<Verdict>,
     figures: Figures,
+}
+
+impl Stating for Report {
+    /// Instructions per packet, uniform, as `SET.FILTERS.CONTENDER`, those of changes as
+    /// `SET.FILTERS.insert` and `.remove`; what a goal's verdict rests on as `goal.NAME`, and the
+    /// verdict as `goal.NAME.met`.
+    fn stated(&self) -> Named {
+        let mut stated = Named::new();
+        for case in &self.figures.cases {
+            let at = format!("{}.{}", case.set, case.filters);
+            for (name, _) in &self.figures.contenders {
+                if let Some(count) = self.figures.instructions(case, name, "uniform") {
+                    stated.insert(format!("{at}.{name}"), figures::count(count.round()));
+                }
+            }
+            let Some(ours) = self.figures.of(case, &self.figures.ours) else { continue };
+            for (what, change) in [("insert", &ours.insert), ("remove", &ours.remove)] {
+                let count = change.instructions.map(|count| figures::count(count.round()));
+                stated.extend(count.map(|count| (format!("{at}.{what}"), count)));
+            }
+        }
+        for Verdict { name, figure, met, .. } in &self.goals {
+            stated.insert(format!("goal.{name}"), figure.clone());
+            stated.insert(format!("goal.{name}.met"), figures::verdict(*met));
+        }
+        stated
+    }
 }
 
 impl Report {
@@ -51,7 +80,7 @@ impl Report {
             self.table(&mut out, case)?;
         }
         writeln!(out, "\npublished: {SOURCE}\n\ngoals, in instructions:")?;
-        for Verdict { goal, measured, met } in &self.goals {
+        for Verdict { goal, measured, met, .. } in &self.goals {
             let verdict = if *met { "met" } else { "MISSED" };
             writeln!(out, "  {verdict:7}{goal}: {measured}")?;
         }

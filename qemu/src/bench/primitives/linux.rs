@@ -4,24 +4,20 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
-use crate::bench::Interrupt;
 use crate::linux::{self, Guest, Kernel};
 use crate::machine::{Config, Machine};
+use crate::output::note;
+use crate::signals::Signals;
 
 /// The program that measures.
 const PROGRAM: &str = "linux-primitives";
-
 /// A string instruction counts once for each repetition; without these two features Linux
 /// lets one repetition move eight bytes and not one, so that the unit of counting does not
 /// speak against it.
 const LARGE_REPETITIONS: &str = "clearcpuid=erms,fsrm";
 
 /// Boots Linux with the program, in the machine of `config`. Default mitigations.
-pub(super) fn boot(
-    config: &Config,
-    kernel: Option<&Path>,
-    interrupt: &Interrupt,
-) -> Result<Machine> {
+pub(super) fn boot(config: &Config, kernel: Option<&Path>, interrupt: &Signals) -> Result<Machine> {
     let kernel = match kernel {
         Some(kernel) => Kernel::from_file(kernel),
         None => Kernel::of_distribution().map_err(|error| {
@@ -34,6 +30,6 @@ pub(super) fn boot(
     interrupt.check()?;
     let mut guest = Guest::of_program(kernel, &linux::build(PROGRAM)?);
     guest.parameters.push(LARGE_REPETITIONS.to_owned());
-    eprintln!("bench: booting {}", guest.kernel.image().display());
+    note!("bench: booting {}", guest.kernel.image().display());
     guest.boot(config)
 }

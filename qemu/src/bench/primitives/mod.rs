@@ -23,9 +23,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 
 use super::conditions::Conditions;
-use super::interrupt::Interrupt;
 use super::report::save;
 use crate::machine::{Config, Machine};
+use crate::output::{self, note, say};
+use crate::signals::Signals;
 use lines::Measured;
 use report::Report;
 
@@ -57,7 +58,7 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let config = config()?;
     let exo = measure_exo(&config, interrupt)?;
     let linux = if args.exo_only {
@@ -70,8 +71,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let conditions = Conditions::now("TCG, microvm, -cpu max, -icount shift=0,sleep=off");
     let report = Report::new(conditions, &exo, &linux)?;
     let path = save(&report, args.json.as_deref(), "primitives")?;
-    print!("{}", report.text()?);
-    println!("\nsaved to {}", path.display());
+    output::print(report.text()?)?;
+    say!("\nsaved to {}", path.display())?;
     Ok(())
 }
 
@@ -83,7 +84,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 /// # Errors
 /// The machine does not start, is not done in time or prints what no row is for.
 pub fn unmeasured() -> Result<Vec<&'static str>> {
-    let exo = measure_exo(&config()?, &Interrupt::register()?)?;
+    let exo = measure_exo(&config()?, &Signals::register()?)?;
     let report = Report::new(Conditions::now("TCG"), &exo, &Measured::default())?;
     Ok(report.unmeasured())
 }
@@ -95,14 +96,14 @@ fn config() -> Result<Config> {
     Ok(config)
 }
 
-fn measure_exo(config: &Config, interrupt: &Interrupt) -> Result<Measured> {
+fn measure_exo(config: &Config, interrupt: &Signals) -> Result<Measured> {
     let machine = Machine::boot(config)?;
-    eprintln!("bench: measuring this system");
+    note!("bench: measuring this system");
     read(&machine, PREFIX, interrupt)
 }
 
 /// **Blocking** until the guest is done. Its lines begin with `prefix`.
-fn read(machine: &Machine, prefix: &str, interrupt: &Interrupt) -> Result<Measured> {
+fn read(machine: &Machine, prefix: &str, interrupt: &Signals) -> Result<Measured> {
     let deadline = Instant::now() + PATIENCE;
     let console = machine.console();
     for number in 0.. {

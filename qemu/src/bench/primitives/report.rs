@@ -8,6 +8,8 @@ use serde::Serialize;
 use super::lines::{Figure, Measured};
 use super::rows::{Goal, ROWS, Row};
 use crate::bench::conditions::Conditions;
+use crate::bench::report::Stating;
+use crate::figures::{Named, count, ratio, verdict};
 
 /// What stands where there is nothing.
 const NONE: &str = "-";
@@ -40,6 +42,26 @@ struct Compared {
     met: Option<bool>,
     /// Published ratio of Aegis, in time.
     aegis: Option<&'static str>,
+}
+
+impl Stating for Report {
+    /// Of an operation `NAME` and what Linux has, `LINUX`: instructions as `NAME` and
+    /// `linux.LINUX`, how many times fewer as `NAME/LINUX`, whether the goal is met as
+    /// `NAME/LINUX.met`.
+    fn stated(&self) -> Named {
+        let mut stated = Named::new();
+        for row in &self.rows {
+            let pair = format!("{}/{}", row.name, row.linux_name);
+            let exo = row.exo.map(|figure| (row.name.to_owned(), count(figure.instructions)));
+            let linux = row
+                .linux
+                .map(|figure| (format!("linux.{}", row.linux_name), count(figure.instructions)));
+            let times = row.ratio.map(|times| (pair.clone(), ratio(times)));
+            let met = row.met.map(|met| (format!("{pair}.met"), verdict(met)));
+            stated.extend([exo, linux, times, met].into_iter().flatten());
+        }
+        stated
+    }
 }
 
 impl Report {
@@ -205,7 +227,8 @@ mod tests {
                 "primitive pipe-one-way instructions=5293.5",
             ],
         );
-        let text = report.unwrap().text().unwrap();
+        let report = report.unwrap();
+        let text = report.text().unwrap();
         assert_eq!(
             line(&text, "null"),
             ["null system call", "50", "getpid", "310", "6.2", ">= 4x", "met", "9.3 to 13.3"]
@@ -228,6 +251,17 @@ mod tests {
                 "6.6 (L3)"
             ]
         );
+        let stated = report.stated();
+        for (name, figure) in [
+            ("null", "50"),
+            ("linux.getpid", "310"),
+            ("null/getpid", "6.2"),
+            ("null/getpid.met", "met"),
+            ("transfer/pipe-one-way", "35"),
+            ("transfer/pipe-one-way.met", "missed"),
+        ] {
+            assert_eq!(stated.get(name).map(String::as_str), Some(figure), "{name}");
+        }
         assert!(text.contains("Linux version: Linux 6\n"), "{text}");
         assert!(text.contains("(1 more not affected):\n  spectre_v2: Mitigation:"), "{text}");
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,9 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
+use crate::output::{self, say};
 use crate::prerequisites::CXX;
-use crate::verbs::run::Signals;
-use crate::{guest, workspace};
+use crate::signals::Signals;
+use crate::{guest, shell, workspace};
 
 /// How often to look for signals.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -157,11 +158,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let signals = Signals::register()?;
     for target in targets.iter().copied().filter(|_| args.seconds > 0) {
         let failure = fuzz(target, args, &signals)?;
-        if let Some(code) = signals.exit_code() {
-            return Ok(code);
-        }
+        signals.check()?;
         if let Some(failure) = failure {
-            println!("{failure}");
+            say!("{failure}")?;
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -190,7 +189,7 @@ impl Running {
             if let Some(status) = self.0.try_wait()? {
                 return Ok(Some(status));
             }
-            if signals.exit_code().is_some() {
+            if signals.check().is_err() {
                 patience = patience.saturating_sub(GLANCE);
                 if patience.is_zero() {
                     return Ok(None);
@@ -231,16 +230,15 @@ fn fuzz(target: Target, args: &Args, signals: &Signals) -> Result<Option<String>
         Ok(report) => report?,
         Err(_) => bail!("cannot read what the program prints"),
     };
-    if signals.exit_code().is_some() || status.success() {
-        println!("{target}: {}", report.last);
+    if signals.check().is_err() || status.success() {
+        say!("{target}: {}", report.last)?;
         return Ok(None);
     }
     let new: Vec<_> = files(&found)?.difference(&before).cloned().collect();
     let Some(input) = new.first() else {
         bail!("{target}: the program failed ({status}) and left no input\n{}", report.rest)
     };
-    let root = workspace::root();
-    let input = input.strip_prefix(root).unwrap_or(input).display();
+    let input = shell::quote(input.as_os_str());
     Ok(Some(format!(
         "{}\n{target} FAILED on {input}\nreplay with: cargo exo filter fuzz {target} --replay {input}",
         report.rest.trim_end()
@@ -270,8 +268,7 @@ fn follow(target: Target, output: impl io::Read) -> Result<Report> {
             if shown.elapsed() >= pause {
                 shown = Instant::now();
                 let end = if terminal { " \r" } else { "\n" };
-                eprint!("{target}: {}{end}", report.last);
-                io::stderr().flush()?;
+                output::progress(format_args!("{target}: {}{end}", report.last));
             }
         } else if !is_chatter(&line) && !report.rest.contains(SUMMARY) {
             report.rest.push_str(&line);
@@ -279,7 +276,7 @@ fn follow(target: Target, output: impl io::Read) -> Result<Report> {
         }
     }
     if terminal {
-        eprint!("\r\x1b[K");
+        output::progress("\r\x1b[K");
     }
     Ok(report)
 }
@@ -343,7 +340,7 @@ fn keep(target: Target) -> Result<()> {
     for file in &new {
         fs::copy(file, kept.join(file.file_name().context("a file has a name")?))?;
     }
-    println!("{target}: {} inputs are the corpus in the tree", new.len());
+    say!("{target}: {} inputs are the corpus in the tree", new.len())?;
     Ok(())
 }
 

@@ -11,10 +11,11 @@ use exo_load::wire::sockets::Sockets;
 use exo_load::wire::vhost::Listener;
 use tempfile::TempDir;
 
-use crate::bench::Interrupt;
 use crate::bench::conditions::Conditions;
 use crate::machine::{Accel, Choice, Config, ECHO_PORT, Machine, Network, STORE_PORT};
+use crate::output::note;
 use crate::prerequisites::QEMU;
+use crate::signals::Signals;
 use crate::{guest, manifest, workspace};
 
 /// How long a guest may take to start its network interface.
@@ -65,7 +66,7 @@ pub(super) struct End {
 
 impl Place {
     /// Opens the way, and boots the machine if there is to be one.
-    pub(super) fn open(&self, protocol: Protocol, interrupt: &Interrupt) -> Result<End> {
+    pub(super) fn open(&self, protocol: Protocol, interrupt: &Signals) -> Result<End> {
         let end = |wire: Box<dyn Wire>, server: String| End {
             wire,
             machine: None,
@@ -89,7 +90,7 @@ impl Place {
         };
         let listener = Listener::bind(path)?;
         let path = path.display();
-        eprintln!(
+        note!(
             "waiting for a QEMU at {path}; its arguments:\n  \
              -object memory-backend-memfd,id=ram,size=SIZE,share=on -machine memory-backend=ram \
              -chardev socket,id=nic,path={path} -netdev vhost-user,id=n0,chardev=nic \
@@ -101,7 +102,7 @@ impl Place {
         Ok(end(Box::new(wire), name.to_owned()))
     }
 
-    fn boot(&self, protocol: Protocol, interrupt: &Interrupt) -> Result<End> {
+    fn boot(&self, protocol: Protocol, interrupt: &Signals) -> Result<End> {
         QEMU.require()?;
         let path = self.manifest.clone().unwrap_or_else(|| workspace::manifest("default"));
         let mut config = Config::new(manifest::read(&path)?);
@@ -116,7 +117,7 @@ impl Place {
         })?;
         let own = (Ipv4Addr::from(config.manifest.gateway), PORT);
         guest::build(&config.manifest)?;
-        config.accel = self.accel.decide(&config)?;
+        config.accel = self.accel.decide(&config, interrupt)?;
 
         // Not in the build directory: a socket's path may have 107 bytes.
         let dir = tempfile::Builder::new().prefix("exo-load-").tempdir()?;

@@ -1,0 +1,362 @@
+//! How pages move between buckets: to where the youngest items would be lost.
+//!
+//! A bucket about to evict an item of some age looks for a slab of another bucket that is
+//! older, and takes the oldest it finds. So all buckets lose items of
+//! about the same age, as if one list of least recently used items went through all of
+//! them, and no item that was just stored goes while another bucket holds old ones.
+//! Memory follows use: sizes that are stored or read more keep their items younger, and
+//! gain pages from the others.
+//!
+//! How old a slab is, the oldest of three of its chunks tells; free chunks and dead items
+//! are as old as can be. Before it is taken all of its chunks are asked. Its young items
+//! move into the places of old ones elsewhere in their bucket; if more than seven in eight
+//! are young, it is not worth it. Looked at are the slabs that the hands reach next, and a
+//! few at random: a hand may stand before a young slab of a bucket that holds old ones.
+//! A bucket that has looked in vain evicts some items of its own as old as that before it
+//! looks again, so that looking costs little where nothing can be gained.
+//!
+//! A chunk larger than a page needs contiguous pages, of whatever buckets: the
+//! first old ones from a rotating place on. Nothing moves out of these; at most one chunk in
+//! eight may be young.
+//!
+//! **Cost.** To find a slab, three chunks of each bucket (64 at most) and of
+//! [`RANDOM_PAGES`] pages, or of each of [`RUN_PAGES`] pages, and all chunks of the slabs it
+//! would take, [`LOOKS`] times. To move young items out of a slab, its bytes to copy, and a
+//! look at [`RESCUE_STEPS`] times as many chunks as it has. In numbers, for the default
+//! [`super::Config`]: `no_set_looks_at_more_than_a_few_slabs`.
+
+use super::Engine;
+use super::classes::{Class, ClassId, MAX_CLASSES};
+use super::item::ItemRef;
+use super::pages::{PageId, Slab};
+use super::state::{OLDEST, State};
+
+/// How much older another bucket's items must be, in epochs: a 64th part of the heap
+/// stored in between. Less would move pages to and fro between equals.
+const MARGIN: u16 = 4;
+
+/// How many slabs one allocation may look into.
+pub(super) const LOOKS: u32 = 2;
+
+/// How many slabs are looked at besides those that the hands reach next.
+const RANDOM_PAGES: u32 = 8;
+
+/// How many chunks, for each of a slab's, may be looked at to find places for its young items.
+pub(super) const RESCUE_STEPS: u32 = 8;
+
+/// How many pages one allocation may look at to find contiguous ones.
+pub(super) const RUN_PAGES: u32 = 1024;
+
+/// What is remembered between allocations.
+pub(super) struct Pressure {
+    /// By bucket: for an item of which age it last looked at others' slabs in vain, and how
+    /// many evictions of items as old come before it looks again.
+    vain: [(u16, u8); MAX_CLASSES],
+    /// The page from which contiguous pages are next looked for.
+    next_page: u32,
+}
+
+impl Pressure {
+    pub(super) fn new() -> Self {
+        Self { vain: [(OLDEST, 0); MAX_CLASSES], next_page: 0 }
+    }
+}
+
+impl Engine<'_> {
+    /// Frees pages for a chunk of this bucket, whose next item to evict is of this
+    /// `age`, if another bucket holds older ones. Whether it did.
+    pub(super) fn take_older(&mut self, class: ClassId, age: u16, keep: Option<ItemRef>) -> bool {
+        let limit = age.saturating_add(MARGIN);
+        let (vain, wait) = &mut self.pressure.vain[usize::from(class.0)];
+        if *wait > 0 && limit >= *vain {
+            *wait -= 1;
+            return false;
+        }
+        let Class { span, per_slab, .. } = self.slabs.classes().get(class);
+        let taken = limit < OLDEST
+            && if span == 1 {
+                self.take_slab(class, limit, keep)
+            } else {
+                self.take_run(span, limit, keep)
+            };
+        if !taken {
+            self.pressure.vain[usize::from(class.0)] = (age, per_slab.clamp(4, 32) as u8);
+        }
+        taken
+    }
+
+    /// Frees pages for a chunk of this bucket, which has none, whatever it takes. `None`
+    /// if nothing can be taken without `keep`.
+    pub(super) fn take_oldest(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<()> {
+        let span = self.slabs.classes().get(class).span;
+        if span == 1 {
+            if !self.take_slab(class, MARGIN, keep) {
+                let (_, page, slab) = self.oldest_slab(class, keep)?;
+                self.empty_slab(page, slab);
+            }
+        } else if !self.take_run(span, MARGIN, keep) {
+            let places = (self.slabs.pages().len() + 1).checked_sub(span).filter(|&n| n > 0)?;
+            let start = (0..places)
+                .map(|i| (self.pressure.next_page + i) % places)
+                .find(|&at| (at..at + span).all(|page| !self.slab_holds(PageId(page), keep)))?;
+            self.empty_run(start, span);
+        }
+        Some(())
+    }
+
+    /// Frees the oldest slab of another bucket, if its items are older than `limit`.
+    fn take_slab(&mut self, class: ClassId, limit: u16, keep: Option<ItemRef>) -> bool {
+        for _ in 0..LOOKS {
+            let oldest = self.oldest_slab(class, keep).filter(|&(age, ..)| age > limit);
+            let Some((_, page, slab)) = oldest else { return false };
+            // Where else could the young ones go?
+            let alone = self.slabs.slabs(slab.class) == 1;
+            let most = if alone { 0 } else { slab.carved - slab.carved.div_ceil(8) };
+            let young = self.young(page, slab, limit);
+            if young <= most {
+                if !alone {
+                    // Of what is left, rather the older half goes.
+                    let ages = self.samples(page, slab).into_iter().filter(|&age| age < OLDEST);
+                    let spare = limit.midpoint(ages.max().unwrap_or(0).max(limit));
+                    self.rescue(page, slab, spare, keep);
+                }
+                self.empty_slab(page, slab);
+                return true;
+            }
+            if self.slabs.slab_ahead(slab.class).is_some_and(|(ahead, _)| ahead == page) {
+                self.slabs.skip_past(page);
+            }
+        }
+        false
+    }
+
+    /// The slab that looks oldest, with its age: of those that come next in their buckets,
+    /// and of some at random. Not of this bucket, and not the one with the item to keep.
+    fn oldest_slab(&self, not: ClassId, keep: Option<ItemRef>) -> Option<(u16, PageId, Slab)> {
+        let classes = (0..self.slabs.classes().all().len() as u8).map(ClassId);
+        let next = classes.filter_map(|class| self.slabs.slab_ahead(class));
+        let pages = self.slabs.pages().len();
+        let random = (0..RANDOM_PAGES).filter_map(|i| {
+            let page = self.chance().wrapping_add(i.wrapping_mul(0x9e37_79b1)) % pages;
+            self.slabs.pages().slab_of(PageId(page))
+        });
+        let others = next
+            .chain(random)
+            .filter(|&(page, slab)| slab.class != not && !self.slab_holds(page, keep));
+        others.map(|(page, slab)| (self.samples(page, slab)[2], page, slab)).max_by_key(|it| it.0)
+    }
+
+    /// A number that differs from one SET to the next.
+    fn chance(&self) -> u32 {
+        (self.last_cas as u32).wrapping_mul(0x9e37_79b1) >> 8
+    }
+
+    /// Frees so many contiguous pages with items older than `limit`, if there are such.
+    fn take_run(&mut self, span: u32, limit: u16, keep: Option<ItemRef>) -> bool {
+        let pages = self.slabs.pages().len();
+        let (mut run, mut looks) = (0, 0);
+        for i in 0..RUN_PAGES.min(pages + span) {
+            let page = (self.pressure.next_page + i) % pages;
+            if page == 0 {
+                run = 0;
+            }
+            let old = match self.slabs.pages().slab_of(PageId(page)) {
+                None => true,
+                Some((first, slab)) => {
+                    !self.slab_holds(first, keep) && self.samples(first, slab)[1] > limit
+                }
+            };
+            run = if old { run + 1 } else { 0 };
+            if run < span {
+                continue;
+            }
+            let start = page + 1 - span;
+            let slab = |page| self.slabs.pages().slab_of(PageId(page));
+            if (start..=page)
+                .filter_map(slab)
+                .all(|(first, slab)| self.young(first, slab, limit) <= slab.carved / 8)
+            {
+                self.empty_run(start, span);
+                return true;
+            }
+            (run, looks) = (0, looks + 1);
+            if looks == LOOKS {
+                self.pressure.next_page = page + 1;
+                break;
+            }
+        }
+        false
+    }
+
+    /// Evicts everything that lies in these pages.
+    fn empty_run(&mut self, start: u32, span: u32) {
+        self.pressure.next_page = start + span;
+        for page in start..start + span {
+            if let Some((first, slab)) = self.slabs.pages().slab_of(PageId(page)) {
+                self.empty_slab(first, slab);
+            }
+        }
+    }
+
+    /// The ages of three chunks of a slab, rising. Others each time.
+    fn samples(&self, page: PageId, slab: Slab) -> [u16; 3] {
+        let from = self.chance();
+        let carved = u32::from(slab.carved).max(1);
+        let mut ages = [0, 1, 2].map(|third| {
+            let number = (from % carved + third * carved / 3) % carved;
+            let item = self.slabs.chunk(page, slab.class, number as u16);
+            item.map_or(OLDEST, |item| self.age(item))
+        });
+        ages.sort_unstable();
+        ages
+    }
+
+    /// How many items of a slab were used within the last `limit` epochs.
+    fn young(&self, page: PageId, slab: Slab, limit: u16) -> u16 {
+        self.slabs.chunks(page, slab).filter(|&item| self.age(item) <= limit).count() as u16
+    }
+
+    /// Moves the young items of a slab to where its bucket's hand finds free chunks or old
+    /// items; those go instead.
+    fn rescue(&mut self, page: PageId, slab: Slab, limit: u16, keep: Option<ItemRef>) {
+        let mut steps = RESCUE_STEPS * u32::from(slab.carved);
+        for young in self.slabs.chunks(page, slab) {
+            if self.age(young) > limit {
+                continue;
+            }
+            let place = loop {
+                let Some(rest) = steps.checked_sub(1) else { return };
+                steps = rest;
+                let Some(place) = self.slabs.next_at_hand(slab.class) else { return };
+                if self.slabs.page_of(place) == page {
+                    continue;
+                }
+                if self.heap.header(place).state == State::FREE {
+                    self.slabs.claim(&mut self.heap, place);
+                    break place;
+                }
+                if self.age(place) > limit && Some(place) != keep {
+                    self.evict(place);
+                    break place;
+                }
+            };
+            self.relocate(young, place);
+        }
+    }
+
+    /// Moves an item to a chunk of the same bucket that was taken for it.
+    fn relocate(&mut self, item: ItemRef, place: ItemRef) {
+        let header = self.heap.header(item);
+        self.index.unlink(&mut self.heap, item);
+        self.heap.copy((item, 0), (place, 0), header.wire_len as usize);
+        self.heap.set_header(place, header);
+        self.index.link(&mut self.heap, header.hash, place);
+        self.slabs.give(&mut self.heap, item);
+    }
+
+    /// Whether the slab that `page` belongs to holds this item.
+    fn slab_holds(&self, page: PageId, item: Option<ItemRef>) -> bool {
+        let first = |page| self.slabs.pages().slab_of(page).map(|(first, _)| first);
+        item.is_some_and(|item| first(page) == first(self.slabs.page_of(item)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evict::CLOCK_STEPS;
+    use super::super::{Config, Expiry, Key, Mode, Stored};
+    use super::*;
+    use std::format;
+    use std::string::String;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn set(engine: &mut Engine<'_>, name: &str, len: usize) {
+        let key = Key::new(name.as_bytes()).unwrap();
+        let stored = engine.store(Mode::Set, key, 0, Expiry::NEVER, &vec![b'v'; len]);
+        assert_eq!(stored, Stored::Stored);
+    }
+
+    fn has(engine: &mut Engine<'_>, name: &str) -> bool {
+        engine.get(Key::new(name.as_bytes()).unwrap()).is_some()
+    }
+
+    #[test]
+    fn new_items_stay_while_there_are_older_ones_of_another_size() {
+        let mut memory = vec![0; 4 << 20];
+        let mut engine = Engine::new(&mut memory, &Config::default()).unwrap();
+        for n in 0..4000 {
+            set(&mut engine, &format!("old{n}"), 1380);
+        }
+        let sizes = [1, 10, 60, 100, 200, 400, 700, 1000];
+        let names = |len: usize| (0..300).map(move |n| format!("new{len}-{n}"));
+        for len in sizes {
+            names(len).for_each(|name| set(&mut engine, &name, len));
+        }
+        engine.audit();
+        for len in sizes {
+            let kept = names(len).filter(|name| has(&mut engine, name)).count();
+            assert_eq!(kept, 300, "of {len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_read_between_old_items_is_moved_out_of_the_way() {
+        let mut memory = vec![0; 4 << 20];
+        let mut engine = Engine::new(&mut memory, &Config::default()).unwrap();
+        for n in 0..2000 {
+            set(&mut engine, &format!("old{n}"), 1380);
+        }
+        let read: Vec<String> = (0..2000).step_by(3).map(|n| format!("old{n}")).collect();
+        let read: Vec<String> = read.into_iter().filter(|name| has(&mut engine, name)).collect();
+        for n in 0..5000 {
+            set(&mut engine, &format!("new{n}"), 200);
+            if n % 7 == 0 {
+                assert!(read.iter().all(|name| has(&mut engine, name)), "after {n}");
+            }
+        }
+        engine.audit();
+        assert!((0..5000).all(|n| has(&mut engine, &format!("new{n}"))));
+    }
+
+    #[test]
+    fn no_set_looks_at_more_than_a_few_slabs() {
+        let mut memory = vec![0; 16 << 20];
+        let config = Config::default();
+        let mut engine = Engine::new(&mut memory, &config).unwrap();
+        // Two for the item itself; each eviction reads a chain, of five at most nearly always.
+        let per_slab = u64::from(config.page_size / config.min_chunk);
+        let sampled = 3 * u64::from(LOOKS) * (MAX_CLASSES as u64).max(u64::from(RUN_PAGES));
+        let bound =
+            u64::from(CLOCK_STEPS) + sampled + per_slab * u64::from(LOOKS + 3 * RESCUE_STEPS + 10);
+        let (mut worst, mut total, mut n) = (0, 0, 0_u64);
+        // Tiny items, some of them read so that slabs are half young; all sizes; large
+        // ones; tiny ones again, over dead ones.
+        for (phase, sizes) in
+            [&[1][..], &[1, 900], &[1, 30, 200, 3000], &[90_000, 1], &[1]].into_iter().enumerate()
+        {
+            for i in 0..150_000_usize {
+                n += 1;
+                let len = sizes[i % sizes.len()];
+                if len > 50_000 && i % 100 != 0 {
+                    continue;
+                }
+                let before = engine.heap.reads.get();
+                set(&mut engine, &format!("{n}"), len);
+                let reads = engine.heap.reads.get() - before;
+                (worst, total) = (reads.max(worst), total + reads);
+                for back in [100, 5000, 60_000] {
+                    if n % 2 == 0 && n > back {
+                        has(&mut engine, &format!("{}", n - back));
+                    }
+                }
+            }
+            if phase == 3 {
+                engine.flush();
+            }
+        }
+        assert!(engine.stats().evictions > 100_000);
+        assert!(worst <= bound, "{worst} headers read by one SET, more than {bound}");
+        assert!(total / n < 40, "{} headers read by a SET in the middle", total / n);
+    }
+}

@@ -1,0 +1,96 @@
+//! What a chunk holds, and when it was last used.
+//!
+//! Age is told in *epochs*: one has passed when a 256th part of the heap has been
+//! stored. So an item of age 256 has seen as much stored since its last use as the
+//! whole heap holds, whatever the sizes, and ages of items in different buckets can be
+//! compared. A clock of seconds would say nothing under a burst and too much when
+//! nobody stores.
+//!
+//! Sixteen bits hold it all: fifteen of the epoch, and whether the item was read since
+//! the clock hand last passed. The epochs come round after 128 heaps; an item
+//! that was neither used nor evicted for so long would look young for a while.
+
+/// Epochs after which they come round.
+const ROUND: u16 = 0x7fff;
+
+/// The older of two ages is larger. No item is of this age: it stands for what may go at
+/// once.
+pub(super) const OLDEST: u16 = ROUND;
+
+/// A time, in epochs: from 1 to [`ROUND`], in the upper fifteen bits; the lowest is
+/// set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epoch(u16);
+
+impl Epoch {
+    pub(super) const FIRST: Self = Self(1 << 1 | 1);
+
+    pub(super) fn next(self) -> Self {
+        let number = self.0 >> 1;
+        Self((number % ROUND + 1) << 1 | 1)
+    }
+}
+
+/// What a chunk holds. Zero is [`State::FREE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State(pub(super) u16);
+
+impl State {
+    /// No item.
+    pub(super) const FREE: Self = Self(0);
+
+    /// An item just stored: cold, until it is read.
+    pub(super) fn stored(now: Epoch) -> Self {
+        Self(now.0 & !1)
+    }
+
+    /// An item just read.
+    #[inline(always)]
+    pub(super) fn read(now: Epoch) -> Self {
+        Self(now.0)
+    }
+
+    /// Whether the item was read since the clock hand last passed.
+    pub(super) fn is_warm(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// The same, passed by the hand. When it was last used stays.
+    pub(super) fn cooled(self) -> Self {
+        Self(self.0 & !1)
+    }
+
+    /// Epochs since the item was stored or read. [`OLDEST`] if there is no item.
+    pub(super) fn age(self, now: Epoch) -> u16 {
+        if self == Self::FREE {
+            return OLDEST;
+        }
+        let (now, used) = (now.0 >> 1, self.0 >> 1);
+        if used <= now { now - used } else { now + ROUND - used }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_count_up_from_any_epoch_and_warmth_leaves_them_alone() {
+        let mut start = Epoch::FIRST;
+        for _ in 0..40 {
+            let (cold, warm) = (State::stored(start), State::read(start));
+            assert!(cold != State::FREE && warm != State::FREE);
+            assert!(!cold.is_warm() && warm.is_warm() && warm.cooled() == cold);
+            let mut now = start;
+            for age in 0..ROUND {
+                assert_eq!((cold.age(now), warm.age(now)), (age, age));
+                now = now.next();
+            }
+            assert_eq!(now, start);
+            for _ in 0..1021 {
+                start = start.next();
+            }
+        }
+        assert_eq!(State::FREE.age(start), OLDEST);
+    }
+}

@@ -1,0 +1,138 @@
+//! The host's ports that lead into a machine: which, and to whose ports.
+//!
+//! Not on the packet path: QEMU's user-mode network passes datagrams of these ports on. The
+//! manifest says which there are (`forward`), a test may have any that are free instead.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Result, bail};
+use root::manifest::Manifest;
+
+use super::STORE_PORT;
+use super::config::{Config, HostPorts, Network};
+use super::ports::{Protocol, free_port};
+
+/// A UDP port of the host's loopback interface that leads to an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The application's name.
+    pub app: String,
+    /// Its address and port.
+    pub guest: (Ipv4Addr, u16),
+    /// The port on the host.
+    pub host: u16,
+}
+
+impl Forwarded {
+    /// What QEMU is told of it.
+    pub(super) fn hostfwd(&self) -> String {
+        let (address, port) = self.guest;
+        format!("hostfwd=udp:127.0.0.1:{}-{address}:{port}", self.host)
+    }
+}
+
+/// The forwards that a manifest states.
+#[must_use]
+pub(crate) fn stated(manifest: &Manifest) -> Vec<Forwarded> {
+    let apps = manifest.apps.iter().filter_map(|app| Some((app, Ipv4Addr::from(app.address?))));
+    apps.flat_map(|(app, address)| {
+        app.forward.iter().map(move |forward| Forwarded {
+            app: app.name.clone(),
+            guest: (address, forward.guest),
+            host: forward.host,
+        })
+    })
+    .collect()
+}
+
+/// Fails if a port of the host is to lead to two places.
+pub(crate) fn ensure_distinct(forwards: &[Forwarded]) -> Result<()> {
+    for (index, forward) in forwards.iter().enumerate() {
+        let earlier = forwards.iter().take(index).find(|other| other.host == forward.host);
+        let Some(Forwarded { app, guest, .. }) = earlier else { continue };
+        bail!(
+            "UDP port {} of the host is to lead to port {} of \"{app}\" and to port {} of \"{}\"; \
+             choose another for one (`forward = [\"udp:PORT:HOSTPORT\"]` in the manifest; --port \
+             and --echo-port)",
+            forward.host,
+            guest.1,
+            forward.guest.1,
+            forward.app
+        );
+    }
+    Ok(())
+}
+
+/// The forwards of the machine that `config` describes.
+pub(super) fn choose(config: &Config) -> Result<Vec<Forwarded>> {
+    let ports = match config.network {
+        Network::User(ports) => ports,
+        Network::Store(address) => {
+            let (app, guest) = ("store".to_owned(), (address, STORE_PORT));
+            return Ok(vec![Forwarded { app, guest, host: free_port(Protocol::Udp)? }]);
+        }
+        Network::Frames | Network::VhostUser(_) => return Ok(Vec::new()),
+    };
+    let mut forwards = stated(&config.manifest);
+    match ports {
+        HostPorts::None => forwards.clear(),
+        HostPorts::Stated => ensure_distinct(&forwards)?,
+        HostPorts::Free => {
+            for forward in &mut forwards {
+                forward.host = free_port(Protocol::Udp)?;
+            }
+        }
+    }
+    Ok(forwards)
+}
+
+#[cfg(test)]
+mod tests {
+    use root::manifest::Forward;
+
+    use super::*;
+
+    #[test]
+    fn the_manifest_says_which() {
+        let mut config = Config::named("default").unwrap();
+        config.network = Network::User(HostPorts::Stated);
+        let [store, echo] = &choose(&config).unwrap()[..] else { panic!() };
+        let address = |last| Ipv4Addr::new(10, 0, 2, last);
+        assert_eq!((store.host, store.guest), (11211, (address(15), 11211)));
+        assert_eq!((echo.host, echo.guest), (7007, (address(16), 7)));
+
+        // Whatever an application is called, and however many ports it has.
+        let app = &mut config.manifest.apps[1];
+        (app.name, app.image) = ("mine".to_owned(), "other".to_owned());
+        app.forward.push(Forward { guest: 9999, host: 12345 });
+        let mine = Forwarded { app: "mine".into(), guest: (address(16), 9999), host: 12345 };
+        assert_eq!(choose(&config).unwrap()[2], mine);
+
+        config.network = Network::User(HostPorts::Free);
+        let free = choose(&config).unwrap();
+        assert_eq!(free[2].guest, mine.guest);
+        assert!(free.iter().all(|forward| forward.host > 0));
+        config.network = Network::User(HostPorts::None);
+        assert_eq!(choose(&config).unwrap(), []);
+        config.network = Network::Frames;
+        assert_eq!(choose(&config).unwrap(), []);
+
+        // A machine that no manifest describes.
+        let mut bare = Config::bare();
+        bare.network = Network::Store(address(99));
+        let [store] = &choose(&bare).unwrap()[..] else { panic!() };
+        assert_eq!(store.guest, (address(99), 11211));
+        assert!(store.host > 0);
+    }
+
+    #[test]
+    fn one_port_leads_to_one_place() {
+        let mut config = Config::named("default").unwrap();
+        config.network = Network::User(HostPorts::Stated);
+        config.manifest.apps[1].forward[0].host = 11211;
+        let error = choose(&config).unwrap_err().to_string();
+        assert!(
+            error.contains("11211") && error.contains("\"kvstore\"") && error.contains("port 7")
+        );
+    }
+}

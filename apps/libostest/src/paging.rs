@@ -9,13 +9,14 @@ use libos::paging::conformance::{self, Real, is_memory};
 use libos::paging::guest::{OwnPages, Paged, fault, serve_alone};
 use libos::paging::{Contents, CopyOnWrite, DemandZero, PAGE_BYTES, Pager, Pages};
 use libos::sched::policy::RoundRobin;
-use libos::sched::threads;
+
 use libos::upcall;
 use selftest::check::{Failure, Outcome, holds, same};
 
 use crate::bench::{Bench, Check};
 use crate::own_pager::Fifo;
 use crate::registers::Image;
+use crate::threads::compute_and_count;
 
 pub(crate) const CHECKS: &[Check] = &[
     ("pagers conform in the guest", pagers_conform),
@@ -177,7 +178,7 @@ fn with_threads(bench: &mut Bench) -> Outcome {
             let mut turn = 0;
             // Each round begins with what the last one left in the store.
             let mut expected: Vec<u8> = (0..PAGES as usize * PAGE_BYTES).map(pattern).collect();
-            while turn == 0 || threads::turns() < 10 {
+            while turn == 0 || compute_and_count() < 10 {
                 turn += 1;
                 let result = region.enter(|memory| {
                     is_memory(&mut Real(memory), PAGES, |at| expected[at], seed + turn);

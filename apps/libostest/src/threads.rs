@@ -112,12 +112,24 @@ fn lottery(bench: &mut Bench) -> Outcome {
     holds("turns", results.iter().any(|(turns, _)| (TURNS..PATIENCE).contains(turns)))
 }
 
+/// The turns that the running thread has had, after it has computed for a while, never twice
+/// as long. Upcalls are masked while a thread asks for its turns. Where the clock counts
+/// instructions, a loop that asks at regular intervals would see each slice end at the same
+/// place of a round, and a thread that is always found asking never ends its turn.
+pub(crate) fn compute_and_count() -> u64 {
+    static ROUNDS: AtomicU64 = AtomicU64::new(1);
+    let rounds = ROUNDS.load(Relaxed);
+    ROUNDS.store((rounds * 5 + 3) % 4096, Relaxed);
+    for round in 0..rounds {
+        core::hint::black_box(round);
+    }
+    threads::turns()
+}
+
 /// Computes for some slices without giving way.
 fn work() {
     let until = threads::turns() + 4;
-    while threads::turns() < until {
-        core::hint::black_box(0);
-    }
+    while compute_and_count() < until {}
 }
 
 fn deadlines(bench: &mut Bench) -> Outcome {
@@ -150,7 +162,7 @@ fn sleeper_preempts(bench: &mut Bench) -> Outcome {
     };
     // Never gives way: only the other's deadline takes the processor from it.
     let lazy = || {
-        while periods.load(Relaxed) < 5 && threads::turns() < PATIENCE {}
+        while periods.load(Relaxed) < 5 && compute_and_count() < PATIENCE {}
         seen.store(periods.load(Relaxed), Relaxed);
     };
     let bodies: [(Ticks, &(dyn Fn() + Sync)); 2] =
@@ -167,7 +179,7 @@ fn registers(bench: &mut Bench) -> Outcome {
         let rounds_held = &rounds_held;
         ((), move || {
             let mut word = 0;
-            while threads::turns() < TURNS {
+            while compute_and_count() < TURNS {
                 word = 0;
                 let start = Image::pattern(seed, 50_000, &raw mut word);
                 let mut image = start;
@@ -321,7 +333,7 @@ fn heap(bench: &mut Bench) -> Outcome {
         ((), move || {
             let mut kept: Vec<Vec<u64>> = Vec::new();
             let mut random = seed;
-            while threads::turns() < TURNS {
+            while compute_and_count() < TURNS {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed);
                 let place = (random >> 33) as usize % 24;
                 let fresh = alloc::vec![random; 1 + (random >> 40) as usize % 300];
@@ -346,7 +358,7 @@ fn sections(bench: &mut Bench) -> Outcome {
     let bodies = (0..3).map(|_| {
         let (low, high, torn) = (&low, &high, &torn);
         ((), move || {
-            while threads::turns() < TURNS {
+            while compute_and_count() < TURNS {
                 uninterrupted(|| {
                     let next = low.load(Relaxed) + 1;
                     low.store(next, Relaxed);
@@ -372,7 +384,7 @@ fn shared(bench: &mut Bench) -> Outcome {
     let bodies = (0..3).map(|_| {
         let torn = &torn;
         ((), move || {
-            while threads::turns() < TURNS {
+            while compute_and_count() < TURNS {
                 let same = PAIR.with(|pair| {
                     let before = *pair;
                     pair.0 += 1;
@@ -472,7 +484,7 @@ fn parks_alone(bench: &mut Bench) -> Outcome {
 
 /// One thread computes, the other does what nobody serves.
 pub(crate) fn crash(bench: &mut Bench) -> u64 {
-    let computes = || while threads::turns() < PATIENCE {};
+    let computes = || while compute_and_count() < PATIENCE {};
     let crashes = || {
         work();
         // SAFETY: an invalid instruction; the application does not go on after it.
@@ -487,7 +499,7 @@ pub(crate) fn crash(bench: &mut Bench) -> u64 {
 
 /// One thread computes, the other uses up its stack.
 pub(crate) fn overflow(bench: &mut Bench) -> u64 {
-    let computes = || while threads::turns() < PATIENCE {};
+    let computes = || while compute_and_count() < PATIENCE {};
     let overflows = || {
         work();
         descend(0);
@@ -513,7 +525,7 @@ pub(crate) fn descend(depth: u64) -> u64 {
 
 /// One thread computes, the other panics in a function of a function.
 pub(crate) fn panic(bench: &mut Bench) -> u64 {
-    let computes = || while threads::turns() < PATIENCE {};
+    let computes = || while compute_and_count() < PATIENCE {};
     let panics = || {
         work();
         panic_deeper();

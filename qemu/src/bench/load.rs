@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use exo_load::wire::ethernet::{Station, arp_answer, arp_request, datagram, payload};
+use exo_load::wire::ethernet::{Station, answer_arp, arp_answer, arp_request, datagram, payload};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -326,7 +326,7 @@ impl<'a> Load<'a> {
     /// Receives an answer, which must be what `expected` says for the key asked for.
     fn take_answer(&mut self, expected: impl Fn(u32) -> Vec<u8>) -> Result<()> {
         let frame = self.receive()?;
-        let datagram = payload(&frame, self.store, HOST).context("the store sent")?;
+        let datagram = payload(&frame, self.store, HOST).context("the service sent")?;
         let (id, _) = datagram.split_first_chunk().context("the store sent a short datagram")?;
         let id = u16::from_be_bytes(*id);
         let key = self.asked.remove(&id).context("the store answered what nobody asked")?;
@@ -340,11 +340,17 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    fn receive(&self) -> Result<Vec<u8>> {
+    /// The next packet for this end. A guest may ask for its address, and say what is meant
+    /// for all: Linux looks for neighbours and routers of IPv6 by itself.
+    fn receive(&mut self) -> Result<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(frame) = self.socket.receive(GLANCE)? {
-                return Ok(frame);
+                if let Some(answer) = answer_arp(&frame, HOST) {
+                    self.send(&answer)?;
+                } else if frame.starts_with(&HOST.mac) {
+                    return Ok(frame);
+                }
             }
             self.interrupt.check()?;
             ensure!(self.machine.running(), "the guest ended\n{}", self.machine.report());

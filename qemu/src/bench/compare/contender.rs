@@ -145,7 +145,11 @@ impl Contender {
 
     /// The line on the console that says that it serves.
     pub(crate) const fn ready(self) -> &'static str {
-        if self.on_linux() { linux::READY } else { ": serving" }
+        match self {
+            // Its workers are waited for; the module answers from the moment it is inserted.
+            Self::Memcached | Self::Module => linux::READY,
+            Self::Process | Self::Exo | Self::ExoEcho | Self::ExoRing => ": serving",
+        }
     }
 }
 

@@ -22,9 +22,10 @@ const READY: Duration = Duration::from_secs(240);
 /// How often to look for signals.
 const GLANCE: Duration = Duration::from_millis(100);
 /// Requests of a pass; more than a batch of the saturated kind by a whole number.
-const REQUESTS: u32 = 512;
-/// Passes of which the middle one is told.
-const PASSES: usize = 3;
+const REQUESTS: u32 = 1024;
+/// Passes of which the middle one is told. What Linux does now and then beside answering is
+/// in some of them.
+const PASSES: usize = 5;
 
 /// A contender, measured.
 #[derive(Debug, Serialize)]
@@ -173,7 +174,7 @@ mod tests {
         let counts =
             |total| Counts { total, user: 512, rounds: 1024, calls: 1024, ..Counts::default() };
         let scenario = Scenario::quick()[0];
-        let passes = vec![counts(512 * 12), counts(512 * 10), counts(512 * 11)];
+        let passes = vec![counts(1024 * 12), counts(1024 * 10), counts(1024 * 11)];
         let figure = Figure::new(scenario, passes);
         assert_eq!((figure.instructions, figure.repeats_once), (11.0, 9.0));
         assert_eq!((figure.user, figure.kernel, figure.system_calls), (1.0, 10.0, 2.0));

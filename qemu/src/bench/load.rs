@@ -38,6 +38,8 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// How long QEMU is given from noting a frame to putting it into the device's ring,
 /// which is what it does next.
 const SETTLE: Duration = Duration::from_micros(100);
+/// A guest that sleeps and has not been heard for so long has answered all that it will.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Bytes of a capture file before its first frame, and before each frame.
 const CAPTURE_HEADER: u64 = 24;
 const CAPTURE_RECORD: u64 = 16;
@@ -222,6 +224,37 @@ impl<'a> Load<'a> {
         self.fill()
     }
 
+    /// The same, but nothing is stored beforehand.
+    pub(crate) fn change_only(&mut self, workload: Workload) {
+        self.workload = workload;
+        self.next_key = 0;
+    }
+
+    /// How many of `requests` requests that are all there when the guest wakes it answers
+    /// before it sleeps again. At most as many as its device's ring takes; the guest is let
+    /// go afterwards.
+    pub(crate) fn burst(&mut self, requests: u32) -> Result<u32> {
+        self.hold()?;
+        self.next_key = 0;
+        self.put(requests)?;
+        self.counter.let_one_pass();
+        let (mut answered, mut heard) = (0, Instant::now());
+        loop {
+            if let Some(frame) = self.socket.receive(GLANCE)? {
+                let workload = self.workload;
+                self.check_answer(&frame, |key| workload.answer(key))?;
+                (answered, heard) = (answered + 1, Instant::now());
+            }
+            self.counter.wait_until_held(self.machine, self.interrupt)?;
+            if answered >= requests || heard.elapsed() > SILENCE {
+                break;
+            }
+        }
+        self.asked.clear();
+        self.counter.let_go();
+        Ok(answered)
+    }
+
     fn fill(&mut self) -> Result<()> {
         if self.workload.verb == Verb::Echo {
             return Ok(());
@@ -286,6 +319,16 @@ impl<'a> Load<'a> {
     /// From one sleep to the next: `count` requests that are all there when the guest
     /// wakes.
     fn batch(&mut self, count: u32) -> Result<()> {
+        self.put(count)?;
+        self.counter.let_one_pass();
+        for _ in 0..count {
+            self.take_result()?;
+        }
+        self.counter.wait_until_held(self.machine, self.interrupt)
+    }
+
+    /// Puts `count` requests into the device's ring.
+    fn put(&mut self, count: u32) -> Result<()> {
         for _ in 0..count {
             self.send_request()?;
         }
@@ -293,11 +336,7 @@ impl<'a> Load<'a> {
         let problem = "QEMU does not pass frames on to the guest";
         wait_for(arrived, problem, self.machine, self.interrupt)?;
         std::thread::sleep(SETTLE);
-        self.counter.let_one_pass();
-        for _ in 0..count {
-            self.take_result()?;
-        }
-        self.counter.wait_until_held(self.machine, self.interrupt)
+        Ok(())
     }
 
     fn send_request(&mut self) -> Result<()> {
@@ -326,7 +365,12 @@ impl<'a> Load<'a> {
     /// Receives an answer, which must be what `expected` says for the key asked for.
     fn take_answer(&mut self, expected: impl Fn(u32) -> Vec<u8>) -> Result<()> {
         let frame = self.receive()?;
-        let datagram = payload(&frame, self.store, HOST).context("the store sent")?;
+        self.check_answer(&frame, expected)
+    }
+
+    /// Checks an answer, which must be what `expected` says for the key asked for.
+    fn check_answer(&mut self, frame: &[u8], expected: impl Fn(u32) -> Vec<u8>) -> Result<()> {
+        let datagram = payload(frame, self.store, HOST).context("the store sent")?;
         let (id, _) = datagram.split_first_chunk().context("the store sent a short datagram")?;
         let id = u16::from_be_bytes(*id);
         let key = self.asked.remove(&id).context("the store answered what nobody asked")?;

@@ -13,7 +13,7 @@ const AEGIS: Work = Work {
     conditions: "DECstation 5000/125; Ultrix on the same machine, L3 on another and normalised",
 };
 const L4RE: Work = Work {
-    cite: "L4Re, retired instructions as published, read 2026",
+    cite: "L4Re, published counts of retired instructions, read in November 2026",
     conditions: "a processor's counter of retired instructions",
 };
 

@@ -62,7 +62,7 @@ mod tests {
             let one_sentence = differs.ends_with('.') && differs.matches(". ").count() == 0;
             assert!(one_sentence, "{name}: {differs}");
             for work in *works {
-                assert!(work.cite.contains(", 19") || work.cite.contains(", 20"), "{name}: year");
+                assert!(work.cite.contains(" 19") || work.cite.contains(" 20"), "{name}: year");
                 assert!(!work.conditions.is_empty(), "{name}");
             }
             assert!(

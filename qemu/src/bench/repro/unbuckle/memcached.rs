@@ -72,8 +72,8 @@ pub(in crate::bench::repro) const EXPERIMENT: Experiment = Experiment {
             beside: &[],
         },
     ],
-    differs: "Published are requests a second of one thread behind the socket interface on a \
-              processor, GETs with a tenth of SETs; ours are instructions of GETs, with the \
+    differs: "Published are requests a second of one thread behind the socket interface, under \
+              memaslap's load on a processor; ours are instructions of GETs, with the \
               module below the socket.",
     left_out: &[
         "Requests a second and the distribution of latency at 320 bytes: they need a load from \

@@ -67,10 +67,9 @@ pub(in crate::bench::repro) const EXPERIMENT: Experiment = Experiment {
             beside: &[],
         },
     ],
-    differs: "Published are cycles of a processor from the module's hook on, for a mix of GET and \
-              SET of 1024 bytes; ours are instructions of a GET of 1024 bytes from the wakened \
-              guest's first instruction until it sleeps, driver included, 32 requests in one \
-              batch.",
+    differs: "Published are cycles of a processor from the module's hook on, for requests of 1024 \
+              bytes; ours are instructions of a GET of 1024 bytes from the guest's waking until it \
+              sleeps, driver included, 32 requests in one batch.",
     left_out: &["Cycles: an emulator's say nothing of a processor's."],
     minutes: 3,
     machine: Some(MACHINE),

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use exo_load::wire::ethernet::{Station, arp_answer, arp_request, datagram, payload};
+use exo_load::wire::ethernet::{Station, answer_arp, arp_answer, arp_request, datagram, payload};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -50,6 +50,18 @@ const HOST: Station = Station {
     address: Ipv4Addr::new(10, 0, 2, 2),
     port: 40000,
 };
+
+/// What a frame from the guest is.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// An answer, or what should be one.
+    Answer,
+    /// A question for this end's MAC address: Linux asks again from time to time. The frame
+    /// that answers it.
+    Question(Vec<u8>),
+    /// For another end, such as a multicast group.
+    Foreign,
+}
 
 /// What is stored and asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +252,7 @@ impl<'a> Load<'a> {
         self.counter.let_one_pass();
         let (mut answered, mut heard) = (0, Instant::now());
         loop {
-            if let Some(frame) = self.socket.receive(GLANCE)? {
+            if let Some(frame) = self.hear()? {
                 let workload = self.workload;
                 self.check_answer(&frame, |key| workload.answer(key))?;
                 (answered, heard) = (answered + 1, Instant::now());
@@ -384,10 +396,10 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    fn receive(&self) -> Result<Vec<u8>> {
+    fn receive(&mut self) -> Result<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(frame) = self.socket.receive(GLANCE)? {
+            if let Some(frame) = self.hear()? {
                 return Ok(frame);
             }
             self.interrupt.check()?;
@@ -397,6 +409,23 @@ impl<'a> Load<'a> {
             }
         }
     }
+
+    /// A frame for this end, if one comes soon. Questions for its address are answered.
+    fn hear(&mut self) -> Result<Option<Vec<u8>>> {
+        let Some(frame) = self.socket.receive(GLANCE)? else { return Ok(None) };
+        match heard(&frame) {
+            Heard::Answer => Ok(Some(frame)),
+            Heard::Foreign => Ok(None),
+            Heard::Question(answer) => self.send(&answer).map(|()| None),
+        }
+    }
+}
+
+fn heard(frame: &[u8]) -> Heard {
+    if let Some(answer) = answer_arp(frame, HOST) {
+        return Heard::Question(answer);
+    }
+    if frame.starts_with(&HOST.mac) { Heard::Answer } else { Heard::Foreign }
 }
 
 #[cfg(test)]
@@ -418,5 +447,19 @@ mod tests {
         );
         let short = Workload::gets(SHORTEST_KEY, 0);
         assert_eq!(short.answer(KEYS - 1), b"VALUE 1023 0 0\r\n\r\nEND\r\n");
+    }
+
+    /// Linux asks for the address of its peer again, to it alone, and reports its multicast
+    /// groups; neither is a wrong answer.
+    #[test]
+    fn questions_are_answered_and_others_frames_ignored() {
+        let guest = Station { mac: [2; 6], address: Ipv4Addr::new(10, 0, 2, 15), port: STORE_PORT };
+        let mut question = arp_request(guest, HOST.address);
+        assert!(matches!(heard(&question), Heard::Question(_)));
+        question[..6].copy_from_slice(&HOST.mac);
+        let Heard::Question(answer) = heard(&question) else { panic!("asked of this end alone") };
+        assert_eq!(arp_answer(&answer, guest, HOST.address), Some(HOST.mac));
+        assert_eq!(heard(&[&[0x33, 0x33, 0, 0, 0, 0x16][..], &[0; 60]].concat()), Heard::Foreign);
+        assert_eq!(heard(&datagram(guest, HOST, b"")), Heard::Answer);
     }
 }

@@ -6,7 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
 use crate::verbs::{
-    attack, bench, build, client, doc, figures, filter, fuzz, lint, load, module, run, tcb, test,
+    attack, bench, build, client, doc, figures, filter, fuzz, lint, load, module, repro, run, tcb,
+    test,
 };
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
@@ -25,6 +26,7 @@ enum Verb {
     Attack(attack::Args),
     Fuzz(fuzz::Args),
     Bench(bench::Args),
+    Repro(repro::Args),
     Load(Box<load::Args>),
     Figures(figures::Args),
     Filter(filter::Args),
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Attack(args)) => attack::run(&args),
         Some(Verb::Fuzz(args)) => fuzz::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
+        Some(Verb::Repro(args)) => repro::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Figures(args)) => figures::run(&args),
         Some(Verb::Filter(args)) => filter::run(&args),
@@ -190,6 +193,8 @@ mod tests {
             "exo load --get 101",
             "exo load --duration 0",
             "exo load --protocol smtp",
+            "exo repro nothing",
+            "exo repro dpf --published --full",
             "exo filter match udp",
             "exo filter fuzz frames",
             "exo filter fuzz --jobs 0",

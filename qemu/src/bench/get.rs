@@ -113,14 +113,22 @@ pub fn classify_cost(manifest: &std::path::Path) -> Result<f64> {
 }
 
 /// What is asked for.
-struct Plan {
-    workload: Workload,
-    offers: Vec<Offer>,
-    requests: u32,
-    passes: u32,
+pub(super) struct Plan {
+    pub(super) workload: Workload,
+    pub(super) offers: Vec<Offer>,
+    pub(super) requests: u32,
+    pub(super) passes: u32,
 }
 
-fn count(mut config: Config, plan: &Plan, interrupt: &Signals) -> Result<(Table, Vec<Scenario>)> {
+/// Boots the machine of `config`, asks what `plan` says of its store and counts by step.
+///
+/// # Errors
+/// If the machine does not start, or does not answer.
+pub(super) fn count(
+    mut config: Config,
+    plan: &Plan,
+    interrupt: &Signals,
+) -> Result<(Table, Vec<Scenario>)> {
     guest::build(&config.manifest)?;
     note!("bench: reading the programs' debug information");
     let store = store_of(&config.manifest)?.clone();

@@ -38,6 +38,8 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// How long QEMU is given from noting a frame to putting it into the device's ring,
 /// which is what it does next.
 const SETTLE: Duration = Duration::from_micros(100);
+/// A guest that sleeps and has not been heard for so long has answered all that it will.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Bytes of a capture file before its first frame, and before each frame.
 const CAPTURE_HEADER: u64 = 24;
 const CAPTURE_RECORD: u64 = 16;
@@ -48,6 +50,18 @@ const HOST: Station = Station {
     address: Ipv4Addr::new(10, 0, 2, 2),
     port: 40000,
 };
+
+/// What a frame from the guest is.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// An answer, or what should be one.
+    Answer,
+    /// A question for this end's MAC address: Linux asks again from time to time. The frame
+    /// that answers it.
+    Question(Vec<u8>),
+    /// For another end, such as a multicast group.
+    Foreign,
+}
 
 /// What is stored and asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +236,37 @@ impl<'a> Load<'a> {
         self.fill()
     }
 
+    /// The same, but nothing is stored beforehand.
+    pub(crate) fn change_only(&mut self, workload: Workload) {
+        self.workload = workload;
+        self.next_key = 0;
+    }
+
+    /// How many of `requests` requests that are all there when the guest wakes it answers
+    /// before it sleeps again. At most as many as its device's ring takes; the guest is let
+    /// go afterwards.
+    pub(crate) fn burst(&mut self, requests: u32) -> Result<u32> {
+        self.hold()?;
+        self.next_key = 0;
+        self.put(requests)?;
+        self.counter.let_one_pass();
+        let (mut answered, mut heard) = (0, Instant::now());
+        loop {
+            if let Some(frame) = self.hear()? {
+                let workload = self.workload;
+                self.check_answer(&frame, |key| workload.answer(key))?;
+                (answered, heard) = (answered + 1, Instant::now());
+            }
+            self.counter.wait_until_held(self.machine, self.interrupt)?;
+            if answered >= requests || heard.elapsed() > SILENCE {
+                break;
+            }
+        }
+        self.asked.clear();
+        self.counter.let_go();
+        Ok(answered)
+    }
+
     fn fill(&mut self) -> Result<()> {
         if self.workload.verb == Verb::Echo {
             return Ok(());
@@ -286,6 +331,16 @@ impl<'a> Load<'a> {
     /// From one sleep to the next: `count` requests that are all there when the guest
     /// wakes.
     fn batch(&mut self, count: u32) -> Result<()> {
+        self.put(count)?;
+        self.counter.let_one_pass();
+        for _ in 0..count {
+            self.take_result()?;
+        }
+        self.counter.wait_until_held(self.machine, self.interrupt)
+    }
+
+    /// Puts `count` requests into the device's ring.
+    fn put(&mut self, count: u32) -> Result<()> {
         for _ in 0..count {
             self.send_request()?;
         }
@@ -293,11 +348,7 @@ impl<'a> Load<'a> {
         let problem = "QEMU does not pass frames on to the guest";
         wait_for(arrived, problem, self.machine, self.interrupt)?;
         std::thread::sleep(SETTLE);
-        self.counter.let_one_pass();
-        for _ in 0..count {
-            self.take_result()?;
-        }
-        self.counter.wait_until_held(self.machine, self.interrupt)
+        Ok(())
     }
 
     fn send_request(&mut self) -> Result<()> {
@@ -326,7 +377,12 @@ impl<'a> Load<'a> {
     /// Receives an answer, which must be what `expected` says for the key asked for.
     fn take_answer(&mut self, expected: impl Fn(u32) -> Vec<u8>) -> Result<()> {
         let frame = self.receive()?;
-        let datagram = payload(&frame, self.store, HOST).context("the service sent")?;
+        self.check_answer(&frame, expected)
+    }
+
+    /// Checks an answer, which must be what `expected` says for the key asked for.
+    fn check_answer(&mut self, frame: &[u8], expected: impl Fn(u32) -> Vec<u8>) -> Result<()> {
+        let datagram = payload(frame, self.store, HOST).context("the store sent")?;
         let (id, _) = datagram.split_first_chunk().context("the store sent a short datagram")?;
         let id = u16::from_be_bytes(*id);
         let key = self.asked.remove(&id).context("the store answered what nobody asked")?;
@@ -340,17 +396,11 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// The next packet for this end. A guest may ask for its address, and say what is meant
-    /// for all: Linux looks for neighbours and routers of IPv6 by itself.
     fn receive(&mut self) -> Result<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(frame) = self.socket.receive(GLANCE)? {
-                if let Some(answer) = answer_arp(&frame, HOST) {
-                    self.send(&answer)?;
-                } else if frame.starts_with(&HOST.mac) {
-                    return Ok(frame);
-                }
+            if let Some(frame) = self.hear()? {
+                return Ok(frame);
             }
             self.interrupt.check()?;
             ensure!(self.machine.running(), "the guest ended\n{}", self.machine.report());
@@ -359,6 +409,23 @@ impl<'a> Load<'a> {
             }
         }
     }
+
+    /// A frame for this end, if one comes soon. Questions for its address are answered.
+    fn hear(&mut self) -> Result<Option<Vec<u8>>> {
+        let Some(frame) = self.socket.receive(GLANCE)? else { return Ok(None) };
+        match heard(&frame) {
+            Heard::Answer => Ok(Some(frame)),
+            Heard::Foreign => Ok(None),
+            Heard::Question(answer) => self.send(&answer).map(|()| None),
+        }
+    }
+}
+
+fn heard(frame: &[u8]) -> Heard {
+    if let Some(answer) = answer_arp(frame, HOST) {
+        return Heard::Question(answer);
+    }
+    if frame.starts_with(&HOST.mac) { Heard::Answer } else { Heard::Foreign }
 }
 
 #[cfg(test)]
@@ -380,5 +447,19 @@ mod tests {
         );
         let short = Workload::gets(SHORTEST_KEY, 0);
         assert_eq!(short.answer(KEYS - 1), b"VALUE 1023 0 0\r\n\r\nEND\r\n");
+    }
+
+    /// Linux asks for the address of its peer again, to it alone, and reports its multicast
+    /// groups; neither is a wrong answer.
+    #[test]
+    fn questions_are_answered_and_others_frames_ignored() {
+        let guest = Station { mac: [2; 6], address: Ipv4Addr::new(10, 0, 2, 15), port: STORE_PORT };
+        let mut question = arp_request(guest, HOST.address);
+        assert!(matches!(heard(&question), Heard::Question(_)));
+        question[..6].copy_from_slice(&HOST.mac);
+        let Heard::Question(answer) = heard(&question) else { panic!("asked of this end alone") };
+        assert_eq!(arp_answer(&answer, guest, HOST.address), Some(HOST.mac));
+        assert_eq!(heard(&[&[0x33, 0x33, 0, 0, 0, 0x16][..], &[0; 60]].concat()), Heard::Foreign);
+        assert_eq!(heard(&datagram(guest, HOST, b"")), Heard::Answer);
     }
 }

@@ -19,6 +19,7 @@
 //! | [`get`], [`boot`], [`idle`] | the measurements |
 //! | [`dpf`] | telling packets apart, beside other ways to do it; on the host |
 //! | [`module`] | what the store pays for being part of Linux's kernel; on the host |
+//! | [`repro`] | published experiments, with these means |
 //! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
 
 pub(crate) mod boot;
@@ -35,6 +36,7 @@ mod load;
 pub(crate) mod module;
 pub(crate) mod primitives;
 mod report;
+pub(crate) mod repro;
 mod rows;
 mod steps;
 mod table;

@@ -102,6 +102,16 @@ impl Scenario {
         self.rows.iter().find(|(other, _)| *other == row).map(|&(_, count)| count)
     }
 
+    /// Instructions per request of all rows.
+    pub(super) fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// System calls per request.
+    pub(super) fn crossings(&self) -> f64 {
+        self.crossings
+    }
+
     /// Divides the counts of `passes`, which must not be empty, by `requests`.
     pub(crate) fn new(
         offer: Offer,

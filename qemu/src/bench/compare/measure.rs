@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::contender::{ADDRESS, Contender};
 use super::scenario::Scenario;
 use crate::bench::counter::{Counter, Counts};
-use crate::bench::load::{Capture, KEYS, Load, Offer};
+use crate::bench::load::{Capture, KEYS, Load, Offer, Workload};
 use crate::linux::Mitigations;
 use crate::output::note;
 use crate::signals::Signals;
@@ -107,6 +107,33 @@ pub(crate) fn figures(
     interrupt: &Signals,
 ) -> Result<Vec<Figure>> {
     let Some(first) = scenarios.first() else { return Ok(Vec::new()) };
+    let workload = first.workload(contender.echoes());
+    asking(contender, mitigations, workload, interrupt, |load| {
+        let mut figures = Vec::new();
+        for &scenario in scenarios {
+            let workload = scenario.workload(contender.echoes());
+            load.change(workload)?;
+            let offer = Offer::Held(scenario.outstanding);
+            load.pass(offer, KEYS)?;
+            let passes = (0..PASSES).map(|_| load.pass(offer, REQUESTS));
+            figures.push(Figure::new(scenario, passes.collect::<Result<Vec<_>>>()?));
+        }
+        Ok(figures)
+    })
+}
+
+/// Boots `contender`, lets it serve, fills it with what `workload` asks for, and has `ask` ask
+/// it.
+///
+/// # Errors
+/// It does not boot or serve, or `ask` fails.
+pub(crate) fn asking<T>(
+    contender: Contender,
+    mitigations: Option<Mitigations>,
+    workload: Workload,
+    interrupt: &Signals,
+    ask: impl FnOnce(&mut Load<'_>) -> Result<T>,
+) -> Result<T> {
     let counter = Counter::of_any_guest()?;
     let capture = Capture::new()?;
     let mut extra = counter.arguments();
@@ -120,19 +147,10 @@ pub(crate) fn figures(
         }
     }
     counter.ensure_ready(&machine)?;
-    let workload = first.workload(contender.echoes());
     let mut load = Load::start(&machine, &counter, interrupt, &capture, workload, ADDRESS)?;
-    let mut figures = Vec::new();
-    for &scenario in scenarios {
-        let workload = scenario.workload(contender.echoes());
-        load.change(workload)?;
-        let offer = Offer::Held(scenario.outstanding);
-        load.pass(offer, KEYS)?;
-        let passes = (0..PASSES).map(|_| load.pass(offer, REQUESTS));
-        figures.push(Figure::new(scenario, passes.collect::<Result<Vec<_>>>()?));
-    }
+    let asked = ask(&mut load)?;
     ensure!(machine.running(), "the guest ended\n{}", machine.report());
-    Ok(figures)
+    Ok(asked)
 }
 
 impl Figure {

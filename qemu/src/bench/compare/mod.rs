@@ -18,11 +18,11 @@
 //! | [`baseline`] | what may not grow unnoticed (`--check`) |
 
 mod baseline;
-mod contender;
+pub(crate) mod contender;
 mod goals;
-mod measure;
+pub(crate) mod measure;
 mod report;
-mod scenario;
+pub(crate) mod scenario;
 
 use std::path::PathBuf;
 

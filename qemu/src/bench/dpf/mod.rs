@@ -67,12 +67,7 @@ impl Drop for Running {
 }
 
 pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
-    VALGRIND.require()?;
-    if let Err(error) = LIBPCAP.require() {
-        note!("{error:#}\nlibpcap will be missing from the figures");
-    }
-    let program = build()?;
-    let figures = measure(&program, args.quick, interrupt)?;
+    let figures = measure_all(args.quick, interrupt)?;
     let report = report::Report::new(Conditions::on_host(), figures);
     let json = save(&report, args.json.as_deref(), "dpf")?;
     let picture = json.with_extension("svg");
@@ -81,6 +76,42 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     output::print(report.text()?)?;
     say!("\nsaved to {} and {}", json.display(), picture.display())?;
     Ok(())
+}
+
+/// Instructions per packet, uniform, of each contender that can: for so many UDP ports.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) filters: u32,
+    pub(super) instructions: Vec<(String, f64)>,
+}
+
+/// What every contender takes for UDP ports, by their number.
+///
+/// # Errors
+/// Valgrind is missing and cannot be installed, or the program cannot be built or fails.
+pub(super) fn ports(quick: bool, interrupt: &Signals) -> Result<Vec<Ports>> {
+    let figures = measure_all(quick, interrupt)?;
+    let cases = figures.cases.iter().filter(|case| case.set == "ports");
+    let of_case = |case: &self::figures::Case| Ports {
+        filters: case.filters,
+        instructions: figures
+            .contenders
+            .iter()
+            .filter_map(|(name, _)| {
+                Some((name.clone(), figures.instructions(case, name, "uniform")?))
+            })
+            .collect(),
+    };
+    Ok(cases.map(of_case).collect())
+}
+
+fn measure_all(quick: bool, interrupt: &Signals) -> Result<Figures> {
+    VALGRIND.require()?;
+    if let Err(error) = LIBPCAP.require() {
+        note!("{error:#}\nlibpcap will be missing from the figures");
+    }
+    let program = build()?;
+    measure(&program, quick, interrupt)
 }
 
 /// Builds the program, and says where it is.

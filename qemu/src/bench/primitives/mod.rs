@@ -17,7 +17,7 @@ mod linux;
 mod report;
 mod rows;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -30,6 +30,8 @@ use crate::signals::Signals;
 use lines::Measured;
 use report::Report;
 
+/// How both are run.
+pub(super) const MACHINE: &str = "TCG, microvm, -cpu max, -icount shift=0,sleep=off";
 /// How long a guest may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often to look for signals.
@@ -59,21 +61,32 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
-    let config = config()?;
-    let exo = measure_exo(&config, interrupt)?;
-    let linux = if args.exo_only {
-        Measured::default()
-    } else {
-        let linux = linux::boot(&config, args.vmlinuz.as_deref(), interrupt)?;
-        read(&linux, "", interrupt)?
-    };
-
-    let conditions = Conditions::now("TCG, microvm, -cpu max, -icount shift=0,sleep=off");
-    let report = Report::new(conditions, &exo, &linux)?;
+    let report = measure(args.exo_only, args.vmlinuz.as_deref(), interrupt)?;
     let path = save(&report, args.json.as_deref(), "primitives")?;
     output::print(report.text()?)?;
     say!("\nsaved to {}", path.display())?;
     Ok(())
+}
+
+/// Measures this system and, unless it is left out, Linux: that of `vmlinuz`, or Debian's.
+///
+/// # Errors
+/// A machine does not start, is not done in time or prints what no row is for.
+pub(super) fn measure(
+    exo_only: bool,
+    vmlinuz: Option<&Path>,
+    interrupt: &Signals,
+) -> Result<Report> {
+    let config = config()?;
+    let exo = measure_exo(&config, interrupt)?;
+    let linux = if exo_only {
+        Measured::default()
+    } else {
+        let linux = linux::boot(&config, vmlinuz, interrupt)?;
+        read(&linux, "", interrupt)?
+    };
+    let conditions = Conditions::now(MACHINE);
+    Report::new(conditions, &exo, &linux)
 }
 
 /// The operations of the table that this system, measured alone, has no figure for: as

@@ -88,6 +88,13 @@ impl Report {
         self.rows.iter().filter(|row| row.exo.is_none()).map(|row| row.operation).collect()
     }
 
+    /// Instructions of an operation here, and of what Linux has; as far as they are known.
+    pub(crate) fn pair(&self, exo: &str, linux: &str) -> (Option<f64>, Option<f64>) {
+        let row = self.rows.iter().find(|row| row.name == exo && row.linux_name == linux);
+        let count = |figure: Option<Figure>| figure.map(|figure| figure.instructions);
+        row.map_or((None, None), |row| (count(row.exo), count(row.linux)))
+    }
+
     /// The table, with its conditions before and what to know behind.
     pub(crate) fn text(&self) -> Result<String> {
         let mut out = String::new();

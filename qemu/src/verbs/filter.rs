@@ -54,7 +54,7 @@ enum What {
     /// the error.
     Match {
         /// Filters, each an expression; then the capture, a pcap file of Ethernet packets
-        #[arg(required = true, num_args = 2.., value_name = "EXPR... FILE")]
+        #[arg(required = true, num_args = 2.., value_name = "EXPR|FILE")]
         arguments: Vec<OsString>,
     },
     Fuzz(fuzz::Args),

@@ -73,8 +73,11 @@ fn the_cache_answers_and_never_an_old_value() {
     let server = machine.store(LONG).expect("memcached answers").server();
 
     // Waiting for each answer, with clients in turn: what any store must do.
-    let worker =
-        |name: &str, seed| Worker::new(Client::connect(server).expect("a client"), name, 200, seed);
+    let worker = |name: &str, seed| {
+        let mut worker = Worker::new(Client::connect(server).expect("a client"), name, 200, seed);
+        worker.several = false;
+        worker
+    };
     let mut workers = [worker("one-", 1), worker("two-", 2)];
     for _ in 0..REQUESTS {
         for worker in &mut workers {
@@ -223,7 +226,7 @@ fn the_echo_sends_back() {
         let payload = vec![length as u8; length];
         wire.ask(&datagram(4000, STORE, STORE_PORT, &payload), |heard| match heard {
             Heard::Udp((STORE, STORE_PORT), (_, 4000), answer) => {
-                assert_eq!(answer, payload);
+                assert_eq!(*answer, payload);
                 Some(())
             }
             _ => None,

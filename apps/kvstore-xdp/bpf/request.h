@@ -93,7 +93,7 @@ static long read_byte(__u32 at, void *argument)
 }
 
 /* Whether the first word of the text is this one. */
-#define IS(word) (first == sizeof(word) - 1 && !__builtin_memcmp(text, word, sizeof(word) - 1))
+#define IS(word) (first == sizeof(word) - 1 && begins(text, word, sizeof(word) - 1))
 
 /* What the text in the scratch, of `total` bytes, asks for; the length of its key. */
 static __always_inline enum kind classify(struct scratch *scratch, __u32 total, __u32 *key_length)

@@ -20,6 +20,7 @@
 //! | `s90_fuzz` | what must always be true is, under random calls |
 //! | `s95_primitives` | each operation that is compared with Linux is measured |
 //! | `s97_linux` | a Linux guest of packages serves on the same machine |
+//! | `s97_xdp` | a cache in XDP before memcached answers, and never an old value |
 //! | `s98_placements` | the store answers alike wherever it runs |
 //! | `s99_module` | the store in Linux's kernel: same answers, loaded under traffic, unhurt |
 //!

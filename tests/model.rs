@@ -56,6 +56,9 @@ pub struct Worker {
     keys: u64,
     entries: BTreeMap<u64, Entry>,
     unknown: std::collections::BTreeSet<u64>,
+    /// Whether to ask for several keys at once, too. Not of the original: it spreads the answer
+    /// over datagrams that do not say how many they are.
+    pub several: bool,
     /// Requests made, and those that no answer came to.
     pub requests: u64,
     /// See [`Worker::requests`].
@@ -75,6 +78,7 @@ impl Worker {
             keys,
             entries: BTreeMap::new(),
             unknown: std::collections::BTreeSet::new(),
+            several: true,
             requests: 0,
             unanswered: 0,
         }
@@ -116,7 +120,8 @@ impl Worker {
             83..88 => self.cas(key, &name),
             88..93 => self.delete(key, &name),
             93..97 => self.count(key, &name),
-            _ => self.get_many(key),
+            _ if self.several => self.get_many(key),
+            _ => self.get(key, &name),
         }
     }
 

@@ -36,7 +36,7 @@ fn memcached_answers_from_a_linux_guest() {
     let Some(mut guest) = guest("memcached_answers_from_a_linux_guest") else { return };
     guest.mitigations = Mitigations::Off;
     guest.command("echo \"linux: $(uname -r), $(nproc) processors, $(cat /proc/cmdline)\"");
-    Memcached { threads: 2, memory_mib: 64 }.add_to(&mut guest).expect("its libraries");
+    Memcached { threads: 2, memory_mib: 64, tcp: true }.add_to(&mut guest).expect("its libraries");
     guest.command(
         "for t in $(grep -l mc-worker /proc/$(pidof memcached)/task/*/comm); do \
          taskset -p $(basename ${t%/comm}); done",

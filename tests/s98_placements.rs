@@ -18,7 +18,7 @@ struct Hosted {
 
 impl Hosted {
     fn start(threads: u16) -> Self {
-        let store = Store { threads, memory_mib: 32, seed: Some(7) };
+        let store = Store { threads, memory_mib: 32, seed: Some(7), echo: false };
         let mut command = store.on_this_host(0).expect("the program is built");
         let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let output = process.stdout.take().expect("its output");
@@ -64,7 +64,7 @@ fn a_linux_process_in_a_guest_passes() {
     };
     let mut guest = Guest::new(kernel);
     guest.networked();
-    let store = Store { threads: 1, memory_mib: 32, seed: Some(7) };
+    let store = Store { threads: 1, memory_mib: 32, seed: Some(7), echo: false };
     store.add_to(&mut guest).expect("the program is built");
     let machine = guest.boot(&guest.config()).expect("the machine starts");
     expect(&machine, "kvstore: serving 0.0.0.0:11211");

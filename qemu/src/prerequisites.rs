@@ -61,6 +61,8 @@ pub const CXX: Program = Program {
     elsewhere: &[("dnf", "gcc-c++"), ("pacman", "gcc"), ("zypper", "gcc-c++")],
 };
 
+/// Compiles for eBPF.
+pub const CLANG: Program = Program { name: "clang", package: "clang", elsewhere: &[] };
 /// Runs the build system of Linux's kernel.
 pub const MAKE: Program = Program { name: "make", package: "make", elsewhere: &[] };
 /// What that build system's own programs read object files with.
@@ -233,7 +235,7 @@ mod tests {
         }
         let advice = QEMU.advice_for(None, false);
         assert!(!advice.contains("apt-get") && advice.contains("qemu-system-x86"), "{advice}");
-        for program in [QEMU, MEMCACHED, VALGRIND, LIBPCAP, CXX] {
+        for program in [QEMU, MEMCACHED, VALGRIND, LIBPCAP, CXX, CLANG] {
             for (manager, _) in program.elsewhere {
                 assert!(MANAGERS.iter().any(|(name, _)| name == manager), "{manager}");
             }

@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: u16,
+    /// Store nothing: send every datagram back as it came. What serving costs without a store
+    #[arg(long)]
+    pub(crate) echo: bool,
 }
 
 impl Arguments {

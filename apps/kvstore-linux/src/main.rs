@@ -56,7 +56,8 @@ fn main() -> ExitCode {
     thread::scope(|scope| {
         for socket in &sockets {
             scope.spawn(|| {
-                let Err(error) = serve(socket, &store);
+                let served = if arguments.echo { echo(socket) } else { serve(socket, &store) };
+                let Err(error) = served;
                 eprintln!("kvstore: network: {error}");
                 // The others would serve only some of the clients.
                 std::process::exit(1)
@@ -64,6 +65,19 @@ fn main() -> ExitCode {
         }
     });
     ExitCode::FAILURE
+}
+
+/// Sends back what has come.
+fn echo(socket: &UdpSocket) -> io::Result<Infallible> {
+    let mut batch = Batch::new();
+    loop {
+        batch.receive(socket)?;
+        batch.answer(|request, reply| {
+            reply.get_mut(..request.len())?.copy_from_slice(request);
+            Some(request.len())
+        });
+        batch.send(socket);
+    }
 }
 
 /// Takes what has come, answers it, sends the answers; again and again.

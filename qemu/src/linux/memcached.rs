@@ -25,6 +25,8 @@ pub struct Memcached {
     pub threads: u32,
     /// Memory for items in MiB (`-m`).
     pub memory_mib: u32,
+    /// Whether it also serves TCP.
+    pub tcp: bool,
 }
 
 impl Memcached {
@@ -43,11 +45,12 @@ impl Memcached {
         })
     }
 
-    /// Its command line: UDP and TCP at the usual port, of any address.
+    /// Its command line: the usual port, of any address.
     #[must_use]
     pub fn command(&self) -> String {
-        let Self { threads, memory_mib } = self;
-        format!("memcached -u root -l 0.0.0.0 -p 11211 -U 11211 -t {threads} -m {memory_mib}")
+        let Self { threads, memory_mib, tcp } = self;
+        let port = if *tcp { 11211 } else { 0 };
+        format!("memcached -u root -l 0.0.0.0 -p {port} -U 11211 -t {threads} -m {memory_mib}")
     }
 
     /// Lets `guest` run it.

@@ -17,6 +17,7 @@
 //! | [`programs`] | programs of this source tree, built for it |
 //! | [`memcached`] | the original as a guest's service |
 //! | [`store`] | our store as a Linux process, on this host or as a guest's service |
+//! | [`xdp`] | programs in XDP of a guest's NIC |
 //! | [`packages`] | sets of packages, kept |
 //! | [`apt`] | the package manager, without installing |
 //!
@@ -33,6 +34,7 @@ mod memcached;
 mod packages;
 mod programs;
 mod store;
+mod xdp;
 
 pub use guest::{ADDRESS, FAILED, Guest, Mitigations, READY};
 pub use kernel::Kernel;
@@ -40,3 +42,4 @@ pub use memcached::Memcached;
 pub use packages::{Packages, Set, directory};
 pub use programs::build;
 pub use store::Store;
+pub use xdp::Xdp;

@@ -22,6 +22,8 @@ pub struct Store {
     pub memory_mib: u32,
     /// Secret of its index; none for a random one.
     pub seed: Option<u64>,
+    /// Whether it stores nothing, and sends back what it gets.
+    pub echo: bool,
 }
 
 impl Store {
@@ -34,7 +36,7 @@ impl Store {
         let app = manifest.apps.iter().find(|app| app.image == "kvstore");
         let app = app.context("the manifest has no application \"kvstore\"")?;
         let memory_mib = (app.frames / FRAMES_PER_MIB).max(1);
-        let mut store = Self { threads, memory_mib, seed: None };
+        let mut store = Self { threads, memory_mib, seed: None, echo: false };
         for argument in &app.args {
             let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
             let invalid = || format!("manifest: argument {name} of {}: not a number", app.name);
@@ -79,10 +81,11 @@ impl Store {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let Self { threads, memory_mib, seed } = self;
+        let Self { threads, memory_mib, seed, echo } = self;
         let mut arguments =
             vec![format!("--threads={threads}"), format!("--memory-mib={memory_mib}")];
         arguments.extend(seed.map(|seed| format!("--seed={seed}")));
+        arguments.extend(echo.then(|| "--echo".to_owned()));
         arguments
     }
 }
@@ -96,12 +99,12 @@ mod tests {
     fn takes_what_the_manifest_gives_the_application() {
         let mut manifest = manifest::read(&workspace::manifest("default")).unwrap();
         let store = Store::of_manifest(&manifest, 2).unwrap();
-        assert_eq!(store, Store { threads: 2, memory_mib: 32, seed: None });
+        assert_eq!(store, Store { threads: 2, memory_mib: 32, seed: None, echo: false });
 
         let app = manifest.apps.iter_mut().find(|app| app.image == "kvstore").unwrap();
         app.args = vec!["memory-mib=8".into(), "seed=7".into()];
         let store = Store::of_manifest(&manifest, 1).unwrap();
-        assert_eq!(store, Store { threads: 1, memory_mib: 8, seed: Some(7) });
+        assert_eq!(store, Store { threads: 1, memory_mib: 8, seed: Some(7), echo: false });
         let command = "kvstore-linux --listen=0.0.0.0 --threads=1 --memory-mib=8 --seed=7";
         assert_eq!(store.command(), command);
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
-use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, Store};
+use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, Store, Xdp};
 use crate::machine::{Config, Machine, Network};
 use crate::module::{Parameters, Workers};
 
@@ -19,12 +19,18 @@ const STORE_MIB: u32 = 24;
 pub(crate) enum Contender {
     /// memcached, as packaged, on Linux.
     Memcached,
+    /// memcached on Linux behind a cache in XDP.
+    Xdp,
     /// This project's store as a Linux process.
     Process,
     /// This project's store as a module of Linux's kernel.
     Module,
     /// This project's store on the exokernel, in ring 3.
     Exo,
+    /// UDP echo through a socket of Linux.
+    LinuxEcho,
+    /// UDP echo in XDP, on Linux.
+    XdpEcho,
     /// UDP echo through the library OS, on the exokernel.
     ExoEcho,
     /// UDP echo with nothing above the rings, on the exokernel.
@@ -33,8 +39,17 @@ pub(crate) enum Contender {
 
 impl Contender {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Memcached, Self::Process, Self::Module, Self::Exo, Self::ExoEcho, Self::ExoRing];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Memcached,
+        Self::Xdp,
+        Self::Process,
+        Self::Module,
+        Self::Exo,
+        Self::LinuxEcho,
+        Self::XdpEcho,
+        Self::ExoEcho,
+        Self::ExoRing,
+    ];
     /// Those that are this system, and that the baseline is for.
     pub(crate) const OURS: [Self; 3] = [Self::Exo, Self::ExoEcho, Self::ExoRing];
 
@@ -42,9 +57,12 @@ impl Contender {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Memcached => "memcached",
+            Self::Xdp => "xdp",
             Self::Process => "process",
             Self::Module => "module",
             Self::Exo => "exo",
+            Self::LinuxEcho => "linux-echo",
+            Self::XdpEcho => "xdp-echo",
             Self::ExoEcho => "exo-echo",
             Self::ExoRing => "exo-ring",
         }
@@ -54,9 +72,12 @@ impl Contender {
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Memcached => "memcached in a Linux process",
+            Self::Xdp => "memcached behind a cache in XDP",
             Self::Process => "our store in a Linux process",
             Self::Module => "our store in Linux's kernel",
             Self::Exo => "our store on Exo, ring 3",
+            Self::LinuxEcho => "floor: echo through a Linux socket",
+            Self::XdpEcho => "floor: echo in XDP",
             Self::ExoEcho => "floor: echo through Exo's library OS",
             Self::ExoRing => "floor: echo on Exo's bare rings",
         }
@@ -64,11 +85,11 @@ impl Contender {
 
     /// Whether it sends back what it gets, and stores nothing.
     pub(crate) const fn echoes(self) -> bool {
-        matches!(self, Self::ExoEcho | Self::ExoRing)
+        matches!(self, Self::LinuxEcho | Self::XdpEcho | Self::ExoEcho | Self::ExoRing)
     }
 
     const fn on_linux(self) -> bool {
-        matches!(self, Self::Memcached | Self::Process | Self::Module)
+        !matches!(self, Self::Exo | Self::ExoEcho | Self::ExoRing)
     }
 
     /// The ways to measure it: one on Exo, one for each kind of mitigations on Linux.
@@ -89,11 +110,13 @@ impl Contender {
             facts.push(format!("Linux {} (package {version})", kernel.release()));
         }
         match self {
-            Self::Memcached => {
-                let version = Memcached::packages()?;
-                let version = version.version("memcached").unwrap_or("unknown").to_owned();
-                facts.push(format!("memcached {version}: {}", MEMCACHED.command()));
+            Self::Memcached => facts.push(memcached(&MEMCACHED)?),
+            Self::Xdp => {
+                facts.push(xdp(CACHE)?);
+                facts.push(memcached(&Xdp::behind(STORE_MIB))?);
             }
+            Self::XdpEcho => facts.push(xdp(Xdp::Echo)?),
+            Self::LinuxEcho => facts.push(ECHO.command()),
             Self::Process => facts.push(PROCESS.command()),
             Self::Module => facts.push(MODULE.command()),
             Self::Exo | Self::ExoEcho | Self::ExoRing => {
@@ -125,9 +148,7 @@ impl Contender {
                 prepare(&mut config, extra);
                 return Machine::boot(&config);
             }
-            Self::Memcached | Self::Process | Self::Module => {
-                Guest::new(Kernel::of_distribution()?)
-            }
+            _ => Guest::new(Kernel::of_distribution()?),
         };
         guest.mitigations = mitigations.unwrap_or_default();
         // The loop that waits for work must be the one that is counted and held.
@@ -135,7 +156,10 @@ impl Contender {
         guest.networked();
         match self {
             Self::Memcached => MEMCACHED.add_to(&mut guest)?,
+            Self::Xdp => CACHE.add_to(&mut guest, STORE_MIB)?,
+            Self::XdpEcho => Xdp::Echo.add_to(&mut guest, STORE_MIB)?,
             Self::Process => PROCESS.add_to(&mut guest)?,
+            Self::LinuxEcho => ECHO.add_to(&mut guest)?,
             _ => MODULE.add_to(&mut guest)?,
         }
         let mut config = guest.config();
@@ -153,10 +177,26 @@ impl Contender {
     }
 }
 
-const MEMCACHED: Memcached = Memcached { threads: 1, memory_mib: STORE_MIB };
-const PROCESS: Store = Store { threads: 1, memory_mib: STORE_MIB, seed: Some(1) };
+const MEMCACHED: Memcached = Memcached { threads: 1, memory_mib: STORE_MIB, tcp: true };
+const CACHE: Xdp = Xdp::Cache { report: None };
+const PROCESS: Store = Store { threads: 1, memory_mib: STORE_MIB, seed: Some(1), echo: false };
+/// The same program, which then stores nothing.
+const ECHO: Store = Store { echo: true, ..PROCESS };
 const MODULE: Parameters =
     Parameters { memory_mib: STORE_MIB, seed: Some(1), workers: Workers::None };
+
+/// A memcached's version and command line.
+fn memcached(memcached: &Memcached) -> Result<String> {
+    let packages = Memcached::packages()?;
+    let version = packages.version("memcached").unwrap_or("unknown");
+    Ok(format!("memcached {version}: {}", memcached.command()))
+}
+
+/// How a program in XDP is loaded, and what compiled it.
+fn xdp(program: Xdp) -> Result<String> {
+    let guest = Guest::new(Kernel::of_distribution()?);
+    Ok(format!("{} (native XDP; {})", program.command(&guest), Xdp::compiler()?))
+}
 
 fn prepare(config: &mut Config, extra: Vec<OsString>) {
     config.network = Network::Frames;

@@ -1,12 +1,11 @@
 //! What is compared, and how each is booted.
 
-use std::ffi::OsString;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
 use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, Store};
-use crate::machine::{Config, Machine, Network};
+use crate::machine::{Config, Machine};
 use crate::module::{Parameters, Workers};
 
 /// Address of every service.
@@ -112,17 +111,16 @@ impl Contender {
         }
     }
 
-    /// Boots it with these arguments for QEMU, its NIC on a socket for packets, its clock
-    /// counting instructions.
+    /// Boots it on a machine that `prepare` changes: its NIC, its clock, arguments for QEMU.
     pub(crate) fn boot(
         self,
         mitigations: Option<Mitigations>,
-        extra: Vec<OsString>,
+        prepare: impl FnOnce(&mut Config),
     ) -> Result<Machine> {
         let mut guest = match self {
             Self::Exo | Self::ExoEcho | Self::ExoRing => {
                 let mut config = Config::named(self.manifest())?;
-                prepare(&mut config, extra);
+                prepare(&mut config);
                 return Machine::boot(&config);
             }
             Self::Memcached | Self::Process | Self::Module => {
@@ -139,7 +137,7 @@ impl Contender {
             _ => MODULE.add_to(&mut guest)?,
         }
         let mut config = guest.config();
-        prepare(&mut config, extra);
+        prepare(&mut config);
         guest.boot(&config)
     }
 
@@ -153,9 +151,3 @@ const MEMCACHED: Memcached = Memcached { threads: 1, memory_mib: STORE_MIB };
 const PROCESS: Store = Store { threads: 1, memory_mib: STORE_MIB, seed: Some(1) };
 const MODULE: Parameters =
     Parameters { memory_mib: STORE_MIB, seed: Some(1), workers: Workers::None };
-
-fn prepare(config: &mut Config, extra: Vec<OsString>) {
-    config.network = Network::Frames;
-    config.icount = true;
-    config.extra.extend(extra);
-}

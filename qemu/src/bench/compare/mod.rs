@@ -124,7 +124,7 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let counting = plan.len() as f64 * (COUNTED_BOOT + COUNTED_SCENARIO * scenarios.len() as f64);
     let racing = durations.seconds(opponents.iter().map(|(other, _)| *other));
     let minutes = (counting + racing) / 60.0;
-    note!("compare: about {minutes:.0} minutes on two idle processors; Ctrl-C keeps nothing");
+    note!("compare: about {minutes:.1} minutes on two idle processors; Ctrl-C keeps nothing");
 
     let mut rows: Vec<Row> = Vec::new();
     for (number, &(contender, mitigations)) in plan.iter().enumerate() {

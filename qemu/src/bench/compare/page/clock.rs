@@ -71,7 +71,7 @@ fn ratios(speed: &Speed, requests: Requests, outstanding: u32) -> Result<String>
         return Ok(String::new());
     }
     let svg = bars(&drawn, "times the other's throughput (higher is better)", 1.0)?;
-    let caption = "Exo's store against each. Logarithmic axis; below 1 the other is faster; an echo \
+    let caption = "Exo's store against each. Logarithmic axis that begins at 1, as fast as the other; left of it the other is faster; an echo \
                    service does less than a store.";
     let title = format!("{}, {outstanding} outstanding", requests.title());
     Ok(format!("<h3>Throughput: {title}</h3>\n{}", figure(&svg, caption)))

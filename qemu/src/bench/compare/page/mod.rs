@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::report::{Report, label};
+use super::speed::UNEQUAL;
 use crate::workspace;
 use published::PUBLISHED;
 
@@ -31,10 +32,10 @@ const NOT_SHOWN: [&str; 7] = [
      interrupts cost other multiples of an ordinary instruction than on a processor: throughput \
      and latency are those of the emulator, and only their ratios say something of the systems.",
     "An exit of a virtual machine is not counted as instructions. Kicks and calls per request \
-     stand beside the figures because on hardware each costs one to several microseconds.",
+     stand beside the figures because with hardware virtualisation each may be such an exit.",
     "The guests have one processor: nothing here says how a contender scales with more.",
     "The network interface is the generator's process: no wire, no switch, no device latency. \
-     The published systems had these.",
+     Published systems had these.",
     "One key popularity (uniform), all keys present, one client address: no eviction, no misses.",
     "A contender is compared in the configuration given below; others may suit it better.",
 ];
@@ -113,7 +114,9 @@ fn ledger(report: &Report) -> String {
     if let Some(speed) = &report.speed {
         let pinned = speed.pairs.iter().map(|pair| &pair.pinned).find(|pinned| !pinned.is_empty());
         entries.push(("pinned", pinned.cloned().unwrap_or_default()));
-        entries.extend(speed.negotiated().into_iter().map(|line| ("device", line)));
+        let devices = speed.negotiated();
+        let unequal = (devices.len() > 1).then(|| UNEQUAL.to_owned());
+        entries.extend(devices.into_iter().chain(unequal).map(|line| ("device", line)));
     }
     let mut out = "<h2>Ledger</h2>\n<dl class=\"ledger\">\n".to_owned();
     for (name, value) in entries {

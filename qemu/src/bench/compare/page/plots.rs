@@ -32,13 +32,15 @@ pub(super) struct Curve {
     pub(super) ours: bool,
 }
 
-/// Bars side by side on a logarithmic axis that begins at `from`; `axis` names it with its unit.
+/// Bars side by side on a logarithmic axis, each from `from` to its value; `axis` names it with its unit.
 pub(super) fn bars(bars: &[Bar], axis: &str, from: f64) -> Result<String> {
     let most =
         bars.iter().map(|bar| bar.ends.map_or(bar.value, |ends| ends.1)).fold(from, f64::max);
     let least =
         bars.iter().map(|bar| bar.ends.map_or(bar.value, |ends| ends.0)).fold(from, f64::min);
-    // Room for the number beside the longest bar.
+    // Where all begin at the left end there is nothing to leave room for; else some bar is left
+    // of where it begins. And room for the number beside the longest.
+    let least = if least < from { least * 0.8 } else { least };
     let (least, most) = (least.max(f64::MIN_POSITIVE), most * (most / least).max(2.0).powf(0.22));
     let height = bars.len() as u32 * BAR + 70;
     draw(height, |root| {
@@ -55,6 +57,7 @@ pub(super) fn bars(bars: &[Bar], axis: &str, from: f64) -> Result<String> {
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .x_desc(axis)
+            .x_labels(6)
             .x_label_formatter(&|value| short(*value))
             .axis_desc_style(("sans-serif", 15))
             .label_style(("sans-serif", 13))
@@ -63,9 +66,9 @@ pub(super) fn bars(bars: &[Bar], axis: &str, from: f64) -> Result<String> {
             // The first on top.
             let middle = bars.len() as f64 - place as f64 - 0.5;
             let colour = if bar.ours { OURS } else { OTHER };
-            let corners = [(least, middle - 0.32), (bar.value.max(least), middle + 0.32)];
+            let corners = [(from.max(least), middle - 0.32), (bar.value.max(least), middle + 0.32)];
             chart.draw_series([Rectangle::new(corners, colour.filled())])?;
-            let end = bar.ends.map_or(bar.value, |ends| ends.1);
+            let end = bar.ends.map_or(bar.value, |ends| ends.1).max(from);
             if let Some((low, high)) = bar.ends {
                 let line =
                     |points: Vec<(f64, f64)>| PathElement::new(points, BLACK.stroke_width(2));
@@ -82,6 +85,10 @@ pub(super) fn bars(bars: &[Bar], axis: &str, from: f64) -> Result<String> {
             let name = ("sans-serif", 14).into_font().color(&BLACK);
             let name = name.pos(Pos::new(HPos::Right, VPos::Center));
             root.draw(&Text::new(bar.name.clone(), (NAMES as i32 - 8, y), name))?;
+        }
+        if least < from {
+            let line = [(from, 0.0), (from, bars.len() as f64)];
+            chart.draw_series([PathElement::new(line, BLACK.stroke_width(1))])?;
         }
         Ok(())
     })
@@ -102,7 +109,7 @@ pub(super) fn curves(curves: &[Curve], axes: (&str, &str), limit: (f64, &str)) -
     draw(440, |root| {
         let mut chart = ChartBuilder::on(root)
             .margin(14)
-            .margin_right(210)
+            .margin_right(120)
             .x_label_area_size(50)
             .y_label_area_size(80)
             .build_cartesian_2d(
@@ -114,6 +121,8 @@ pub(super) fn curves(curves: &[Curve], axes: (&str, &str), limit: (f64, &str)) -
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .x_desc(axes.0)
+            .x_labels(8)
+            .y_labels(6)
             .y_desc(axes.1)
             .x_label_formatter(&|value| short(*value))
             .y_label_formatter(&|value| short(*value))

@@ -16,32 +16,32 @@ pub(super) const PUBLISHED: [Published; 9] = [
         source: "Unbuckle (dissertation, 2014)",
         figure: "kernel module against the same code in a process: up to 40 % more throughput, 25 % \
                  less latency; about 3 times memcached; 1.9 million small requests a second",
-        conditions: "10 GbE, bare metal, UDP",
+        conditions: "10 GbE",
         beside: "process against module",
     },
     Published {
         source: "Hippos (2014)",
         figure: "memcached as a module: up to 590 % more throughput",
-        conditions: "10 GbE, packets taken at a netfilter hook",
+        conditions: "10 GbE, netfilter, socket buffers used again",
         beside: "memcached against module",
     },
     Published {
         source: "BMC (NSDI 2021)",
         figure: "GETs answered in XDP: up to 18 times memcached",
-        conditions: "UDP, small values, a native driver",
+        conditions: "UDP",
         beside: "a cache in XDP, if it is a row",
     },
     Published {
         source: "Arrakis (OSDI 2014)",
         figure: "UDP echo, time in software: 0.38 µs native, 1.44 µs through POSIX calls; Linux 3.36 µs \
                  (6.19 µs from idle)",
-        conditions: "10 GbE, bare metal",
+        conditions: "10 GbE",
         beside: "the echo floors",
     },
     Published {
         source: "IX (OSDI 2014)",
         figure: "memcached: up to 3.6 times Linux's throughput, less than half the tail latency",
-        conditions: "10 and 40 GbE, TCP",
+        conditions: "10 and 40 GbE",
         beside: "memcached against exo",
     },
     Published {
@@ -54,13 +54,13 @@ pub(super) const PUBLISHED: [Published; 9] = [
         source: "Unikraft (EuroSys 2021)",
         figure: "UDP key-value store: 6.0 million requests a second; Linux guest 105,000, batched \
                  276,000",
-        conditions: "KVM, raw network device, no protection between application and kernel",
+        conditions: "KVM, raw network device",
         beside: "process against exo",
     },
     Published {
         source: "MICA (NSDI 2014)",
         figure: "65 to 77 million operations a second, about 4.8 million a core",
-        conditions: "16 cores, UDP, clients choose the partition, kernel bypassed",
+        conditions: "16 cores, UDP, each core its own partition",
         beside: "exo",
     },
     Published {

@@ -30,7 +30,7 @@ use crate::output::note;
 use crate::signals::Signals;
 use pair::Pair;
 use plan::Plan;
-pub(super) use table::microseconds;
+pub(super) use table::{UNEQUAL, microseconds};
 
 /// How all are run.
 pub(crate) const MACHINE: &str =

@@ -99,6 +99,11 @@ impl Times {
         self.most = self.most.max(nanoseconds);
     }
 
+    fn merge(&mut self, other: &Self) {
+        self.histogram.add(&other.histogram).expect("bounds are the same");
+        self.most = self.most.max(other.most);
+    }
+
     /// In microseconds. A bucket's end may lie above the greatest time there was.
     fn at(&self, percentile: f64) -> f64 {
         self.histogram.value_at_percentile(percentile).min(self.most) as f64 / 1e3
@@ -159,6 +164,34 @@ impl Account {
         }
         self.slip.record(slip);
         self.late_sent += u64::from(slip > self.late_after);
+    }
+
+    /// Takes another measurement's requests in, as if both had been one.
+    pub fn merge(&mut self, other: &Self) {
+        self.intended += other.intended;
+        self.never_sent += other.never_sent;
+        self.late_sent += other.late_sent;
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.wrong += other.wrong;
+        self.timed_out += other.timed_out;
+        self.late += other.late;
+        self.answered_in_time += other.answered_in_time;
+        self.gets += other.gets;
+        self.sets += other.sets;
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.strays.unasked += other.strays.unasked;
+        self.strays.malformed += other.strays.malformed;
+        self.latency.merge(&other.latency);
+        self.service.merge(&other.service);
+        self.slip.merge(&other.slip);
+    }
+
+    /// How many of the answered requests took longer than this percentile.
+    #[must_use]
+    pub fn beyond(&self, percentile: f64) -> f64 {
+        self.answered as f64 * (1.0 - percentile / 100.0)
     }
 
     /// Whether the sums are right. An error is a fault of this program.
@@ -265,6 +298,23 @@ mod tests {
         assert_eq!((account.answered, account.answered_in_time, account.late_sent), (1, 0, 1));
         account.sent = 5;
         assert!(account.balance().is_err());
+    }
+
+    #[test]
+    fn two_measurements_are_one() {
+        let one = |at| {
+            let mut account = Account::new(1000);
+            account.take(&finished(HIT, 0, 0, at), 100_000);
+            account.take(&finished(Fate::Wrong, 0, 0, at), 100_000);
+            (account.intended, account.sent, account.never_sent) = (3, 2, 1);
+            account
+        };
+        let mut both = one(5_000);
+        both.merge(&one(9_000));
+        assert_eq!(both.balance(), Ok(()));
+        assert_eq!((both.answered, both.wrong, both.never_sent), (2, 2, 2));
+        assert!((both.within(6_000) - 1.0 / 6.0).abs() < 1e-9);
+        assert!((both.beyond(50.0) - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -238,7 +238,8 @@ impl Machine {
 
     /// Gives the guest's processors one processor of the host, and the rest of QEMU and
     /// the calling thread the others: on one processor together, guest and generator take
-    /// turns. None if there are fewer than two.
+    /// turns. Machines that are pinned by one thread share the first; what was pinned before
+    /// they were booted, they inherit. None if QEMU may use fewer than two.
     pub fn pin(&self) -> Result<Option<Pinned>> {
         pin::pin(self.process.id())
     }

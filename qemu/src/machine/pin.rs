@@ -16,7 +16,10 @@ pub struct Pinned {
 
 /// Pins QEMU's threads, which have names only with `debug-threads=on`, and the caller's.
 pub(super) fn pin(qemu: u32) -> Result<Option<Pinned>> {
-    let allowed = sched_getaffinity(None).context("cannot ask for processors")?;
+    // Not the caller's: it may have been pinned with another machine already, which this one
+    // is to share the processor with.
+    let allowed = sched_getaffinity(Pid::from_raw(qemu as i32));
+    let allowed = allowed.context("cannot ask which processors QEMU may use")?;
     let mut processors = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
     let Some(guest) = processors.next() else { return Ok(None) };
     let mut others = CpuSet::new();

@@ -1,12 +1,11 @@
 //! What is compared, and how each is booted.
 
-use std::ffi::OsString;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
 use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, Store, Xdp};
-use crate::machine::{Config, Machine, Network};
+use crate::machine::{Config, Machine};
 use crate::module::{Parameters, Workers};
 
 /// Address of every service.
@@ -135,17 +134,16 @@ impl Contender {
         }
     }
 
-    /// Boots it with these arguments for QEMU, its NIC on a socket for packets, its clock
-    /// counting instructions.
+    /// Boots it on a machine that `prepare` changes: its NIC, its clock, arguments for QEMU.
     pub(crate) fn boot(
         self,
         mitigations: Option<Mitigations>,
-        extra: Vec<OsString>,
+        prepare: impl FnOnce(&mut Config),
     ) -> Result<Machine> {
         let mut guest = match self {
             Self::Exo | Self::ExoEcho | Self::ExoRing => {
                 let mut config = Config::named(self.manifest())?;
-                prepare(&mut config, extra);
+                prepare(&mut config);
                 return Machine::boot(&config);
             }
             _ => Guest::new(Kernel::of_distribution()?),
@@ -163,16 +161,18 @@ impl Contender {
             _ => MODULE.add_to(&mut guest)?,
         }
         let mut config = guest.config();
-        prepare(&mut config, extra);
+        prepare(&mut config);
         guest.boot(&config)
     }
 
     /// The line on the console that says that it serves.
     pub(crate) const fn ready(self) -> &'static str {
         match self {
-            // Its workers are waited for; the module answers from the moment it is inserted.
-            Self::Memcached | Self::Module => linux::READY,
-            Self::Process | Self::Exo | Self::ExoEcho | Self::ExoRing => ": serving",
+            // Workers are waited for; what lies in the kernel answers once it is loaded.
+            Self::Memcached | Self::Module | Self::Xdp | Self::XdpEcho => linux::READY,
+            Self::Process | Self::LinuxEcho | Self::Exo | Self::ExoEcho | Self::ExoRing => {
+                ": serving"
+            }
         }
     }
 }
@@ -196,10 +196,4 @@ fn memcached(memcached: &Memcached) -> Result<String> {
 fn xdp(program: Xdp) -> Result<String> {
     let guest = Guest::new(Kernel::of_distribution()?);
     Ok(format!("{} (native XDP; {})", program.command(&guest), Xdp::compiler()?))
-}
-
-fn prepare(config: &mut Config, extra: Vec<OsString>) {
-    config.network = Network::Frames;
-    config.icount = true;
-    config.extra.extend(extra);
 }

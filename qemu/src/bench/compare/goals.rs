@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use super::measure::Row;
 use super::scenario::SATURATED;
+use super::speed::Speed;
+use super::speed::plan::{self, SMALL_GET};
 use crate::bench::load::Verb;
 
 /// A promise: Exo takes so many times fewer instructions than another contender, for a GET
@@ -22,6 +24,8 @@ const GOALS: [Goal; 4] = [
 ];
 /// Of a GET in a batch, this share is what the echo floor takes.
 const FLOOR_SHARE: f64 = 0.7;
+/// Exo answers so many times as many saturated GETs as the kernel module.
+const THROUGHPUT: f64 = 5.0;
 
 /// A promise held against what was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,6 +63,16 @@ pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
         Verdict { goal: text, measured: floor / exo, met: floor / exo >= FLOOR_SHARE }
     });
     ratios.chain(floor).collect()
+}
+
+/// The promise of throughput, if it can be judged.
+pub(crate) fn throughput(speed: &Speed) -> Option<Verdict> {
+    let measured = speed.against("module")?.at(SMALL_GET, plan::SATURATED)?.throughput.median;
+    let goal = format!(
+        "GET 16/64, {} outstanding: at least {THROUGHPUT} times the throughput of module",
+        plan::SATURATED
+    );
+    Some(Verdict { goal, measured, met: measured >= THROUGHPUT })
 }
 
 #[cfg(test)]

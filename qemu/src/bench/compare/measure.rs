@@ -10,6 +10,7 @@ use super::scenario::Scenario;
 use crate::bench::counter::{Counter, Counts};
 use crate::bench::load::{Capture, KEYS, Load, Offer, Workload};
 use crate::linux::Mitigations;
+use crate::machine::{Machine, Network};
 use crate::output::note;
 use crate::signals::Signals;
 
@@ -87,13 +88,18 @@ pub(crate) fn row(
         name: contender.name(),
         title: contender.title().to_owned(),
         facts: facts.unwrap_or_default(),
-        mitigations: mitigations.map(|mitigations| match mitigations {
-            Mitigations::Default => "default",
-            Mitigations::Off => "off",
-        }),
+        mitigations: mitigations.map(label),
         figures,
         failure,
     })
+}
+
+/// What a report calls them.
+pub(super) const fn label(mitigations: Mitigations) -> &'static str {
+    match mitigations {
+        Mitigations::Default => "default",
+        Mitigations::Off => "off",
+    }
 }
 
 /// The figures of `contender`, one for each scenario.
@@ -138,7 +144,21 @@ pub(crate) fn asking<T>(
     let capture = Capture::new()?;
     let mut extra = counter.arguments();
     extra.extend(capture.arguments());
-    let machine = contender.boot(mitigations, extra)?;
+    let machine = contender.boot(mitigations, |config| {
+        config.network = Network::Frames;
+        config.icount = true;
+        config.extra.extend(extra);
+    })?;
+    wait(contender, &machine, interrupt)?;
+    counter.ensure_ready(&machine)?;
+    let mut load = Load::start(&machine, &counter, interrupt, &capture, workload, ADDRESS)?;
+    let asked = ask(&mut load)?;
+    ensure!(machine.running(), "the guest ended\n{}", machine.report());
+    Ok(asked)
+}
+
+/// **Blocking** until `machine` says that `contender` serves.
+pub(super) fn wait(contender: Contender, machine: &Machine, interrupt: &Signals) -> Result<()> {
     let start = Instant::now();
     while let Err(error) = machine.wait_for_line(contender.ready(), GLANCE) {
         interrupt.check()?;
@@ -146,11 +166,7 @@ pub(crate) fn asking<T>(
             return Err(error);
         }
     }
-    counter.ensure_ready(&machine)?;
-    let mut load = Load::start(&machine, &counter, interrupt, &capture, workload, ADDRESS)?;
-    let asked = ask(&mut load)?;
-    ensure!(machine.running(), "the guest ended\n{}", machine.report());
-    Ok(asked)
+    Ok(())
 }
 
 impl Figure {

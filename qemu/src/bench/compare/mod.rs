@@ -1,19 +1,25 @@
 //! One store, several places, one command: guest instructions per request of everything that
 //! could serve the same clients, under the same load on the same virtual NIC.
 //!
-//! Every contender is booted alone in the same `microvm`, with the same NIC behind the same
+//! *Instructions.* Every contender is booted alone in the same `microvm`, with the same NIC behind the same
 //! socket, and counted by the same plugin, which knows nothing of the guest but whether an
 //! instruction lies in user space. The guest is held where it goes to sleep while requests are
 //! put into its NIC's ring, and let go: so many requests are there at once, for every guest
 //! alike, and nothing outside comes between. Every reply is compared to the last byte;
 //! a contender that fails is shown as failed.
 //!
+//! *Throughput and latency.* Exo's store and each other contender are booted in pairs and
+//! loaded in turn through `vhost-user` ([`speed`]). Counts say what the code does, clocks what
+//! that costs here.
+//!
 //! | file | what it is |
 //! |---|---|
 //! | [`contender`] | what is compared, and how each is booted |
 //! | [`scenario`] | which requests, how many at a time |
 //! | [`measure`] | boots one and counts |
+//! | [`speed`] | boots two and takes the time |
 //! | [`report`] | the table, and JSON |
+//! | [`page`] | the same for a browser or a printer |
 //! | [`goals`] | what Exo promises of the ratios |
 //! | [`baseline`] | what may not grow unnoticed (`--check`) |
 
@@ -21,31 +27,44 @@ mod baseline;
 pub(crate) mod contender;
 mod goals;
 pub(crate) mod measure;
+mod page;
 mod report;
 pub(crate) mod scenario;
+mod speed;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
-use super::conditions::Conditions;
 use super::report::save;
 use crate::linux::Mitigations;
 use crate::output::{self, note, say};
 use crate::signals::Signals;
 use contender::Contender;
 use measure::Row;
-use report::Report;
+use report::{Ledger, Report};
 use scenario::Scenario;
+use speed::plan::Plan;
 
-/// Compare the store in its places, and what else serves its clients: instructions per request
+/// About how many seconds a counted contender takes to boot, and each scenario.
+const COUNTED_BOOT: f64 = 15.0;
+const COUNTED_SCENARIO: f64 = 1.5;
+
+/// Compare the store in its places, and what else serves its clients: instructions, throughput,
+/// latency
 ///
 /// Boots each contender alone in the same machine, asks each the same, and counts every
 /// instruction of the guest, in user space and in the kernel. Contenders on Linux run with
 /// the kernel's default mitigations and, in the full run, without; what they need is fetched
-/// through apt once and kept in target/linux. The quick run takes some minutes, the full one
-/// about three times as long; interrupted, either begins anew. Counts say how much the code
-/// does, not how fast a processor does it.
+/// through apt once and kept in target/linux. Counts say how much the code does, not how fast a
+/// processor does it: so Exo's store is then booted beside each other contender, and both are
+/// loaded in turn, several times, by a generator that is their network interface; the ratios'
+/// median and spread are told. The full run also looks for the highest rate at which 99 % of
+/// the requests are answered in a millisecond.
+///
+/// Writes a table, JSON, and a page for browsers that needs no other file. How long it is
+/// going to take is said first: the quick run less than six minutes on two idle processors.
+/// Interrupted, either begins anew.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Fewer kinds of requests, and Linux with its default mitigations only
@@ -54,17 +73,30 @@ pub(crate) struct Args {
     /// Only contenders whose name contains this; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Leave out instructions per request
+    #[arg(long, conflicts_with = "no_speed")]
+    no_instructions: bool,
+    /// Leave out throughput and latency
+    #[arg(long)]
+    no_speed: bool,
     /// Fail if an Exo placement takes more than 2 % more instructions than the committed
     /// baseline says; measures nothing else
-    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    #[arg(long, conflicts_with_all = ["quick", "only", "no_instructions", "no_speed"])]
     check: bool,
     /// Write what `--check` compares with
-    #[arg(long, conflicts_with_all = ["quick", "only", "check"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["quick", "only", "no_instructions", "no_speed", "check"]
+    )]
     update_baseline: bool,
     /// Where to save everything as JSON
     /// [default: figures/out/compare.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where to save the page
+    /// [default: figures/out/compare.html]
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
@@ -78,20 +110,36 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     } else {
         &[Mitigations::Default, Mitigations::Off]
     };
-    let mut rows: Vec<Row> = Vec::new();
     let plan: Vec<_> = contenders
         .iter()
         .flat_map(|&contender| contender.variants(mitigations).map(move |with| (contender, with)))
         .collect();
+    let plan = if args.no_instructions { Vec::new() } else { plan };
+    let opponents = speed::opponents(&contenders, mitigations);
+    if args.no_instructions && opponents.is_empty() {
+        bail!("there is nothing to set beside Exo's store: --only has named nothing else");
+    }
+    let opponents = if args.no_speed { Vec::new() } else { opponents };
+    let durations = if args.quick { Plan::quick() } else { Plan::full() };
+    let counting = plan.len() as f64 * (COUNTED_BOOT + COUNTED_SCENARIO * scenarios.len() as f64);
+    let racing = durations.seconds(opponents.iter().map(|(other, _)| *other));
+    let minutes = (counting + racing) / 60.0;
+    note!("compare: about {minutes:.1} minutes on two idle processors; Ctrl-C keeps nothing");
+
+    let mut rows: Vec<Row> = Vec::new();
     for (number, &(contender, mitigations)) in plan.iter().enumerate() {
         note!("compare: {} of {}: {}", number + 1, plan.len(), contender.title());
         rows.push(measure::row(contender, mitigations, &scenarios, interrupt)?);
     }
-    let conditions = Conditions::now(measure::MACHINE);
-    let report = Report::new(conditions, &scenarios, rows);
+    let speed = match &opponents[..] {
+        [] => None,
+        opponents => Some(speed::run(durations, opponents, interrupt)?),
+    };
+    let report = Report::new(Ledger::now(), &scenarios, rows, speed);
     let path = save(&report, args.json.as_deref(), "compare")?;
+    let page = page::save(&report, args.html.as_deref())?;
     output::print(report.text())?;
-    say!("\nsaved to {}", path.display())?;
+    say!("\nsaved to {} and {}", path.display(), page.display())?;
     let failed = report.failed();
     ensure!(failed.is_empty(), "these could not be measured: {}", failed.join(", "));
     Ok(())

@@ -1,17 +1,24 @@
 //! All contenders side by side, as a table for people and as JSON.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::goals::{Verdict, verdicts};
-use super::measure::{Figure, Row};
+use super::goals::{Verdict, throughput, verdicts};
+use super::measure::{self, Figure, Row};
 use super::scenario::Scenario;
+use super::speed::{self, Speed};
 use crate::bench::conditions::Conditions;
 use crate::bench::report::Stating;
 use crate::figures::{self, Named};
+use crate::linux::Kernel;
 
+/// Below the tables of counts.
+const NOTES: &str = "\nrep once: a repeated string instruction counts as one instruction, otherwise each of its \
+     rounds does.\nuser, kernel: of all, where they lie. calls: system calls. returns: from interrupts \
+     and exceptions.\ntimes: as many times the instructions of our store on Exo, rep once.\n";
 /// Passes that differ by more are pointed at.
 const REPEATS: f64 = 0.01;
 
@@ -20,11 +27,72 @@ const REPEATS: f64 = 0.01;
 pub(crate) struct Report {
     unit: &'static str,
     better: &'static str,
-    command: String,
-    conditions: Conditions,
-    scenarios: Vec<Scenario>,
-    rows: Vec<Row>,
-    goals: Vec<Verdict>,
+    pub(crate) ledger: Ledger,
+    pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) rows: Vec<Row>,
+    /// Throughput and latency, if they were measured.
+    pub(crate) speed: Option<Speed>,
+    pub(crate) goals: Vec<Verdict>,
+}
+
+/// What the figures are worthless without. Devices and QEMU's command lines are in each pair,
+/// versions and settings in each row.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ledger {
+    /// What was typed.
+    pub(crate) command: String,
+    /// When it ended, in seconds since 1970.
+    pub(crate) unix_time: u64,
+    pub(crate) conditions: Conditions,
+    /// The processor model that QEMU was asked for.
+    pub(crate) processor_model: &'static str,
+    /// The host's kernel.
+    pub(crate) host_kernel: String,
+    /// The guests', with its package's version; none if it is not there.
+    pub(crate) guest_kernel: Option<String>,
+    /// How the machines are made whose instructions are counted.
+    pub(crate) counted_on: &'static str,
+    /// How those are made whose time is taken.
+    pub(crate) timed_on: &'static str,
+}
+
+impl Ledger {
+    /// Of now.
+    pub(crate) fn now() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let kernel = Kernel::of_distribution().ok();
+        let guest_kernel = kernel.map(|kernel| {
+            let version = kernel.version().unwrap_or("unknown");
+            format!("Linux {} (package {version})", kernel.release())
+        });
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let arguments: Vec<_> = std::env::args().skip(1).collect();
+        Self {
+            command: format!("cargo exo {}", arguments.join(" ")),
+            unix_time: now.map_or(0, |now| now.as_secs()),
+            conditions: Conditions::now("TCG"),
+            processor_model: "max",
+            host_kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+            guest_kernel,
+            counted_on: measure::MACHINE,
+            timed_on: speed::MACHINE,
+        }
+    }
+
+    /// As lines.
+    pub(crate) fn lines(&self) -> String {
+        let guest = self.guest_kernel.as_deref().unwrap_or("not here");
+        format!(
+            "{}\n{}host's kernel: {}; Linux guests': {guest}\nprocessor model: {}\ncounted on: {}\n\
+             timed on: {}\n",
+            self.command,
+            self.conditions.lines(),
+            self.host_kernel,
+            self.processor_model,
+            self.counted_on,
+            self.timed_on
+        )
+    }
 }
 
 impl Stating for Report {
@@ -44,35 +112,45 @@ impl Stating for Report {
 }
 
 impl Report {
-    pub(crate) fn new(conditions: Conditions, scenarios: &[Scenario], rows: Vec<Row>) -> Self {
-        let goals = verdicts(&rows);
+    pub(crate) fn new(
+        ledger: Ledger,
+        scenarios: &[Scenario],
+        rows: Vec<Row>,
+        speed: Option<Speed>,
+    ) -> Self {
+        let mut goals = verdicts(&rows);
+        goals.extend(speed.as_ref().and_then(throughput));
         Self {
             unit: "guest instructions per request",
             better: "lower",
-            command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
-            conditions,
+            ledger,
             scenarios: scenarios.to_vec(),
             rows,
+            speed,
             goals,
         }
     }
 
     /// The contenders that have no figures.
     pub(crate) fn failed(&self) -> Vec<&'static str> {
-        self.rows.iter().filter(|row| row.failure.is_some()).map(|row| row.name).collect()
+        let rows = self.rows.iter().filter(|row| row.failure.is_some()).map(|row| row.name);
+        rows.chain(self.speed.iter().flat_map(Speed::failed)).collect()
     }
 
     /// The tables.
     pub(crate) fn text(&self) -> String {
-        let mut out = format!("{}; {} is better\n", self.unit, self.better);
-        out += &self.conditions.lines();
-        for &scenario in &self.scenarios {
-            let _ = writeln!(out, "\n{}\n{}", scenario.title(), self.table(scenario));
+        let mut out = self.ledger.lines();
+        if !self.rows.is_empty() {
+            let _ = writeln!(out, "\n{}; {} is better", self.unit, self.better);
+            for &scenario in &self.scenarios {
+                let _ = writeln!(out, "\n{}\n{}", scenario.title(), self.table(scenario));
+            }
+            out += NOTES;
         }
-        out += "\nrep once: a repeated string instruction counts as one instruction, otherwise each of \
-                its rounds does.\nuser, kernel: of all, where they lie. calls: system calls. returns: \
-                from interrupts and exceptions.\ntimes: as many times the instructions of our store on \
-                Exo, rep once.\n";
+        if let Some(speed) = &self.speed {
+            let _ = write!(out, "\n{}", speed.text());
+        }
+        out.push('\n');
         for Verdict { goal, measured, met } in &self.goals {
             let verdict = if *met { "met" } else { "MISSED" };
             let _ = writeln!(out, "goal: {goal}: {measured:.1}, {verdict}");
@@ -124,7 +202,7 @@ impl Report {
     }
 }
 
-fn label(row: &Row) -> String {
+pub(crate) fn label(row: &Row) -> String {
     match row.mitigations {
         None => row.name.to_owned(),
         Some(mitigations) => format!("{}, mitigations={mitigations}", row.name),
@@ -145,4 +223,76 @@ fn cells(title: String, figure: &Figure, times: Option<f64>) -> Vec<String> {
         part(figure.sleeps),
         times.map_or_else(|| "-".to_owned(), |times| format!("{times:.1}")),
     ]
+}
+
+/// A report that nobody measured, for tests of what is made of one.
+#[cfg(test)]
+pub(super) mod sample {
+    use super::super::speed::pair;
+    use super::super::speed::plan::Plan;
+    use super::*;
+    use crate::bench::load::Verb;
+
+    fn row(name: &'static str, cost: f64, failure: Option<String>) -> Row {
+        let figure = |scenario: Scenario| Figure {
+            scenario,
+            instructions: cost * 1.2,
+            repeats_once: if scenario.verb == Verb::Get { cost } else { cost * 1.3 },
+            user: cost * 0.5,
+            kernel: cost * 0.7,
+            system_calls: 2.0,
+            interrupt_returns: 0.1,
+            sleeps: 0.03,
+            passes: vec![cost],
+        };
+        let on_linux = !name.starts_with("exo");
+        let measured = failure.is_none();
+        Row {
+            name,
+            title: format!("what {name} is"),
+            facts: vec![format!("{name} 1.0")],
+            mitigations: on_linux.then_some("default"),
+            figures: Scenario::quick().into_iter().filter(|_| measured).map(figure).collect(),
+            failure,
+        }
+    }
+
+    pub(in super::super) fn report() -> Report {
+        let rows = vec![
+            row("memcached", 26_000.0, None),
+            row("process", 0.0, Some("it <lied>".to_owned())),
+            row("module", 9_300.0, None),
+            row("exo", 1_070.0, None),
+            row("exo-echo", 700.0, None),
+        ];
+        let pairs = vec![
+            pair::sample("memcached", 12.0),
+            pair::sample("module", 4.2),
+            pair::sample("exo-echo", 0.7),
+        ];
+        let speed = Speed { machine: speed::MACHINE, plan: Plan::full(), pairs };
+        let ledger = Ledger {
+            command: "cargo exo bench compare".to_owned(),
+            unix_time: 0,
+            conditions: Conditions::now("TCG"),
+            processor_model: "max",
+            host_kernel: "Linux".to_owned(),
+            guest_kernel: None,
+            counted_on: measure::MACHINE,
+            timed_on: speed::MACHINE,
+        };
+        Report::new(ledger, &Scenario::quick(), rows, Some(speed))
+    }
+
+    #[test]
+    fn a_report_tells_goals_and_failures() {
+        let report = report();
+        assert_eq!(report.failed(), ["process"]);
+        let text = report.text();
+        for line in ["FAILED: it <lied>", "MISSED", "knee for", "4.20 (3.78 to 4.62)"] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let throughput = report.goals.last().unwrap();
+        assert!(throughput.goal.contains("throughput") && !throughput.met, "{throughput:?}");
+    }
 }

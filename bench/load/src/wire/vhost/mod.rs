@@ -44,6 +44,10 @@ use queue::HEADER;
 
 /// This end's Ethernet address: locally administered, "exo" in it.
 pub const OWN_MAC: Mac = [0x02, 0x65, 0x78, 0x6f, 0x00, 0x01];
+/// Name of the count of kicks: notifications of the guest's that came while one was awaited.
+pub const KICKS: &str = "kicks";
+/// Name of the count of calls: interrupts that the guest was sent.
+pub const CALLS: &str = "interrupts asked for";
 /// Datagram that an Ethernet frame of 1,500 bytes holds.
 const PAYLOAD: usize = 1472;
 /// Frames taken from the guest in one go.
@@ -80,6 +84,7 @@ pub struct VhostUser {
 /// What happened on the queues.
 #[derive(Clone, Copy, Default)]
 struct Counts {
+    kicks: u64,
     calls: u64,
     sleeps: u64,
     other: u64,
@@ -273,7 +278,7 @@ impl Wire for VhostUser {
         }
         for (polled, kick) in polled.iter().zip(&kicks) {
             if polled.revents().contains(PollFlags::IN) {
-                queue::drain(kick);
+                self.counts.kicks += queue::drain(kick);
             }
         }
         Ok(())
@@ -281,7 +286,8 @@ impl Wire for VhostUser {
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
         vec![
-            ("interrupts asked for", self.counts.calls),
+            (KICKS, self.counts.kicks),
+            (CALLS, self.counts.calls),
             ("sleeps until a kick", self.counts.sleeps),
             ("other frames", self.counts.other),
             ("frames that fit no buffer", self.counts.dropped),

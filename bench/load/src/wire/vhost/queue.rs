@@ -181,8 +181,13 @@ impl Ring {
     }
 }
 
-/// Takes the kicks that have come out of their descriptor.
-pub(super) fn drain(mut kick: &File) {
+/// Takes the kicks that have come out of their descriptor, and counts them: eventfd(2) adds
+/// them up.
+pub(super) fn drain(mut kick: &File) -> u64 {
+    let mut count = [0; 8];
     // It is ready; another reader there is not.
-    let _ = kick.read(&mut [0; 8]);
+    match kick.read(&mut count) {
+        Ok(8) => u64::from_ne_bytes(count),
+        _ => 0,
+    }
 }

@@ -177,7 +177,7 @@ fn find_knee(
             return Ok(None);
         }
         let kept = objective.kept(&measured.account);
-        output::print(&trial(rate, kept, &measured))?;
+        output::print(trial(rate, kept, &measured))?;
         if kept && best.as_ref().is_none_or(|(before, _)| rate > *before) {
             best = Some((rate, row));
         }

@@ -59,7 +59,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
             }],
         },
     ],
-    differs: "Published are times of other engines on a processor of 1990 for TCP/IP packets; ours \
+    differs: "Published are times of other engines on another processor for TCP/IP packets; ours \
               are instructions of today's nearest in kind, on the host, for UDP ports, the packet's \
               delivery not included.",
     left_out: &["MPF and PATHFINDER themselves: no program of either can be had."],

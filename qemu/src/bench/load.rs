@@ -55,12 +55,14 @@ const HOST: Station = Station {
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
     /// An answer, or what should be one.
-    Answer,
+    Answer(Vec<u8>),
+    /// That nothing listens at the port (ICMP, RFC 792: destination unreachable).
+    Refused,
     /// A question for this end's MAC address: Linux asks again from time to time. The frame
     /// that answers it.
     Question(Vec<u8>),
-    /// For another end, such as a multicast group.
-    Foreign,
+    /// Nothing, or a frame for another end, such as a multicast group.
+    Nothing,
 }
 
 /// What is stored and asked for.
@@ -225,6 +227,7 @@ impl<'a> Load<'a> {
                 break mac;
             }
         };
+        load.wait_until_serving()?;
         load.fill()?;
         Ok(load)
     }
@@ -252,10 +255,14 @@ impl<'a> Load<'a> {
         self.counter.let_one_pass();
         let (mut answered, mut heard) = (0, Instant::now());
         loop {
-            if let Some(frame) = self.hear()? {
-                let workload = self.workload;
-                self.check_answer(&frame, |key| workload.answer(key))?;
-                (answered, heard) = (answered + 1, Instant::now());
+            match self.hear()? {
+                Heard::Answer(frame) => {
+                    let workload = self.workload;
+                    self.check_answer(&frame, |key| workload.answer(key))?;
+                    (answered, heard) = (answered + 1, Instant::now());
+                }
+                Heard::Refused => bail!("nothing listens at the service's port"),
+                Heard::Question(_) | Heard::Nothing => {}
             }
             self.counter.wait_until_held(self.machine, self.interrupt)?;
             if answered >= requests || heard.elapsed() > SILENCE {
@@ -265,6 +272,40 @@ impl<'a> Load<'a> {
         self.asked.clear();
         self.counter.let_go();
         Ok(answered)
+    }
+
+    /// A guest that is ready has started its service, which then still has to open its port.
+    fn wait_until_serving(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        // A GET of an empty store changes nothing that is counted later.
+        let question = self.workload.get(0);
+        let answer = match self.workload.verb {
+            Verb::Echo => question.clone(),
+            Verb::Get | Verb::Set => b"END\r\n".to_vec(),
+        };
+        loop {
+            self.ask(0, &question)?;
+            loop {
+                match self.hear()? {
+                    Heard::Answer(frame) => return self.check_answer(&frame, |_| answer.clone()),
+                    Heard::Refused => break,
+                    Heard::Question(_) | Heard::Nothing => {}
+                }
+                self.interrupt.check()?;
+                ensure!(
+                    self.machine.running() && Instant::now() < deadline,
+                    "the service does not answer\n{}",
+                    self.machine.report()
+                );
+            }
+            self.asked.clear();
+            ensure!(
+                Instant::now() < deadline,
+                "nothing listens at the service's port\n{}",
+                self.machine.report()
+            );
+            std::thread::sleep(GLANCE);
+        }
     }
 
     fn fill(&mut self) -> Result<()> {
@@ -399,8 +440,10 @@ impl<'a> Load<'a> {
     fn receive(&mut self) -> Result<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(frame) = self.hear()? {
-                return Ok(frame);
+            match self.hear()? {
+                Heard::Answer(frame) => return Ok(frame),
+                Heard::Refused => bail!("nothing listens at the service's port"),
+                Heard::Question(_) | Heard::Nothing => {}
             }
             self.interrupt.check()?;
             ensure!(self.machine.running(), "the guest ended\n{}", self.machine.report());
@@ -410,22 +453,28 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// A frame for this end, if one comes soon. Questions for its address are answered.
-    fn hear(&mut self) -> Result<Option<Vec<u8>>> {
-        let Some(frame) = self.socket.receive(GLANCE)? else { return Ok(None) };
-        match heard(&frame) {
-            Heard::Answer => Ok(Some(frame)),
-            Heard::Foreign => Ok(None),
-            Heard::Question(answer) => self.send(&answer).map(|()| None),
+    /// What comes next, if it comes soon. Questions for this end's address are answered.
+    fn hear(&mut self) -> Result<Heard> {
+        let Some(frame) = self.socket.receive(GLANCE)? else { return Ok(Heard::Nothing) };
+        let heard = heard(frame);
+        if let Heard::Question(answer) = &heard {
+            self.send(answer)?;
         }
+        Ok(heard)
     }
 }
 
-fn heard(frame: &[u8]) -> Heard {
-    if let Some(answer) = answer_arp(frame, HOST) {
+fn heard(frame: Vec<u8>) -> Heard {
+    if let Some(answer) = answer_arp(&frame, HOST) {
         return Heard::Question(answer);
     }
-    if frame.starts_with(&HOST.mac) { Heard::Answer } else { Heard::Foreign }
+    if !frame.starts_with(&HOST.mac) {
+        return Heard::Nothing;
+    }
+    // IPv4 without options, ICMP, and its type.
+    let unreachable = frame.get(12..15) == Some(&[8, 0, 0x45])
+        && (frame.get(23), frame.get(34)) == (Some(&1), Some(&3));
+    if unreachable { Heard::Refused } else { Heard::Answer(frame) }
 }
 
 #[cfg(test)]
@@ -449,17 +498,23 @@ mod tests {
         assert_eq!(short.answer(KEYS - 1), b"VALUE 1023 0 0\r\n\r\nEND\r\n");
     }
 
-    /// Linux asks for the address of its peer again, to it alone, and reports its multicast
-    /// groups; neither is a wrong answer.
+    /// Linux asks for the address of its peer again, to it alone, reports its multicast groups,
+    /// and says if nothing listens at a port yet; none of it is a wrong answer.
     #[test]
-    fn questions_are_answered_and_others_frames_ignored() {
+    fn questions_refusals_and_others_frames_are_no_answers() {
         let guest = Station { mac: [2; 6], address: Ipv4Addr::new(10, 0, 2, 15), port: STORE_PORT };
         let mut question = arp_request(guest, HOST.address);
-        assert!(matches!(heard(&question), Heard::Question(_)));
+        assert!(matches!(heard(question.clone()), Heard::Question(_)));
         question[..6].copy_from_slice(&HOST.mac);
-        let Heard::Question(answer) = heard(&question) else { panic!("asked of this end alone") };
+        let Heard::Question(answer) = heard(question) else { panic!("asked of this end alone") };
         assert_eq!(arp_answer(&answer, guest, HOST.address), Some(HOST.mac));
-        assert_eq!(heard(&[&[0x33, 0x33, 0, 0, 0, 0x16][..], &[0; 60]].concat()), Heard::Foreign);
-        assert_eq!(heard(&datagram(guest, HOST, b"")), Heard::Answer);
+        let foreign = [&[0x33, 0x33, 0, 0, 0, 0x16][..], &[0; 60]].concat();
+        assert_eq!(heard(foreign), Heard::Nothing);
+        let mut packet = datagram(guest, HOST, b"");
+        assert_eq!(heard(packet.clone()), Heard::Answer(packet.clone()));
+        (packet[23], packet[34]) = (1, 3);
+        assert_eq!(heard(packet.clone()), Heard::Refused);
+        packet[34] = 0;
+        assert_eq!(heard(packet.clone()), Heard::Answer(packet), "to be refused as a wrong one");
     }
 }

@@ -205,11 +205,16 @@ mod tests {
 
     #[test]
     fn the_middle_pass_counts() {
-        let counts =
-            |total| Counts { total, user: 512, rounds: 1024, calls: 1024, ..Counts::default() };
+        let each = u64::from(REQUESTS);
+        let counts = |total: u64| Counts {
+            total: each * total,
+            user: each,
+            rounds: each * 2,
+            calls: each * 2,
+            ..Counts::default()
+        };
         let scenario = Scenario::quick()[0];
-        let passes = vec![counts(1024 * 12), counts(1024 * 10), counts(1024 * 11)];
-        let figure = Figure::new(scenario, passes);
+        let figure = Figure::new(scenario, vec![counts(12), counts(10), counts(11)]);
         assert_eq!((figure.instructions, figure.repeats_once), (11.0, 9.0));
         assert_eq!((figure.user, figure.kernel, figure.system_calls), (1.0, 10.0, 2.0));
         assert_eq!(figure.passes, [8.0, 9.0, 10.0]);

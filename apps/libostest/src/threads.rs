@@ -276,7 +276,9 @@ fn early_wake(bench: &mut Bench) -> Outcome {
 
 fn all_sleep(bench: &mut Bench) -> Outcome {
     let system = bench.environment.system;
-    let ticks = system.tsc_hz.load(Relaxed) / 100;
+    // Far apart: a host that stands still for longer would wake them all at once, and then
+    // the policy decides which goes first.
+    let ticks = system.tsc_hz.load(Relaxed) / 10;
     let halts = system.halts.load(Relaxed);
     let early = AtomicU64::new(0);
     let order = AtomicU64::new(0);

@@ -95,6 +95,7 @@ fn the_cache_answers_and_never_an_old_value() {
     wait_for_count(&machine, "hits", hits + u64::from(BURSTS));
     // Some replies were overtaken by a write, and were seen to be.
     wait_for_count(&machine, "late", 0);
+    many(&machine, &pipe);
     expires(&pipe);
     assert!(machine.console().lines().iter().all(|line| !line.contains(" closed")));
 
@@ -132,6 +133,22 @@ fn bursts(pipe: &Pipe) {
             assert_eq!(pipe.get(&key).as_ref(), Some(&last), "burst {burst}, {key}");
         }
     }
+}
+
+/// As many keys as are far from filling the cache, alike but for their ends, all stay in it.
+fn many(machine: &Machine, pipe: &Pipe) {
+    let keys: Vec<_> = (0..400).map(|number| format!("{number:016}")).collect();
+    for key in &keys {
+        assert_eq!(pipe.ask(&format!("set {key} 0 0 16\r\n{key}\r\n")), "STORED\r\n");
+        assert_eq!(pipe.get(key).as_ref(), Some(key));
+    }
+    // Sure to have been printed: the counts that follow are of this.
+    std::thread::sleep(Duration::from_secs(2));
+    let hits = counted(machine, "hits");
+    for key in &keys {
+        assert_eq!(pipe.get(key).as_ref(), Some(key));
+    }
+    wait_for_count(machine, "hits", hits + keys.len() as u64 - 1);
 }
 
 /// A value that was cached before it got a time to expire does expire.

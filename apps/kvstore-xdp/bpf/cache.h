@@ -167,7 +167,11 @@ static __always_inline __u64 hash_of(const struct scratch *scratch, __u32 length
 		hash = (hash ^ scratch->key[word]) * 0x9e3779b97f4a7c15ull;
 		hash ^= hash >> 32;
 	}
-	return hash;
+	/* A product's lower bits know nothing of a word's last characters; the set is chosen by
+	 * them. So mixed once more, as SplitMix64 does. */
+	hash = (hash ^ hash >> 30) * 0xbf58476d1ce4e5b9ull;
+	hash = (hash ^ hash >> 27) * 0x94d049bb133111ebull;
+	return hash ^ hash >> 31;
 }
 
 static __always_inline struct set *set_of(__u64 hash)

@@ -63,7 +63,6 @@ impl Counter {
         Self::prepare(Some(table))
     }
 
-    #[allow(dead_code)]
     /// A counter for any guest: of user space and kernel, and of all.
     pub(crate) fn of_any_guest() -> Result<Self> {
         Self::prepare(None)

@@ -18,7 +18,7 @@ use crate::layout::{NEUTRAL, Place, ROWS, word};
 /// How often to look whether a `hlt` may be carried out.
 const GLANCE: Duration = Duration::from_micros(50);
 
-/// The words of the counts; none until [`start`].
+/// The words of the counts; none until [`map`].
 static WORDS: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
@@ -26,13 +26,25 @@ static LENGTH: AtomicUsize = AtomicUsize::new(0);
 static REPEATED: AtomicU64 = AtomicU64::new(0);
 static REPEATED_AT: AtomicU64 = AtomicU64::new(0);
 
-/// Counts into `words` from now on.
-pub(crate) fn start(words: &'static [AtomicU64]) {
+/// Counts go into `words`.
+pub(crate) fn map(words: &'static [AtomicU64]) {
     LENGTH.store(words.len(), Relaxed);
     WORDS.store(words.as_ptr().cast_mut(), Release);
-    if let Some(ready) = words.get(word::READY) {
+}
+
+/// From now on everything is counted. The processor may be asleep: `asleep` says so, and the
+/// next block that wakes is noticed.
+pub(crate) fn start(asleep: bool) {
+    let words = words();
+    if let (Some(ready), Some(halted)) = (words.get(word::READY), words.get(word::HALTED)) {
+        halted.store(u64::from(asleep), Relaxed);
         ready.store(1, Release);
     }
+}
+
+/// Whether the other side wants instructions to be counted.
+pub(crate) fn wanted() -> bool {
+    words().get(word::WANTED).is_some_and(|wanted| wanted.load(Acquire) != 0)
 }
 
 #[inline]
@@ -41,7 +53,7 @@ fn words() -> &'static [AtomicU64] {
     if first.is_null() {
         return &[];
     }
-    // SAFETY: pointer and length are those of the slice given to `start`, which
+    // SAFETY: pointer and length are those of the slice given to `map`, which
     // lives for ever; the length was stored before the pointer.
     unsafe { std::slice::from_raw_parts(first, LENGTH.load(Relaxed)) }
 }
@@ -136,7 +148,11 @@ mod tests {
         instruction(Place::new(0, 1), false);
         let words: Vec<_> = (0..word::MATRIX + 2 * ROWS).map(|_| AtomicU64::new(0)).collect();
         let words: &'static [AtomicU64] = words.leak();
-        start(words);
+        map(words);
+        assert!(!wanted());
+        words[word::WANTED].store(1, Relaxed);
+        assert!(wanted());
+        start(false);
         let at = |index: usize| words[index].load(Relaxed);
         assert_eq!((at(word::READY), at(word::TOTAL)), (1, 0));
 

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::{self, OpenOptions};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::code::Code;
 use crate::kind::Kind;
@@ -12,6 +12,8 @@ use crate::{counts, layout, qemu};
 
 /// The programs; none until the plugin is installed.
 static CODE: Mutex<Option<Code>> = Mutex::new(None);
+/// What QEMU knows this plugin by.
+static PLUGIN: OnceLock<qemu::PluginId> = OnceLock::new();
 
 /// Called by QEMU when it has loaded the plugin. Not zero is a refusal.
 ///
@@ -40,9 +42,48 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
         eprintln!("exo-plugin: {problem}");
         return 1;
     }
-    // SAFETY: `id` is what QEMU gave this plugin, and the callback lives for ever.
-    unsafe { qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, translated) };
+    let _ = PLUGIN.set(id);
+    let later = arguments.iter().any(|argument| argument == "later=on");
+    let callback = if later { translated_before } else { translated };
+    // SAFETY: `id` is what QEMU gave this plugin, and the callbacks live for ever.
+    unsafe { qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, callback) };
+    if !later {
+        counts::start(false);
+    }
     0
+}
+
+/// Called by QEMU for each block it has translated while nothing is counted yet.
+extern "C" fn translated_before(_: qemu::PluginId, block: *mut qemu::Block) {
+    // SAFETY: as in `translated`.
+    unsafe {
+        for index in 0..qemu::qemu_plugin_tb_n_insns(block) {
+            let handle = qemu::qemu_plugin_tb_get_insn(block, index);
+            if Kind::of(&qemu::bytes(handle)) == Kind::Halt {
+                let (callback, none) = (on_halt_before, std::ptr::null_mut());
+                let flags = qemu::NO_REGISTERS;
+                qemu::qemu_plugin_register_vcpu_insn_exec_cb(handle, callback, flags, none);
+            }
+        }
+    }
+}
+
+/// Counting begins at a `hlt`: QEMU then leaves the code it executes, and translates anew what
+/// wakes.
+extern "C" fn on_halt_before(_: u32, _: *mut c_void) {
+    if let Some(&id) = PLUGIN.get()
+        && counts::wanted()
+    {
+        // SAFETY: `id` is what QEMU gave this plugin, and the callback lives for ever.
+        unsafe { qemu::qemu_plugin_reset(id, begin) };
+    }
+}
+
+/// Called by QEMU when it has forgotten all blocks; the processor has carried out its `hlt`.
+extern "C" fn begin(id: qemu::PluginId) {
+    // SAFETY: as in `qemu_plugin_install`.
+    unsafe { qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, translated) };
+    counts::start(true);
 }
 
 /// Reads the table, if there is one, and maps the counts.
@@ -66,7 +107,7 @@ fn prepare(arguments: &[String]) -> Result<(), String> {
     let map = Box::leak(Box::new(map.map_err(|error| format!("{path}: {error}"))?));
     // SAFETY: any bytes are valid atomics, which may be shared with another process.
     let (_, words, _) = unsafe { map.align_to::<AtomicU64>() };
-    counts::start(words);
+    counts::map(words);
     Ok(())
 }
 

@@ -60,6 +60,9 @@ pub(crate) mod word {
     pub(crate) const USER_ROUNDS: usize = 9;
     /// `iretq` instructions executed: returns from interrupts and exceptions.
     pub(crate) const RETURNS: usize = 10;
+    /// Written by the other side: not zero once instructions are wanted. Looked at by a plugin
+    /// that was told to begin later.
+    pub(crate) const WANTED: usize = 11;
     /// The first word of the counts by function and row.
     pub(crate) const MATRIX: usize = 12;
 }

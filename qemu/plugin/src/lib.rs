@@ -5,7 +5,7 @@
 //! row of its report it belongs to ([`layout`]), and starts QEMU with this:
 //!
 //! ```text
-//! -plugin file=libexo_plugin.so,table=FILE,counts=FILE
+//! -plugin file=libexo_plugin.so,table=FILE,counts=FILE,later=on
 //! ```
 //!
 //! While a block is translated ([`install`]), its program is found ([`code`]) and every
@@ -18,6 +18,10 @@
 //! and is repeated counts twice, and each repetition of a `rep` string instruction
 //! counts, as it does for `-icount`; how many of all were such repetitions is counted
 //! apart, so that both ways to count them can be printed. One processor only.
+//!
+//! With `later=on` nothing is counted, and the guest is hardly slowed, until the other side
+//! wants it: a Linux guest boots for a billion instructions that no report asks for. From
+//! the next `hlt` on all blocks are translated anew, and counted.
 //!
 //! Without a table every guest can be counted, Linux for instance: then only user space and
 //! kernel are told apart, by address.

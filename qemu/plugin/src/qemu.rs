@@ -46,10 +46,14 @@ pub(crate) struct Info {
 pub(crate) const NO_REGISTERS: c_int = 0;
 
 pub(crate) type TranslateCallback = extern "C" fn(PluginId, *mut Block);
+pub(crate) type SimpleCallback = extern "C" fn(PluginId);
 pub(crate) type ExecuteCallback = extern "C" fn(u32, *mut c_void);
 
 unsafe extern "C" {
     pub(crate) fn qemu_plugin_register_vcpu_tb_trans_cb(id: PluginId, callback: TranslateCallback);
+    /// Forgets all callbacks and translated blocks, then calls `callback`: not at once, but
+    /// when no processor executes.
+    pub(crate) fn qemu_plugin_reset(id: PluginId, callback: SimpleCallback);
     pub(crate) fn qemu_plugin_register_vcpu_tb_exec_cb(
         block: *mut Block,
         callback: ExecuteCallback,

@@ -63,7 +63,8 @@ impl Counter {
         Self::prepare(Some(table))
     }
 
-    /// A counter for any guest: of user space and kernel, and of all.
+    /// A counter for any guest: of user space and kernel, and of all; from
+    /// [`Counter::begin`] on.
     pub(crate) fn of_any_guest() -> Result<Self> {
         Self::prepare(None)
     }
@@ -96,10 +97,26 @@ impl Counter {
             plugin.push(format!(",{name}="));
             plugin.push(option_value(&self.dir.path().join(name)));
         }
+        if !self.by_function {
+            plugin.push(",later=on");
+        }
         vec!["-plugin".into(), plugin]
     }
 
-    /// Fails if QEMU runs without the plugin. To be called when the guest has spoken.
+    /// A counter for any guest counts from the guest's next `hlt` on; the guest has to be
+    /// woken for that. One by function has counted all the time.
+    pub(crate) fn begin(&self) {
+        self.word(word::WANTED).store(1, Release);
+    }
+
+    /// **Blocking** until instructions are counted.
+    pub(crate) fn wait_until_counting(&self, machine: &Machine, interrupt: &Signals) -> Result<()> {
+        let counting = || self.word(word::READY).load(Acquire) != 0;
+        wait_for(counting, "the counting plugin does not begin", machine, interrupt)
+    }
+
+    /// Fails if QEMU runs without the plugin. To be called when the guest has spoken, of a
+    /// counter by function.
     pub(crate) fn ensure_ready(&self, machine: &Machine) -> Result<()> {
         ensure!(
             self.word(word::READY).load(Acquire) != 0,
@@ -310,19 +327,59 @@ mod tests {
     /// Counts of a machine that executes `code` until it halts; the code writes "xx".
     fn counts_of(code: &[u8], icount: bool) -> Counts {
         let table = Table::of_code(CODE.into(), code, Row::Answer);
+        let counter = Counter::new(&table).unwrap();
+        run(&counter, code, icount, |counter, machine, interrupt| {
+            counter.ensure_ready(machine).unwrap();
+            counter.wait_until_at_rest(machine, interrupt).unwrap();
+            counter.read()
+        })
+    }
+
+    /// Runs `code` until it has written "xx", and then `look`.
+    fn run<T>(
+        counter: &Counter,
+        code: &[u8],
+        icount: bool,
+        look: impl FnOnce(&Counter, &Machine, &Signals) -> T,
+    ) -> T {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kernel");
         std::fs::write(&path, kernel(code)).unwrap();
         let interrupt = Signals::register().unwrap();
-        let counter = Counter::new(&table).unwrap();
         let mut config = Config::named("bench").unwrap();
         config.icount = icount;
         config.extra = counter.arguments();
         let machine = Machine::start(&config, &path, b"no bundle").unwrap();
         assert_eq!(machine.wait_for_line("xx", PATIENCE).unwrap(), "xx");
-        counter.ensure_ready(&machine).unwrap();
-        counter.wait_until_at_rest(&machine, &interrupt).unwrap();
-        counter.read()
+        look(counter, &machine, &interrupt)
+    }
+
+    /// What a guest executes before its counts are wanted is not counted, and it is not
+    /// slowed by it; afterwards it is found asleep.
+    #[test]
+    fn counts_from_a_hlt_on() {
+        if QEMU.find().is_none() {
+            eprintln!("skipped: {} is missing", QEMU.name);
+            return;
+        }
+        let code = [
+            0xba, 0xf8, 3, 0, 0, // mov edx, 0x3f8
+            0xb0, b'x', // mov al, 'x'
+            0xee, 0xee, // out, out
+            0xb0, b'\n', 0xee, // mov al, newline; out
+            0xb9, 0, 0, 0, 0x20, // mov ecx, 2^29
+            0x49, 0x75, 0xfd, // next: dec ecx; jnz next
+            0xf4, // hlt
+        ];
+        let counter = Counter::of_any_guest().unwrap();
+        let counts = run(&counter, &code, true, |counter, machine, interrupt| {
+            assert!(counter.ensure_ready(machine).is_err(), "nothing is counted yet");
+            counter.begin();
+            counter.wait_until_counting(machine, interrupt).unwrap();
+            counter.wait_until_at_rest(machine, interrupt).unwrap();
+            counter.read()
+        });
+        assert_eq!((counts.total, counts.halts), (0, 0));
     }
 
     /// What is counted must be what was executed, also where QEMU ends a block early: at an

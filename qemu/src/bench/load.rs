@@ -229,6 +229,10 @@ impl<'a> Load<'a> {
         };
         load.wait_until_serving()?;
         load.fill()?;
+        counter.begin();
+        load.send_request()?;
+        load.take_result()?;
+        counter.wait_until_counting(machine, interrupt)?;
         Ok(load)
     }
 
@@ -309,6 +313,7 @@ impl<'a> Load<'a> {
     }
 
     fn fill(&mut self) -> Result<()> {
+        self.counter.let_go();
         if self.workload.verb == Verb::Echo {
             return Ok(());
         }
@@ -320,7 +325,9 @@ impl<'a> Load<'a> {
     }
 
     /// Sends `requests` requests for all keys in turn, beginning with the first, and
-    /// returns what was counted for them, from sleep to sleep.
+    /// returns what was counted for them, from sleep to sleep. The guest stays held where it
+    /// is told when requests come: let go between passes, Linux would live through minutes
+    /// of its own time, and do now what it had put off.
     pub(crate) fn pass(&mut self, offer: Offer, requests: u32) -> Result<Counts> {
         match offer {
             Offer::Held(count) => {
@@ -333,11 +340,10 @@ impl<'a> Load<'a> {
                     self.batch(batch)?;
                     left -= batch;
                 }
-                let counts = self.counter.read().since(&before);
-                self.counter.let_go();
-                Ok(counts)
+                Ok(self.counter.read().since(&before))
             }
             Offer::Free(count) => {
+                self.counter.let_go();
                 self.counter.wait_until_at_rest(self.machine, self.interrupt)?;
                 self.next_key = 0;
                 let before = self.counter.read();
@@ -356,9 +362,12 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Holds the guest where it goes to sleep. One whose own timers wake it, as Linux's do,
+    /// Holds the guest where it goes to sleep, if it is not held there already. One whose own timers wake it, as Linux's do,
     /// comes there by itself; another has to be woken once.
     fn hold(&mut self) -> Result<()> {
+        if self.counter.is_held() {
+            return Ok(());
+        }
         self.counter.hold();
         self.counter.wait_until_at_rest(self.machine, self.interrupt)?;
         if self.counter.is_held() {

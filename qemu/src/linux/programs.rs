@@ -21,6 +21,8 @@ pub fn build(program: &str) -> Result<PathBuf> {
         .args(["--package", program, "--target-dir"])
         .arg(&target)
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static")
+        // Every byte of it is unpacked by the guest each time it boots.
+        .env("CARGO_PROFILE_GUEST_STRIP", "debuginfo")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     run(command, &format!("building {program} for Linux"))?;
     Ok(target.join(GUEST_TARGET).join(GUEST_PROFILE).join(program))

@@ -76,7 +76,11 @@ impl Launch<'_> {
         }
         all.extend(["-netdev".into(), self.netdev()]);
         let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
-        add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}", mac())]);
+        // With instructions for time the device sends from the guest's own thread, a nanosecond
+        // after it is told to. Otherwise another thread sends, and whether the guest is
+        // interrupted once more before it sleeps is left to the host.
+        let sends = if config.icount { ",tx=timer,x-txtimer=1" } else { "" };
+        add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}{sends}", mac())]);
         if config.filters == Filters::Interpreted {
             add(&["-append", "filters=interpreted"]);
         }

@@ -1,5 +1,6 @@
 //! Boots a contender, asks it, and counts.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -24,9 +25,15 @@ const READY: Duration = Duration::from_secs(240);
 const GLANCE: Duration = Duration::from_millis(100);
 /// Requests of a pass; more than a batch of the saturated kind by a whole number.
 const REQUESTS: u32 = 1024;
-/// Passes of which the middle one is told. What Linux does now and then beside answering is
-/// in some of them.
+/// Passes before those that count: caches fill, and a kernel just booted has work left.
+const WARM_UP: usize = 2;
+/// Passes; the mean of all is told. What Linux does now and then beside answering is in some of
+/// them, and belongs to what it costs.
 const PASSES: usize = 5;
+
+/// Held while what a contender needs is fetched, built and started: two can be measured at the
+/// same time, but share the folders that this is done in.
+static PREPARING: Mutex<()> = Mutex::new(());
 
 /// A contender, measured.
 #[derive(Debug, Serialize)]
@@ -43,7 +50,7 @@ pub(crate) struct Row {
     pub(crate) failure: Option<String>,
 }
 
-/// What a request costs, on average of a pass; the pass in the middle of all.
+/// What a request costs, on average of all passes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Figure {
     pub(crate) scenario: Scenario,
@@ -120,9 +127,11 @@ pub(crate) fn figures(
             let workload = scenario.workload(contender.echoes());
             load.change(workload)?;
             let offer = Offer::Held(scenario.outstanding);
-            load.pass(offer, KEYS)?;
+            for _ in 0..WARM_UP {
+                load.pass(offer, KEYS)?;
+            }
             let passes = (0..PASSES).map(|_| load.pass(offer, REQUESTS));
-            figures.push(Figure::new(scenario, passes.collect::<Result<Vec<_>>>()?));
+            figures.push(Figure::new(scenario, &passes.collect::<Result<Vec<_>>>()?));
         }
         Ok(figures)
     })
@@ -140,6 +149,7 @@ pub(crate) fn asking<T>(
     interrupt: &Signals,
     ask: impl FnOnce(&mut Load<'_>) -> Result<T>,
 ) -> Result<T> {
+    let preparing = PREPARING.lock().unwrap_or_else(PoisonError::into_inner);
     let counter = Counter::of_any_guest()?;
     let capture = Capture::new()?;
     let mut extra = counter.arguments();
@@ -149,8 +159,8 @@ pub(crate) fn asking<T>(
         config.icount = true;
         config.extra.extend(extra);
     })?;
+    drop(preparing);
     wait(contender, &machine, interrupt)?;
-    counter.ensure_ready(&machine)?;
     let mut load = Load::start(&machine, &counter, interrupt, &capture, workload, ADDRESS)?;
     let asked = ask(&mut load)?;
     ensure!(machine.running(), "the guest ended\n{}", machine.report());
@@ -171,24 +181,28 @@ pub(super) fn wait(contender: Contender, machine: &Machine, interrupt: &Signals)
 
 impl Figure {
     /// Divides the counts of passes of [`REQUESTS`] requests each.
-    fn new(scenario: Scenario, mut passes: Vec<Counts>) -> Self {
-        let per_request = |count: u64| count as f64 / f64::from(REQUESTS);
-        passes.sort_by_key(Counts::repeats_once);
-        let middle = passes.get(passes.len() / 2).cloned().unwrap_or_default();
+    fn new(scenario: Scenario, passes: &[Counts]) -> Self {
+        let requests = f64::from(REQUESTS);
+        let mean = |count: fn(&Counts) -> u64| {
+            passes.iter().map(count).sum::<u64>() as f64 / (requests * passes.len() as f64)
+        };
+        let mut of_passes: Vec<_> =
+            passes.iter().map(|counts| counts.repeats_once() as f64 / requests).collect();
+        of_passes.sort_by(f64::total_cmp);
         Self {
             scenario,
-            instructions: per_request(middle.total),
-            repeats_once: per_request(middle.repeats_once()),
-            user: per_request(middle.user),
-            kernel: per_request(middle.kernel()),
-            system_calls: per_request(middle.calls),
-            interrupt_returns: per_request(middle.returns),
-            sleeps: per_request(middle.halts),
-            passes: passes.iter().map(|counts| per_request(counts.repeats_once())).collect(),
+            instructions: mean(|counts| counts.total),
+            repeats_once: mean(Counts::repeats_once),
+            user: mean(|counts| counts.user),
+            kernel: mean(Counts::kernel),
+            system_calls: mean(|counts| counts.calls),
+            interrupt_returns: mean(|counts| counts.returns),
+            sleeps: mean(|counts| counts.halts),
+            passes: of_passes,
         }
     }
 
-    /// How far the passes are from each other, of the one in the middle.
+    /// How far the passes are from each other, as a share of the mean.
     pub(crate) fn spread(&self) -> f64 {
         match (self.passes.first(), self.passes.last()) {
             (Some(least), Some(most)) if self.repeats_once > 0.0 => {
@@ -204,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_pass_counts() {
+    fn all_passes_count() {
         let each = u64::from(REQUESTS);
         let counts = |total: u64| Counts {
             total: each * total,
@@ -214,7 +228,7 @@ mod tests {
             ..Counts::default()
         };
         let scenario = Scenario::quick()[0];
-        let figure = Figure::new(scenario, vec![counts(12), counts(10), counts(11)]);
+        let figure = Figure::new(scenario, &[counts(12), counts(10), counts(11)]);
         assert_eq!((figure.instructions, figure.repeats_once), (11.0, 9.0));
         assert_eq!((figure.user, figure.kernel, figure.system_calls), (1.0, 10.0, 2.0));
         assert_eq!(figure.passes, [8.0, 9.0, 10.0]);

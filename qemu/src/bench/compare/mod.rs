@@ -33,6 +33,10 @@ pub(crate) mod scenario;
 mod speed;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Result, bail, ensure};
 
@@ -46,6 +50,8 @@ use report::{Ledger, Report};
 use scenario::Scenario;
 use speed::plan::Plan;
 
+/// Contenders that are counted at the same time, at most; each keeps a processor busy.
+const AT_ONCE: usize = 2;
 /// About how many seconds a counted contender takes to boot, and each scenario.
 const COUNTED_BOOT: f64 = 15.0;
 const COUNTED_SCENARIO: f64 = 1.5;
@@ -126,11 +132,7 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let minutes = (counting + racing) / 60.0;
     note!("compare: about {minutes:.1} minutes on two idle processors; Ctrl-C keeps nothing");
 
-    let mut rows: Vec<Row> = Vec::new();
-    for (number, &(contender, mitigations)) in plan.iter().enumerate() {
-        note!("compare: {} of {}: {}", number + 1, plan.len(), contender.title());
-        rows.push(measure::row(contender, mitigations, &scenarios, interrupt)?);
-    }
+    let rows = rows(&plan, &scenarios, interrupt)?;
     let speed = match &opponents[..] {
         [] => None,
         opponents => Some(speed::run(durations, opponents, interrupt)?),
@@ -143,6 +145,37 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let failed = report.failed();
     ensure!(failed.is_empty(), "these could not be measured: {}", failed.join(", "));
     Ok(())
+}
+
+/// Measures all of `plan`, two at the same time: what is counted does not depend on what else
+/// the host does.
+fn rows(
+    plan: &[(Contender, Option<Mitigations>)],
+    scenarios: &[Scenario],
+    interrupt: &Signals,
+) -> Result<Vec<Row>> {
+    let next = AtomicUsize::new(0);
+    let rows: Mutex<Vec<(usize, Result<Row>)>> = Mutex::default();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, |cores| cores.get().min(AT_ONCE)) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Relaxed);
+                    let Some(&(contender, mitigations)) = plan.get(number) else { break };
+                    note!("compare: {} of {}: {}", number + 1, plan.len(), contender.title());
+                    let row = measure::row(contender, mitigations, scenarios, interrupt);
+                    let interrupted = row.is_err();
+                    rows.lock().unwrap_or_else(PoisonError::into_inner).push((number, row));
+                    if interrupted {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.sort_by_key(|&(number, _)| number);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 /// The contenders whose names were asked for: all if none was.

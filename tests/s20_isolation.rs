@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use exo_cmd::client::Stored;
+use exo_cmd::machine::emulator::Emulator;
 use exo_cmd::machine::{Config, GUEST_MAC, Machine, Network};
 use exo_cmd::manifest::{App, Manifest};
 use machine_tests::frame::{ICMP, UDP, Wire, arp, who_has};
@@ -28,10 +29,18 @@ fn attacker(arguments: &[&str]) -> App {
     app
 }
 
+/// Of an attack that was announced, whether this emulator lets it pass without asking the kernel.
+fn is_emulators_own(line: &str) -> bool {
+    let name = line.split_once(": kernel said ").and_then(|(start, _)| start.splitn(3, ' ').nth(2));
+    let emulator = Emulator::find().expect("an emulator");
+    line.ends_with(": BREACH") && name.is_some_and(|name| emulator.lenience(name).is_some())
+}
+
 /// Asserts that all of the attacks that were announced were repelled, but for those that
-/// one processor has no room for.
+/// one processor has no room for and those that the emulator lets pass by itself. Returns how
+/// many the latter are.
 #[track_caller]
-fn assert_repelled(machine: &Machine) {
+fn assert_repelled(machine: &Machine) -> usize {
     let lines = machine.console().lines();
     let attacks: Vec<_> = lines
         .iter()
@@ -42,13 +51,19 @@ fn assert_repelled(machine: &Machine) {
         reason.inspect(|reason| assert_eq!(*reason, "there is one processor")).is_some()
     });
     let not_tried = not_tried.count();
+    let mut excused = 0;
     for line in &attacks {
-        assert!(line.ends_with(": repelled"), "{line}");
+        assert!(line.ends_with(": repelled") || is_emulators_own(line), "{line}");
+        excused += usize::from(!line.ends_with(": repelled"));
     }
     let done = expect(machine, "attack: done, ");
     let count = attacks.len() + not_tried;
-    assert_eq!(done, format!("attack: done, {count} attacks, {not_tried} not tried, 0 breaches"));
+    assert_eq!(
+        done,
+        format!("attack: done, {count} attacks, {not_tried} not tried, {excused} breaches")
+    );
     assert!(attacks.len() > 200, "only {} attacks", attacks.len());
+    excused
 }
 
 /// All attacks, while two clients work with the store and check every answer.
@@ -77,9 +92,9 @@ fn the_store_serves_right_under_attack() {
         ended.expect("the attacker ends");
     });
     println!("{} requests answered right meanwhile", requests.into_inner());
-    expect(&machine, "root: attack ended: exit code 0");
+    let excused = assert_repelled(&machine);
+    expect(&machine, &format!("root: attack ended: exit code {excused}"));
     expect(&machine, "root: leak check");
-    assert_repelled(&machine);
     assert_no_leak(&machine, 1);
     assert!(machine.running());
 }

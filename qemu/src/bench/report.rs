@@ -12,7 +12,7 @@ use super::layout::{AMBIGUOUS, UNKNOWN};
 use super::load::{Offer, Workload};
 use super::rows::Row;
 use super::table::Function;
-use crate::figures::{self, Named};
+use crate::figures::{self, Named, Stated};
 use crate::workspace;
 
 /// Guest instructions per GET that this system is to stay below.
@@ -21,33 +21,42 @@ pub(crate) const GOAL: f64 = 2500.0;
 /// What a figure may be held against.
 #[derive(Debug, Serialize)]
 struct Comparison {
-    what: &'static str,
-    figure: &'static str,
+    what: String,
+    figure: String,
+    /// When and how it was taken.
+    taken: String,
     comparable: bool,
 }
 
-const COMPARISONS: [Comparison; 4] = [
-    Comparison {
-        what: "memcached on Linux, UDP, saturated",
-        figure: "26,000 instructions",
-        comparable: true,
-    },
-    Comparison {
-        what: "memcached on Linux, UDP, 1 outstanding",
-        figure: "35,000 instructions",
-        comparable: true,
-    },
-    Comparison {
-        what: "Linux kernel module answering in its packet hook",
-        figure: "9,300 saturated, 12,500 with 1 outstanding",
-        comparable: true,
-    },
-    Comparison {
-        what: "Unbuckle (2014), 1 KiB requests, in the Linux kernel",
-        figure: "5,800 cycles",
-        comparable: false,
-    },
+/// Contenders of `cargo exo bench compare` that are set beside this system, and what they are.
+const BESIDE: [(&str, &str); 3] = [
+    ("memcached", "memcached on Linux"),
+    ("process", "the store as a process on Linux"),
+    ("module", "the store as a module of Linux's kernel"),
 ];
+
+/// What was measured last of other places, and published. The sizes are those of the usual
+/// request.
+fn comparisons() -> Vec<Comparison> {
+    let stated = Stated::read().unwrap_or_default();
+    let measured = BESIDE.iter().filter_map(|&(name, what)| {
+        let of = |outstanding| stated.get(&format!("compare.{name}.get-16/64-{outstanding}"));
+        let (alone, batch) = (of(1)?, of(32)?);
+        Some(Comparison {
+            what: format!("{what}, 16 B key, 64 B value"),
+            figure: format!("{alone} with 1 outstanding, {batch} with 32"),
+            taken: format!("{} by `cargo exo bench compare`", stated.0.get("compare")?.date),
+            comparable: true,
+        })
+    });
+    let published = Comparison {
+        what: "Unbuckle (2014), 1 KiB requests, in the Linux kernel".to_owned(),
+        figure: "5,800 cycles".to_owned(),
+        taken: "published; not comparable: cycles of a processor, larger values".to_owned(),
+        comparable: false,
+    };
+    measured.chain([published]).collect()
+}
 
 /// One way of offering load, measured.
 #[derive(Debug, Serialize)]
@@ -93,7 +102,7 @@ pub(crate) struct Report {
     value_bytes: usize,
     conditions: Conditions,
     scenarios: Vec<Scenario>,
-    comparisons: &'static [Comparison],
+    comparisons: Vec<Comparison>,
 }
 
 impl Scenario {
@@ -203,7 +212,7 @@ impl Report {
             value_bytes: workload.value_bytes,
             conditions,
             scenarios,
-            comparisons: &COMPARISONS,
+            comparisons: comparisons(),
         }
     }
 
@@ -218,12 +227,8 @@ impl Report {
         writeln!(out)?;
         self.repeatability(&mut out, functions)?;
         writeln!(out, "\nbeside it:")?;
-        for Comparison { what, figure, comparable } in self.comparisons {
-            let note = match comparable {
-                true => "taken in November 2026 in the same QEMU, by hand",
-                false => "published; not comparable: cycles of a processor, larger values",
-            };
-            writeln!(out, "  {what}: {figure} ({note})")?;
+        for Comparison { what, figure, taken, .. } in &self.comparisons {
+            writeln!(out, "  {what}: {figure} ({taken})")?;
         }
         for scenario in self.scenarios.iter().filter(|_| top > 0) {
             let [outstanding, how] = scenario.title();

@@ -37,7 +37,7 @@ pub(crate) struct Set {
 }
 
 /// All of them, cheap ones first.
-pub(crate) const SETS: [Set; 8] = [
+pub(crate) const SETS: [Set; 9] = [
     Set { name: "tcb", arguments: &["tcb"], quick: Some(&["tcb"]) },
     Set {
         name: "get",
@@ -73,6 +73,7 @@ pub(crate) const SETS: [Set; 8] = [
         quick: Some(&["bench", "primitives", "--exo-only"]),
     },
     Set { name: "dpf", arguments: &["bench", "dpf"], quick: None },
+    Set { name: "compare", arguments: &["bench", "compare", "--quick", "--no-speed"], quick: None },
 ];
 
 /// What one command measured.

@@ -46,6 +46,11 @@ impl Emulator {
         &self.banner
     }
 
+    /// Major and minor version.
+    pub(super) fn version(&self) -> (u32, u32) {
+        self.version
+    }
+
     /// Whether its plugins are those of QEMU 9.1 and later; see `qemu/plugin`.
     #[must_use]
     pub fn has_later_plugins(&self) -> bool {

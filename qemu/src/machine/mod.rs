@@ -28,6 +28,7 @@ pub mod emulator;
 mod exit;
 mod forwards;
 mod frames;
+mod lenience;
 mod pin;
 mod ports;
 mod process;

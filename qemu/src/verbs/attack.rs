@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
 
+use crate::machine::emulator::Emulator;
 use crate::machine::{Config, MAX_CPUS, Machine};
 use crate::manifest::{App, Grants, Manifest};
 use crate::output::{self, note, say};
@@ -23,7 +24,8 @@ const RACER: &str = "racer";
 ///
 /// The attacker is an ordinary application that tries what it should not be able
 /// to do, against the kernel and against its neighbour. Every attempt must be
-/// repelled, and the store must answer afterwards. With several processors it stays on
+/// repelled, and the store must answer afterwards. What an emulator of a known version lets
+/// pass by itself, without asking the kernel, is told apart. With several processors it stays on
 /// the first, since it measures time by slices of one, and a second attacker with time
 /// on all of them makes the attempts that need two.
 #[derive(Debug, clap::Args)]
@@ -54,6 +56,8 @@ struct Attempt {
 enum Outcome {
     Repelled,
     Breach,
+    /// The emulator let it pass, and the kernel was not asked.
+    Lenient,
     NotTried,
 }
 
@@ -62,6 +66,7 @@ impl fmt::Display for Outcome {
         f.pad(match self {
             Self::Repelled => "repelled",
             Self::Breach => "BREACH",
+            Self::Lenient => "emulator's own",
             Self::NotTried => "not tried",
         })
     }
@@ -88,10 +93,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
 
     let lines = machine.console().lines();
-    let attempts = merge(lines.iter().filter_map(|line| Attempt::parse(line)));
+    let emulator = Emulator::find()?;
+    let attempts = lines.iter().filter_map(|line| Attempt::parse(line));
+    let attempts = merge(attempts.map(|attempt| attempt.judged(&emulator)));
     ensure!(!attempts.is_empty(), "the attacker attempted nothing\n{}", machine.report());
     output::print(table(&attempts))?;
     say!("{}", summary(&attempts))?;
+    let lenient = attempts.iter().filter(|attempt| attempt.outcome == Outcome::Lenient);
+    let mut causes: Vec<_> =
+        lenient.filter_map(|attempt| emulator.lenience(&attempt.name)).collect();
+    causes.dedup();
+    for cause in causes {
+        say!("the emulator's own: {} {cause}", emulator.banner())?;
+    }
     let unfinished: Vec<_> = names.iter().filter(|name| !has_finished(&lines, name)).collect();
     for name in &unfinished {
         say!("{name} ended before its last attempt: what it did not get to is not shown")?;
@@ -137,8 +151,9 @@ fn merge(attempts: impl Iterator<Item = Attempt>) -> Vec<Attempt> {
     let mut attempts: Vec<_> = attempts.collect();
     let rank = |outcome| match outcome {
         Outcome::Breach => 0,
-        Outcome::Repelled => 1,
-        Outcome::NotTried => 2,
+        Outcome::Lenient => 1,
+        Outcome::Repelled => 2,
+        Outcome::NotTried => 3,
     };
     attempts.sort_by_key(|attempt| (attempt.number, rank(attempt.outcome)));
     attempts.dedup_by_key(|attempt| attempt.number);
@@ -176,7 +191,12 @@ fn summary(attempts: &[Attempt]) -> String {
             format!(", {some} not tried ({})", reasons.join("; "))
         }
     };
-    format!("{} attempts{not_tried}, {} breaches", attempts.len(), count(Outcome::Breach))
+    let lenient = match count(Outcome::Lenient) {
+        0 => String::new(),
+        some => format!(", {some} the emulator's own"),
+    };
+    let breaches = count(Outcome::Breach);
+    format!("{} attempts{not_tried}{lenient}, {breaches} breaches", attempts.len())
 }
 
 impl Attempt {
@@ -202,6 +222,14 @@ impl Attempt {
         };
         let (name, answer) = (name.to_owned(), answer.to_owned());
         Some(Self { number: number.parse().ok()?, name, answer, outcome })
+    }
+
+    /// What the attacker calls a breach may be the emulator's own doing.
+    fn judged(mut self, emulator: &Emulator) -> Self {
+        if self.outcome == Outcome::Breach && emulator.lenience(&self.name).is_some() {
+            self.outcome = Outcome::Lenient;
+        }
+        self
     }
 }
 
@@ -244,6 +272,8 @@ mod tests {
             attempt(3, "one processor", Outcome::NotTried),
         ];
         assert_eq!(summary(&attempts), "3 attempts, 2 not tried (one processor), 0 breaches");
+        let excused = [attempt(1, "yes", Outcome::Lenient), attempt(2, "no", Outcome::Repelled)];
+        assert_eq!(summary(&excused), "2 attempts, 1 the emulator's own, 0 breaches");
         let again = [
             attempt(2, "no", Outcome::Repelled),
             attempt(3, "yes", Outcome::Breach),

@@ -21,7 +21,7 @@ const TOLERANCE: f64 = 0.05;
 /// name behind it in a comment: `1,980<!--get.1-->`. All of them take some minutes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which: tcb, get, get-interpreted, get-crowded, boot, idle, primitives, dpf
+    /// Which: tcb, get, get-interpreted, get-crowded, boot, idle, primitives, dpf, compare
     /// [default: all]
     #[arg(value_name = "SET", value_parser = SETS.map(|set| set.name))]
     sets: Vec<String>,
@@ -119,7 +119,9 @@ fn measure(arguments: &[&str]) -> Result<(Named, Value)> {
         std::fs::read(&file)?
     };
     let json: Value = serde_json::from_slice(&text)?;
-    let conditions = json.get("conditions").cloned().unwrap_or_default();
+    let conditions = ["/conditions", "/ledger/conditions"];
+    let conditions = conditions.iter().find_map(|path| json.pointer(path).cloned());
+    let conditions = conditions.unwrap_or_default();
     Ok((of_report(&json).with_context(|| shown)?, conditions))
 }
 

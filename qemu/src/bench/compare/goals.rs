@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::measure::Row;
+use super::origins::small_get;
 use super::scenario::SATURATED;
 use super::speed::Speed;
 use super::speed::plan::{self, SMALL_GET};
-use crate::bench::load::Verb;
 
 /// A promise: Exo takes so many times fewer instructions than another contender, for a GET
 /// of 16 and 64 bytes, repeated string instructions counted once.
@@ -30,6 +30,8 @@ const THROUGHPUT: f64 = 5.0;
 /// A promise held against what was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Verdict {
+    /// By which documents state it.
+    pub(crate) name: String,
     pub(crate) goal: String,
     pub(crate) measured: f64,
     pub(crate) met: bool,
@@ -37,15 +39,7 @@ pub(crate) struct Verdict {
 
 /// All promises that can be judged from `rows`.
 pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
-    let get = |name: &str, outstanding: u32| {
-        let row = rows.iter().find(|row| row.name == name && row.failure.is_none())?;
-        let figure = row.figures.iter().find(|figure| {
-            let scenario = figure.scenario;
-            (scenario.verb, scenario.key_bytes) == (Verb::Get, 16)
-                && (scenario.value_bytes, scenario.outstanding) == (64, outstanding)
-        });
-        figure.map(|figure| figure.repeats_once)
-    };
+    let get = |name, outstanding| small_get(rows, name, outstanding);
     let ratios = GOALS.iter().filter_map(|goal| {
         let exo = get("exo", goal.outstanding)?;
         let measured = get(goal.beside, goal.outstanding)? / exo;
@@ -54,13 +48,15 @@ pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
             "GET 16/64, {outstanding} at a time: at least {times} times fewer instructions than \
              {beside}"
         );
-        Some(Verdict { goal: text, measured, met: measured >= *times })
+        let name = format!("{beside}-{outstanding}");
+        Some(Verdict { name, goal: text, measured, met: measured >= *times })
     });
     let floor = get("exo-echo", SATURATED).zip(get("exo", SATURATED)).map(|(floor, exo)| {
         let text = format!(
             "GET 16/64, {SATURATED} at a time: the echo floor is at least {FLOOR_SHARE} of it"
         );
-        Verdict { goal: text, measured: floor / exo, met: floor / exo >= FLOOR_SHARE }
+        let (name, measured) = ("floor".to_owned(), floor / exo);
+        Verdict { name, goal: text, measured, met: measured >= FLOOR_SHARE }
     });
     ratios.chain(floor).collect()
 }
@@ -72,7 +68,7 @@ pub(crate) fn throughput(speed: &Speed) -> Option<Verdict> {
         "GET 16/64, {} outstanding: at least {THROUGHPUT} times the throughput of module",
         plan::SATURATED
     );
-    Some(Verdict { goal, measured, met: measured >= THROUGHPUT })
+    Some(Verdict { name: "throughput".to_owned(), goal, measured, met: measured >= THROUGHPUT })
 }
 
 #[cfg(test)]

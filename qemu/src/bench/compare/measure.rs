@@ -20,7 +20,7 @@ pub(crate) const MACHINE: &str =
     "TCG, microvm, -cpu max, 1 processor, -icount shift=0,sleep=off, NIC on a datagram socket";
 
 /// How long a guest may take until it serves; every instruction costs a call, so this is slow.
-const READY: Duration = Duration::from_secs(240);
+const READY: Duration = Duration::from_secs(600);
 /// How often to look for signals.
 const GLANCE: Duration = Duration::from_millis(100);
 /// Requests of a pass; more than a batch of the saturated kind by a whole number.

@@ -20,13 +20,17 @@
 //! | [`speed`] | boots two and takes the time |
 //! | [`report`] | the table, and JSON |
 //! | [`page`] | the same for a browser or a printer |
+//! | [`origins`] | how much comes from engine, kernel and exokernel |
 //! | [`goals`] | what Exo promises of the ratios |
+//! | [`against`] | this run beside an earlier one |
 //! | [`baseline`] | what may not grow unnoticed (`--check`) |
 
+mod against;
 mod baseline;
 pub(crate) mod contender;
 mod goals;
 pub(crate) mod measure;
+mod origins;
 mod page;
 mod report;
 pub(crate) mod scenario;
@@ -44,6 +48,7 @@ use super::report::save;
 use crate::linux::Mitigations;
 use crate::output::{self, note, say};
 use crate::signals::Signals;
+use against::Earlier;
 use contender::Contender;
 use measure::Row;
 use report::{Ledger, Report};
@@ -95,6 +100,10 @@ pub(crate) struct Args {
         conflicts_with_all = ["quick", "only", "no_instructions", "no_speed", "check"]
     )]
     update_baseline: bool,
+    /// Name what differs from an earlier run, by the JSON it saved: the circumstances, and
+    /// instructions by more than 1 %. With another QEMU (`EXO_QEMU=PROGRAM`), or just again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["check", "update_baseline"])]
+    against: Option<PathBuf>,
     /// Where to save everything as JSON
     /// [default: figures/out/compare.json]
     #[arg(long, value_name = "FILE")]
@@ -109,6 +118,7 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     if args.check || args.update_baseline {
         return baseline::run(args.update_baseline, interrupt);
     }
+    let earlier = args.against.as_deref().map(Earlier::read).transpose()?;
     let contenders = chosen(&args.only)?;
     let scenarios = if args.quick { Scenario::quick() } else { Scenario::all() };
     let mitigations: &[_] = if args.quick {
@@ -141,6 +151,9 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let path = save(&report, args.json.as_deref(), "compare")?;
     let page = page::save(&report, args.html.as_deref())?;
     output::print(report.text())?;
+    if let Some(earlier) = earlier {
+        output::print(earlier.differences(&report)?)?;
+    }
     say!("\nsaved to {} and {}", path.display(), page.display())?;
     let failed = report.failed();
     ensure!(failed.is_empty(), "these could not be measured: {}", failed.join(", "));

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::goals::{Verdict, throughput, verdicts};
 use super::measure::{self, Figure, Row};
-use super::scenario::Scenario;
+use super::origins::{Origin, origins};
+use super::scenario::{SATURATED, Scenario};
 use super::speed::{self, Speed};
 use crate::bench::conditions::Conditions;
 use crate::bench::report::Stating;
@@ -32,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// Throughput and latency, if they were measured.
     pub(crate) speed: Option<Speed>,
+    /// How much comes from engine, kernel and exokernel.
+    pub(crate) origins: Vec<Origin>,
     pub(crate) goals: Vec<Verdict>,
 }
 
@@ -96,18 +99,37 @@ impl Ledger {
 }
 
 impl Stating for Report {
-    /// `NAME.GET-16/64-32` and so on: instructions of each contender, with default
-    /// mitigations, a repeated string instruction counted once.
+    /// Of each contender with default mitigations, instructions with a repeated string
+    /// instruction counted once: `memcached.get-16/64-32`. Of each goal its ratio and whether it
+    /// is met: `goal.memcached-32`, `goal.memcached-32.met`. What comes from where:
+    /// `from.process.1`, `from.process.32`, by the contender with which it begins.
     fn stated(&self) -> Named {
-        let rows = self.rows.iter().filter(|row| row.mitigations != Some("off"));
-        rows.flat_map(|row| {
-            row.figures.iter().map(|figure| {
+        let mut stated = Named::new();
+        for row in self.rows.iter().filter(|row| row.mitigations != Some("off")) {
+            for figure in &row.figures {
                 let Scenario { verb, key_bytes, value_bytes, outstanding } = figure.scenario;
                 let name = format!("{}.{verb:?}-{key_bytes}/{value_bytes}-{outstanding}", row.name);
-                (name.to_lowercase(), figures::count(figure.repeats_once))
-            })
-        })
-        .collect()
+                stated.insert(name.to_lowercase(), figures::count(figure.repeats_once));
+            }
+        }
+        for Verdict { name, measured, met, .. } in &self.goals {
+            let ratio = match name.as_str() {
+                "floor" => format!("{measured:.2}"),
+                _ => figures::ratio(*measured),
+            };
+            stated.insert(format!("goal.{name}"), ratio);
+            stated.insert(format!("goal.{name}.met"), figures::verdict(*met));
+        }
+        for origin in &self.origins {
+            let factors = [(1, origin.fewer_from_sleep), (SATURATED, origin.fewer_in_batch)];
+            for (outstanding, factor) in factors {
+                if let Some(factor) = factor {
+                    let name = format!("from.{}.{outstanding}", origin.to);
+                    stated.insert(name, figures::ratio(factor));
+                }
+            }
+        }
+        stated
     }
 }
 
@@ -120,6 +142,7 @@ impl Report {
     ) -> Self {
         let mut goals = verdicts(&rows);
         goals.extend(speed.as_ref().and_then(throughput));
+        let origins = origins(&rows, speed.as_ref());
         Self {
             unit: "guest instructions per request",
             better: "lower",
@@ -127,6 +150,7 @@ impl Report {
             scenarios: scenarios.to_vec(),
             rows,
             speed,
+            origins,
             goals,
         }
     }
@@ -151,7 +175,21 @@ impl Report {
             let _ = write!(out, "\n{}", speed.text());
         }
         out.push('\n');
-        for Verdict { goal, measured, met } in &self.goals {
+        for origin in &self.origins {
+            let Origin { what, from, to, .. } = origin;
+            let times = |factor: Option<f64>| {
+                factor.map_or_else(|| "-".to_owned(), |factor| format!("{factor:.2}"))
+            };
+            let _ = writeln!(
+                out,
+                "GET 16/64, from {from} to {to}, {what}: {} times fewer instructions one at a time, \
+                 {} times {SATURATED} at a time; {} times the throughput",
+                times(origin.fewer_from_sleep),
+                times(origin.fewer_in_batch),
+                times(origin.throughput)
+            );
+        }
+        for Verdict { goal, measured, met, .. } in &self.goals {
             let verdict = if *met { "met" } else { "MISSED" };
             let _ = writeln!(out, "goal: {goal}: {measured:.1}, {verdict}");
         }

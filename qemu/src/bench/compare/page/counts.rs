@@ -6,18 +6,10 @@ use anyhow::Result;
 
 use super::super::measure::Row;
 use super::super::report::{Report, label};
-use super::super::scenario::{SATURATED, Scenario};
-use super::super::speed::plan::{self, SMALL_GET};
+use super::super::scenario::SATURATED;
+use super::super::speed::plan;
 use super::plots::{Bar, bars};
 use super::{escape, figure, grouped, table};
-use crate::bench::load::Verb;
-
-/// One thing changes from the left to the right of each.
-const STEPS: [(&str, &str, &str); 3] = [
-    ("engine and protocol code", "memcached", "process"),
-    ("being in the kernel", "process", "module"),
-    ("the exokernel", "module", "exo"),
-];
 
 /// The goals, met or missed.
 pub(super) fn goals(report: &Report) -> String {
@@ -38,34 +30,14 @@ pub(super) fn goals(report: &Report) -> String {
 
 /// How much comes from engine, kernel and exokernel.
 pub(super) fn origins(report: &Report) -> String {
-    let count = |name: &str, outstanding| {
-        let usual = |row: &&Row| row.name == name && row.mitigations != Some("off");
-        let row = report.rows.iter().find(usual)?;
-        let small = |scenario: Scenario| {
-            (scenario.verb, scenario.key_bytes) == (Verb::Get, 16)
-                && (scenario.value_bytes, scenario.outstanding) == (64, outstanding)
-        };
-        let figure = row.figures.iter().find(|figure| small(figure.scenario));
-        figure.map(|figure| figure.repeats_once)
-    };
-    // Of two that were not measured against each other: through Exo, which both were.
-    let rate = |name: &str| {
-        if name == "exo" {
-            return Some(1.0);
-        }
-        let compared = report.speed.as_ref()?.against(name)?.at(SMALL_GET, plan::SATURATED)?;
-        Some(1.0 / compared.throughput.median)
-    };
     let times = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2} ×"));
-    let rows = STEPS.map(|(what, from, to)| {
-        let fewer = |outstanding| Some(count(from, outstanding)? / count(to, outstanding)?);
-        let faster = rate(to).zip(rate(from)).map(|(to, from)| to / from);
+    let rows = report.origins.iter().map(|origin| {
         vec![
-            what.to_owned(),
-            format!("{from} → {to}"),
-            times(fewer(1)),
-            times(fewer(SATURATED)),
-            times(faster),
+            origin.what.to_owned(),
+            format!("{} → {}", origin.from, origin.to),
+            times(origin.fewer_from_sleep),
+            times(origin.fewer_in_batch),
+            times(origin.throughput),
         ]
     });
     let head = [
@@ -80,7 +52,7 @@ pub(super) fn origins(report: &Report) -> String {
          mitigations. Each row changes one thing; the factors multiply. Higher is better, below 1 is \
          a loss. Throughput of two Linux contenders is compared through Exo, which each was measured \
          against.</p>\n{}",
-        table(&head, 2, rows.into_iter(), |_| "")
+        table(&head, 2, rows, |_| "")
     )
 }
 

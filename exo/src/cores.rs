@@ -22,6 +22,7 @@ use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::schedule::Schedule;
+use crate::work::Work;
 
 /// A processor.
 pub struct Core {
@@ -36,6 +37,8 @@ pub struct Core {
     /// that are no longer true, or their environment is not to run any more. Looked at
     /// wherever the lock has been taken: it is set only by who holds the lock.
     pub stale: Cell<bool>,
+    /// What the entry that it serves may still do.
+    pub work: Work,
     /// It halts, or is about to.
     pub idle: Cell<bool>,
     /// It is in ring 3, or on the way there.
@@ -50,6 +53,7 @@ impl Default for Core {
             current: Cell::new(EnvId(0)),
             running: Cell::new(None),
             stale: Cell::new(false),
+            work: Work::default(),
             idle: Cell::new(false),
             outside: AtomicBool::new(false),
         }
@@ -187,6 +191,7 @@ impl Kernel {
         let core = self.here();
         core.outside.store(false, Ordering::Release);
         lock();
+        core.work.begin();
         core
     }
 

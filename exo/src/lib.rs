@@ -15,6 +15,7 @@
 //! | [`env`] | environments: creation, death, destruction |
 //! | [`schedule`], [`cores`] | slice vectors, sleeping; processors and the lock |
 //! | [`clock`] | how fast the time-stamp counter runs |
+//! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
 //! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
@@ -48,6 +49,7 @@ mod testing;
 #[cfg(exo_guest)]
 pub mod trap;
 pub mod user;
+pub mod work;
 
 /// Marks that a step of the packet path is done. Nothing, except in builds made
 /// for measuring.

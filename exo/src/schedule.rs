@@ -112,6 +112,9 @@ fn place(kernel: &Kernel, slot: u32) -> Option<(usize, &Schedule, u64)> {
     Some((number, &kernel.cores.get(number)?.schedule, 1 << (slot as usize % SLOT_COUNT)))
 }
 
+/// What [`assign`] costs.
+pub const ASSIGN: u32 = 250;
+
 /// Gives slot `slot` to `heir`, or to nobody.
 pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&'static Env>) {
     let Some((number, schedule, bit)) = place(kernel, slot) else { return };

@@ -295,6 +295,7 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         cores::unlock();
         cpu::halt_until_interrupt();
         cores::lock();
+        core.work.begin();
         if watches {
             end_measuring(kernel);
         }

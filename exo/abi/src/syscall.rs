@@ -34,13 +34,17 @@ macro_rules! syscall_table {
             /// Makes a capability with fewer rights, and for frames and slots
             /// over the sub-range of `count` starting at `first` (both zero for
             /// other kinds). Returns its handle. Needs [`Rights::GRANT`].
+            /// As with every capability made from another: [`Error::WrongState`] while
+            /// `source` or one that it comes from is being revoked, [`Error::TooMuch`]
+            /// if it is the 64th that were derived one from another.
             5 cap_derive(source: Handle, rights: Rights, first: u64, count: u64);
             /// Derives a copy of `cap` into the table of `env`. Returns its
             /// handle there. Needs [`Rights::GRANT`] and, on `env`,
             /// [`Rights::ENDOW`].
             6 cap_grant(cap: Handle, env: Handle);
             /// Removes everything derived from `cap`, in whatever table, leaving
-            /// `cap` itself. Bounded: [`Error::Again`].
+            /// `cap` itself. Bounded: [`Error::Again`]; from the first call on until it is
+            /// done nothing more can be derived from any of them.
             7 cap_revoke(cap: Handle);
             /// Removes `cap`, live or stale; what was derived from it stays and becomes
             /// derived from its parent. Bounded: [`Error::Again`].
@@ -178,8 +182,9 @@ macro_rules! syscall_table {
             /// Makes up to 32 calls in one crossing: `count` times nine words at `calls`
             /// (number, six arguments, then the kernel writes error code and value),
             /// all in one page. Calls that would not return to the caller are
-            /// [`Error::BadArgument`]. Each is as bounded as it is alone. Returns how
-            /// many succeeded.
+            /// [`Error::BadArgument`]. All together do no more work than one call may:
+            /// when that is done, the rest is not made. Returns how many were made, at
+            /// least one if there is any.
             37 batch(calls: UserPtr, count: u32);
             /// Sleeps until the encoded filter at `predicate` matches the bytes at
             /// `memory`, or the time-stamp counter passes `deadline` (zero: none), or

@@ -41,6 +41,7 @@ use crate::env::transfer::Switch;
 use crate::kernel::Kernel;
 use crate::object::KernelObject;
 use crate::user::UserSlice;
+use crate::work::Work;
 
 /// How a call ends.
 #[derive(Clone, Copy)]
@@ -103,7 +104,13 @@ pub struct Caller<'a> {
     pub env: &'static Env,
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
+    /// What this entry may still do.
+    #[inline]
+    pub(crate) fn work(&self) -> &'a Work {
+        &self.kernel.here().work
+    }
+
     /// Copies `length` bytes at `from` in the caller's memory to the front of
     /// `buffer`, and returns them.
     fn copy_in<'b>(
@@ -133,9 +140,13 @@ impl Caller<'_> {
         if slot.rights().allows(needed) { Ok(named) } else { Err(Error::NoRight) }
     }
 
-    /// Makes sure that the capability a call returns will find a place.
-    fn check_room(&self) -> Result<(), Error> {
-        if self.env.cap_free.get() == CapRef::NONE { Err(Error::TableFull) } else { Ok(()) }
+    /// Makes sure that the capability a call returns, derived from `parent`, will find a
+    /// place.
+    fn check_room(&self, parent: CapRef) -> Result<(), Error> {
+        if self.env.cap_free.get() == CapRef::NONE {
+            return Err(Error::TableFull);
+        }
+        capability::check_parent(&self.kernel.frames, parent)
     }
 }
 

@@ -94,6 +94,7 @@ pub(super) fn slots_assign(
         return Err(Error::OutOfRange);
     }
     let heir = caller.live_env_with(env, Rights::CONTROL)?;
+    caller.work().spend(count * schedule::ASSIGN);
     for slot in first..first + count {
         schedule::assign(kernel, slot, Some(heir));
     }

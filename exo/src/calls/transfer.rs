@@ -55,7 +55,7 @@ pub(super) fn entry_create(
     stack: UserPtr,
 ) -> Result<u64, Error> {
     if address.0 != 0 {
-        caller.check_room()?;
+        caller.check_room(CapRef::NONE)?;
     }
     caller.env.transfer.set_entry(index, address.0, stack.0)?;
     match address.0 {

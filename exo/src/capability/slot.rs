@@ -133,6 +133,8 @@ pub struct Slot {
     first: Cell<u32>,
     extent: Cell<u32>,
     badge: Cell<u64>,
+    /// What is derived from it is being removed.
+    pub(crate) revoking: Cell<bool>,
     pub(crate) parent: Cell<CapRef>,
     pub(crate) child: Cell<CapRef>,
     pub(crate) next: Cell<CapRef>,

@@ -5,6 +5,7 @@ mod grants;
 mod slices;
 mod transfers;
 mod upcalls;
+mod work;
 
 use exo_abi::{Error, FrameKind, Pfn};
 

@@ -9,7 +9,7 @@
 use core::cell::Cell;
 
 use exo_abi::{
-    BACKTRACE_DEPTH, EnvId, EnvState, EnvStatus, GRACE_MICROSECONDS, USER_TOP, Upcall, UserPtr,
+    BACKTRACE_DEPTH, EnvState, EnvStatus, GRACE_MICROSECONDS, USER_TOP, Upcall, UserPtr,
 };
 
 use crate::arch::entry::{resume, set_upcalls, set_vector_state};
@@ -18,7 +18,7 @@ use crate::cores::{self, Core, MAX_CORES, number};
 use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::Kernel;
 use crate::net;
-use crate::schedule::{self, SLICE_MICROSECONDS};
+use crate::schedule::{self, Payer, SLICE_MICROSECONDS, Slice};
 use crate::start::kernel;
 use crate::user::UserSlice;
 
@@ -31,15 +31,15 @@ const PAGE_FAULT: u64 = 14;
 enum Timer {
     Off,
     Deadline,
-    Slice(u32),
-    /// The slice in this slot is over, and this environment was told so.
-    Grace(u32, EnvId),
+    Slice(Slice),
+    /// The slice is over, and who runs was told so.
+    Grace(Slice),
 }
 
 impl Timer {
     /// Whether it bounds what is done in `slot`.
     fn bounds(self, slot: u32) -> bool {
-        matches!(self, Self::Slice(of) | Self::Grace(of, _) if of == slot)
+        matches!(self, Self::Slice(of) | Self::Grace(of) if of.slot == slot)
     }
 }
 
@@ -132,16 +132,21 @@ pub fn look_up(kernel: &Kernel, env: &Env) {
 
 /// The timer has fired. True if `env` is told, and may go on for its grace.
 fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
-    if let Timer::Grace(_, told) = timer().replace(Timer::Off) {
-        if let Some(told) = kernel.env(told) {
-            told.overruns.set(told.overruns.get().saturating_add(1));
+    let now = cpu::time_stamp();
+    let slice = match timer().replace(Timer::Off) {
+        Timer::Grace(slice) => {
+            slice.charge(kernel, now, schedule::slice(kernel));
+            return false;
         }
-        return false;
-    }
+        Timer::Slice(slice) => slice,
+        Timer::Off | Timer::Deadline => return false,
+    };
+    slice.charge(kernel, now, 0);
     let made = env.state() == EnvState::Ready && upcall::make(env, frame, Upcall::SliceEnd);
     if made {
-        timer().set(Timer::Grace(kernel.here().schedule.slot(), env.id()));
-        apic::start_timer(GRACE_MICROSECONDS * apic::ticks_per_microsecond());
+        let grace = GRACE_MICROSECONDS * apic::ticks_per_microsecond();
+        timer().set(Timer::Grace(Slice { end: now + grace, ..slice }));
+        apic::start_timer(grace);
     }
     made
 }
@@ -191,8 +196,10 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
 /// Leaves ring 0 because the running environment stopped of itself. Its grace is not
 /// part of its slice: whoever stops in it, in whatever way, has ended the slice.
 pub fn stop(kernel: &Kernel, yields: bool) -> ! {
-    let in_grace = matches!(timer().get(), Timer::Grace(..));
-    if in_grace {
+    let mut in_grace = false;
+    if let Timer::Grace(slice) = timer().get() {
+        in_grace = true;
+        slice.charge(kernel, cpu::time_stamp(), 0);
         timer().set(Timer::Off);
     }
     leave(kernel, yields || in_grace)
@@ -255,8 +262,14 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
     set_running(kernel, env, env.vectors().image());
     let slot = kernel.here().schedule.slot();
     if !timer().get().bounds(slot) {
-        timer().set(Timer::Slice(slot));
-        apic::start_timer(SLICE_MICROSECONDS * apic::ticks_per_microsecond());
+        let now = cpu::time_stamp();
+        if let Timer::Slice(before) = timer().get() {
+            before.charge(kernel, now, 0);
+        }
+        let payer = Payer::of_slot(kernel, slot);
+        let length = SLICE_MICROSECONDS * apic::ticks_per_microsecond();
+        timer().set(Timer::Slice(Slice { slot, payer, end: now + length }));
+        apic::start_timer(length);
     }
     if env.pending.get() != 0 {
         upcall::make_pending(env);
@@ -281,7 +294,7 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     if !net::arm(kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
-        let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..));
+        let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(_));
         let mut watches = false;
         if let Some(deadline) = deadline.filter(|_| !runs) {
             timer().set(Timer::Deadline);

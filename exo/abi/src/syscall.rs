@@ -148,7 +148,8 @@ macro_rules! syscall_table {
             29 slice_donate(env: Handle);
             /// Makes `address` entry point `index` (below 16) of the caller, entered
             /// with stack pointer `stack`, and returns a capability for it. Address
-            /// zero: there is no such entry any more. One activity at a time is
+            /// zero: there is no such entry any more. Either way capabilities for an entry
+            /// that was there before are for nothing from now on. One activity at a time is
             /// entered; what the environment did otherwise goes on when that is over.
             30 entry_create(index: u32, address: UserPtr, stack: UserPtr);
             /// Derives from the entry or doorbell `source` one that shows `badge`,

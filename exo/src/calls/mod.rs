@@ -35,7 +35,7 @@ use transfer::{
     transfer_reply, transfer_send,
 };
 
-use crate::capability::{self, CapRef, Kind};
+use crate::capability::{self, CapRef, Kind, Slot};
 use crate::env::Env;
 use crate::env::transfer::Switch;
 use crate::kernel::Kernel;
@@ -126,18 +126,18 @@ impl<'a> Caller<'a> {
         Ok(target)
     }
 
-    /// The object behind a capability of kind `kind` with `needed` rights, and its badge.
+    /// The object behind a capability of kind `kind` with `needed` rights, and its slot.
     #[inline(always)]
     fn object<T: KernelObject>(
         &self,
         handle: Handle,
         kind: Kind,
         needed: Rights,
-    ) -> Result<(&'static T, u64), Error> {
+    ) -> Result<(&'static T, &'static Slot), Error> {
         let frames = &self.kernel.frames;
         let (_, slot) = capability::occupied(frames, self.env, handle)?;
         let named = slot.names(kind, frames).ok_or(Error::BadHandle)?;
-        if slot.rights().allows(needed) { Ok(named) } else { Err(Error::NoRight) }
+        if slot.rights().allows(needed) { Ok((named, slot)) } else { Err(Error::NoRight) }
     }
 
     /// Makes sure that the capability a call returns, derived from `parent`, will find a

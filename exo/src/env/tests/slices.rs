@@ -130,7 +130,8 @@ fn the_processor_does_not_rest_while_somebody_is_ready() {
     let (sleeper, handle) = child(kernel, root, 800);
     call(kernel, root, "env_start", &[handle, 0x40_0000, 0x50_0000, 0]).expect("new");
     call(kernel, sleeper, "entry_create", &[0, 0x40_1000, 0x50_0000]).expect("room");
-    let switch = transfer::begin(kernel, second, sleeper, 0, 0, true, |_| Ok(0));
+    let switch =
+        transfer::begin(kernel, second, sleeper, (0x40_1000, 0x50_0000), 0, true, |_| Ok(0));
     assert!(switch.is_ok_and(|switch| switch.to.id() == sleeper.id()));
     assert!(matches!(reply(kernel, sleeper, "wait", &[sleeper.events.get(), 0]), Reply::Stop));
     first.debt.set(SLICE);

@@ -58,8 +58,12 @@ pub(super) fn release(frames: &FrameTable, place: CapRef, slot: &Slot) {
     slot.set_object(Object::only(Kind::Empty));
     slot.rights.set(Rights::NONE);
     slot.revoking.set(false);
-    // Generation zero is no live handle's.
-    slot.generation.set(slot.generation.get().wrapping_add(1).max(1));
+    // After the last generation the slot is never used again: no handle comes true.
+    let generation = slot.generation.get().saturating_add(1);
+    slot.generation.set(generation);
+    if generation == u32::MAX {
+        return;
+    }
     let owner = frames.owner(place.frame()).map_or(Pfn(0), |owner| Pfn(owner.0));
     if let Some(holder) = object::get::<Env>(frames, owner) {
         slot.next.set(holder.cap_free.get());

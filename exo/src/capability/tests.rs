@@ -193,3 +193,30 @@ fn a_tree_is_no_deeper_than_can_be_looked_up() {
     assert_eq!(call(kernel, root, "cap_drop", &[chain[5]]), Ok(0));
     assert!(derive(chain[chain.len() - 1]).is_ok());
 }
+
+/// A slot has as many lives as there are generations, and then none.
+#[test]
+fn no_handle_comes_true_after_the_last_life_of_its_slot() {
+    let (kernel, root) = machine();
+    let derive = || call(kernel, root, "cap_derive", &[ALL_SLOTS, rights(Rights::ASSIGN), 0, 1]);
+    let first = derive().expect("room");
+    assert_eq!(call(kernel, root, "cap_drop", &[first]), Ok(0));
+    let (_, slot) = super::table_slot(&kernel.frames, root, first as u32).expect("a slot");
+    // As if it had been used all the time since.
+    slot.generation.set(u32::MAX - 2);
+    let mut last = Vec::new();
+    for life in 0..2 {
+        let made = derive().expect("room");
+        assert_eq!(made as u32, first as u32, "the same slot in life {life}");
+        assert_eq!(call(kernel, root, "cap_drop", &[made]), Ok(0));
+        last.push(made);
+    }
+    let others = std::iter::from_fn(|| derive().ok()).collect::<Vec<_>>();
+    assert_eq!(others.len(), 64 - 5, "all slots but this one");
+    assert!(others.iter().all(|handle| *handle as u32 != first as u32));
+    for gone in [first, 1 << 32 | first & 0xffff_ffff, last[0], last[1]] {
+        assert_eq!(call(kernel, root, "cap_drop", &[gone]), Err(Error::BadHandle));
+    }
+    crate::schedule::set_state(kernel, root, exo_abi::EnvState::Ready);
+    crate::check::all(kernel).expect("the free list is as it should be");
+}

@@ -17,6 +17,7 @@
 //! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
+//! | `secret` | a number that ring 3 cannot know |
 //! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
 
@@ -42,6 +43,8 @@ pub mod paging;
 #[cfg(exo_guest)]
 pub mod panic;
 pub mod schedule;
+#[cfg(any(exo_guest, test))]
+pub mod secret;
 #[cfg(exo_guest)]
 pub mod start;
 #[cfg(test)]

@@ -182,7 +182,7 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
     let mut base = frame.rbp;
     for entry in &mut status.backtrace {
         let mut words = [0; 16];
-        let pair = UserSlice::new(env.root_table.get(), UserPtr(base), words.len());
+        let pair = UserSlice::new(env.root_table.get(), UserPtr(base));
         if pair.copy_in(&kernel.frames, &mut words).is_err() {
             break;
         }

@@ -1,6 +1,6 @@
 //! Calls on environments.
 
-use exo_abi::{EnvStatus, Error, Handle, Pages, Pfn, Rights, UserPtr, Word};
+use exo_abi::{Error, Handle, Pages, Pfn, Rights, UserPtr, Word};
 
 use super::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress, SLOTS_PER_FRAME};
@@ -56,7 +56,7 @@ pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> 
 pub(super) fn env_status(caller: Caller<'_>, env: Handle, status: UserPtr) -> Result<(), Error> {
     let bytes = caller.env_with(env, Rights::INSPECT)?.status().to_bytes();
     let root = caller.env.root_table.get();
-    UserSlice::new(root, status, EnvStatus::BYTES).copy_out(&caller.kernel.frames, &bytes)
+    UserSlice::new(root, status).copy_out(&caller.kernel.frames, &bytes)
 }
 
 #[inline(never)]

@@ -121,8 +121,7 @@ impl<'a> Caller<'a> {
     ) -> Result<&'b [u8], Error> {
         let length = usize::try_from(length).map_err(|_| Error::TooMuch)?;
         let target = buffer.get_mut(..length).ok_or(Error::TooMuch)?;
-        UserSlice::new(self.env.root_table.get(), from, length)
-            .copy_in(&self.kernel.frames, target)?;
+        UserSlice::new(self.env.root_table.get(), from).copy_in(&self.kernel.frames, target)?;
         Ok(target)
     }
 

@@ -128,7 +128,7 @@ pub(super) fn filter_read(
     let whole = filter.canonical().encode(&mut wire).ok_or(Error::TooMuch)?;
     let part = wire.get(..whole.min(length as usize)).unwrap_or_default();
     let root = caller.env.root_table.get();
-    UserSlice::new(root, to, part.len()).copy_out(&caller.kernel.frames, part)?;
+    UserSlice::new(root, to).copy_out(&caller.kernel.frames, part)?;
     Ok(whole as u64)
 }
 

@@ -52,7 +52,7 @@ pub fn sleep(
     }
     let mut bytes = [0; REACH];
     let bytes = &mut bytes[..filter.reach()];
-    UserSlice::new(env.root_table.get(), memory, bytes.len()).copy_in(&kernel.frames, bytes)?;
+    UserSlice::new(env.root_table.get(), memory).copy_in(&kernel.frames, bytes)?;
     env.predicate.filter.set(filter);
     env.predicate.memory.set(memory.0.wrapping_add(1));
     schedule::set_state(kernel, env, EnvState::Waiting);
@@ -66,7 +66,7 @@ pub fn holds(kernel: &Kernel, env: &Env) -> bool {
     let mut bytes = [0; REACH];
     let Some(bytes) = bytes.get_mut(..filter.reach()) else { return true };
     let memory = UserPtr(env.predicate.memory.get().wrapping_sub(1));
-    let memory = UserSlice::new(env.root_table.get(), memory, bytes.len());
+    let memory = UserSlice::new(env.root_table.get(), memory);
     memory.copy_in(&kernel.frames, bytes).is_err() || filter.matches(bytes)
 }
 

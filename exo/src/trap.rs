@@ -71,6 +71,7 @@ pub extern "C" fn trap(frame: &mut Context) {
         );
     }
     let kernel = kernel();
+    let was_long = kernel.here().work.is_long();
     let core = kernel.come_in();
     Kernel::count(&kernel.info.traps, 1);
     let env = running(core);
@@ -92,7 +93,7 @@ pub extern "C" fn trap(frame: &mut Context) {
             // One that struck while ring 0 went from one slice to the next comes late:
             // the timer runs for the next already, whose owner must not lose it.
             if !apic::timer_runs() {
-                if slice_ends(kernel, env, frame) {
+                if slice_ends(kernel, env, frame, was_long) {
                     return kernel.go_out();
                 }
                 upcall::expect_begin(env);
@@ -130,8 +131,9 @@ pub fn look_up(kernel: &Kernel, env: &Env) {
     }
 }
 
-/// The timer has fired. True if `env` is told, and may go on for its grace.
-fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
+/// The timer has fired, just after a long entry if `was_long`: then that is why it is late,
+/// and not the machine. True if `env` is told, and may go on for its grace.
+fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context, was_long: bool) -> bool {
     let now = cpu::time_stamp();
     let slice = match timer().replace(Timer::Off) {
         Timer::Grace(slice) => {
@@ -141,7 +143,9 @@ fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
         Timer::Slice(slice) => slice,
         Timer::Off | Timer::Deadline => return false,
     };
-    slice.charge(kernel, now, 0);
+    if was_long {
+        slice.charge(kernel, now, 0);
+    }
     let made = env.state() == EnvState::Ready && upcall::make(env, frame, Upcall::SliceEnd);
     if made {
         let grace = GRACE_MICROSECONDS * apic::ticks_per_microsecond();
@@ -196,10 +200,8 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
 /// Leaves ring 0 because the running environment stopped of itself. Its grace is not
 /// part of its slice: whoever stops in it, in whatever way, has ended the slice.
 pub fn stop(kernel: &Kernel, yields: bool) -> ! {
-    let mut in_grace = false;
-    if let Timer::Grace(slice) = timer().get() {
-        in_grace = true;
-        slice.charge(kernel, cpu::time_stamp(), 0);
+    let in_grace = matches!(timer().get(), Timer::Grace(_));
+    if in_grace {
         timer().set(Timer::Off);
     }
     leave(kernel, yields || in_grace)
@@ -262,13 +264,10 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
     set_running(kernel, env, env.vectors().image());
     let slot = kernel.here().schedule.slot();
     if !timer().get().bounds(slot) {
-        let now = cpu::time_stamp();
-        if let Timer::Slice(before) = timer().get() {
-            before.charge(kernel, now, 0);
-        }
         let payer = Payer::of_slot(kernel, slot);
         let length = SLICE_MICROSECONDS * apic::ticks_per_microsecond();
-        timer().set(Timer::Slice(Slice { slot, payer, end: now + length }));
+        let end = cpu::time_stamp() + length;
+        timer().set(Timer::Slice(Slice { slot, payer, end }));
         apic::start_timer(length);
     }
     if env.pending.get() != 0 {

@@ -16,6 +16,9 @@ use core::cell::Cell;
 /// below 100,000 instructions.
 pub const BUDGET: u32 = 40_000;
 
+/// From here on an entry is long: some microseconds.
+const LONG: u32 = 5_000;
+
 /// What an entry has left.
 pub struct Work(Cell<u32>);
 
@@ -36,6 +39,12 @@ impl Work {
     #[inline]
     pub fn is_spent(&self) -> bool {
         self.0.get() == 0
+    }
+
+    /// Whether the entry has done so much that a timer may have struck unheard meanwhile.
+    #[inline]
+    pub fn is_long(&self) -> bool {
+        self.0.get() <= BUDGET - LONG
     }
 
     /// Takes `cost` for the next step of a walk. False if nothing was left: then the step is
@@ -65,7 +74,8 @@ mod tests {
         assert_eq!(steps, BUDGET.div_ceil(7) as usize);
         assert!(work.is_spent() && !work.draw(1));
         work.begin();
+        assert!(!work.is_long());
         work.spend(BUDGET + 1);
-        assert!(work.is_spent());
+        assert!(work.is_spent() && work.is_long());
     }
 }

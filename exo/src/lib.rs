@@ -18,6 +18,7 @@
 //! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
 //! | `secret` | a number that ring 3 cannot know |
+//! | `console` | what was printed and has not gone out yet |
 //! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
 
@@ -30,6 +31,8 @@ pub mod capability;
 #[cfg(any(test, exo_check))]
 pub mod check;
 pub mod clock;
+#[cfg(any(exo_guest, test))]
+pub mod console;
 pub mod cores;
 pub mod env;
 pub mod frames;

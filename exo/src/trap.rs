@@ -13,7 +13,8 @@ use exo_abi::{
 };
 
 use crate::arch::entry::{resume, set_upcalls, set_vector_state};
-use crate::arch::{apic, cpu};
+use crate::arch::{apic, cpu, serial};
+use crate::console::Left;
 use crate::cores::{self, Core, MAX_CORES, number};
 use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::Kernel;
@@ -220,6 +221,7 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
             let net = &mut *kernel.net.borrow_mut();
             net::remind(kernel, net);
             net::receive(kernel, net);
+            serial::drain(kernel);
             kernel.here().schedule.end_slice();
             slice_over = false;
         }
@@ -286,9 +288,14 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
 /// processor gives the frame to its owner and wakes another if that is where it runs.
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     let core = kernel.here();
-    // Conditions on memory are tried again a slice later.
+    // Conditions on memory are tried again a slice later, and a port that takes nothing.
     let slice = || SLICE_MICROSECONDS * apic::ticks_per_microsecond();
-    let look = core.schedule.watches().then(|| now + slice());
+    let text = serial::drain(kernel);
+    if text == Left::More {
+        return;
+    }
+    let looks = text == Left::Blocked || core.schedule.watches();
+    let look = looks.then(|| now + slice());
     let deadline = [deadline, look].into_iter().flatten().min();
     if !net::arm(kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain

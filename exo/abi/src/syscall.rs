@@ -28,8 +28,10 @@ macro_rules! syscall_table {
             /// event count. While the caller sleeps the kernel looks for packets by
             /// itself and delivers them; each run of them is an event.
             3 wait(seen: EventCount, deadline: u64);
-            /// Prints at most 1024 bytes. Returns how many were printed.
-            /// Needs [`Rights::PRINT`].
+            /// Prints at most 1024 bytes, all or none. Returns how many were printed:
+            /// they go out in time. [`Error::Again`] while what was printed before has
+            /// left no room for them: the port is slow, or nobody reads what comes out of
+            /// it. Needs [`Rights::PRINT`].
             4 console_write(console: Handle, text: UserPtr, length: u64);
             /// Makes a capability with fewer rights, and for frames and slots
             /// over the sub-range of `count` starting at `first` (both zero for

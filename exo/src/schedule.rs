@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{EnvId, EnvState, Pfn, SLOT_COUNT};
 
-use crate::cores::number;
+use crate::cores::{MAX_CORES, number};
 use crate::env::{self, Env, transfer};
 use crate::kernel::Kernel;
 use crate::object;
@@ -35,6 +35,10 @@ pub struct Schedule {
     pub(crate) nearest: Cell<u64>,
     /// Who gets the rest of the slice.
     heir: Cell<EnvId>,
+    /// Decisions so far about which environment runs; and in the last of which a condition
+    /// on memory was looked at.
+    decisions: Cell<u64>,
+    watched: Cell<u64>,
 }
 
 const NOBODY: EnvId = EnvId(0);
@@ -110,6 +114,8 @@ impl Schedule {
             ready: Cell::new(0),
             nearest: Cell::new(NEVER),
             heir: Cell::new(NOBODY),
+            decisions: Cell::new(0),
+            watched: Cell::new(0),
         }
     }
 
@@ -125,9 +131,17 @@ impl Schedule {
         self.cursor.get()
     }
 
-    /// Whether somebody waits for a condition that has to be tried now and then.
+    /// Whether an environment waits for a condition that did not hold in this decision, and
+    /// has to be tried now and then.
     pub fn watches(&self) -> bool {
-        self.ready.get() != 0
+        self.watched.get() == self.decisions.get()
+    }
+
+    /// Notes that there is such a one. Returns the decision: no other, of whichever
+    /// processor, has the same number.
+    pub(crate) fn watches_in_decision(&self) -> u64 {
+        self.watched.set(self.decisions.get());
+        self.decisions.get() * MAX_CORES as u64 + number() as u64
     }
 
     /// Notes that somebody sleeps until `deadline`.
@@ -219,6 +233,7 @@ pub fn forget(kernel: &Kernel, env: &Env) {
 #[inline]
 pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
     let schedule = &kernel.here().schedule;
+    schedule.decisions.set(schedule.decisions.get() + 1);
     if schedule.heir.get() != NOBODY {
         let heir = kernel.env(schedule.heir.replace(NOBODY));
         if let Some(heir) = heir.and_then(|heir| transfer::end_of_line(kernel, heir)) {

@@ -82,7 +82,7 @@ fn revoking_reaches_every_descendant_in_bounded_steps() {
     for _ in 0..100 {
         all.push(derive(all[300]));
     }
-    stint(64 * 70);
+    stint(64 * 120);
     let (result, again) = until_done(|| call(kernel, root, "cap_revoke", &[top]));
     assert_eq!(result, Ok(0));
     assert!(again > 0, "500 capabilities take more than one step");
@@ -160,7 +160,7 @@ fn revoking_ends_whatever_is_derived_meanwhile() {
     let mut steps = 0;
     let fill = || (0..32).filter(|_| derive(holder, above).is_ok()).count();
     assert_eq!(fill(), 32);
-    stint(16 * 70);
+    stint(16 * 120);
     while call(kernel, root, "cap_revoke", &[top]) == Err(Error::Again) {
         steps += 1;
         assert!(steps < 10, "it does not end");

@@ -19,7 +19,7 @@ use crate::frames::FrameTable;
 use crate::work::Work;
 
 /// What following a link costs, and moving or removing what is there.
-const LINK: u32 = 70;
+const LINK: u32 = 120;
 
 /// Whether a bounded operation has finished.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

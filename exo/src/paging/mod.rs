@@ -297,7 +297,7 @@ pub fn unmap(
 }
 
 /// What looking at an entry of a page table costs.
-const ENTRY: u32 = 12;
+const ENTRY: u32 = 20;
 /// What undoing the count of a frame costs that an entry maps.
 const UNCOUNT: u32 = 16;
 

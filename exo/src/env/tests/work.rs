@@ -77,7 +77,7 @@ fn taking_a_frame_of_many_large_pages_stops_in_the_middle_of_a_table() {
 #[test]
 fn little_work_gets_everything_done() {
     let (kernel, root, handle) = directory();
-    stint(8_000);
+    stint(12_000);
     call(kernel, root, "revoke_request", &[handle, 1, 0, 0]).expect("in control");
     let mut steps = 0;
     while call(kernel, root, "revoke_enforce", &[handle]) == Err(Error::Again) {

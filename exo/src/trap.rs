@@ -211,7 +211,7 @@ pub fn stop(kernel: &Kernel, yields: bool) -> ! {
 /// Leaves ring 0 for whichever environment is to run now; halts while there is
 /// none.
 pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
-    kernel.here().running.set(None);
+    let mut before = kernel.here().running.replace(None);
     loop {
         let now = cpu::time_stamp();
         let deadline = schedule::wake_expired(kernel, now);
@@ -226,12 +226,17 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
             slice_over = false;
         }
         if let Some(env) = schedule::next_ready(kernel) {
+            if kernel.has_others() {
+                kernel.pass_on(before, env);
+            }
             run(kernel, env);
         }
         if kernel.over.get() {
             crate::panic::first_ended(kernel);
         }
         halt(kernel, now, deadline);
+        // It may be gone by now.
+        before = None;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Life cycle, and that everything comes back.
 
 mod batch;
+mod cores;
 mod grants;
 mod slices;
 mod transfers;

@@ -17,6 +17,7 @@
 //! | `s70_idle` | an idle machine sleeps |
 //! | `s75_clock` | the guest's clock is the host's |
 //! | `s80_cores` | the same on two processors |
+//! | `s85_bounds` | no call keeps ring 0 long, whatever its input |
 //! | `s90_fuzz` | what must always be true is, under random calls |
 //! | `s95_primitives` | each operation that is compared with Linux is measured |
 //! | `s97_linux` | a Linux guest of packages serves on the same machine |
@@ -27,7 +28,7 @@
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
 //! how long anything takes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exo_cmd::machine::{Config, ECHO_PORT, Machine, Network, STORE_PORT};
 use exo_cmd::manifest::{App, Forward, Grants, Manifest, OnExit, VERSION};
@@ -118,6 +119,34 @@ pub fn boot_with_frames(manifest: Manifest) -> Machine {
 #[track_caller]
 pub fn expect(machine: &Machine, pattern: &str) -> String {
     machine.wait_for_line(pattern, LONG).unwrap_or_else(|_| panic!("no line \"{pattern}\""))
+}
+
+/// Waits until `count` console lines contain `pattern`.
+///
+/// # Panics
+/// If they do not come. The machine shows its console then.
+#[track_caller]
+pub fn expect_times(machine: &Machine, pattern: &str, count: usize) {
+    wait_until(&format!("no {count} lines \"{pattern}\""), || {
+        let lines = machine.console().lines();
+        (lines.iter().filter(|line| line.contains(pattern)).count() >= count).then_some(())
+    });
+}
+
+/// Waits until `look` finds something.
+///
+/// # Panics
+/// With `otherwise`, if it finds nothing for [`LONG`].
+#[track_caller]
+pub fn wait_until<T>(otherwise: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LONG;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{otherwise}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Asserts that every leak check that root has made so far balanced, and that it

@@ -5,7 +5,7 @@ use std::thread;
 use exo_cmd::machine::{Config, Machine};
 use machine_tests::model::Worker;
 use machine_tests::{
-    ECHO, LONG, STORE, THIRD, app, assert_no_leak, boot, expect, manifest, net_app,
+    ECHO, LONG, STORE, THIRD, app, assert_no_leak, boot, expect, expect_times, manifest, net_app,
 };
 
 /// Requests of each of the workers.
@@ -52,9 +52,7 @@ fn every_answer_is_right_beside_busy_neighbours() {
         expect(&machine, &format!("root: {name} ended: exit code 0"));
     }
     // Root's last words on the three come after its report.
-    while machine.console().text().matches("root: leak check").count() < 3 {
-        thread::yield_now();
-    }
+    expect_times(&machine, "root: leak check", 3);
     assert_no_leak(&machine, 3);
     assert!(machine.running());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use exo_cmd::machine::{Config, Machine, Network};
 use machine_tests::frame::{Wire, datagram};
-use machine_tests::{THIRD, expect, net_app};
+use machine_tests::{THIRD, expect, net_app, wait_until};
 
 const ASKED: u16 = 4002;
 
@@ -15,14 +15,11 @@ fn counters(machine: &Machine, wire: &Wire<'_>, length: usize) -> String {
     wire.send(&datagram(5000, THIRD, ASKED, &vec![0; length]));
     let asked = format!("meter: wide got {} bytes", 42 + length);
     expect(machine, &asked);
-    loop {
+    wait_until("no counters", || {
         let lines = machine.console().lines();
         let after = lines.iter().position(|line| line.starts_with(&asked)).expect("it was there");
-        if let Some(line) = lines[after..].iter().find(|line| line.contains(": counters ")) {
-            return line.clone();
-        }
-        std::thread::yield_now();
-    }
+        lines[after..].iter().find(|line| line.contains(": counters ")).cloned()
+    })
 }
 
 fn counter(line: &str, name: &str) -> u64 {

@@ -3,7 +3,9 @@
 use exo_cmd::machine::{Config, Machine};
 use exo_cmd::manifest::{App, Manifest};
 use machine_tests::model::Worker;
-use machine_tests::{ECHO, LONG, STORE, THIRD, app, assert_no_leak, expect, manifest, net_app};
+use machine_tests::{
+    ECHO, LONG, STORE, THIRD, app, assert_no_leak, expect, expect_times, manifest, net_app,
+};
 
 /// A machine with two processors and user-mode networking.
 fn boot(manifest: Manifest) -> Machine {
@@ -55,9 +57,7 @@ fn attacks_are_repelled_on_two_processors() {
         assert!(done.ends_with(", 0 not tried, 0 breaches"), "{done}");
         expect(&machine, &format!("root: {name} ended: exit code 0"));
     }
-    while machine.console().text().matches("root: leak check").count() < 2 {
-        std::thread::yield_now();
-    }
+    expect_times(&machine, "root: leak check", 2);
     assert_no_leak(&machine, 2);
     assert!(machine.running());
 }

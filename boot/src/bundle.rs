@@ -30,6 +30,8 @@
 
 use core::fmt;
 
+use exo_abi::USER_TOP;
+
 /// First eight bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"EXOBNDL1";
 /// The layout version this module reads.
@@ -44,8 +46,6 @@ pub const IMAGE_LEN: usize = 48;
 pub const SEGMENT_LEN: usize = 40;
 /// Longest image name in bytes.
 pub const NAME_LEN: usize = 16;
-/// First address above the user half of the address space (4-level paging).
-pub const USER_END: u64 = 0x0000_8000_0000_0000;
 
 /// Segment flag: the program may read it. Every segment has it.
 pub const READ: u32 = 1;
@@ -233,7 +233,7 @@ impl<'a> Image<'a> {
             if segment.va < end {
                 return Err(BundleError::Overlap);
             }
-            // No overflow: `read` has compared the sum with `USER_END`.
+            // No overflow: `read` has compared the sum with `USER_TOP`.
             end = segment.va + segment.mem_len;
             entered |= segment.executable() && (segment.va..end).contains(&self.entry);
         }
@@ -272,7 +272,7 @@ impl<'a> Segment<'a> {
         if mem_len == 0 || file_len > mem_len {
             return Err(BundleError::SegmentLength);
         }
-        if va.checked_add(mem_len).is_none_or(|end| end > USER_END) {
+        if va.checked_add(mem_len).is_none_or(|end| end > USER_TOP) {
             return Err(BundleError::NotUser);
         }
         Ok(Self { va, mem_len, flags, data: part(bytes, offset, file_len)? })
@@ -392,7 +392,8 @@ mod tests {
     #[test]
     fn refuses_each_broken_rule() {
         use BundleError as E;
-        let user_end = USER_END.to_le_bytes();
+        // The page below the hole is of the user half, but never mapped.
+        let user_end = USER_TOP.to_le_bytes();
         for (at, with, expected) in [
             (0, &b"EXOBNDL2"[..], E::Magic),
             (8, &[2], E::Version),

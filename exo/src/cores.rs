@@ -19,9 +19,11 @@ pub use exo_abi::MAX_CORES;
 use exo_abi::{EnvId, EnvState, Pfn};
 
 use crate::env::Env;
+use crate::env::transfer::CHAIN;
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::schedule::Schedule;
+use crate::work::Work;
 
 /// A processor.
 pub struct Core {
@@ -36,6 +38,10 @@ pub struct Core {
     /// that are no longer true, or their environment is not to run any more. Looked at
     /// wherever the lock has been taken: it is set only by who holds the lock.
     pub stale: Cell<bool>,
+    /// What the entry that it serves may still do.
+    pub work: Work,
+    /// Something became ready that another processor could run, and this one may.
+    passes_on: Cell<bool>,
     /// It halts, or is about to.
     pub idle: Cell<bool>,
     /// It is in ring 3, or on the way there.
@@ -50,6 +56,8 @@ impl Default for Core {
             current: Cell::new(EnvId(0)),
             running: Cell::new(None),
             stale: Cell::new(false),
+            work: Work::default(),
+            passes_on: Cell::new(false),
             idle: Cell::new(false),
             outside: AtomicBool::new(false),
         }
@@ -164,20 +172,58 @@ impl Kernel {
         self.others().for_each(|(_, core)| core.stale.set(true));
     }
 
-    /// `env` may run now. If this processor is not about to run it, one that halts
-    /// and where it has slots looks again.
+    /// `env` may run now. If this processor is about to look which one runs, it may be this
+    /// one, and the others are told afterwards ([`Kernel::pass_on`]); else one that halts,
+    /// and where there are slots for it, looks again.
     #[inline(never)]
     pub fn wake_core(&self, env: &Env) {
-        let is_free = self.here().running.get().is_none();
-        if is_free && env.slots[number() % MAX_CORES].get() != 0 {
-            return;
+        let here = self.here();
+        if here.running.get().is_none() && self.has_slot(env, number()) {
+            here.passes_on.set(true);
+        } else {
+            self.wake_one(|number| self.has_slot(env, number));
         }
+    }
+
+    /// Whether there is a slot of processor `number` in which `env` may run: one of its own or
+    /// of those that wait for it in a protected call.
+    fn has_slot(&self, env: &Env, number: usize) -> bool {
+        let has = |env: &Env| env.slots[number % MAX_CORES].get() != 0;
+        let mut caller = env.transfer.caller.get();
+        has(env)
+            || (0..CHAIN).any(|_| match self.env(caller) {
+                Some(env) => {
+                    caller = env.transfer.caller.get();
+                    has(env)
+                }
+                None => false,
+            })
+    }
+
+    /// Wakes one of the others that halts and is wanted.
+    fn wake_one(&self, wanted: impl Fn(usize) -> bool) {
         let mut others = self.others();
-        let sleeper =
-            others.find(|(number, core)| core.idle.get() && env.slots[*number].get() != 0);
-        if let Some((number, core)) = sleeper {
+        if let Some((number, core)) = others.find(|(n, core)| core.idle.get() && wanted(*n)) {
             core.idle.set(false);
             processor::interrupt(number);
+        }
+    }
+
+    /// This processor goes on with `next`, after it ran `before`: what may run as well, here
+    /// and now, may run on one that halts.
+    #[inline(never)]
+    pub fn pass_on(&self, before: Option<&Env>, next: &Env) {
+        if self.here().passes_on.replace(false) {
+            self.wake_one(|number| {
+                let next = next.slots[number % MAX_CORES].get();
+                self.cores[number % MAX_CORES].schedule.ready.get() & !next != 0
+            });
+        }
+        if let Some(before) = before
+            && before.state() == EnvState::Ready
+            && !core::ptr::eq(before, next)
+        {
+            self.wake_one(|number| self.has_slot(before, number));
         }
     }
 
@@ -187,6 +233,7 @@ impl Kernel {
         let core = self.here();
         core.outside.store(false, Ordering::Release);
         lock();
+        core.work.begin();
         core
     }
 

@@ -15,7 +15,10 @@
 //! | [`env`] | environments: creation, death, destruction |
 //! | [`schedule`], [`cores`] | slice vectors, sleeping; processors and the lock |
 //! | [`clock`] | how fast the time-stamp counter runs |
+//! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
+//! | `secret` | a number that ring 3 cannot know |
+//! | `console` | what was printed and has not gone out yet |
 //! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
 
@@ -28,6 +31,8 @@ pub mod capability;
 #[cfg(any(test, exo_check))]
 pub mod check;
 pub mod clock;
+#[cfg(any(exo_guest, test))]
+pub mod console;
 pub mod cores;
 pub mod env;
 pub mod frames;
@@ -41,6 +46,8 @@ pub mod paging;
 #[cfg(exo_guest)]
 pub mod panic;
 pub mod schedule;
+#[cfg(any(exo_guest, test))]
+pub mod secret;
 #[cfg(exo_guest)]
 pub mod start;
 #[cfg(test)]
@@ -48,6 +55,7 @@ mod testing;
 #[cfg(exo_guest)]
 pub mod trap;
 pub mod user;
+pub mod work;
 
 /// Marks that a step of the packet path is done. Nothing, except in builds made
 /// for measuring.

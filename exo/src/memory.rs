@@ -56,6 +56,9 @@ pub fn protect(root: Pfn, pfn: Pfn, executable: bool) {
 #[cfg(not(exo_guest))]
 pub fn protect(_root: Pfn, _pfn: Pfn, _executable: bool) {}
 
+/// What [`clear`] costs, as work.
+pub const CLEAR: u32 = 500;
+
 /// Fills a frame with zeros.
 ///
 /// # Safety

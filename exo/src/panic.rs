@@ -17,6 +17,7 @@ const BACKTRACE_FRAMES: usize = 24;
 
 /// Ends the machine with `code`.
 pub fn power_off(code: u8) -> ! {
+    crate::arch::serial::flush();
     // SAFETY: the port belongs to the exit device or to nothing.
     unsafe { out8(EXIT_PORT, code) };
     halt_forever()

@@ -13,11 +13,12 @@
 use core::cell::Cell;
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{EnvId, EnvState, SLOT_COUNT};
+use exo_abi::{EnvId, EnvState, Pfn, SLOT_COUNT};
 
-use crate::cores::number;
+use crate::cores::{MAX_CORES, number};
 use crate::env::{self, Env, transfer};
 use crate::kernel::Kernel;
+use crate::object;
 
 /// Length of a slice in microseconds.
 pub const SLICE_MICROSECONDS: u64 = 1000;
@@ -34,9 +35,70 @@ pub struct Schedule {
     pub(crate) nearest: Cell<u64>,
     /// Who gets the rest of the slice.
     heir: Cell<EnvId>,
+    /// Decisions so far about which environment runs; and in the last of which a condition
+    /// on memory was looked at.
+    decisions: Cell<u64>,
+    watched: Cell<u64>,
 }
 
 const NOBODY: EnvId = EnvId(0);
+
+/// An environment that pays for time. It stays in debt to itself only: once it is gone
+/// nobody pays, whoever its number names then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Payer {
+    env: EnvId,
+    generation: u32,
+}
+
+impl Payer {
+    /// The environment `env`, if there is one.
+    pub fn new(kernel: &Kernel, env: EnvId) -> Self {
+        Self { env, generation: kernel.frames.generation(Pfn(env.0)) }
+    }
+
+    /// The owner of slot `slot` of this processor.
+    pub fn of_slot(kernel: &Kernel, slot: u32) -> Self {
+        let number = number() * SLOT_COUNT + slot as usize;
+        let owner = kernel.info.slots.owners.get(number).map_or(0, |owner| owner.load(Relaxed));
+        Self::new(kernel, EnvId(owner))
+    }
+
+    /// It took `ticks` that it was not given.
+    pub fn charge(self, kernel: &Kernel, ticks: u64) {
+        let env = object::get_live::<Env>(&kernel.frames, Pfn(self.env.0), self.generation);
+        if let Some(env) = env {
+            env.debt.set(env.debt.get().saturating_add(ticks));
+        }
+    }
+}
+
+/// A slice on the processor's timer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// Its slot.
+    pub slot: u32,
+    /// Whose slot that was when it began.
+    pub payer: Payer,
+    /// When it is over, by the time-stamp counter.
+    pub end: u64,
+}
+
+impl Slice {
+    /// It ends `now`: what was taken beyond its end is charged, and `least` at least. No
+    /// more than a slice, which is longer than anything that ring 0 does: what is later
+    /// than that was the machine's doing.
+    pub fn charge(self, kernel: &Kernel, now: u64, least: u64) {
+        let late = now.saturating_sub(self.end).min(slice(kernel));
+        self.payer.charge(kernel, late.max(least));
+    }
+}
+
+/// Length of a slice in ticks of the time-stamp counter.
+#[inline]
+pub fn slice(kernel: &Kernel) -> u64 {
+    kernel.info.tsc_hz.load(Relaxed) / (1_000_000 / SLICE_MICROSECONDS)
+}
 
 impl Default for Schedule {
     fn default() -> Self {
@@ -52,6 +114,8 @@ impl Schedule {
             ready: Cell::new(0),
             nearest: Cell::new(NEVER),
             heir: Cell::new(NOBODY),
+            decisions: Cell::new(0),
+            watched: Cell::new(0),
         }
     }
 
@@ -67,9 +131,17 @@ impl Schedule {
         self.cursor.get()
     }
 
-    /// Whether somebody waits for a condition that has to be tried now and then.
+    /// Whether an environment waits for a condition that did not hold in this decision, and
+    /// has to be tried now and then.
     pub fn watches(&self) -> bool {
-        self.ready.get() != 0
+        self.watched.get() == self.decisions.get()
+    }
+
+    /// Notes that there is such a one. Returns the decision: no other, of whichever
+    /// processor, has the same number.
+    pub(crate) fn watches_in_decision(&self) -> u64 {
+        self.watched.set(self.decisions.get());
+        self.decisions.get() * MAX_CORES as u64 + number() as u64
     }
 
     /// Notes that somebody sleeps until `deadline`.
@@ -111,6 +183,9 @@ fn place(kernel: &Kernel, slot: u32) -> Option<(usize, &Schedule, u64)> {
     let number = slot as usize / SLOT_COUNT;
     Some((number, &kernel.cores.get(number)?.schedule, 1 << (slot as usize % SLOT_COUNT)))
 }
+
+/// What [`assign`] costs.
+pub const ASSIGN: u32 = 250;
 
 /// Gives slot `slot` to `heir`, or to nobody.
 pub fn assign(kernel: &Kernel, slot: u32, heir: Option<&'static Env>) {
@@ -158,6 +233,7 @@ pub fn forget(kernel: &Kernel, env: &Env) {
 #[inline]
 pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
     let schedule = &kernel.here().schedule;
+    schedule.decisions.set(schedule.decisions.get() + 1);
     if schedule.heir.get() != NOBODY {
         let heir = kernel.env(schedule.heir.replace(NOBODY));
         if let Some(heir) = heir.and_then(|heir| transfer::end_of_line(kernel, heir)) {
@@ -172,15 +248,15 @@ pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
         ahead &= ahead - 1;
         let Some(env) = owner(kernel, first + slot) else { continue };
         if let Some(runs) = transfer::end_of_line(kernel, env) {
-            let overruns = env.overruns.get();
-            if overruns == 0 {
+            let debt = env.debt.get();
+            if debt == 0 || debt < slice(kernel) {
                 schedule.cursor.set(slot);
                 return Some(runs);
             }
-            // Who overran a slice's end loses the next, unless nobody else wants it;
+            // Who owes a slice loses the next slot, unless nobody else wants it;
             // either way it is paid for then, or the debt of one that was alone for
             // long would keep it from running when it no longer is.
-            env.overruns.set(overruns - 1);
+            env.debt.set(debt - slice(kernel));
             passed_over = passed_over.or(Some((slot, runs)));
         }
     }

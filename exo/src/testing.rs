@@ -18,6 +18,7 @@ use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
 use crate::net::storage::Merged;
 use crate::object;
 use crate::paging::{ROOT_LEVEL, Table};
+use crate::work::BUDGET;
 
 /// Frames of the simulated machine.
 pub(crate) const FRAMES: u32 = 2048;
@@ -86,6 +87,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         .expect("room in the table");
     }
     kernel.first.set(root.id());
+    kernel.info.tsc_hz.store(1_000_000_000, std::sync::atomic::Ordering::Relaxed);
     kernel.info.cores.store(1, std::sync::atomic::Ordering::Relaxed);
     kernel.here().current.set(root.id());
     kernel.here().running.set(Some(root));
@@ -142,10 +144,23 @@ pub(crate) fn explained(
     }
 }
 
+thread_local! {
+    /// What an entry may do in this thread's machine.
+    static STINT: Cell<u32> = const { Cell::new(BUDGET) };
+}
+
+/// From now on an entry may do as little as this, so that small things take many.
+pub(crate) fn stint(work: u32) {
+    STINT.set(work);
+}
+
 /// The same for a call that may not return to its caller.
 pub(crate) fn reply(kernel: &Kernel, env: &'static Env, name: &str, arguments: &[u64]) -> Reply {
     let mut words = [0; 6];
     words[..arguments.len()].copy_from_slice(arguments);
+    let work = &kernel.here().work;
+    work.begin();
+    work.spend(BUDGET - STINT.get());
     calls::call::<false>(Caller { kernel, env }, exo_abi::call_number(name), |index| words[index])
 }
 

@@ -9,16 +9,17 @@
 use core::cell::Cell;
 
 use exo_abi::{
-    BACKTRACE_DEPTH, EnvId, EnvState, EnvStatus, GRACE_MICROSECONDS, USER_TOP, Upcall, UserPtr,
+    BACKTRACE_DEPTH, EnvState, EnvStatus, GRACE_MICROSECONDS, USER_TOP, Upcall, UserPtr,
 };
 
 use crate::arch::entry::{resume, set_upcalls, set_vector_state};
-use crate::arch::{apic, cpu};
+use crate::arch::{apic, cpu, serial};
+use crate::console::Left;
 use crate::cores::{self, Core, MAX_CORES, number};
 use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::Kernel;
 use crate::net;
-use crate::schedule::{self, SLICE_MICROSECONDS};
+use crate::schedule::{self, Payer, SLICE_MICROSECONDS, Slice};
 use crate::start::kernel;
 use crate::user::UserSlice;
 
@@ -31,15 +32,15 @@ const PAGE_FAULT: u64 = 14;
 enum Timer {
     Off,
     Deadline,
-    Slice(u32),
-    /// The slice in this slot is over, and this environment was told so.
-    Grace(u32, EnvId),
+    Slice(Slice),
+    /// The slice is over, and who runs was told so.
+    Grace(Slice),
 }
 
 impl Timer {
     /// Whether it bounds what is done in `slot`.
     fn bounds(self, slot: u32) -> bool {
-        matches!(self, Self::Slice(of) | Self::Grace(of, _) if of == slot)
+        matches!(self, Self::Slice(of) | Self::Grace(of) if of.slot == slot)
     }
 }
 
@@ -71,6 +72,7 @@ pub extern "C" fn trap(frame: &mut Context) {
         );
     }
     let kernel = kernel();
+    let was_long = kernel.here().work.is_long();
     let core = kernel.come_in();
     Kernel::count(&kernel.info.traps, 1);
     let env = running(core);
@@ -92,7 +94,7 @@ pub extern "C" fn trap(frame: &mut Context) {
             // One that struck while ring 0 went from one slice to the next comes late:
             // the timer runs for the next already, whose owner must not lose it.
             if !apic::timer_runs() {
-                if slice_ends(kernel, env, frame) {
+                if slice_ends(kernel, env, frame, was_long) {
                     return kernel.go_out();
                 }
                 upcall::expect_begin(env);
@@ -130,18 +132,26 @@ pub fn look_up(kernel: &Kernel, env: &Env) {
     }
 }
 
-/// The timer has fired. True if `env` is told, and may go on for its grace.
-fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
-    if let Timer::Grace(_, told) = timer().replace(Timer::Off) {
-        if let Some(told) = kernel.env(told) {
-            told.overruns.set(told.overruns.get().saturating_add(1));
+/// The timer has fired, just after a long entry if `was_long`: then that is why it is late,
+/// and not the machine. True if `env` is told, and may go on for its grace.
+fn slice_ends(kernel: &Kernel, env: &Env, frame: &mut Context, was_long: bool) -> bool {
+    let now = cpu::time_stamp();
+    let slice = match timer().replace(Timer::Off) {
+        Timer::Grace(slice) => {
+            slice.charge(kernel, now, schedule::slice(kernel));
+            return false;
         }
-        return false;
+        Timer::Slice(slice) => slice,
+        Timer::Off | Timer::Deadline => return false,
+    };
+    if was_long {
+        slice.charge(kernel, now, 0);
     }
     let made = env.state() == EnvState::Ready && upcall::make(env, frame, Upcall::SliceEnd);
     if made {
-        timer().set(Timer::Grace(kernel.here().schedule.slot(), env.id()));
-        apic::start_timer(GRACE_MICROSECONDS * apic::ticks_per_microsecond());
+        let grace = GRACE_MICROSECONDS * apic::ticks_per_microsecond();
+        timer().set(Timer::Grace(Slice { end: now + grace, ..slice }));
+        apic::start_timer(grace);
     }
     made
 }
@@ -177,7 +187,7 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
     let mut base = frame.rbp;
     for entry in &mut status.backtrace {
         let mut words = [0; 16];
-        let pair = UserSlice::new(env.root_table.get(), UserPtr(base), words.len());
+        let pair = UserSlice::new(env.root_table.get(), UserPtr(base));
         if pair.copy_in(&kernel.frames, &mut words).is_err() {
             break;
         }
@@ -191,7 +201,7 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
 /// Leaves ring 0 because the running environment stopped of itself. Its grace is not
 /// part of its slice: whoever stops in it, in whatever way, has ended the slice.
 pub fn stop(kernel: &Kernel, yields: bool) -> ! {
-    let in_grace = matches!(timer().get(), Timer::Grace(..));
+    let in_grace = matches!(timer().get(), Timer::Grace(_));
     if in_grace {
         timer().set(Timer::Off);
     }
@@ -201,7 +211,7 @@ pub fn stop(kernel: &Kernel, yields: bool) -> ! {
 /// Leaves ring 0 for whichever environment is to run now; halts while there is
 /// none.
 pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
-    kernel.here().running.set(None);
+    let mut before = kernel.here().running.replace(None);
     loop {
         let now = cpu::time_stamp();
         let deadline = schedule::wake_expired(kernel, now);
@@ -211,16 +221,22 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
             let net = &mut *kernel.net.borrow_mut();
             net::remind(kernel, net);
             net::receive(kernel, net);
+            serial::drain(kernel);
             kernel.here().schedule.end_slice();
             slice_over = false;
         }
         if let Some(env) = schedule::next_ready(kernel) {
+            if kernel.has_others() {
+                kernel.pass_on(before, env);
+            }
             run(kernel, env);
         }
         if kernel.over.get() {
             crate::panic::first_ended(kernel);
         }
         halt(kernel, now, deadline);
+        // It may be gone by now.
+        before = None;
     }
 }
 
@@ -255,8 +271,11 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
     set_running(kernel, env, env.vectors().image());
     let slot = kernel.here().schedule.slot();
     if !timer().get().bounds(slot) {
-        timer().set(Timer::Slice(slot));
-        apic::start_timer(SLICE_MICROSECONDS * apic::ticks_per_microsecond());
+        let payer = Payer::of_slot(kernel, slot);
+        let length = SLICE_MICROSECONDS * apic::ticks_per_microsecond();
+        let end = cpu::time_stamp() + length;
+        timer().set(Timer::Slice(Slice { slot, payer, end }));
+        apic::start_timer(length);
     }
     if env.pending.get() != 0 {
         upcall::make_pending(env);
@@ -274,14 +293,19 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
 /// processor gives the frame to its owner and wakes another if that is where it runs.
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     let core = kernel.here();
-    // Conditions on memory are tried again a slice later.
+    // Conditions on memory are tried again a slice later, and a port that takes nothing.
     let slice = || SLICE_MICROSECONDS * apic::ticks_per_microsecond();
-    let look = core.schedule.watches().then(|| now + slice());
+    let text = serial::drain(kernel);
+    if text == Left::More {
+        return;
+    }
+    let looks = text == Left::Blocked || core.schedule.watches();
+    let look = looks.then(|| now + slice());
     let deadline = [deadline, look].into_iter().flatten().min();
     if !net::arm(kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
-        let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..));
+        let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(_));
         let mut watches = false;
         if let Some(deadline) = deadline.filter(|_| !runs) {
             timer().set(Timer::Deadline);
@@ -295,6 +319,7 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         cores::unlock();
         cpu::halt_until_interrupt();
         cores::lock();
+        core.work.begin();
         if watches {
             end_measuring(kernel);
         }

@@ -14,44 +14,43 @@ use crate::frames::FrameTable;
 use crate::memory;
 use crate::paging;
 
-/// A range of user memory, as alleged by a caller.
+/// User memory from an address on, as alleged by a caller; as long as what it is copied to
+/// or from.
 #[derive(Clone, Copy)]
 pub struct UserSlice {
     root: Pfn,
     start: u64,
-    length: usize,
 }
 
 impl UserSlice {
-    /// The `length` bytes at `pointer` in the address space of `root`.
-    pub const fn new(root: Pfn, pointer: UserPtr, length: usize) -> Self {
-        Self { root, start: pointer.0, length }
+    /// The bytes from `pointer` on in the address space of `root`.
+    pub const fn new(root: Pfn, pointer: UserPtr) -> Self {
+        Self { root, start: pointer.0 }
     }
 
-    /// Copies the range into `target`, which must be as long.
+    /// Fills `target` from there.
     ///
     /// # Errors
     /// [`Error::BadPointer`] if ring 3 could not read all of it.
     pub fn copy_in(self, frames: &FrameTable, target: &mut [u8]) -> Result<(), Error> {
-        debug_assert_eq!(target.len(), self.length);
+        let length = target.len();
         let target = target.as_mut_ptr();
-        self.each_part(frames, false, |memory, offset, bytes| {
+        self.each_part(frames, length, false, |memory, offset, bytes| {
             // SAFETY: `each_part` gives ranges inside one frame of user memory
-            // and offsets inside `length`, which is the target's length. The
+            // and offsets inside the target. The
             // bytes may change while they are read; they are only bytes.
             unsafe { memory.copy_to_nonoverlapping(target.add(offset), bytes) };
         })
     }
 
-    /// Copies `source`, which must be as long, into the range. If it fails,
-    /// a part may have been written.
+    /// Copies `source` there. If it fails, a part may have been written.
     ///
     /// # Errors
     /// [`Error::BadPointer`] if ring 3 could not write all of it.
     pub fn copy_out(self, frames: &FrameTable, source: &[u8]) -> Result<(), Error> {
-        debug_assert_eq!(source.len(), self.length);
+        let length = source.len();
         let source = source.as_ptr();
-        self.each_part(frames, true, |memory, offset, bytes| {
+        self.each_part(frames, length, true, |memory, offset, bytes| {
             // SAFETY: as in `copy_in`; ring 3 may write this frame, so no
             // kernel object lies in it.
             unsafe { memory.copy_from_nonoverlapping(source.add(offset), bytes) };
@@ -61,16 +60,17 @@ impl UserSlice {
     fn each_part(
         self,
         frames: &FrameTable,
+        length: usize,
         write: bool,
         mut part: impl FnMut(*mut u8, usize, usize),
     ) -> Result<(), Error> {
         let mut done = 0;
-        while done < self.length {
+        while done < length {
             let address = self.start.checked_add(done as u64).ok_or(Error::BadPointer)?;
             let in_page = (address % FRAME_BYTES) as usize;
             let page = VirtAddr::new(address - in_page as u64).ok_or(Error::BadPointer)?;
             let pfn = paging::translate(frames, self.root, page, write).ok_or(Error::BadPointer)?;
-            let bytes = (FRAME_BYTES as usize - in_page).min(self.length - done);
+            let bytes = (FRAME_BYTES as usize - in_page).min(length - done);
             part(memory::frame(pfn).wrapping_add(in_page), done, bytes);
             done += bytes;
         }

@@ -114,7 +114,7 @@ fn leaving(attacker: &mut Attacker) -> Attempt {
     let done = sys::batch(UserPtr(at.get()), names.len() as u32)?;
     let verdict = Verdict::every(results(at, names.len()), &[Error::BadArgument]);
     attacker.frames.drop_page(at, page)?;
-    Ok(if done == 0 { verdict } else { Verdict::breach("yes") })
+    Ok(if done == names.len() as u64 { verdict } else { Verdict::breach("not all were made") })
 }
 
 fn guessed(attacker: &mut Attacker) -> Attempt {
@@ -156,12 +156,12 @@ fn destructions(attacker: &mut Attacker) -> Attempt {
     let keeper = attacker.maker.keeper().ok_or(Error::WrongState)?;
     sys::slots_assign(env, attacker.maker.slot(), 1, keeper)?;
     let most = BATCH_MAX as usize;
-    let mut done = 0;
-    while done == 0 {
+    let mut done = false;
+    while !done {
         for place in 0..most {
             put(at, place, "env_destroy", &[env.into_word()]);
         }
-        done = sys::batch(UserPtr(at.get()), BATCH_MAX)?;
+        let made = sys::batch(UserPtr(at.get()), BATCH_MAX)? as usize;
         // Again and again, then done, then a handle that names nothing.
         let order = |code: u64| match Error::from_code(code) {
             Some(Error::Again) => 0,
@@ -169,8 +169,10 @@ fn destructions(attacker: &mut Attacker) -> Attempt {
             Some(Error::BadHandle) => 2,
             _ => 3,
         };
-        let codes: Vec<u8> = answers(at, most).iter().map(|(code, _)| order(*code)).collect();
-        if !codes.is_sorted() || codes.contains(&3) || done > 1 {
+        let codes: Vec<u8> = answers(at, made).iter().map(|(code, _)| order(*code)).collect();
+        let ended = codes.iter().filter(|code| **code == 1).count();
+        done = ended > 0;
+        if !codes.is_sorted() || codes.contains(&3) || ended > 1 || made == 0 {
             return Ok(Verdict::breach("answers in an order that cannot be"));
         }
     }
@@ -203,6 +205,6 @@ fn answers_in_object(attacker: &mut Attacker) -> Attempt {
     attacker.frames.give(page, 1)?;
     attacker.frames.give(Pfn(spare.0), 3)?;
     let refused = got[1..6].iter().all(|answer| *answer == (Error::InUse.code(), 0));
-    let unharmed = done == 1 && refused && got[6].0 != 0 && kind == Some(FrameKind::Memory);
+    let unharmed = done == 7 && refused && got[6].0 != 0 && kind == Some(FrameKind::Memory);
     Ok(Verdict::harmless(unharmed, "in use, 5 times"))
 }

@@ -9,7 +9,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::{SELF, STACK_TOP};
 use exo_abi::{
-    Error, Handle, Pfn, Protection, Rights, SLOT_COUNT, Upcall, UserPtr, VirtAddr, Word,
+    BATCH_MAX, BATCH_WORDS, Error, Handle, Pfn, Protection, Rights, SLOT_COUNT, Upcall, UserPtr,
+    VirtAddr, Word, call_number,
 };
 use libos::entry_point;
 use libos::sys;
@@ -23,6 +24,10 @@ use crate::attack::{Attack, Attacker, Attempt, PATIENCE, Verdict};
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "use a capability elsewhere while it is revoked", run: |a| race(a, derivers) },
+    Attack {
+        name: "derive elsewhere, in batches, what is being revoked",
+        run: |a| race(a, derivers_in_batches),
+    },
     Attack {
         name: "write elsewhere to a page while it is unmapped",
         run: |a| race(a, |a, away| writers(a, away, Way::Unmap)),
@@ -89,6 +94,8 @@ const ALIVE: usize = 32;
 const FAULTS: usize = 40;
 const HANDLE: usize = 48;
 const ENTRY: usize = 56;
+/// Where the calls of a batch lie in it.
+const BATCH: usize = 1024;
 
 /// Spins until a word of the page at `at` is `value` at least: without leaving this
 /// processor, so that the child has the other.
@@ -141,6 +148,51 @@ extern "C" fn derives(_: u64) -> ! {
         write(SHARED, CHECKED, round);
     }
     exit(0)
+}
+
+/// Keeps one capability that comes from the handle it finds, and derives from that as many
+/// as it can in each crossing, until there is nothing to derive from.
+extern "C" fn derives_in_batches(_: u64) -> ! {
+    await_word(ROUND, 1);
+    let rights = Rights::GRANT.with(Rights::INSPECT).into_word();
+    let upper =
+        match sys::raw(call_number("cap_derive"), [read(SHARED, HANDLE), rights, 0, 0, 0, 0]) {
+            Ok(handle) => handle,
+            Err(error) => exit(error.code()),
+        };
+    for place in 0..BATCH_MAX as usize {
+        let row = BATCH + place * BATCH_WORDS * 8;
+        write(SHARED, row, call_number("cap_derive"));
+        write(SHARED, row + 8, upper);
+        write(SHARED, row + 16, rights);
+    }
+    loop {
+        let _ = sys::batch(UserPtr(SHARED.get() + BATCH as u64), BATCH_MAX);
+        write(SHARED, ALIVE, read(SHARED, ALIVE) + 1);
+    }
+}
+
+/// Calls of a revocation of what has a place in one frame of a table: many more than it
+/// needs, many fewer than one that does not end makes.
+const STEPS: u64 = 1000;
+
+fn derivers_in_batches(attacker: &Attacker, away: Away) -> Attempt {
+    let (child, at, page) = companion(attacker, away, derives_in_batches, attacker.window()?)?;
+    let rights = Rights::GRANT.with(Rights::INSPECT);
+    let top = Handle::from_word(sys::cap_derive(SELF, rights, 0, 0)?)?;
+    write(at, HANDLE, sys::cap_grant(top, child.env)?);
+    write(at, ROUND, 1);
+    until(at, ALIVE, 10)?;
+    let mut steps: u64 = 1;
+    while steps < STEPS && sys::cap_revoke(top) == Err(Error::Again) {
+        steps += 1;
+    }
+    let batches = read(at, ALIVE);
+    leave(attacker, away, (child, at, page))?;
+    until_done(|| sys::cap_revoke(top))?;
+    sys::cap_drop(top)?;
+    let answer = alloc::format!("done in {steps} steps, {batches} batches");
+    Ok(if steps < STEPS { Verdict::repelled(answer) } else { Verdict::breach(answer) })
 }
 
 /// A child on the other processor, and the page shared with it.

@@ -102,12 +102,20 @@ fn removed(_: &mut Attacker) -> Attempt {
     let there = Handle::from_word(there)?;
     let before = enter(there);
     sys::entry_create(3, UserPtr(0), UserPtr(0))?;
-    let after = enter(there);
+    let mut after = enter(there).to_vec();
+    // The same number again: with the same address, and another one.
+    for address in [0x40_0000, 0x40_1000] {
+        let again = sys::entry_create(3, UserPtr(address), UserPtr(0x40_0000))?;
+        after.extend(enter(there));
+        after.push(sys::cap_derive(there, Rights::CALL, 0, 0));
+        sys::cap_drop(Handle::from_word(again)?)?;
+    }
+    sys::entry_create(3, UserPtr(0), UserPtr(0))?;
     sys::cap_drop(there)?;
     if before != [Err(Error::Busy); 2] {
         return Ok(Verdict::breach("something else before"));
     }
-    Ok(Verdict::every(after.into_iter(), &[Error::Vacant]))
+    Ok(Verdict::every(after.into_iter(), &[Error::BadHandle]))
 }
 
 extern "C" fn dies(_: u64) -> ! {

@@ -109,8 +109,13 @@ fn exception(vector: u32) -> &'static str {
     }
 }
 
-/// Destroys the environment and checks that all it had is back.
+/// Destroys the environment, with all that it made and that may still run, and checks that
+/// all it had is back.
 fn clear_up(child: &Child, table: &[FrameInfo]) {
+    if let Err(error) = until_done(|| sys::env_destroy(child.env)) {
+        println!("{} cannot be destroyed: {error}", child.name);
+    }
+    let _ = until_done(|| sys::cap_drop(child.env));
     for derived in child.derived.iter().flatten() {
         let _ = until_done(|| sys::cap_revoke(*derived));
         let _ = until_done(|| sys::cap_drop(*derived));
@@ -120,10 +125,6 @@ fn clear_up(child: &Child, table: &[FrameInfo]) {
         let _ = sys::net_unscope(frame);
         let _ = libos::memory::guest::Memory::get().give_frame(frame);
     }
-    if let Err(error) = until_done(|| sys::env_destroy(child.env)) {
-        println!("{} cannot be destroyed: {error}", child.name);
-    }
-    let _ = until_done(|| sys::cap_drop(child.env));
     let after = count_free(table, child.range);
     println!("leak check: {} frames free before, {after} after", child.free_before);
 }

@@ -214,7 +214,11 @@ fn pointers(bench: &mut Bench) -> Outcome {
     let bytes = core::ptr::with_exposed_provenance_mut::<u8>(at as usize);
     // SAFETY: as before.
     unsafe { bytes.copy_from_nonoverlapping(text.as_ptr(), text.len()) };
-    same("printed", sys::console_write(console, UserPtr(at), 21)?, text.len() as u64)?;
+    same(
+        "printed",
+        until_done(|| sys::console_write(console, UserPtr(at), 21))?,
+        text.len() as u64,
+    )?;
     // A batch within.
     write(page(INSIDE)?, 0, call_number("null"));
     write(page(INSIDE)?, 56, 7);
@@ -226,7 +230,11 @@ fn pointers(bench: &mut Bench) -> Outcome {
     sys::map_large(SELF, SELF, first, LARGE, Protection::Read)?;
     refused(status_to(child.env, at), Error::BadPointer)?;
     refused(sys::batch(UserPtr(page(INSIDE)?.get()), 1), Error::BadPointer)?;
-    same("printed", sys::console_write(console, UserPtr(at), 21)?, text.len() as u64)?;
+    same(
+        "printed",
+        until_done(|| sys::console_write(console, UserPtr(at), 21))?,
+        text.len() as u64,
+    )?;
     child.destroy()?;
     unmake(bench, first)
 }

@@ -31,6 +31,8 @@ mod grants;
 #[cfg(exo_guest)]
 mod large_pages;
 #[cfg(exo_guest)]
+mod longest;
+#[cfg(exo_guest)]
 mod memory;
 #[cfg(exo_guest)]
 mod meter;
@@ -64,8 +66,8 @@ mod guest {
     use crate::bench::{Bench, Check};
     use crate::{
         balance, batches, capabilities, doorbells, environments, events, grants, large_pages,
-        memory, meter, network, page_tables, predicates, preemption, registers, repossession,
-        revocation, transfers, upcalls,
+        longest, memory, meter, network, page_tables, predicates, preemption, registers,
+        repossession, revocation, transfers, upcalls,
     };
 
     /// In the order in which they depend on each other.
@@ -91,8 +93,10 @@ mod guest {
     ];
 
     pub(crate) fn main(environment: Environment) -> u64 {
-        if environment.argument("as") == Some("meter") {
-            return meter::run(environment);
+        match environment.argument("as") {
+            Some("meter") => return meter::run(environment),
+            Some("longest") => return longest::run(environment),
+            _ => {}
         }
         let mut bench = match Bench::new(environment) {
             Ok(bench) => bench,

@@ -190,7 +190,7 @@ fn conflicts(bench: &mut Bench) -> Outcome {
     for (place, word) in call.into_iter().enumerate() {
         frames::write(page, 8 * place, word);
     }
-    same("none done", sys::batch(UserPtr(page.get()), 1), Ok(0))?;
+    same("made", sys::batch(UserPtr(page.get()), 1), Ok(1))?;
     same("code", frames::read(page, 56), Error::FilterConflict.code())?;
     same("value", frames::read(page, 64), one.into_word())?;
 

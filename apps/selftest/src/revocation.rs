@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use exo_abi::boot::SELF;
-use exo_abi::{Error, Handle, Rights, Word};
+use exo_abi::{DERIVATION_DEPTH, Error, Handle, Rights, Word};
 use libos::sys;
 use selftest::child::{SHARED, exit, until_done};
 use selftest::frames::{read, write};
@@ -18,10 +18,14 @@ pub(crate) const CHECKS: &[Check] = &[
     ("dropping keeps what was derived", drop_keeps),
     ("revoking reaches through what was dropped", through_dropped),
     ("many children are revoked in steps", wide),
-    ("a long chain is revoked in steps", deep),
+    ("long chains are revoked in steps", deep),
+    ("nothing is derived below what is being revoked", marked),
     ("many children are handed up in steps", drop_in_steps),
     ("revoking takes it from another environment", foreign),
 ];
+
+/// More than are removed in one step.
+const MANY: usize = 700;
 
 const SHARING: Rights = Rights::GRANT.with(Rights::INSPECT);
 
@@ -73,28 +77,47 @@ fn revoke_all(top: Handle, below: &[Handle]) -> Outcome {
 }
 
 fn wide(bench: &mut Bench) -> Outcome {
-    make_room(bench, 256)?;
+    make_room(bench, MANY)?;
     let top = derive(SELF, SHARING, 0, 0)?;
-    let below: Result<Vec<_>, _> = (0..250).map(|_| derive(top, SHARING, 0, 0)).collect();
+    let below: Result<Vec<_>, _> = (0..MANY).map(|_| derive(top, SHARING, 0, 0)).collect();
     revoke_all(top, &below?)
 }
 
-fn deep(bench: &mut Bench) -> Outcome {
-    make_room(bench, 256)?;
+fn deep(_: &mut Bench) -> Outcome {
     let top = derive(SELF, SHARING, 0, 0)?;
     let mut below = Vec::new();
-    let mut lowest = top;
-    for _ in 0..300 {
-        lowest = derive(lowest, SHARING, 0, 0)?;
-        below.push(lowest);
+    for _ in 0..11 {
+        let mut lowest = top;
+        for _ in 0..DERIVATION_DEPTH - 3 {
+            lowest = derive(lowest, SHARING, 0, 0)?;
+            below.push(lowest);
+        }
+        below.push(derive(lowest, SHARING, 0, 0)?);
+        let deeper = below.last().map(|last| derive(*last, SHARING, 0, 0));
+        same("deeper", deeper, Some(Err(Error::TooMuch)))?;
     }
     revoke_all(top, &below)
+}
+
+fn marked(_: &mut Bench) -> Outcome {
+    let top = derive(SELF, SHARING, 0, 0)?;
+    let middle = derive(top, SHARING, 0, 0)?;
+    let below: Result<Vec<_>, _> = (0..MANY).map(|_| derive(middle, SHARING, 0, 0)).collect();
+    below?;
+    refused(sys::cap_revoke(top), Error::Again)?;
+    same("derived from it", derive(top, SHARING, 0, 0), Err(Error::WrongState))?;
+    same("derived below it", derive(middle, SHARING, 0, 0), Err(Error::WrongState))?;
+    refused(sys::cap_grant(top, SELF), Error::WrongState)?;
+    until_done(|| sys::cap_revoke(top))?;
+    sys::cap_drop(derive(top, SHARING, 0, 0)?)?;
+    sys::cap_drop(top)?;
+    Ok(())
 }
 
 fn drop_in_steps(_: &mut Bench) -> Outcome {
     let top = derive(SELF, SHARING, 0, 0)?;
     let middle = derive(top, SHARING, 0, 0)?;
-    let below: Result<Vec<_>, _> = (0..250).map(|_| derive(middle, SHARING, 0, 0)).collect();
+    let below: Result<Vec<_>, _> = (0..MANY).map(|_| derive(middle, SHARING, 0, 0)).collect();
     let below = below?;
     refused(sys::cap_drop(middle), Error::Again)?;
     until_done(|| sys::cap_drop(middle))?;

@@ -500,7 +500,7 @@ fn removed(bench: &mut Bench) -> Outcome {
     let server = server(bench)?;
     same("removal, in a call of it", ask(server.entry, [wish::REMOVE, 0, 0, 0, 0, 0])?[0], 0)?;
     for entry in [server.entry, server.marked] {
-        same("call", ask(entry, [wish::ECHO; 6]), Err(Error::Vacant))?;
+        same("call", ask(entry, [wish::ECHO; 6]), Err(Error::BadHandle))?;
     }
     Ok(server.destroy()?)
 }

@@ -9,6 +9,9 @@ use crate::{Error, Word};
 /// Most capabilities one environment can hold: 64 donated frames of 64 slots.
 pub const MAX_CAPABILITIES: u32 = 64 * 64;
 
+/// Most capabilities derived one from another in a row, the first of them included.
+pub const DERIVATION_DEPTH: u32 = 64;
+
 /// Names a capability in the caller's own table: generation in the high 32
 /// bits, slot index in the low 32.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

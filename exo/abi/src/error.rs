@@ -60,7 +60,7 @@ errors! {
     Vacant = 13, "vacant";
     /// The capability table is full; donate another frame for it.
     TableFull = 14, "capability table full";
-    /// The environment is in the wrong state for this.
+    /// The environment or the capability is in the wrong state for this.
     WrongState = 15, "wrong state";
     /// Not finished; call again with the same arguments to go on.
     Again = 16, "again";

@@ -25,7 +25,7 @@ mod syscall;
 mod upcall;
 mod word;
 
-pub use capability::{Handle, MAX_CAPABILITIES, Rights};
+pub use capability::{DERIVATION_DEPTH, Handle, MAX_CAPABILITIES, Rights};
 pub use clock::ClockLine;
 pub use environment::{
     BACKTRACE_DEPTH, EnvId, EnvState, EnvStatus, EventCount, START_BLOCK_BYTES, UArea,
@@ -47,7 +47,7 @@ pub use word::{UserPtr, Word};
 
 /// Version of this contract. The kernel publishes it in [`SystemInfo`]; a
 /// library OS built against another version should refuse to run.
-pub const ABI_VERSION: u64 = 5;
+pub const ABI_VERSION: u64 = 6;
 
 /// Capabilities the kernel puts into the first environment's table, by index.
 ///

@@ -28,19 +28,25 @@ macro_rules! syscall_table {
             /// event count. While the caller sleeps the kernel looks for packets by
             /// itself and delivers them; each run of them is an event.
             3 wait(seen: EventCount, deadline: u64);
-            /// Prints at most 1024 bytes. Returns how many were printed.
-            /// Needs [`Rights::PRINT`].
+            /// Prints at most 1024 bytes, all or none. Returns how many were printed:
+            /// they go out in time. [`Error::Again`] while what was printed before has
+            /// left no room for them: the port is slow, or nobody reads what comes out of
+            /// it. Needs [`Rights::PRINT`].
             4 console_write(console: Handle, text: UserPtr, length: u64);
             /// Makes a capability with fewer rights, and for frames and slots
             /// over the sub-range of `count` starting at `first` (both zero for
             /// other kinds). Returns its handle. Needs [`Rights::GRANT`].
+            /// As with every capability made from another: [`Error::WrongState`] while
+            /// `source` or one that it comes from is being revoked, [`Error::TooMuch`]
+            /// if it is the 64th that were derived one from another.
             5 cap_derive(source: Handle, rights: Rights, first: u64, count: u64);
             /// Derives a copy of `cap` into the table of `env`. Returns its
             /// handle there. Needs [`Rights::GRANT`] and, on `env`,
             /// [`Rights::ENDOW`].
             6 cap_grant(cap: Handle, env: Handle);
             /// Removes everything derived from `cap`, in whatever table, leaving
-            /// `cap` itself. Bounded: [`Error::Again`].
+            /// `cap` itself. Bounded: [`Error::Again`]; from the first call on until it is
+            /// done nothing more can be derived from any of them.
             7 cap_revoke(cap: Handle);
             /// Removes `cap`, live or stale; what was derived from it stays and becomes
             /// derived from its parent. Bounded: [`Error::Again`].
@@ -144,7 +150,8 @@ macro_rules! syscall_table {
             29 slice_donate(env: Handle);
             /// Makes `address` entry point `index` (below 16) of the caller, entered
             /// with stack pointer `stack`, and returns a capability for it. Address
-            /// zero: there is no such entry any more. One activity at a time is
+            /// zero: there is no such entry any more. Either way capabilities for an entry
+            /// that was there before are for nothing from now on. One activity at a time is
             /// entered; what the environment did otherwise goes on when that is over.
             30 entry_create(index: u32, address: UserPtr, stack: UserPtr);
             /// Derives from the entry or doorbell `source` one that shows `badge`,
@@ -178,8 +185,9 @@ macro_rules! syscall_table {
             /// Makes up to 32 calls in one crossing: `count` times nine words at `calls`
             /// (number, six arguments, then the kernel writes error code and value),
             /// all in one page. Calls that would not return to the caller are
-            /// [`Error::BadArgument`]. Each is as bounded as it is alone. Returns how
-            /// many succeeded.
+            /// [`Error::BadArgument`]. All together do no more work than one call may:
+            /// when that is done, the rest is not made. Returns how many were made, at
+            /// least one if there is any.
             37 batch(calls: UserPtr, count: u32);
             /// Sleeps until the encoded filter at `predicate` matches the bytes at
             /// `memory`, or the time-stamp counter passes `deadline` (zero: none), or

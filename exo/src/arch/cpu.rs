@@ -3,6 +3,8 @@
 
 use core::arch::asm;
 
+use crate::secret::ask;
+
 /// Extended feature enable register (SDM vol. 3, 2.2.1).
 pub const EFER: u32 = 0xc000_0080;
 /// `syscall` target selectors (SDM vol. 3, 5.8.8).
@@ -122,16 +124,36 @@ pub fn time_stamp() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// A number that ring 3 cannot know: the processor's random one, where it has such (SDM
-/// vol. 2, RDRAND); else what time it is.
-pub fn secret() -> u64 {
+/// What the processor offers of randomness, as far as it says that it succeeded (SDM vol. 2,
+/// RDRAND and RDSEED).
+pub fn random() -> [Option<u64>; 2] {
     const RDRAND: u32 = 1 << 30;
-    let mut random = time_stamp();
+    const RDSEED: u32 = 1 << 18;
+    let has_leaf = core::arch::x86_64::__cpuid(0).eax >= 7;
+    let (mut random, mut seed) = (None, None);
     if core::arch::x86_64::__cpuid(1).ecx & RDRAND != 0 {
-        // SAFETY: the processor has it; without entropy it leaves zero.
-        unsafe { asm!("rdrand {}", out(reg) random, options(nomem, nostack)) };
+        random = ask(|| {
+            let (word, valid): (u64, u8);
+            // SAFETY: the processor has it; it changes a register and the flags.
+            unsafe {
+                asm!("rdrand {}", "setc {}", out(reg) word, out(reg_byte) valid,
+                    options(nomem, nostack));
+            }
+            (valid != 0).then_some(word)
+        });
     }
-    random
+    if has_leaf && core::arch::x86_64::__cpuid_count(7, 0).ebx & RDSEED != 0 {
+        seed = ask(|| {
+            let (word, valid): (u64, u8);
+            // SAFETY: as above.
+            unsafe {
+                asm!("rdseed {}", "setc {}", out(reg) word, out(reg_byte) valid,
+                    options(nomem, nostack));
+            }
+            (valid != 0).then_some(word)
+        });
+    }
+    [random, seed]
 }
 
 /// Halts with interrupts on until one has been served, then turns them off

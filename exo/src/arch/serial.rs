@@ -1,46 +1,109 @@
-//! The console: a 16550 serial port, written by polling.
+//! The console: a 16550 serial port without interrupts, and the buffer before it
+//! ([`crate::console`]).
 
 use core::fmt;
 
-use super::cpu::{in8, out8};
+use super::cpu::{in8, out8, time_stamp};
+use crate::console::{Console, Left};
+use crate::kernel::Kernel;
+use crate::schedule::Payer;
+use crate::work::Work;
 
 const PORT: u16 = 0x3f8;
 const LINE_STATUS: u16 = PORT + 5;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
-/// Longest wait for the port in one call, in polls: a dead port must not stop the
-/// machine.
+/// Longest wait for the port when the kernel itself prints, in polls: a dead port must not
+/// stop the machine.
 const PATIENCE: u32 = 100_000;
+/// Bytes that go out at a time while others may want to run.
+const PIECE: u32 = 128;
+/// What a byte costs: few instructions, but each access to a port is dear.
+const BYTE: u32 = 100;
 
-/// The serial port as a text sink.
+struct Buffer(Console);
+
+// SAFETY: used by the holder of the kernel's lock, and by a kernel that ends.
+unsafe impl Sync for Buffer {}
+
+static BUFFER: Buffer = Buffer(Console::new());
+
+/// Puts `text` of the environment that `payer` is into the buffer, and lets a piece of it go
+/// out. False if there is no room for all of it.
+pub fn print(text: &[u8], payer: Payer, work: &Work) -> bool {
+    let Buffer(console) = &BUFFER;
+    work.spend(PIECE * BYTE + 8 * text.len() as u32);
+    let fits = console.put(text);
+    if fits {
+        console.payer.set(Some(payer));
+    }
+    console.drain(PIECE, take);
+    fits
+}
+
+/// Lets a piece go out, at the expense of the environment that printed last.
+#[inline]
+pub fn drain(kernel: &Kernel) -> Left {
+    if BUFFER.0.is_empty() { Left::Nothing } else { drain_piece(kernel) }
+}
+
+#[cold]
+fn drain_piece(kernel: &Kernel) -> Left {
+    let Buffer(console) = &BUFFER;
+    let begin = time_stamp();
+    let left = console.drain(PIECE, take);
+    if let Some(payer) = console.payer.get() {
+        payer.charge(kernel, time_stamp() - begin);
+    }
+    left
+}
+
+/// Lets everything go out, as far as the port takes it.
+pub fn flush() {
+    let mut patience = PATIENCE;
+    BUFFER.0.drain(u32::MAX, |byte| {
+        put(byte, &mut patience);
+        true
+    });
+}
+
+/// The serial port as a text sink, for the kernel's own lines: behind all that was printed
+/// before, and at once.
 pub struct Serial;
 
-impl Serial {
-    /// Writes bytes, a carriage return before each line feed.
-    pub fn write_bytes(&mut self, bytes: &[u8]) {
+impl fmt::Write for Serial {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        flush();
         let mut patience = PATIENCE;
-        for &byte in bytes {
+        for byte in text.bytes() {
             if byte == b'\n' {
                 put(b'\r', &mut patience);
             }
             put(byte, &mut patience);
         }
-    }
-}
-
-impl fmt::Write for Serial {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.write_bytes(text.as_bytes());
         Ok(())
     }
 }
 
-fn put(byte: u8, patience: &mut u32) {
+/// Gives the port a byte, if it takes one now.
+fn take(byte: u8) -> bool {
     // SAFETY: a serial port moves bytes and touches no memory.
     unsafe {
-        while in8(LINE_STATUS) & TRANSMIT_EMPTY == 0 && *patience > 0 {
-            *patience -= 1;
+        let ready = in8(LINE_STATUS) & TRANSMIT_EMPTY != 0;
+        if ready {
+            out8(PORT, byte);
         }
-        out8(PORT, byte);
+        ready
+    }
+}
+
+/// Gives the port a byte, as soon as it takes one or patience is at its end.
+fn put(byte: u8, patience: &mut u32) {
+    while !take(byte) {
+        if *patience == 0 {
+            // SAFETY: as in `take`.
+            return unsafe { out8(PORT, byte) };
+        }
+        *patience -= 1;
     }
 }
 

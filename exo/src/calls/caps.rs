@@ -3,7 +3,8 @@
 use exo_abi::{Error, Handle, Pfn, Rights, Word};
 
 use super::Caller;
-use crate::capability::{self, Kind, Object, Progress};
+use crate::capability::{self, Kind, Object, Progress, SLOTS_PER_FRAME};
+use crate::memory::CLEAR;
 
 #[inline(never)]
 pub(super) fn cap_derive(
@@ -52,7 +53,7 @@ fn progress(progress: Progress) -> Result<(), Error> {
 pub(super) fn cap_revoke(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     let (place, slot) = capability::lookup(frames, caller.env, cap, Rights::NONE)?;
-    progress(capability::revoke_step(frames, place, slot))
+    progress(capability::revoke_step(frames, place, slot, caller.work()))
 }
 
 #[inline(never)]
@@ -60,11 +61,12 @@ pub(super) fn cap_drop(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     // A stale capability is dropped too: its slot is the caller's.
     let (place, slot) = capability::occupied(frames, caller.env, cap)?;
-    progress(capability::drop_step(frames, place, slot))
+    progress(capability::drop_step(frames, place, slot, caller.work()))
 }
 
 #[inline(never)]
 pub(super) fn cap_grow(caller: Caller<'_>, frame: Pfn) -> Result<(), Error> {
+    caller.work().spend(CLEAR + SLOTS_PER_FRAME * 16);
     caller.kernel.frames.check_donation(frame, caller.env.id())?;
     capability::donate(&caller.kernel.frames, caller.env, frame)
 }

@@ -1,10 +1,11 @@
 //! Calls on environments.
 
-use exo_abi::{EnvStatus, Error, Handle, Pages, Pfn, Rights, UserPtr, Word};
+use exo_abi::{Error, Handle, Pages, Pfn, Rights, UserPtr, Word};
 
 use super::Caller;
-use crate::capability::{self, CapRef, Kind, Object, Progress};
+use crate::capability::{self, CapRef, Kind, Object, Progress, SLOTS_PER_FRAME};
 use crate::env::{self, Parts, revocation};
+use crate::memory::CLEAR;
 use crate::user::UserSlice;
 
 #[inline(never)]
@@ -16,8 +17,9 @@ pub(super) fn env_create(
     u_area: Pfn,
 ) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
+    caller.work().spend(4 * CLEAR + SLOTS_PER_FRAME * 16 + 2_000);
     // The creator must be able to hold the result before anything is made.
-    caller.check_room()?;
+    caller.check_room(CapRef::NONE)?;
     let parts = Parts { object, root_table, cap_table, u_area };
     let env = env::create(caller.kernel, caller.env.id(), parts)?;
     let named = Object::in_frame(Kind::Env, frames, Pfn(env.id().0));
@@ -44,7 +46,7 @@ pub(super) fn env_start(
 #[inline(never)]
 pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> {
     let env = caller.env_with(env, Rights::CONTROL)?;
-    match env::destroy_step(caller.kernel, env)? {
+    match env::destroy_step(caller.kernel, env, caller.work())? {
         Progress::Done => Ok(()),
         Progress::Again => Err(Error::Again),
     }
@@ -54,7 +56,7 @@ pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> 
 pub(super) fn env_status(caller: Caller<'_>, env: Handle, status: UserPtr) -> Result<(), Error> {
     let bytes = caller.env_with(env, Rights::INSPECT)?.status().to_bytes();
     let root = caller.env.root_table.get();
-    UserSlice::new(root, status, EnvStatus::BYTES).copy_out(&caller.kernel.frames, &bytes)
+    UserSlice::new(root, status).copy_out(&caller.kernel.frames, &bytes)
 }
 
 #[inline(never)]
@@ -74,7 +76,7 @@ pub(super) fn revoke_request(
 pub(super) fn revoke_enforce(caller: Caller<'_>, env: Handle) -> Result<u64, Error> {
     let kernel = caller.kernel;
     let env = caller.live_env_with(env, Rights::CONTROL)?;
-    revocation::enforce(kernel, env, now()).map(Word::into_word)
+    revocation::enforce(kernel, env, now(), caller.work()).map(Word::into_word)
 }
 
 #[cfg(exo_guest)]

@@ -5,7 +5,18 @@ use exo_abi::{Error, Handle, Level, Pages, Pfn, Protection, Rights, VirtAddr};
 use super::Caller;
 use crate::capability::{self, Kind};
 use crate::env::{Env, revocation};
+use crate::frames::BATCH;
+use crate::memory::CLEAR;
 use crate::paging::{self, LARGE_PAGES, Mapping};
+
+/// What giving back a frame costs.
+const FREE: u32 = 50;
+/// What mapping a page costs, and unmapping one: walks of four levels.
+const MAP: u32 = 400;
+/// See [`MAP`].
+const UNMAP: u32 = 250;
+/// What counting a mapping of a frame costs, or one less.
+const COUNT: u32 = 16;
 
 impl Caller<'_> {
     /// The environment behind a handle of the caller.
@@ -58,6 +69,7 @@ pub(super) fn frames_take(
     first: Pfn,
     count: Pages,
 ) -> Result<(), Error> {
+    caller.work().spend(count.min(BATCH) * (CLEAR + FREE));
     let table = &caller.kernel.frames;
     let (_, slot) = capability::lookup(table, caller.env, frames, Rights::TAKE)?;
     let range = slot.object();
@@ -75,6 +87,7 @@ pub(super) fn frames_take(
 
 #[inline(never)]
 pub(super) fn frames_free(caller: Caller<'_>, first: Pfn, count: Pages) -> Result<(), Error> {
+    caller.work().spend(count.min(BATCH) * FREE);
     caller.kernel.frames.free(first, count, caller.env.id())?;
     revocation::given_back(caller.env, count);
     Ok(())
@@ -88,6 +101,7 @@ pub(super) fn table_install(
     level: Level,
     frame: Pfn,
 ) -> Result<(), Error> {
+    caller.work().spend(CLEAR + MAP);
     let space = caller.live_env_with(env, Rights::MEMORY)?;
     let root = space.root_table.get();
     paging::install_table(&caller.kernel.frames, space.id(), root, at, level, frame)
@@ -118,6 +132,7 @@ pub(super) fn map(
     count: Pages,
     protection: Protection,
 ) -> Result<(), Error> {
+    caller.work().spend(count.min(BATCH) * MAP);
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
     let mapping = Mapping { owner, first, at, count, protection };
@@ -137,6 +152,7 @@ pub(super) fn unmap(
     at: VirtAddr,
     count: Pages,
 ) -> Result<(), Error> {
+    caller.work().spend(count.min(BATCH) * UNMAP);
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let root = space.root_table.get();
     let forget = |page| caller.forget(space, page);
@@ -156,6 +172,7 @@ pub(super) fn map_large(
 ) -> Result<(), Error> {
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
+    caller.work().spend(LARGE_PAGES * COUNT);
     let mapping = Mapping { owner, first, at, count: LARGE_PAGES, protection };
     paging::map_large(&caller.kernel.frames, space.root_table.get(), mapping)
 }
@@ -163,6 +180,7 @@ pub(super) fn map_large(
 #[inline(never)]
 pub(super) fn unmap_large(caller: Caller<'_>, space: Handle, at: VirtAddr) -> Result<(), Error> {
     let space = caller.live_env_with(space, Rights::MEMORY)?;
+    caller.work().spend(LARGE_PAGES * COUNT);
     paging::unmap_large(&caller.kernel.frames, space.root_table.get(), at)?;
     caller.forget(space, at);
     caller.kernel.expel(space.id());

@@ -35,12 +35,13 @@ use transfer::{
     transfer_reply, transfer_send,
 };
 
-use crate::capability::{self, CapRef, Kind};
+use crate::capability::{self, CapRef, Kind, Slot};
 use crate::env::Env;
 use crate::env::transfer::Switch;
 use crate::kernel::Kernel;
 use crate::object::KernelObject;
 use crate::user::UserSlice;
+use crate::work::Work;
 
 /// How a call ends.
 #[derive(Clone, Copy)]
@@ -103,7 +104,13 @@ pub struct Caller<'a> {
     pub env: &'static Env,
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
+    /// What this entry may still do.
+    #[inline]
+    pub(crate) fn work(&self) -> &'a Work {
+        &self.kernel.here().work
+    }
+
     /// Copies `length` bytes at `from` in the caller's memory to the front of
     /// `buffer`, and returns them.
     fn copy_in<'b>(
@@ -114,28 +121,31 @@ impl Caller<'_> {
     ) -> Result<&'b [u8], Error> {
         let length = usize::try_from(length).map_err(|_| Error::TooMuch)?;
         let target = buffer.get_mut(..length).ok_or(Error::TooMuch)?;
-        UserSlice::new(self.env.root_table.get(), from, length)
-            .copy_in(&self.kernel.frames, target)?;
+        UserSlice::new(self.env.root_table.get(), from).copy_in(&self.kernel.frames, target)?;
         Ok(target)
     }
 
-    /// The object behind a capability of kind `kind` with `needed` rights, and its badge.
+    /// The object behind a capability of kind `kind` with `needed` rights, and its slot.
     #[inline(always)]
     fn object<T: KernelObject>(
         &self,
         handle: Handle,
         kind: Kind,
         needed: Rights,
-    ) -> Result<(&'static T, u64), Error> {
+    ) -> Result<(&'static T, &'static Slot), Error> {
         let frames = &self.kernel.frames;
         let (_, slot) = capability::occupied(frames, self.env, handle)?;
         let named = slot.names(kind, frames).ok_or(Error::BadHandle)?;
-        if slot.rights().allows(needed) { Ok(named) } else { Err(Error::NoRight) }
+        if slot.rights().allows(needed) { Ok((named, slot)) } else { Err(Error::NoRight) }
     }
 
-    /// Makes sure that the capability a call returns will find a place.
-    fn check_room(&self) -> Result<(), Error> {
-        if self.env.cap_free.get() == CapRef::NONE { Err(Error::TableFull) } else { Ok(()) }
+    /// Makes sure that the capability a call returns, derived from `parent`, will find a
+    /// place.
+    fn check_room(&self, parent: CapRef) -> Result<(), Error> {
+        if self.env.cap_free.get() == CapRef::NONE {
+            return Err(Error::TableFull);
+        }
+        capability::check_parent(&self.kernel.frames, parent)
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn net_scope(
 ) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
     let (place, named) = caller.net_with(net, Rights::GRANT.with(Rights::BIND))?;
-    caller.check_room()?;
+    caller.check_room(place)?;
     frames.check_donation(object, caller.env.id())?;
     let mut wire = [0; scope::WIRE_MAX];
     let wire = caller.copy_in(filters, length, &mut wire)?;
@@ -64,7 +64,7 @@ pub(super) fn net_bind(
 ) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
     let (place, scope) = caller.net_with(net, Rights::BIND)?;
-    caller.check_room()?;
+    caller.check_room(place)?;
     let binding = binding::bind(caller.kernel, caller.env, scope, first, order, object)?;
     let named = Object::in_frame(Kind::Binding, frames, binding.frame());
     let rights = Rights::FILTER.with(Rights::SYNC).with(Rights::GRANT);
@@ -128,7 +128,7 @@ pub(super) fn filter_read(
     let whole = filter.canonical().encode(&mut wire).ok_or(Error::TooMuch)?;
     let part = wire.get(..whole.min(length as usize)).unwrap_or_default();
     let root = caller.env.root_table.get();
-    UserSlice::new(root, to, part.len()).copy_out(&caller.kernel.frames, part)?;
+    UserSlice::new(root, to).copy_out(&caller.kernel.frames, part)?;
     Ok(whole as u64)
 }
 

@@ -94,6 +94,7 @@ pub(super) fn slots_assign(
         return Err(Error::OutOfRange);
     }
     let heir = caller.live_env_with(env, Rights::CONTROL)?;
+    caller.work().spend(count * schedule::ASSIGN);
     for slot in first..first + count {
         schedule::assign(kernel, slot, Some(heir));
     }
@@ -115,17 +116,19 @@ pub(super) fn console_write(
     check(caller, console, Kind::Console, Rights::PRINT)?;
     let mut line = [0; LINE_MAX];
     let line = caller.copy_in(text, length.min(LINE_MAX as u64), &mut line)?;
-    print(line);
-    Ok(line.len() as u64)
+    if print(caller, line) { Ok(line.len() as u64) } else { Err(Error::Again) }
 }
 
 #[cfg(exo_guest)]
-fn print(line: &[u8]) {
-    crate::arch::serial::Serial.write_bytes(line);
+fn print(caller: Caller<'_>, line: &[u8]) -> bool {
+    let payer = schedule::Payer::new(caller.kernel, caller.env.id());
+    crate::arch::serial::print(line, payer, caller.work())
 }
 
 #[cfg(not(exo_guest))]
-fn print(_line: &[u8]) {}
+fn print(_caller: Caller<'_>, _line: &[u8]) -> bool {
+    true
+}
 
 #[inline(never)]
 pub(super) fn machine_exit(caller: Caller<'_>, machine: Handle, code: u64) -> Reply {

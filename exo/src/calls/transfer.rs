@@ -28,9 +28,9 @@ impl Caller<'_> {
         capability::insert(frames, to, slot.object(), slot.rights(), place).map(Word::into_word)
     }
 
-    fn own(&self, kind: Kind, badge: u64) -> Result<u64, Error> {
+    fn own(&self, kind: Kind, badge: u64, life: u32) -> Result<u64, Error> {
         let frames = &self.kernel.frames;
-        let itself = Object { badge, ..Object::in_frame(kind, frames, Pfn(self.env.id().0)) };
+        let itself = Object { badge, life, ..Object::in_frame(kind, frames, Pfn(self.env.id().0)) };
         let rights = Rights::CALL.with(Rights::GRANT);
         capability::insert(frames, self.env, itself, rights, CapRef::NONE).map(Word::into_word)
     }
@@ -55,12 +55,12 @@ pub(super) fn entry_create(
     stack: UserPtr,
 ) -> Result<u64, Error> {
     if address.0 != 0 {
-        caller.check_room()?;
+        caller.check_room(CapRef::NONE)?;
     }
-    caller.env.transfer.set_entry(index, address.0, stack.0)?;
+    let life = caller.env.transfer.set_entry(index, address.0, stack.0)?;
     match address.0 {
         0 => Ok(0),
-        _ => caller.own(Kind::Entry, u64::from(index) * BADGE_END),
+        _ => caller.own(Kind::Entry, u64::from(index) * BADGE_END, life),
     }
 }
 
@@ -85,9 +85,10 @@ pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Resul
 #[inline(always)]
 fn begin(caller: Caller<'_>, entry: Handle, grant: Handle, waits: bool) -> Reply {
     let begun =
-        caller.object::<Env>(entry, Kind::Entry, Rights::CALL).and_then(|(callee, badge)| {
-            let (index, badge) = (badge / BADGE_END, badge % BADGE_END);
-            transfer::begin(caller.kernel, caller.env, callee, index as usize, badge, waits, |to| {
+        caller.object::<Env>(entry, Kind::Entry, Rights::CALL).and_then(|(callee, slot)| {
+            let (index, badge) = (slot.badge() / BADGE_END, slot.badge() % BADGE_END);
+            let at = callee.transfer.entry(index, slot.life()).ok_or(Error::BadHandle)?;
+            transfer::begin(caller.kernel, caller.env, callee, at, badge, waits, |to| {
                 caller.hand_over(grant, to)
             })
         });
@@ -115,15 +116,15 @@ pub(super) fn transfer_reply(caller: Caller<'_>, grant: Handle) -> Reply {
 
 #[inline(never)]
 pub(super) fn doorbell_create(caller: Caller<'_>) -> Result<u64, Error> {
-    caller.own(Kind::Doorbell, 0)
+    caller.own(Kind::Doorbell, 0, 0)
 }
 
 #[inline(never)]
 pub(super) fn doorbell_ring(caller: Caller<'_>, doorbell: Handle) -> Result<(), Error> {
-    let (owner, badge) = caller.object::<Env>(doorbell, Kind::Doorbell, Rights::CALL)?;
+    let (owner, slot) = caller.object::<Env>(doorbell, Kind::Doorbell, Rights::CALL)?;
     if owner.state() == EnvState::Dying {
         return Err(Error::WrongState);
     }
-    env::ring(caller.kernel, owner, badge);
+    env::ring(caller.kernel, owner, slot.badge());
     Ok(())
 }

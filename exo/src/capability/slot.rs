@@ -4,6 +4,7 @@ use core::cell::Cell;
 
 use exo_abi::{FrameKind, Pfn, Rights};
 
+use crate::env::Env;
 use crate::frames::FrameTable;
 use crate::object::{self, KernelObject};
 
@@ -51,6 +52,8 @@ pub struct Object {
     /// For entries and doorbells: what the environment is shown of who uses the
     /// capability, below [`BADGE_END`]; above, an entry's number.
     pub badge: u64,
+    /// For an entry: in which life of the entry of that number the capability was made.
+    pub life: u32,
 }
 
 /// Badges are below this.
@@ -59,26 +62,29 @@ pub const BADGE_END: u64 = 1 << 60;
 impl Object {
     /// A range of frames or slots.
     pub const fn range(kind: Kind, first: u32, count: u32) -> Self {
-        Self { kind, first, extent: count, badge: 0 }
+        Self { kind, first, extent: count, badge: 0, life: 0 }
     }
 
     /// A kernel object in a frame.
     pub fn in_frame(kind: Kind, frames: &FrameTable, pfn: Pfn) -> Self {
-        Self { kind, first: pfn.0, extent: frames.generation(pfn), badge: 0 }
+        Self::range(kind, pfn.0, frames.generation(pfn))
     }
 
     /// The network interface, the console or the machine: there is one each.
     pub const fn only(kind: Kind) -> Self {
-        Self { kind, first: 0, extent: 0, badge: 0 }
+        Self::range(kind, 0, 0)
     }
 
-    /// Whether the object in a frame that the capability names is gone.
+    /// Whether the object in a frame, or the entry, that the capability names is gone.
     pub fn is_stale(self, frames: &FrameTable) -> bool {
         match self.kind {
             Kind::Net if self.first == 0 => false,
-            Kind::Env | Kind::Binding | Kind::Net | Kind::Entry | Kind::Doorbell => {
+            Kind::Env | Kind::Binding | Kind::Net | Kind::Doorbell => {
                 frames.generation(Pfn(self.first)) != self.extent
             }
+            Kind::Entry => object::get_live::<Env>(frames, Pfn(self.first), self.extent)
+                .and_then(|env| env.transfer.entry(self.badge / BADGE_END, self.life))
+                .is_none(),
             _ => false,
         }
     }
@@ -132,7 +138,10 @@ pub struct Slot {
     pub(crate) rights: Cell<Rights>,
     first: Cell<u32>,
     extent: Cell<u32>,
+    life: Cell<u32>,
     badge: Cell<u64>,
+    /// What is derived from it is being removed.
+    pub(crate) revoking: Cell<bool>,
     pub(crate) parent: Cell<CapRef>,
     pub(crate) child: Cell<CapRef>,
     pub(crate) next: Cell<CapRef>,
@@ -169,21 +178,31 @@ impl Slot {
             first: self.first.get(),
             extent: self.extent.get(),
             badge: self.badge.get(),
+            life: self.life.get(),
         }
     }
 
-    /// The living object that a capability of kind `kind` names, and its badge.
+    /// What the owner of the entry or doorbell is shown of who uses the capability, and
+    /// above [`BADGE_END`] an entry's number.
     #[inline]
-    pub fn names<T: KernelObject>(
-        &self,
-        kind: Kind,
-        frames: &FrameTable,
-    ) -> Option<(&'static T, u64)> {
+    pub fn badge(&self) -> u64 {
+        self.badge.get()
+    }
+
+    /// See [`Object::life`].
+    #[inline]
+    pub fn life(&self) -> u32 {
+        self.life.get()
+    }
+
+    /// The living object that a capability of kind `kind` names. Whether an entry is
+    /// that of its life still is for the environment to say.
+    #[inline]
+    pub fn names<T: KernelObject>(&self, kind: Kind, frames: &FrameTable) -> Option<&'static T> {
         if self.kind.get() != kind as u32 {
             return None;
         }
-        let named = object::get_live(frames, Pfn(self.first.get()), self.extent.get())?;
-        Some((named, self.badge.get()))
+        object::get_live(frames, Pfn(self.first.get()), self.extent.get())
     }
 
     /// What the capability allows.
@@ -197,6 +216,7 @@ impl Slot {
         self.first.set(object.first);
         self.extent.set(object.extent);
         self.badge.set(object.badge);
+        self.life.set(object.life);
     }
 }
 

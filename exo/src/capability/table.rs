@@ -33,7 +33,8 @@ pub fn donate(frames: &FrameTable, holder: &Env, frame: Pfn) -> Result<(), Error
 /// nothing). Returns its handle there.
 ///
 /// # Errors
-/// [`Error::TableFull`].
+/// [`Error::TableFull`]; [`Error::WrongState`] and [`Error::TooMuch`] as of
+/// [`tree::check_parent`].
 pub fn insert(
     frames: &FrameTable,
     holder: &Env,
@@ -43,6 +44,7 @@ pub fn insert(
 ) -> Result<Handle, Error> {
     let place = holder.cap_free.get();
     let slot = place.get(frames).ok_or(Error::TableFull)?;
+    tree::check_parent(frames, parent)?;
     holder.cap_free.set(slot.next.get());
     slot.set_object(object);
     slot.rights.set(rights);
@@ -55,8 +57,13 @@ pub fn insert(
 pub(super) fn release(frames: &FrameTable, place: CapRef, slot: &Slot) {
     slot.set_object(Object::only(Kind::Empty));
     slot.rights.set(Rights::NONE);
-    // Generation zero is no live handle's.
-    slot.generation.set(slot.generation.get().wrapping_add(1).max(1));
+    slot.revoking.set(false);
+    // After the last generation the slot is never used again: no handle comes true.
+    let generation = slot.generation.get().saturating_add(1);
+    slot.generation.set(generation);
+    if generation == u32::MAX {
+        return;
+    }
     let owner = frames.owner(place.frame()).map_or(Pfn(0), |owner| Pfn(owner.0));
     if let Some(holder) = object::get::<Env>(frames, owner) {
         slot.next.set(holder.cap_free.get());

@@ -1,8 +1,8 @@
 //! The tree and its bounded operations, through the calls that use them.
 
-use exo_abi::{Error, Rights, Word};
+use exo_abi::{DERIVATION_DEPTH, Error, Rights, Word};
 
-use crate::testing::{ALL_FRAMES, ALL_SLOTS, NET, OWN, call, child, destroy, machine};
+use crate::testing::{ALL_FRAMES, ALL_SLOTS, NET, OWN, call, child, destroy, machine, stint};
 
 fn rights(rights: Rights) -> u64 {
     rights.into_word()
@@ -68,11 +68,13 @@ fn revoking_reaches_every_descendant_in_bounded_steps() {
     };
     let top = derive(ALL_SLOTS);
     let mut all = Vec::new();
-    // A chain of 200, a fan of 200, and a chain hanging off the fan.
-    let mut last = top;
-    for _ in 0..200 {
-        last = derive(last);
-        all.push(last);
+    // Chains of 50, a fan of 200, and a fan hanging off the fan.
+    for _ in 0..4 {
+        let mut last = top;
+        for _ in 0..50 {
+            last = derive(last);
+            all.push(last);
+        }
     }
     for _ in 0..200 {
         all.push(derive(top));
@@ -80,6 +82,7 @@ fn revoking_reaches_every_descendant_in_bounded_steps() {
     for _ in 0..100 {
         all.push(derive(all[300]));
     }
+    stint(64 * 120);
     let (result, again) = until_done(|| call(kernel, root, "cap_revoke", &[top]));
     assert_eq!(result, Ok(0));
     assert!(again > 0, "500 capabilities take more than one step");
@@ -141,4 +144,79 @@ fn granted_capabilities_outlive_a_dead_middleman_and_can_be_revoked() {
     assert_eq!(call(kernel, two, "frames_take", &[twos, OWN, 1001, 1]), Ok(0));
     assert_eq!(call(kernel, root, "cap_revoke", &[ones_frames.0]), Ok(0));
     assert_eq!(call(kernel, two, "frames_take", &[twos, OWN, 1002, 1]), Err(Error::BadHandle));
+}
+
+/// Between any two steps of a revocation an environment that holds something below makes
+/// as many more as a batch allows, each of which takes two links to remove.
+#[test]
+fn revoking_ends_whatever_is_derived_meanwhile() {
+    let (kernel, root) = machine();
+    let (holder, handle) = child(kernel, root, 600);
+    let wanted = rights(Rights::ASSIGN.with(Rights::GRANT));
+    let derive = |by, source| call(kernel, by, "cap_derive", &[source, wanted, 0, 1]);
+    let top = derive(root, ALL_SLOTS).expect("room");
+    let granted = call(kernel, root, "cap_grant", &[top, handle]).expect("room");
+    let above = derive(holder, granted).expect("room");
+    let mut steps = 0;
+    let fill = || (0..32).filter(|_| derive(holder, above).is_ok()).count();
+    assert_eq!(fill(), 32);
+    stint(16 * 120);
+    while call(kernel, root, "cap_revoke", &[top]) == Err(Error::Again) {
+        steps += 1;
+        assert!(steps < 10, "it does not end");
+        assert_eq!(derive(root, top), Err(Error::WrongState), "the revoked itself");
+        assert_eq!(fill(), 0, "below it");
+        let granted = call(kernel, root, "cap_grant", &[top, handle]);
+        assert_eq!(granted, Err(Error::WrongState));
+    }
+    assert!(steps > 0, "it took no more than a step");
+    assert!(derive(root, top).is_ok(), "once that is done");
+}
+
+#[test]
+fn a_tree_is_no_deeper_than_can_be_looked_up() {
+    let (kernel, root) = machine();
+    call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, 1000, 1]).expect("free");
+    call(kernel, root, "cap_grow", &[1000]).expect("more slots");
+    let wanted = rights(Rights::ASSIGN.with(Rights::GRANT));
+    let derive = |source| call(kernel, root, "cap_derive", &[source, wanted, 0, 1]);
+    let mut chain = vec![ALL_SLOTS];
+    let refused = loop {
+        match derive(chain[chain.len() - 1]) {
+            Ok(next) => chain.push(next),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, Error::TooMuch);
+    assert_eq!(chain.len(), DERIVATION_DEPTH as usize);
+    // A mark at the top is seen at the bottom, and what is dropped makes room.
+    assert_eq!(call(kernel, root, "cap_drop", &[chain[5]]), Ok(0));
+    assert!(derive(chain[chain.len() - 1]).is_ok());
+}
+
+/// A slot has as many lives as there are generations, and then none.
+#[test]
+fn no_handle_comes_true_after_the_last_life_of_its_slot() {
+    let (kernel, root) = machine();
+    let derive = || call(kernel, root, "cap_derive", &[ALL_SLOTS, rights(Rights::ASSIGN), 0, 1]);
+    let first = derive().expect("room");
+    assert_eq!(call(kernel, root, "cap_drop", &[first]), Ok(0));
+    let (_, slot) = super::table_slot(&kernel.frames, root, first as u32).expect("a slot");
+    // As if it had been used all the time since.
+    slot.generation.set(u32::MAX - 2);
+    let mut last = Vec::new();
+    for life in 0..2 {
+        let made = derive().expect("room");
+        assert_eq!(made as u32, first as u32, "the same slot in life {life}");
+        assert_eq!(call(kernel, root, "cap_drop", &[made]), Ok(0));
+        last.push(made);
+    }
+    let others = std::iter::from_fn(|| derive().ok()).collect::<Vec<_>>();
+    assert_eq!(others.len(), 64 - 5, "all slots but this one");
+    assert!(others.iter().all(|handle| *handle as u32 != first as u32));
+    for gone in [first, 1 << 32 | first & 0xffff_ffff, last[0], last[1]] {
+        assert_eq!(call(kernel, root, "cap_drop", &[gone]), Err(Error::BadHandle));
+    }
+    crate::schedule::set_state(kernel, root, exo_abi::EnvState::Ready);
+    crate::check::all(kernel).expect("the free list is as it should be");
 }

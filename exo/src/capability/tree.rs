@@ -6,14 +6,20 @@
 //! capability (revoke), the first child is taken out again and again, its own
 //! children having moved up first: every descendant is moved at most once and
 //! removed once, so the work is linear however deep the tree is, and can stop
-//! and go on after any single link.
+//! and go on after any single link. What is being revoked is marked from the first link
+//! on, and nothing is derived below a mark: so there is an end to it, whatever other
+//! processors do between two calls. A mark is found by going up, which is why a tree is
+//! at most [`DEPTH`] deep; moving up makes nothing deeper.
+
+use exo_abi::{DERIVATION_DEPTH as DEPTH, Error};
 
 use super::slot::{CapRef, Slot};
 use super::table;
 use crate::frames::FrameTable;
+use crate::work::Work;
 
-/// Links followed in one call, to bound its time.
-const STEPS: u32 = 64;
+/// What following a link costs, and moving or removing what is there.
+const LINK: u32 = 120;
 
 /// Whether a bounded operation has finished.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +28,23 @@ pub enum Progress {
     Done,
     /// There is more to do.
     Again,
+}
+
+/// Whether a capability may be derived from the one at `parent` (nowhere: from nothing).
+///
+/// # Errors
+/// [`Error::WrongState`] while that or one above it is being revoked, [`Error::TooMuch`]
+/// if it is [`DEPTH`] deep.
+pub fn check_parent(frames: &FrameTable, parent: CapRef) -> Result<(), Error> {
+    let mut above = parent;
+    for _ in 0..DEPTH {
+        let Some(slot) = above.get(frames) else { return Ok(()) };
+        if slot.revoking.get() {
+            return Err(Error::WrongState);
+        }
+        above = slot.parent.get();
+    }
+    Err(Error::TooMuch)
 }
 
 /// Makes the capability at `place` the first child of `parent`.
@@ -64,10 +87,9 @@ fn move_child_up(frames: &FrameTable, slot: &Slot, parent: CapRef) -> bool {
     true
 }
 
-/// Removes the capability, keeping what was derived from it, as far as one
-/// call may go.
-pub fn drop_step(frames: &FrameTable, place: CapRef, slot: &Slot) -> Progress {
-    for _ in 0..STEPS {
+/// Removes the capability, keeping what was derived from it, as far as there is `work`.
+pub fn drop_step(frames: &FrameTable, place: CapRef, slot: &Slot, work: &Work) -> Progress {
+    while work.draw(LINK) {
         if !move_child_up(frames, slot, slot.parent.get()) {
             detach(frames, slot);
             table::release(frames, place, slot);
@@ -77,11 +99,16 @@ pub fn drop_step(frames: &FrameTable, place: CapRef, slot: &Slot) -> Progress {
     Progress::Again
 }
 
-/// Removes everything derived from the capability, as far as one call may go.
-pub fn revoke_step(frames: &FrameTable, place: CapRef, slot: &Slot) -> Progress {
-    for _ in 0..STEPS {
+/// Removes everything derived from the capability, as far as there is `work`. Until it is
+/// done nothing can be derived from it any more.
+pub fn revoke_step(frames: &FrameTable, place: CapRef, slot: &Slot, work: &Work) -> Progress {
+    slot.revoking.set(true);
+    while work.draw(LINK) {
         let child_place = slot.child.get();
-        let Some(child) = child_place.get(frames) else { return Progress::Done };
+        let Some(child) = child_place.get(frames) else {
+            slot.revoking.set(false);
+            return Progress::Done;
+        };
         if !move_child_up(frames, child, place) {
             detach(frames, child);
             table::release(frames, child_place, child);

@@ -56,8 +56,11 @@ fn free_list(frames: &FrameTable, env: &Env) -> Outcome {
         let table = table.get();
         (0..SLOTS_PER_FRAME).map(move |index| CapRef::new(table, index))
     });
-    let is_empty =
-        |place: &CapRef| place.get(frames).is_some_and(|slot| slot.kind() == Kind::Empty);
+    let is_empty = |place: &CapRef| {
+        place
+            .get(frames)
+            .is_some_and(|slot| slot.kind() == Kind::Empty && slot.generation.get() != u32::MAX)
+    };
     let empty = places.filter(is_empty).count() as u64;
     let (mut listed, mut place) = (0, env.cap_free.get());
     while place != CapRef::NONE {
@@ -118,7 +121,7 @@ fn below(parent: &Slot, slot: &Slot, here: Pfn) -> Outcome {
 }
 
 fn same_object(one: Object, other: Object) -> bool {
-    (one.first, one.extent) == (other.first, other.extent)
+    (one.first, one.extent, one.life) == (other.first, other.extent, other.life)
 }
 
 /// Goes through the tree under `root`, down, along and up again; it can only come to

@@ -46,7 +46,8 @@
 //!   free or with it.
 //!
 //! **Capabilities** ([`capabilities`])
-//! - C1: The free list of a table has every empty slot once and no other; empty slots
+//! - C1: The free list of a table has every empty slot once and no other, but for those
+//!   that have had their last generation; empty slots
 //!   have no rights and nothing below them, and no slot's generation is zero.
 //! - C2: Parents, first children and siblings name each other both ways, and no
 //!   capability is its own ancestor.

@@ -9,13 +9,14 @@ use crate::kernel::Kernel;
 use crate::net;
 use crate::paging;
 use crate::schedule;
+use crate::work::Work;
 
-/// Frame-table entries looked at in one step.
-const SCAN: u32 = 2048;
-/// Page tables emptied in one step.
-const TABLES: u32 = 8;
-/// Capability slots looked at in one step.
-const SLOTS: u32 = 64;
+/// What looking at an entry of the frame table costs, and freeing the frame.
+const LOOK: u32 = 24;
+/// What looking at a capability slot costs.
+const SLOT: u32 = 24;
+/// What a step of dissolving a binding costs.
+const UNBIND: u32 = 20_000;
 
 /// The stages, in order. Stage and position are kept in the environment, so
 /// that the caller may stop and resume between any two steps.
@@ -31,13 +32,13 @@ mod stage {
     pub(super) const FRAMES: u32 = 8;
 }
 
-/// Goes on destroying `env`, and first all it created. After [`Progress::Done`] its object is gone.
+/// Goes on destroying `env`, and first all it created, as far as there is `work`. After [`Progress::Done`] its object is gone.
 ///
 /// # Errors
 /// [`Error::WrongState`] for the running environment itself;
 /// [`Error::InUse`] while another environment maps one of its frames or the
 /// device still sends from one: call again when that has changed.
-pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
+pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress, Error> {
     if kernel.here().current.get() == env.id() || kernel.first.get() == env.id() {
         return Err(Error::WrongState);
     }
@@ -50,28 +51,23 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
             env.area.set(None);
             // Another processor may be about to serve a call of it.
             kernel.is_loaded_elsewhere(env);
+            let slots: u32 = env.slots.iter().map(|slots| slots.get().count_ones()).sum();
+            work.spend(slots * schedule::ASSIGN);
             schedule::forget(kernel, env);
             transfer::hang_up(kernel, env);
             (stage::LEAVE, 0)
         }
         stage::LEAVE if kernel.is_loaded_elsewhere(env) => (stage::LEAVE, 0),
         stage::LEAVE => (stage::PAGE_TABLES, 0),
-        stage::PAGE_TABLES => {
-            let mut tables = 0;
-            scan(kernel, env, position, stage, |pfn, kind| {
-                if kind == FrameKind::PageTable {
-                    paging::clear_table(frames, pfn);
-                    tables += 1;
-                }
-                tables < TABLES
-            })
-        }
+        stage::PAGE_TABLES => scan(kernel, env, position, stage, work, |pfn, kind| {
+            kind != FrameKind::PageTable || paging::clear_table(frames, pfn, work)
+        }),
         stage::CHILDREN => match family::next_child(kernel, env) {
             Next::Done => (stage::SILENCED, 0),
             Next::Again => (stage, 0),
             // It is not stopped yet or has no family: it goes no deeper than this.
             Next::Child(child) if child.destruction.get().0 <= stage::PAGE_TABLES => {
-                destroy_step(kernel, child)?;
+                destroy_step(kernel, child, work)?;
                 (stage, 0)
             }
             Next::Child(child) => {
@@ -81,19 +77,22 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
         },
         stage::SILENCED => match family::next_silenced(kernel, env) {
             Next::Child(child) => {
-                destroy_step(kernel, child)?;
+                destroy_step(kernel, child, work)?;
                 (stage, 0)
             }
             _ => (stage::BINDINGS, 0),
         },
-        stage::BINDINGS => match net::unbind_first(kernel, env)? {
-            Progress::Again => (stage::BINDINGS, 0),
-            Progress::Done => (stage::CAPABILITIES, 0),
-        },
-        stage::CAPABILITIES => drop_capabilities(kernel, env, position),
+        stage::BINDINGS => {
+            work.spend(UNBIND);
+            match net::unbind_first(kernel, env)? {
+                Progress::Again => (stage::BINDINGS, 0),
+                Progress::Done => (stage::CAPABILITIES, 0),
+            }
+        }
+        stage::CAPABILITIES => drop_capabilities(kernel, env, position, work),
         stage::CHECK => {
             let mut foreign = false;
-            let next = scan(kernel, env, position, stage, |pfn, _| {
+            let next = scan(kernel, env, position, stage, work, |pfn, _| {
                 foreign = frames.is_referred_to(pfn);
                 !foreign
             });
@@ -104,7 +103,7 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
             next
         }
         _ => {
-            let next = scan(kernel, env, position, stage, |pfn, kind| {
+            let next = scan(kernel, env, position, stage, work, |pfn, kind| {
                 if kind != FrameKind::Env {
                     frames.release(pfn);
                 }
@@ -122,38 +121,40 @@ pub fn destroy_step(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
     Ok(Progress::Again)
 }
 
-fn drop_capabilities(kernel: &Kernel, env: &Env, position: u32) -> (u32, u32) {
-    for index in position..position.saturating_add(SLOTS) {
+fn drop_capabilities(kernel: &Kernel, env: &Env, position: u32, work: &Work) -> (u32, u32) {
+    let mut index = position;
+    while work.draw(SLOT) {
         let Some((place, slot)) = capability::table_slot(&kernel.frames, env, index) else {
             return (stage::CHECK, 0);
         };
         if slot.kind() != Kind::Empty
-            && capability::drop_step(&kernel.frames, place, slot) == Progress::Again
+            && capability::drop_step(&kernel.frames, place, slot, work) == Progress::Again
         {
-            return (stage::CAPABILITIES, index);
+            break;
         }
+        index += 1;
     }
-    (stage::CAPABILITIES, position.saturating_add(SLOTS))
+    (stage::CAPABILITIES, index)
 }
 
-/// Visits a stretch of the frames `env` pays for; stops early when the visitor
-/// returns false. Returns the stage and position to go on with.
+/// Visits the frames `env` pays for, as far as there is `work`; stops at one for which the
+/// visitor returns false. Returns the stage and position to go on with.
 fn scan(
     kernel: &Kernel,
     env: &Env,
     position: u32,
     stage: u32,
+    work: &Work,
     mut visit: impl FnMut(Pfn, FrameKind) -> bool,
 ) -> (u32, u32) {
-    let end = position.saturating_add(SCAN).min(kernel.frames.len());
-    for number in position..end {
+    for number in position..kernel.frames.len() {
         let pfn = Pfn(number);
-        if kernel.frames.owner(pfn) == Some(env.id())
-            && let Some(kind) = kernel.frames.kind(pfn)
-            && !visit(pfn, kind)
+        let mine = || kernel.frames.owner(pfn) == Some(env.id());
+        if !work.draw(LOOK)
+            || mine() && kernel.frames.kind(pfn).is_some_and(|kind| !visit(pfn, kind))
         {
-            return (stage, number + 1);
+            return (stage, number);
         }
     }
-    if end == kernel.frames.len() { (stage + 1, 0) } else { (stage, end) }
+    (stage + 1, 0)
 }

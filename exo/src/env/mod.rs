@@ -138,8 +138,9 @@ pub struct Env {
     state: Cell<EnvState>,
     /// Upcalls to be made when it runs next, as bits.
     pub pending: Cell<u32>,
-    /// Slots it is to lose for having overrun the end of a slice.
-    pub overruns: Cell<u32>,
+    /// Ticks of the time-stamp counter that it took and was not given: for each slice of
+    /// them it loses a slot.
+    pub debt: Cell<u64>,
     /// What protected control transfers are about.
     pub(crate) transfer: transfer::Transfer,
     /// What it sleeps for, other than an event.

@@ -2,8 +2,9 @@
 //!
 //! After Xok (SOSP'97, 5.1). The condition is a filter of the language that packets
 //! are classified with: verified when it comes, bounded, without loops. It is tried
-//! when it would be the sleeper's turn, so it costs nobody else's time; memory is
-//! looked up in the sleeper's own page tables each time, so it can be nobody else's.
+//! when it would be the sleeper's turn, once each time the kernel decides which environment
+//! runs, and what that takes is the sleeper's debt; memory is looked up in the sleeper's own
+//! page tables each time, so it can be nobody else's.
 
 use exo_abi::{EnvState, Error, UserPtr};
 
@@ -21,6 +22,8 @@ pub struct Predicate {
     filter: core::cell::Cell<dpf::Filter>,
     /// One more than the address of what it is tried on; zero: there is none.
     memory: core::cell::Cell<u64>,
+    /// The decision in which it was looked at last.
+    tried: core::cell::Cell<u64>,
 }
 
 impl Predicate {
@@ -52,21 +55,49 @@ pub fn sleep(
     }
     let mut bytes = [0; REACH];
     let bytes = &mut bytes[..filter.reach()];
-    UserSlice::new(env.root_table.get(), memory, bytes.len()).copy_in(&kernel.frames, bytes)?;
+    UserSlice::new(env.root_table.get(), memory).copy_in(&kernel.frames, bytes)?;
     env.predicate.filter.set(filter);
     env.predicate.memory.set(memory.0.wrapping_add(1));
     schedule::set_state(kernel, env, EnvState::Waiting);
     Ok(())
 }
 
-/// Whether what `env` sleeps for has come.
+/// Whether what `env` sleeps for has come, as far as it is its turn to know: once in each
+/// decision, and not while it owes a slice, which this turn pays.
 #[inline(never)]
 pub fn holds(kernel: &Kernel, env: &Env) -> bool {
+    let decision = kernel.here().schedule.watches_in_decision();
+    if env.predicate.tried.replace(decision) == decision {
+        return false;
+    }
+    let (debt, slice) = (env.debt.get(), schedule::slice(kernel));
+    if debt >= slice {
+        env.debt.set(debt - slice);
+        return false;
+    }
+    let begin = now();
+    let holds = try_out(kernel, env);
+    env.debt.set(debt.saturating_add((now() - begin).max(1)));
+    holds
+}
+
+#[cfg(exo_guest)]
+fn now() -> u64 {
+    crate::arch::cpu::time_stamp()
+}
+
+/// On the host trying takes one tick.
+#[cfg(not(exo_guest))]
+fn now() -> u64 {
+    0
+}
+
+fn try_out(kernel: &Kernel, env: &Env) -> bool {
     let filter = env.predicate.filter.get();
     let mut bytes = [0; REACH];
     let Some(bytes) = bytes.get_mut(..filter.reach()) else { return true };
     let memory = UserPtr(env.predicate.memory.get().wrapping_sub(1));
-    let memory = UserSlice::new(env.root_table.get(), memory, bytes.len());
+    let memory = UserSlice::new(env.root_table.get(), memory);
     memory.copy_in(&kernel.frames, bytes).is_err() || filter.matches(bytes)
 }
 
@@ -121,6 +152,41 @@ mod tests {
         assert!(schedule::next_ready(kernel).is_none());
         call(kernel, root, "unmap", &[handle, AT + 0x1000, 1]).expect("mapped");
         assert!(schedule::next_ready(kernel).is_some());
+    }
+
+    /// However many slots it has, and its caller: whose turn it is looks once.
+    #[test]
+    fn a_condition_is_tried_once_in_a_decision_and_the_sleeper_pays() {
+        let (kernel, root) = machine();
+        let (env, handle) = child(kernel, root, 600);
+        tables(kernel, root, handle, AT, 610);
+        call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 2]).expect("free");
+        call(kernel, root, "map", &[handle, handle, 620, AT, 2, 1]).expect("mappable");
+        let (caller, callers) = child(kernel, root, 700);
+        for (handle, first) in [(handle, 0), (callers, 30)] {
+            call(kernel, root, "env_start", &[handle, AT, AT, 0]).expect("new");
+            call(kernel, root, "slots_assign", &[ALL_SLOTS, first, 30, handle]).expect("slots");
+        }
+        let begun = crate::env::transfer::begin(kernel, caller, env, (AT, AT), 0, true, |_| Ok(0));
+        assert!(begun.is_ok());
+        let (wire, length) = encoded(&[Atom::exact(0, 2, 0xfeed)]);
+        write(620, 0, &wire);
+        let slept = reply(kernel, env, "wait_until", &[AT, length, AT + 0x1000, 0]);
+        assert!(matches!(slept, Reply::Stop));
+        for decision in 1..4 {
+            assert!(schedule::next_ready(kernel).is_none());
+            assert!(kernel.here().schedule.watches(), "to be tried again");
+            // Here trying costs a tick.
+            assert_eq!((env.debt.get(), caller.debt.get()), (decision, 0));
+        }
+        // A turn pays a slice, and is no try.
+        let slice = schedule::slice(kernel);
+        env.debt.set(slice + 7);
+        write(621, 0, &[0xfe, 0xed]);
+        assert!(schedule::next_ready(kernel).is_none());
+        assert_eq!(env.debt.get(), 7);
+        assert!(schedule::next_ready(kernel).is_some());
+        assert_eq!(env.debt.get(), 8);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! which frame it can best do without only the environment knows. The abort protocol
 //! follows when the deadline has passed: the kernel takes a frame, breaks every
 //! mapping of it, and says so in the repossession vector. There is no list of who
-//! maps what, so mappings are found by going through page tables, a few in each call.
+//! maps what, so mappings are found by going through page tables, as far as there is work in each call.
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering::{Relaxed, Release};
@@ -14,12 +14,13 @@ use exo_abi::{EXPENDABLE, Error, FrameKind, Pages, Pfn, REPOSSESSED, Upcall};
 
 use super::Env;
 use crate::kernel::Kernel;
-use crate::paging;
+use crate::paging::{self, Sweep};
+use crate::work::Work;
 
-/// Frame-table entries looked at in one step.
-const SCAN: u32 = 2048;
-/// Page tables gone through in one step.
-const TABLES: u32 = 8;
+/// What looking at an entry of the frame table costs.
+const LOOK: u32 = 16;
+/// What making processors forget an address space costs.
+const SHOOTDOWN: u32 = 500;
 
 /// What is wanted back of an environment.
 #[repr(C)]
@@ -74,39 +75,41 @@ pub fn request(kernel: &Kernel, env: &Env, frames: Pages, slots: u32, deadline: 
 ///
 /// # Errors
 /// [`Error::WrongState`], [`Error::Vacant`], [`Error::Again`].
-pub fn enforce(kernel: &Kernel, env: &Env, now: u64) -> Result<Pfn, Error> {
+pub fn enforce(kernel: &Kernel, env: &Env, now: u64, work: &Work) -> Result<Pfn, Error> {
     let (demand, frames) = (&env.revocation, &kernel.frames);
     let mut victim = demand.victim.get();
     if victim == Pfn(0) {
         if demand.owed.get() == 0 || now < demand.deadline.get() {
             return Err(Error::WrongState);
         }
-        victim = choose(kernel, env)?;
+        victim = choose(kernel, env, work)?;
         demand.victim.set(victim);
         demand.cursor.set(0);
         // From here on nobody can map it, give it away or have it back.
         frames.set_kind(victim, FrameKind::Revoked, 0);
     }
-    let mut tables = 0;
-    let mut place = demand.cursor.get();
-    let end = place.saturating_add(SCAN);
     while frames.mappings(victim) != 0 {
-        if place >= end.min(frames.len()) || tables == TABLES {
-            // Mappings can be in tables made meanwhile only if the frame was still to
-            // be had: going round again finds the rest.
-            demand.cursor.set(if place >= frames.len() { 0 } else { place });
+        if !work.draw(LOOK) {
             return Err(Error::Again);
         }
-        let table = Pfn(place);
-        place += 1;
-        if frames.kind(table) == Some(FrameKind::PageTable) {
-            tables += 1;
-            if paging::break_mappings(frames, table, victim)
-                && let Some(space) = frames.owner(table)
-            {
-                kernel.forget(space);
-            }
+        let table = Pfn(demand.cursor.get());
+        let sweep = match frames.kind(table) {
+            Some(FrameKind::PageTable) => paging::break_mappings(frames, table, victim, work),
+            _ => Sweep::Clean,
+        };
+        if sweep != Sweep::Clean
+            && let Some(space) = frames.owner(table)
+        {
+            work.spend(SHOOTDOWN);
+            kernel.forget(space);
         }
+        if sweep == Sweep::Unfinished {
+            return Err(Error::Again);
+        }
+        // Mappings can be in tables made meanwhile only if the frame was still to be
+        // had: going round again finds the rest.
+        let next = table.0 + 1;
+        demand.cursor.set(if next < frames.len() { next } else { 0 });
     }
     demand.victim.set(Pfn(0));
     demand.cursor.set(0);
@@ -125,7 +128,7 @@ pub fn enforce(kernel: &Kernel, env: &Env, now: u64) -> Result<Pfn, Error> {
 }
 
 /// A frame of `env` to take: one it called expendable, or the next one found.
-fn choose(kernel: &Kernel, env: &Env) -> Result<Pfn, Error> {
+fn choose(kernel: &Kernel, env: &Env, work: &Work) -> Result<Pfn, Error> {
     let frames = &kernel.frames;
     let can_be_taken = |pfn: &Pfn| frames.is_memory_of(*pfn, env.id()) && !frames.is_pinned(*pfn);
     if let Some(area) = env.area() {
@@ -135,17 +138,17 @@ fn choose(kernel: &Kernel, env: &Env) -> Result<Pfn, Error> {
             return Ok(pfn);
         }
     }
-    let start = env.revocation.cursor.get();
-    let end = start.saturating_add(SCAN).min(frames.len());
-    if let Some(pfn) = (start..end).map(Pfn).find(can_be_taken) {
-        return Ok(pfn);
+    for number in env.revocation.cursor.get()..frames.len() {
+        if !work.draw(LOOK) {
+            env.revocation.cursor.set(number);
+            return Err(Error::Again);
+        }
+        if can_be_taken(&Pfn(number)) {
+            return Ok(Pfn(number));
+        }
     }
-    if end == frames.len() {
-        env.revocation.cursor.set(0);
-        return Err(Error::Vacant);
-    }
-    env.revocation.cursor.set(end);
-    Err(Error::Again)
+    env.revocation.cursor.set(0);
+    Err(Error::Vacant)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Life cycle, and that everything comes back.
 
 mod batch;
+mod cores;
 mod grants;
 mod slices;
 mod transfers;
 mod upcalls;
+mod work;
 
 use exo_abi::{Error, FrameKind, Pfn};
 

@@ -34,11 +34,24 @@ pub struct Place {
     pub flags: u64,
 }
 
+/// An entry point. Each time it is named anew, or taken away, its next life begins, and
+/// capabilities for those before name nothing any more.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Entry {
+    address: u64,
+    stack: u64,
+    /// No capability is for life zero, nor for one in which there is no address.
+    life: u32,
+}
+
+/// Where an entry point is: address and stack pointer.
+pub type At = (u64, u64);
+
 /// What an environment has to do with transfers.
 #[repr(C)]
 pub struct Transfer {
-    /// Entry points: address, or zero, and stack pointer.
-    entries: [Cell<(u64, u64)>; ENTRIES],
+    entries: [Cell<Entry>; ENTRIES],
     /// Whether an activity is there that a transfer began.
     serving: Cell<bool>,
     /// Links to the end of the chain of calls it is part of.
@@ -76,17 +89,28 @@ impl Transfer {
         }
     }
 
-    /// Names entry point `index`.
+    /// Names entry point `index`, or takes it away if `address` is zero. Returns the life
+    /// that begins.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::BadAddress`].
-    pub fn set_entry(&self, index: u32, address: u64, stack: u64) -> Result<(), Error> {
+    /// [`Error::OutOfRange`], [`Error::BadAddress`]; [`Error::TooMuch`] when there is no
+    /// life left: none comes twice.
+    pub fn set_entry(&self, index: u32, address: u64, stack: u64) -> Result<u32, Error> {
         let entry = self.entries.get(index as usize).ok_or(Error::OutOfRange)?;
         if address >= exo_abi::USER_TOP || stack > exo_abi::USER_TOP {
             return Err(Error::BadAddress);
         }
-        entry.set((address, stack));
-        Ok(())
+        let life = entry.get().life.checked_add(1).ok_or(Error::TooMuch)?;
+        entry.set(Entry { address, stack, life });
+        Ok(life)
+    }
+
+    /// Where entry point `index` is, if it is still in its life `life`, of which there is a
+    /// capability.
+    #[inline]
+    pub fn entry(&self, index: u64, life: u32) -> Option<At> {
+        let entry = self.entries.get(index as usize)?.get();
+        (entry.life == life).then_some((entry.address, entry.stack))
     }
 }
 
@@ -105,27 +129,23 @@ pub struct Switch {
     pub grant: u64,
 }
 
-/// Begins an activity of `callee` at entry `index`; `caller` waits if `waits`. When
+/// Begins an activity of `callee` at its entry point; `caller` waits if `waits`. When
 /// nothing is in the way any more, `grant` puts what comes with it into the table of the
 /// callee, and returns its handle there.
 ///
 /// # Errors
-/// [`Error::Vacant`], [`Error::Busy`], [`Error::WrongState`], [`Error::TooMuch`], and
+/// [`Error::Busy`], [`Error::WrongState`], [`Error::TooMuch`], and
 /// those of `grant`.
 #[inline(always)]
 pub fn begin(
     kernel: &Kernel,
     caller: &Env,
     callee: &'static Env,
-    index: usize,
+    (rip, rsp): At,
     badge: u64,
     waits: bool,
     grant: impl FnOnce(&Env) -> Result<u64, Error>,
 ) -> Result<Switch, Error> {
-    let (rip, rsp) = callee.transfer.entries.get(index).ok_or(Error::Vacant)?.get();
-    if rip == 0 {
-        return Err(Error::Vacant);
-    }
     let state = callee.state();
     let (from, to) = (&caller.transfer, &callee.transfer);
     if !matches!(state, EnvState::Ready | EnvState::Waiting)

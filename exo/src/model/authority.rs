@@ -1,6 +1,6 @@
 //! Capabilities and slots: who may do what, and who had it from whom.
 
-use exo_abi::{Error, Rights};
+use exo_abi::{DERIVATION_DEPTH, Error, Rights};
 
 use super::request::{Answer, Reasons};
 use super::world::{CapName, Capability, EnvName, Thing, World};
@@ -96,6 +96,7 @@ impl World {
             }
         };
         why.when(self.is_full(by), Error::TableFull);
+        why.when(self.is_deep(source), Error::TooMuch);
         why.none()?;
         Ok(Some(self.hold(by, thing, rights, Some(source))))
     }
@@ -104,10 +105,17 @@ impl World {
         let mut why = Reasons::default();
         let copied = self.find(by, cap, Rights::GRANT, &mut why);
         let heir = self.find_whole_env(by, env, Rights::ENDOW, &mut why);
+        why.when(self.is_deep(cap), Error::TooMuch);
         why.when(heir.is_some_and(|heir| self.is_full(heir)), Error::TableFull);
         let (Some(copied), Some(heir)) = (copied, heir) else { return Err(why) };
         why.none()?;
         Ok(Some(self.hold(heir, copied.thing, copied.rights, Some(cap))))
+    }
+
+    /// Whether `cap` is so deep that nothing can be derived from it.
+    pub(super) fn is_deep(&self, cap: CapName) -> bool {
+        let parent = |name: &CapName| self.caps.get(name).and_then(|cap| cap.parent);
+        std::iter::successors(Some(cap), parent).count() >= DERIVATION_DEPTH as usize
     }
 
     /// Whether `cap` was derived from `ancestor`, directly or not.

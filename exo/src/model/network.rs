@@ -48,6 +48,7 @@ impl World {
         let cap = self.find(by, net, Rights::BIND, &mut why);
         why.when(cap.is_some_and(|cap| cap.thing != Thing::Net), Error::BadHandle);
         why.when(self.is_full(by), Error::TableFull);
+        why.when(self.is_deep(net), Error::TooMuch);
         self.check_donation(object, by, &mut why);
         let count = 1 + (1 << order);
         for frame in first..first + count {

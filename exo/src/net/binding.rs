@@ -61,7 +61,7 @@ impl Binding {
     /// What its network capability names.
     pub fn net(&self) -> Object {
         let (first, extent) = self.net.get();
-        Object { kind: Kind::Net, first, extent, badge: 0 }
+        Object::range(Kind::Net, first, extent)
     }
 
     /// The frame the binding lies in.

@@ -13,6 +13,7 @@ use exo_abi::{EnvId, Error, FRAME_BYTES, FrameKind, Level, Pages, Pfn, Protectio
 
 use crate::frames::{BATCH, FrameTable};
 use crate::object::{self, KernelObject};
+use crate::work::Work;
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -295,19 +296,35 @@ pub fn unmap(
     Ok(())
 }
 
-/// Empties the page table in `pfn`, undoing the counts of what it maps; for
-/// the page tables of an address space that is never used again.
-pub fn clear_table(frames: &FrameTable, pfn: Pfn) {
+/// What looking at an entry of a page table costs.
+const ENTRY: u32 = 20;
+/// What undoing the count of a frame costs that an entry maps.
+const UNCOUNT: u32 = 16;
+
+/// Empties the page table in `pfn`, undoing the counts of what it maps, as far as there is
+/// `work`; for the page tables of an address space that is never used again. True if it is
+/// empty.
+pub fn clear_table(frames: &FrameTable, pfn: Pfn, work: &Work) -> bool {
     let level = frames.level(pfn);
-    let Some(table) = object::get::<Table>(frames, pfn) else { return };
+    let Some(table) = object::get::<Table>(frames, pfn) else { return true };
     let entries = if level == ROOT_LEVEL { KERNEL_ENTRIES } else { 512 };
-    for entry in &table.0[..entries] {
-        let old = entry.load(Relaxed);
-        if old & PRESENT != 0 {
-            entry.store(0, Relaxed);
-            frames.remove_mapping(pfn);
-            mapped_by(level, old).for_each(|mapped| uncount(frames, mapped));
+    table.0[..entries].iter().all(|entry| {
+        let draws = work.draw(ENTRY);
+        if draws {
+            clear_entry(frames, pfn, level, entry, work);
         }
+        draws
+    })
+}
+
+/// Clears an entry of the table of `level` in `pfn`, if it is there, and undoes its counts.
+fn clear_entry(frames: &FrameTable, pfn: Pfn, level: u8, entry: &AtomicU64, work: &Work) {
+    let old = entry.load(Relaxed);
+    if old & PRESENT != 0 {
+        entry.store(0, Relaxed);
+        frames.remove_mapping(pfn);
+        work.spend(reach(level, old) * UNCOUNT);
+        mapped_by(level, old).for_each(|mapped| uncount(frames, mapped));
     }
 }
 
@@ -325,23 +342,34 @@ fn mapped_by(level: u8, entry: u64) -> impl Iterator<Item = Pfn> {
     (0..reach(level, entry)).map(move |offset| frame_of(entry).plus(offset))
 }
 
-/// Removes every mapping of `victim` from the page table in `pfn`. Whether there was
-/// one, so that the processor must be made to forget.
-pub fn break_mappings(frames: &FrameTable, pfn: Pfn, victim: Pfn) -> bool {
+/// What [`break_mappings`] has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sweep {
+    /// There was nothing to break.
+    Clean,
+    /// What there was is broken: the processor must be made to forget.
+    Broken,
+    /// As [`Sweep::Broken`], but the rest of the table has not been looked at.
+    Unfinished,
+}
+
+/// Removes every mapping of `victim` from the page table in `pfn`, as far as there is `work`.
+pub fn break_mappings(frames: &FrameTable, pfn: Pfn, victim: Pfn, work: &Work) -> Sweep {
     let level = frames.level(pfn);
-    let mut broken = false;
-    let Some(table) = object::get::<Table>(frames, pfn) else { return false };
+    let mut sweep = Sweep::Clean;
+    let Some(table) = object::get::<Table>(frames, pfn) else { return sweep };
     for entry in &table.0[..if level > LARGE_LEVEL { 0 } else { 512 }] {
+        if !work.draw(ENTRY) {
+            return Sweep::Unfinished;
+        }
         let old = entry.load(Relaxed);
         let offset = victim.0.wrapping_sub(frame_of(old).0);
         if old & PRESENT != 0 && offset < reach(level, old) {
-            entry.store(0, Relaxed);
-            frames.remove_mapping(pfn);
-            mapped_by(level, old).for_each(|mapped| uncount(frames, mapped));
-            broken = true;
+            clear_entry(frames, pfn, level, entry, work);
+            sweep = Sweep::Broken;
         }
     }
-    broken
+    sweep
 }
 
 /// Maps [`LARGE_PAGES`] frames as one page.

@@ -107,18 +107,23 @@ fn user_pointers_are_checked_page_by_page() {
     call(kernel, root, "map", &[OWN, OWN, 620, AT, 1, 1]).expect("writable");
     call(kernel, root, "map", &[OWN, OWN, 621, AT + 0x1000, 1, 0]).expect("read-only");
     let frames = &kernel.frames;
-    let slice = |at, length| UserSlice::new(root.root_table.get(), UserPtr(at), length);
+    let slice = |at| UserSlice::new(root.root_table.get(), UserPtr(at));
     let text: Vec<u8> = (0..64).collect();
-    assert_eq!(slice(AT + 100, 64).copy_out(frames, &text), Ok(()));
+    assert_eq!(slice(AT + 100).copy_out(frames, &text), Ok(()));
     let mut back = [0; 64];
-    assert_eq!(slice(AT + 100, 64).copy_in(frames, &mut back), Ok(()));
+    assert_eq!(slice(AT + 100).copy_in(frames, &mut back), Ok(()));
     assert_eq!(back[..], text);
-    assert_eq!(slice(AT + 0xfe0, 64).copy_in(frames, &mut back), Ok(()), "two pages");
-    assert_eq!(slice(AT + 0xfe0, 64).copy_out(frames, &text), Err(Error::BadPointer));
+    // As long as the buffer, whatever else is there.
+    let mut part = [0; 8];
+    assert_eq!(slice(AT + 101).copy_in(frames, &mut part), Ok(()));
+    assert_eq!(part[..], text[1..9]);
+    assert_eq!(slice(AT + 0xfe0).copy_in(frames, &mut []), Ok(()), "nothing");
+    assert_eq!(slice(AT + 0xfe0).copy_in(frames, &mut back), Ok(()), "two pages");
+    assert_eq!(slice(AT + 0xfe0).copy_out(frames, &text), Err(Error::BadPointer));
     for wild in
         [0, 0xfff, AT - 1, AT + 0x1fe0, u64::MAX, u64::MAX - 40, 1 << 47, 0xffff_8000_0000_0000]
     {
-        assert_eq!(slice(wild, 64).copy_in(frames, &mut back), Err(Error::BadPointer), "{wild:#x}");
+        assert_eq!(slice(wild).copy_in(frames, &mut back), Err(Error::BadPointer), "{wild:#x}");
     }
     assert_eq!(translate(frames, root.root_table.get(), page(AT / 4096), true), Some(Pfn(620)));
     assert_eq!(translate(frames, root.root_table.get(), page(AT / 4096 + 1), true), None);

@@ -22,6 +22,7 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
 use crate::net::storage::Merged;
+use crate::secret::mix;
 use crate::{memory, say};
 use machine::Machine;
 
@@ -48,6 +49,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     // SAFETY: first code to run, once, with interrupts off. The boot tables map
     // everything writable, so protection comes on with the final tables below.
     unsafe { descriptors::load(0) };
+    let started = cpu::time_stamp();
     let mut machine = Machine::discover(start_info);
     let root_table = layout::build(&mut machine);
     // SAFETY: the final tables map the image and the direct map as the boot
@@ -82,9 +84,11 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     }
     let bits = machine.frame_count().ilog2();
     let heads = memory::frame(machine.allocate(((4_u64 << bits) / FRAME_BYTES) as u32)).cast();
+    // The devices have taken their time since the first reading of the clock.
+    let secret = mix(cpu::random().into_iter().flatten().chain([started, cpu::time_stamp()]));
     let compiles = !machine.is_told(b"filters=interpreted");
     // SAFETY: set aside just now for it, and zero.
-    let merged = unsafe { Merged::new(heads, bits, cpu::secret(), compiles) };
+    let merged = unsafe { Merged::new(heads, bits, secret, compiles) };
     let frames = FrameTable::new(machine.frame_table());
     let table = machine.frame_table_range();
     info.frame_table.store(table.start, Relaxed);

@@ -2,11 +2,15 @@
 
 use core::fmt;
 
-use exo_abi::{Handle, UserPtr};
+use exo_abi::{Error, Handle, UserPtr};
 
 use super::{LineWriter, Sink};
 use crate::runtime::Local;
 use crate::sys;
+
+/// How often to give way until there is room for a line: longer than a port needs that
+/// somebody reads. What nobody reads keeps nobody from working.
+const PATIENCE: u32 = 1000;
 
 struct Console(Option<Handle>);
 
@@ -14,10 +18,15 @@ impl Sink for Console {
     fn put(&mut self, text: &[u8]) {
         let Some(console) = self.0 else { return };
         let mut rest = text;
+        let mut patience = PATIENCE;
         while !rest.is_empty() {
             let at = UserPtr(rest.as_ptr().expose_provenance() as u64);
             match sys::console_write(console, at, rest.len() as u64) {
                 Ok(printed) if printed > 0 => rest = rest.get(printed as usize..).unwrap_or(&[]),
+                Err(Error::Again) if patience > 0 => {
+                    patience -= 1;
+                    let _ = sys::slice_yield();
+                }
                 _ => return,
             }
         }

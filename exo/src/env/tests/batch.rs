@@ -49,7 +49,7 @@ fn each_call_has_its_own_answer() {
     put(3, "map", &[OWN, OWN, FRAME + 1, AT + 0x1000, 1, 1]);
     word(4 * BATCH_WORDS).store(u64::MAX, Relaxed);
     word(5 * BATCH_WORDS).store(64, Relaxed);
-    assert_eq!(call(kernel, root, "batch", &[AT, 6]), Ok(3));
+    assert_eq!(call(kernel, root, "batch", &[AT, 6]), Ok(6));
     assert_eq!(answer(0), (0, 0));
     assert_eq!(answer(1).0, 0);
     assert_ne!(answer(1).1, 0, "a handle");
@@ -81,6 +81,36 @@ fn the_calls_lie_in_one_writable_page() {
     }
 }
 
+/// However many there are, together they do no more than an entry may; what is not made is
+/// not touched, and the next batch goes on with it.
+#[test]
+fn a_batch_stops_when_the_work_of_an_entry_is_done() {
+    let (kernel, root) = desk();
+    let most = BATCH_MAX as usize;
+    let free = |from: usize| {
+        (from..most).for_each(|place| {
+            let first = 1000 + 32 * place as u64;
+            put(place - from, "frames_take", &[ALL_FRAMES, OWN, first, 32]);
+            word((place - from) * BATCH_WORDS + 7).store(7, Relaxed);
+        });
+        call(kernel, root, "batch", &[AT, (most - from) as u64]).expect("a batch") as usize
+    };
+    let (mut done, mut batches) = (0, 0);
+    while done < most {
+        let made = free(done);
+        assert!(made > 0 && made <= 4, "{made} calls in an entry");
+        (0..made).for_each(|place| assert_eq!(answer(place), (0, 0)));
+        if done + made < most {
+            assert_eq!(answer(made).0, 7, "the next one is not made");
+            let next = Pfn(1000 + 32 * (done + made) as u32);
+            assert_eq!(kernel.frames.kind(next), Some(FrameKind::Free));
+        }
+        done += made;
+        batches += 1;
+    }
+    assert!(batches > most / 4, "{batches}");
+}
+
 /// Whatever would not come back must not even begin.
 #[test]
 fn calls_that_leave_are_refused_in_it() {
@@ -96,7 +126,7 @@ fn calls_that_leave_are_refused_in_it() {
     for name in leaving.into_iter().chain(more).chain(["machine_exit", "wait_until"]) {
         let (kernel, root) = desk();
         put(0, name, &[OWN]);
-        assert_eq!(call(kernel, root, "batch", &[AT, 1]), Ok(0), "{name}");
+        assert_eq!(call(kernel, root, "batch", &[AT, 1]), Ok(1), "{name}");
         assert_eq!(answer(0), (Error::BadArgument.code(), 0), "{name}");
         assert_eq!(root.state(), exo_abi::EnvState::New, "{name}");
     }
@@ -110,7 +140,7 @@ fn the_answers_go_where_the_calls_were() {
     put(2, "cap_grow", &[FRAME]);
     put(3, "env_create", &[FRAME, FRAME + 1, FRAME + 2, FRAME + 3]);
     put(4, "frames_free", &[FRAME + 1, 1]);
-    assert_eq!(call(kernel, root, "batch", &[AT, 5]), Ok(2));
+    assert_eq!(call(kernel, root, "batch", &[AT, 5]), Ok(5));
     let in_use = (Error::InUse.code(), 0);
     let answers: Vec<_> = (0..5).map(answer).collect();
     assert_eq!(answers, [(0, 0), in_use, in_use, in_use, (0, 0)]);

@@ -6,8 +6,11 @@ use super::super::transfer;
 use crate::calls::Reply;
 use crate::env::Env;
 use crate::kernel::Kernel;
-use crate::schedule;
-use crate::testing::{ALL_SLOTS, call, child, machine, reply};
+use crate::schedule::{self, Payer, Slice};
+use crate::testing::{ALL_SLOTS, call, child, destroy, machine, reply};
+
+/// Ticks of a slice of the simulated machine.
+const SLICE: u64 = 1_000_000;
 
 /// Environments 600 and 700, started; with these slots each.
 fn two(
@@ -41,19 +44,67 @@ fn runs(kernel: &Kernel, count: usize) -> Vec<u32> {
 #[test]
 fn an_overrun_costs_one_slot() {
     let (kernel, [first, _]) = two(0..2, 2..3);
-    first.overruns.set(1);
+    first.debt.set(SLICE);
     assert_eq!(runs(kernel, 6), [600, 700, 600, 600, 700, 600], "slot 0 was lost");
-    first.overruns.set(3);
+    first.debt.set(3 * SLICE);
     assert_eq!(runs(kernel, 6), [700, 700, 600, 600, 700, 600], "1, 0 and 1 were lost");
+}
+
+/// Little by little is as much as all at once.
+#[test]
+fn all_lateness_is_paid_for() {
+    let (kernel, [first, _]) = two(0..2, 2..3);
+    let slice = Slice { slot: 0, payer: Payer::of_slot(kernel, 0), end: 5000 };
+    for _ in 0..9 {
+        slice.charge(kernel, 5000 + SLICE / 10, 0);
+        slice.charge(kernel, 4000, 0);
+    }
+    assert_eq!(first.debt.get(), SLICE * 9 / 10);
+    assert_eq!(runs(kernel, 3), [600, 600, 700], "not a slice yet");
+    slice.charge(kernel, 5000 + SLICE / 10, 0);
+    assert_eq!(runs(kernel, 4), [600, 700, 600, 600], "slot 0 was lost");
+    assert_eq!(first.debt.get(), 0);
+    slice.charge(kernel, 50 * SLICE, 0);
+    assert_eq!(first.debt.get(), SLICE, "a slice is more than ring 0 can take");
+}
+
+/// Neither whom the slot was given meanwhile, nor whoever is made of the same frame.
+#[test]
+fn only_whose_slot_it_was_pays() {
+    let (kernel, [first, second]) = two(0..1, 1..2);
+    let root = kernel.env(kernel.first.get()).expect("root");
+    let payer = Payer::of_slot(kernel, 0);
+    let firsts = handle_of(kernel, root, first.id());
+    call(kernel, root, "slots_assign", &[ALL_SLOTS, 0, 1, handle_of(kernel, root, second.id())])
+        .expect("slots");
+    payer.charge(kernel, 7);
+    assert_eq!((first.debt.get(), second.debt.get()), (7, 0));
+    destroy(kernel, root, firsts).expect("destroyed");
+    let (again, _) = child(kernel, root, 600);
+    assert_eq!(again.id(), EnvId(600));
+    payer.charge(kernel, SLICE);
+    assert_eq!((again.debt.get(), second.debt.get()), (0, 0), "it is not the same");
+}
+
+/// Root's handle of a child.
+fn handle_of(kernel: &Kernel, root: &'static Env, id: EnvId) -> u64 {
+    let names = |handle: &u64| {
+        let word = |shift: u64| handle >> shift & 0xffff_ffff;
+        let handle = exo_abi::Handle::new(word(0) as u32, word(32) as u32);
+        let found =
+            crate::capability::lookup(&kernel.frames, root, handle, exo_abi::Rights::CONTROL);
+        found.is_ok_and(|(_, slot)| slot.object().first == id.0)
+    };
+    (0..64).map(|index| index | 1 << 32).find(names).expect("a handle")
 }
 
 #[test]
 fn nobody_elses_time_is_lost() {
     let (kernel, [first, second]) = two(0..8, 8..9);
     schedule::set_state(kernel, second, exo_abi::EnvState::Waiting);
-    first.overruns.set(3);
+    first.debt.set(3 * SLICE);
     assert_eq!(runs(kernel, 2), [600, 600], "nobody else wants it");
-    assert_eq!(first.overruns.get(), 0, "but it is paid for");
+    assert_eq!(first.debt.get(), 0, "but it is paid for");
 }
 
 /// One that was alone for long would otherwise hardly ever run again.
@@ -62,7 +113,7 @@ fn debt_does_not_grow_while_nobody_is_harmed() {
     let (kernel, [first, second]) = two(0..1, 1..2);
     schedule::set_state(kernel, second, exo_abi::EnvState::Waiting);
     for _ in 0..1000 {
-        first.overruns.set(first.overruns.get() + 1);
+        first.debt.set(first.debt.get() + SLICE);
         assert_eq!(runs(kernel, 1), [600]);
     }
     schedule::set_state(kernel, second, exo_abi::EnvState::Ready);
@@ -79,10 +130,11 @@ fn the_processor_does_not_rest_while_somebody_is_ready() {
     let (sleeper, handle) = child(kernel, root, 800);
     call(kernel, root, "env_start", &[handle, 0x40_0000, 0x50_0000, 0]).expect("new");
     call(kernel, sleeper, "entry_create", &[0, 0x40_1000, 0x50_0000]).expect("room");
-    let switch = transfer::begin(kernel, second, sleeper, 0, 0, true, |_| Ok(0));
+    let switch =
+        transfer::begin(kernel, second, sleeper, (0x40_1000, 0x50_0000), 0, true, |_| Ok(0));
     assert!(switch.is_ok_and(|switch| switch.to.id() == sleeper.id()));
     assert!(matches!(reply(kernel, sleeper, "wait", &[sleeper.events.get(), 0]), Reply::Stop));
-    first.overruns.set(1);
+    first.debt.set(SLICE);
     assert_eq!(runs(kernel, 1), [600]);
 }
 

@@ -138,7 +138,7 @@ fn only_environments_that_live_are_entered() {
     }
     line.envs[1].set_state(EnvState::Ready);
     call(line.kernel, line.envs[1], "entry_create", &[0, 0, 0]).expect("taken away");
-    assert_eq!(line.call(0).err(), Some(Error::Vacant));
+    assert_eq!(line.call(0).err(), Some(Error::BadHandle));
     assert_eq!(destroy(line.kernel, line.root, line.handles[1]), Ok(()));
     assert_eq!(line.call(0).err(), Some(Error::BadHandle), "stale");
     // The same frames hold another environment, with the same entry.
@@ -146,6 +146,32 @@ fn only_environments_that_live_are_entered() {
     call(line.kernel, line.root, "env_start", &[handle, ENTRY, STACK, 0]).expect("new");
     call(line.kernel, again, "entry_create", &[0, ENTRY, STACK]).expect("an entry");
     assert_eq!(line.call(0).err(), Some(Error::BadHandle), "still");
+}
+
+/// An entry that is named again is another one, whatever its number, and so for all that
+/// were made from its capability.
+#[test]
+fn an_entry_does_not_come_back_to_life() {
+    let line = line(2);
+    let callee = line.envs[1];
+    let create = |address: u64| call(line.kernel, callee, "entry_create", &[1, address, STACK]);
+    let first = create(ENTRY).expect("an entry");
+    let badged = call(line.kernel, callee, "cap_badge", &[first, 7]).expect("room");
+    let enter = |handle| {
+        let reply = crate::testing::reply(line.kernel, callee, "transfer_call", &[handle, 0]);
+        let crate::calls::Reply::Done(Err(error)) = reply else { panic!("it is entered") };
+        error
+    };
+    assert_eq!([enter(first), enter(badged)], [Error::Busy; 2], "by itself");
+    create(0).expect("taken away");
+    assert_eq!([enter(first), enter(badged)], [Error::BadHandle; 2], "there is none");
+    let second = create(ENTRY).expect("an entry");
+    assert_eq!([enter(first), enter(badged)], [Error::BadHandle; 2], "there is another");
+    assert_eq!(enter(second), Error::Busy);
+    let third = create(ENTRY + 0x1000).expect("an entry");
+    assert_eq!([enter(second), enter(third)], [Error::BadHandle, Error::Busy], "moved");
+    assert_eq!(call(line.kernel, callee, "cap_derive", &[first, 0, 0, 0]), Err(Error::BadHandle));
+    assert_eq!(call(line.kernel, callee, "cap_drop", &[first]), Ok(0), "a stale one");
 }
 
 #[test]

@@ -32,12 +32,13 @@ pub trait Doorbell {
 pub struct Rings<B> {
     run: NonNull<u8>,
     order: RingOrder,
-    /// Frames consumed, and frames known to be delivered.
-    rx_next: u32,
-    rx_end: u32,
+    /// Frames consumed, and frames known to be delivered. These and the following are as
+    /// wide as a register; what is shared of them is their lower half.
+    rx_next: usize,
+    rx_end: usize,
     /// Frames committed, and the count at which the ring is known to be full.
-    tx_next: u32,
-    tx_end: u32,
+    tx_next: usize,
+    tx_end: usize,
     /// Frames the kernel has taken.
     tx_taken: u32,
     bell: B,
@@ -58,7 +59,7 @@ impl<B: Doorbell> Rings<B> {
             rx_next: 0,
             rx_end: 0,
             tx_next: 0,
-            tx_end: order.slots(),
+            tx_end: order.slots() as usize,
             tx_taken: 0,
             bell,
         }
@@ -73,7 +74,7 @@ impl<B: Doorbell> Rings<B> {
     /// busy. That it has room again is no event, so whoever sleeps should do so only
     /// for a while.
     pub fn has_unsent(&self) -> bool {
-        self.tx_next != self.tx_taken
+        self.tx_next as u32 != self.tx_taken
     }
 
     fn page(&self) -> &RingPage {
@@ -87,9 +88,10 @@ impl<B: Doorbell> Rings<B> {
     fn has_received(&mut self) -> bool {
         if self.rx_next == self.rx_end {
             let produced = self.page().rx_produced.0.load(Acquire);
+            let waiting = produced.wrapping_sub(self.rx_next as u32);
             // More than a ring full cannot be: take it for nothing.
-            if produced.wrapping_sub(self.rx_next) <= self.order.slots() {
-                self.rx_end = produced;
+            if waiting <= self.order.slots() {
+                self.rx_end = self.rx_next.wrapping_add(waiting as usize);
             }
         }
         self.rx_next != self.rx_end
@@ -100,8 +102,9 @@ impl<B: Doorbell> Rings<B> {
     fn has_free(&mut self) -> bool {
         if self.tx_next == self.tx_end {
             let consumed = self.page().tx_consumed.0.load(Acquire);
-            if self.tx_next.wrapping_sub(consumed) <= self.order.slots() {
-                self.tx_end = consumed.wrapping_add(self.order.slots());
+            let unsent = (self.tx_next as u32).wrapping_sub(consumed);
+            if let Some(room) = self.order.slots().checked_sub(unsent) {
+                self.tx_end = self.tx_next.wrapping_add(room as usize);
             }
         }
         self.tx_next != self.tx_end
@@ -112,7 +115,7 @@ impl<B: Doorbell> NetDevice for Rings<B> {
     #[inline]
     fn slots(&mut self) -> Slots<'_> {
         let received = self.has_received().then(|| {
-            let slot = self.rx_next & (self.order.slots() - 1);
+            let slot = self.rx_next as u32 & (self.order.slots() - 1);
             let length = self.page().rx_length.get(slot as usize).map_or(0, |n| n.load(Relaxed));
             let length = usize::from(length).min(BUFFER_BYTES);
             // SAFETY: `rx_offset` of any slot plus `BUFFER_BYTES` is within the
@@ -125,7 +128,7 @@ impl<B: Doorbell> NetDevice for Rings<B> {
             }
         });
         let free = self.has_free().then(|| {
-            let start = self.order.tx_offset(self.tx_next);
+            let start = self.order.tx_offset(self.tx_next as u32);
             // SAFETY: `tx_offset` of any slot plus `BUFFER_BYTES`, which is more
             // than a `TxBuffer`, is within the run and apart from all receive
             // buffers. The slot is not committed, so the kernel does not read
@@ -140,20 +143,20 @@ impl<B: Doorbell> NetDevice for Rings<B> {
         if self.rx_next != self.rx_end {
             self.rx_next = self.rx_next.wrapping_add(1);
             // Release: reads of the buffer come before it is given back.
-            self.page().rx_consumed.0.store(self.rx_next, Release);
+            self.page().rx_consumed.0.store(self.rx_next as u32, Release);
         }
     }
 
     #[inline]
     fn commit(&mut self, length: usize) {
         if self.tx_next != self.tx_end {
-            let slot = self.tx_next & (self.order.slots() - 1);
+            let slot = self.tx_next as u32 & (self.order.slots() - 1);
             if let Some(field) = self.page().tx_length.get(slot as usize) {
                 field.store(length.min(FRAME_MAX) as u16, Relaxed);
             }
             self.tx_next = self.tx_next.wrapping_add(1);
             // Release: the frame and its length come before the index.
-            self.page().tx_produced.0.store(self.tx_next, Release);
+            self.page().tx_produced.0.store(self.tx_next as u32, Release);
         }
     }
 

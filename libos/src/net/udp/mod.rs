@@ -17,6 +17,7 @@
 pub(super) mod arp;
 mod datagram;
 mod drops;
+mod head;
 mod icmp;
 pub(super) mod ipv4;
 
@@ -24,11 +25,10 @@ use exo_abi::Error;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
 pub use self::drops::{Dropped, Drops};
+pub use self::head::HEADERS;
+use self::head::{Template, sender};
 use self::ipv4::Own;
 use super::{NetConfig, NetDevice, Service, Slots, TxBuffer, UdpStack};
-
-/// Bytes of the Ethernet, IPv4 and UDP headers in front of a payload.
-pub const HEADERS: usize = 14 + 20 + 8;
 
 /// Protocol numbers (RFC 790).
 const ICMP: u8 = 1;
@@ -39,13 +39,16 @@ const UDP: u8 = 17;
 pub struct FastUdp {
     own: Own,
     port: u16,
+    template: Template,
     drops: Drops,
 }
 
 impl FastUdp {
     /// A server on `port` of `config.address`.
     pub fn new(config: &NetConfig, port: u16) -> Self {
-        Self { own: Own::new(config), port, drops: Drops::default() }
+        let own = Own::new(config);
+        let template = Template::new(&own, port);
+        Self { own, port, template, drops: Drops::default() }
     }
 
     /// What was dropped so far.
@@ -62,6 +65,22 @@ impl FastUdp {
         buffer: &mut TxBuffer,
         service: &mut S,
     ) -> Result<usize, Dropped> {
+        let Some((head, request)) = self.template.request(&self.own, frame) else {
+            return self.other(frame, buffer, service);
+        };
+        let length = service.answer(request, sender(head), &mut buffer[HEADERS..]);
+        Ok(length.map_or(0, |length| self.template.answer(head, buffer, length)))
+    }
+
+    /// The same for any frame, header by header.
+    #[cold]
+    #[inline(never)]
+    fn other<S: Service>(
+        &self,
+        frame: &[u8],
+        buffer: &mut TxBuffer,
+        service: &mut S,
+    ) -> Result<usize, Dropped> {
         let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Dropped::Truncated)?;
         let source = ethernet.src_addr();
         if source.is_multicast() {
@@ -72,7 +91,7 @@ impl FastUdp {
             EthernetProtocol::Ipv4 if to_me => {
                 let packet = self.own.check(ethernet.payload())?;
                 match packet.protocol {
-                    UDP => self.datagram(source, packet, buffer, service),
+                    UDP => self.datagram(frame, packet, buffer, service),
                     ICMP => self.echo(source, packet, buffer),
                     _ => Err(Dropped::Protocol),
                 }

@@ -29,22 +29,20 @@ impl Sum {
     pub fn of(bytes: &[u8]) -> Self {
         let Some(last) = bytes.last_chunk::<8>() else { return Self(last_word(bytes)) };
         let mut sum = 0;
-        let (blocks, rest) = bytes.as_chunks::<64>();
+        let (blocks, rest) = bytes.as_chunks().0.as_chunks::<8>();
         for block in blocks {
             sum = add_words(sum, block);
         }
-        let (half, rest) = rest.as_chunks::<32>();
-        if let [half] = half {
-            sum = add_words(sum, half);
-        }
-        let (quarter, rest) = rest.as_chunks::<16>();
-        if let [quarter] = quarter {
-            sum = add_words(sum, quarter);
-        }
-        let (word, _) = rest.as_chunks::<8>();
-        if let [word] = word {
-            sum = add_words(sum, word);
-        }
+        let sum = match rest {
+            [] => sum,
+            [a] => add_words(sum, &[*a]),
+            [a, b] => add_words(sum, &[*a, *b]),
+            [a, b, c] => add_words(sum, &[*a, *b, *c]),
+            [a, b, c, d] => add_words(sum, &[*a, *b, *c, *d]),
+            [a, b, c, d, e] => add_words(sum, &[*a, *b, *c, *d, *e]),
+            [a, b, c, d, e, f] => add_words(sum, &[*a, *b, *c, *d, *e, *f]),
+            [a, b, c, d, e, f, g, ..] => add_words(sum, &[*a, *b, *c, *d, *e, *f, *g]),
+        };
         // Of the last eight bytes those that are in no word yet: none to seven.
         let others = 8 * (!bytes.len() & 7);
         Self(sum).and(Self(u64::from_le_bytes(*last) >> others >> 8))
@@ -89,6 +87,14 @@ impl Sum {
         Self(sum.wrapping_add(carry as u64))
     }
 
+    /// A field with the same sum, as a number that more can be added to before it becomes a
+    /// [`Sum::word`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_field(self) -> u64 {
+        self.fold() as u64
+    }
+
     /// Whether data that includes its own checksum is intact: its sum is a multiple of
     /// 2^16 - 1, and not zero.
     #[inline(always)]
@@ -120,9 +126,9 @@ impl Sum {
 /// gives all ones with a carry, and there is none at the first), so bringing it
 /// back makes no other.
 #[inline(always)]
-fn add_words<const N: usize>(sum: u64, bytes: &[u8; N]) -> u64 {
+fn add_words<const N: usize>(sum: u64, words: &[[u8; 8]; N]) -> u64 {
     let (mut sum, mut carry) = (sum, false);
-    for word in bytes.as_chunks::<8>().0 {
+    for word in words {
         (sum, carry) = sum.carrying_add(u64::from_le_bytes(*word), carry);
     }
     sum.wrapping_add(u64::from(carry))

@@ -83,21 +83,27 @@ impl<B: Doorbell> Rings<B> {
         unsafe { self.run.cast().as_ref() }
     }
 
-    /// Brings `rx_end` up to date. Whether there is anything to receive.
+    /// Brings `rx_end` up to date.
+    #[inline]
+    fn look_for_received(&mut self) {
+        let produced = self.page().rx_produced.0.load(Acquire);
+        let waiting = produced.wrapping_sub(self.rx_next as u32);
+        // More than a ring full cannot be: take it for nothing.
+        if waiting <= self.order.slots() {
+            self.rx_end = self.rx_next.wrapping_add(waiting as usize);
+        }
+    }
+
+    /// Brings `rx_end` up to date if it is reached. Whether there is anything to receive.
     #[inline]
     fn has_received(&mut self) -> bool {
         if self.rx_next == self.rx_end {
-            let produced = self.page().rx_produced.0.load(Acquire);
-            let waiting = produced.wrapping_sub(self.rx_next as u32);
-            // More than a ring full cannot be: take it for nothing.
-            if waiting <= self.order.slots() {
-                self.rx_end = self.rx_next.wrapping_add(waiting as usize);
-            }
+            self.look_for_received();
         }
         self.rx_next != self.rx_end
     }
 
-    /// Brings `tx_end` up to date. Whether there is room to send.
+    /// Brings `tx_end` up to date if it is reached. Whether there is room to send.
     #[inline]
     fn has_free(&mut self) -> bool {
         if self.tx_next == self.tx_end {
@@ -109,55 +115,126 @@ impl<B: Doorbell> Rings<B> {
         }
         self.tx_next != self.tx_end
     }
+
+    /// The oldest frame.
+    ///
+    /// # Safety
+    /// It was received and is not consumed, nor is it before the borrow ends.
+    #[inline(always)]
+    unsafe fn received<'a>(&self) -> &'a [u8] {
+        let slot = self.rx_next as u32 & (self.order.slots() - 1);
+        let length = self.page().rx_length.get(slot as usize).map_or(0, |n| n.load(Relaxed));
+        let length = usize::from(length).min(BUFFER_BYTES);
+        // SAFETY: `rx_offset` of any slot plus `BUFFER_BYTES` is within the run. The slot
+        // was delivered and is not consumed, so the kernel does not write to it.
+        unsafe {
+            let start = self.run.add(self.order.rx_offset(slot));
+            core::slice::from_raw_parts(start.as_ptr(), length)
+        }
+    }
+
+    /// The next buffer to send from.
+    ///
+    /// # Safety
+    /// It is free, and is not committed before the borrow ends; there is one at a time.
+    #[inline(always)]
+    unsafe fn free<'a>(&self) -> &'a mut TxBuffer {
+        let start = self.order.tx_offset(self.tx_next as u32);
+        // SAFETY: `tx_offset` of any slot plus `BUFFER_BYTES`, which is more than a
+        // `TxBuffer`, is within the run and apart from all receive buffers. The slot is not
+        // committed, so the kernel does not read it.
+        unsafe { self.run.add(start).cast::<TxBuffer>().as_mut() }
+    }
+
+    /// Takes the oldest frame off the ring; the kernel is yet to be shown.
+    #[inline(always)]
+    fn pass_received(&mut self) {
+        self.rx_next = self.rx_next.wrapping_add(1);
+    }
+
+    /// Puts the first `length` bytes of the free buffer into the ring; the kernel is yet to
+    /// be shown.
+    #[inline(always)]
+    fn pass_free(&mut self, length: usize) {
+        let slot = self.tx_next as u32 & (self.order.slots() - 1);
+        if let Some(field) = self.page().tx_length.get(slot as usize) {
+            field.store(length.min(FRAME_MAX) as u16, Relaxed);
+        }
+        self.tx_next = self.tx_next.wrapping_add(1);
+    }
+
+    #[inline(always)]
+    fn show_received(&self) {
+        // Release: reads of the buffers come before they are given back.
+        self.page().rx_consumed.0.store(self.rx_next as u32, Release);
+    }
+
+    #[inline(always)]
+    fn show_free(&self) {
+        // Release: frames and their lengths come before the index.
+        self.page().tx_produced.0.store(self.tx_next as u32, Release);
+    }
 }
 
 impl<B: Doorbell> NetDevice for Rings<B> {
     #[inline]
     fn slots(&mut self) -> Slots<'_> {
-        let received = self.has_received().then(|| {
-            let slot = self.rx_next as u32 & (self.order.slots() - 1);
-            let length = self.page().rx_length.get(slot as usize).map_or(0, |n| n.load(Relaxed));
-            let length = usize::from(length).min(BUFFER_BYTES);
-            // SAFETY: `rx_offset` of any slot plus `BUFFER_BYTES` is within the
-            // run. The slot was delivered and is not consumed, so the kernel
-            // does not write to it, and `consume` needs `&mut self`, which ends
-            // the borrow.
-            unsafe {
-                let start = self.run.add(self.order.rx_offset(slot));
-                core::slice::from_raw_parts(start.as_ptr(), length)
-            }
-        });
-        let free = self.has_free().then(|| {
-            let start = self.order.tx_offset(self.tx_next as u32);
-            // SAFETY: `tx_offset` of any slot plus `BUFFER_BYTES`, which is more
-            // than a `TxBuffer`, is within the run and apart from all receive
-            // buffers. The slot is not committed, so the kernel does not read
-            // it; only one such reference exists, as it borrows `self`.
-            unsafe { self.run.add(start).cast::<TxBuffer>().as_mut() }
-        });
+        let (has_received, has_free) = (self.has_received(), self.has_free());
+        // SAFETY: there is such a frame and such a buffer, and whatever consumes the one or
+        // commits the other needs `&mut self`, which ends the borrows.
+        let received = has_received.then(|| unsafe { self.received() });
+        // SAFETY: as above; a second one needs `&mut self`, too.
+        let free = has_free.then(|| unsafe { self.free() });
         Slots { received, free }
     }
 
     #[inline]
     fn consume(&mut self) {
         if self.rx_next != self.rx_end {
-            self.rx_next = self.rx_next.wrapping_add(1);
-            // Release: reads of the buffer come before it is given back.
-            self.page().rx_consumed.0.store(self.rx_next as u32, Release);
+            self.pass_received();
+            self.show_received();
         }
     }
 
     #[inline]
     fn commit(&mut self, length: usize) {
         if self.tx_next != self.tx_end {
-            let slot = self.tx_next as u32 & (self.order.slots() - 1);
-            if let Some(field) = self.page().tx_length.get(slot as usize) {
-                field.store(length.min(FRAME_MAX) as u16, Relaxed);
-            }
-            self.tx_next = self.tx_next.wrapping_add(1);
-            // Release: the frame and its length come before the index.
-            self.page().tx_produced.0.store(self.tx_next as u32, Release);
+            self.pass_free(length);
+            self.show_free();
         }
+    }
+
+    #[inline]
+    fn is_full(&mut self) -> bool {
+        !self.has_free()
+    }
+
+    /// **Cost** the indices are read and shown once for all frames.
+    #[inline(always)]
+    fn exchange(
+        &mut self,
+        most: u32,
+        mut answer: impl FnMut(&[u8], &mut TxBuffer) -> usize,
+    ) -> u32 {
+        self.look_for_received();
+        if !self.has_free() {
+            return 0;
+        }
+        let (frames, buffers) =
+            (self.rx_end.wrapping_sub(self.rx_next), self.tx_end.wrapping_sub(self.tx_next));
+        let handled = (most as usize).min(frames).min(buffers);
+        for _ in 0..handled {
+            // SAFETY: so many frames are there and so many buffers are free; both borrows
+            // end with the call, before the one is consumed and the other committed.
+            let length = answer(unsafe { self.received() }, unsafe { self.free() });
+            self.pass_received();
+            if length != 0 {
+                self.pass_free(length);
+            }
+        }
+        self.show_received();
+        self.show_free();
+        handled as u32
     }
 
     #[inline]

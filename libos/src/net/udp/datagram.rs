@@ -46,8 +46,8 @@ impl FastUdp {
         // No options, so that all headers lie at the front of the frame.
         let head: &Head = frame.first_chunk().ok_or(Dropped::BadUdp)?;
         let from = Endpoint { address: packet.source, port: udp.src_port() };
-        let length = service.answer(request, from, &mut buffer[HEADERS..]);
-        Ok(length.map_or(0, |length| self.template.answer(head, buffer, length)))
+        let answer = service.answer_with_sum(request, from, &mut buffer[HEADERS..]);
+        Ok(answer.map_or(0, |answer| self.template.answer(head, buffer, answer)))
     }
 
     /// The sum over the pseudo header.

@@ -28,7 +28,7 @@ pub use self::drops::{Dropped, Drops};
 pub use self::head::HEADERS;
 use self::head::{Template, sender};
 use self::ipv4::Own;
-use super::{NetConfig, NetDevice, Service, Slots, TxBuffer, UdpStack};
+use super::{NetConfig, NetDevice, Service, TxBuffer, UdpStack};
 
 /// Protocol numbers (RFC 790).
 const ICMP: u8 = 1;
@@ -60,21 +60,34 @@ impl FastUdp {
     /// of the answer, zero if there is none.
     #[inline(always)]
     fn frame<S: Service>(
-        &self,
+        &mut self,
         frame: &[u8],
         buffer: &mut TxBuffer,
         service: &mut S,
-    ) -> Result<usize, Dropped> {
+    ) -> usize {
         let Some((head, request)) = self.template.request(&self.own, frame) else {
-            return self.other(frame, buffer, service);
+            return self.judge(frame, buffer, service);
         };
-        let length = service.answer(request, sender(head), &mut buffer[HEADERS..]);
-        Ok(length.map_or(0, |length| self.template.answer(head, buffer, length)))
+        let answer = service.answer_with_sum(request, sender(head), &mut buffer[HEADERS..]);
+        answer.map_or(0, |answer| self.template.answer(head, buffer, answer))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn judge<S: Service>(
+        &mut self,
+        frame: &[u8],
+        buffer: &mut TxBuffer,
+        service: &mut S,
+    ) -> usize {
+        let outcome = self.other(frame, buffer, service);
+        outcome.unwrap_or_else(|reason| {
+            self.drops.add(reason);
+            0
+        })
     }
 
     /// The same for any frame, header by header.
-    #[cold]
-    #[inline(never)]
     fn other<S: Service>(
         &self,
         frame: &[u8],
@@ -115,31 +128,20 @@ impl UdpStack for FastUdp {
         budget: u32,
     ) -> Result<u32, Error> {
         let mut handled = 0;
-        while handled < budget {
-            let slots = device.slots();
-            let outcome = match slots {
-                Slots { received: None, .. } => break,
-                Slots { received: Some(frame), free: Some(buffer) } => {
-                    self.frame(frame, buffer, service)
-                }
-                Slots { received: Some(_), free: None } => {
-                    device.sync()?;
-                    if device.slots().free.is_some() {
-                        continue;
-                    }
-                    // Waiting could be for ever: what frees a buffer is no event.
-                    Err(Dropped::NoRoom)
-                }
-            };
-            device.consume();
-            handled += 1;
-            match outcome {
-                Ok(0) => {}
-                Ok(length) => device.commit(length),
-                Err(reason) => self.drops.add(reason),
+        loop {
+            handled += device
+                .exchange(budget - handled, |frame, buffer| self.frame(frame, buffer, service));
+            if handled == budget || !device.is_full() || device.slots().received.is_none() {
+                return Ok(handled);
+            }
+            device.sync()?;
+            if device.is_full() {
+                // Waiting could be for ever: what frees a buffer is no event.
+                self.drops.add(Dropped::NoRoom);
+                device.consume();
+                handled += 1;
             }
         }
-        Ok(handled)
     }
 
     fn wait_micros(&mut self, _now: u64) -> Option<u64> {

@@ -144,6 +144,12 @@ impl Schedule {
         self.decisions.get() * MAX_CORES as u64 + number() as u64
     }
 
+    /// Whether nobody runs before something happens.
+    #[inline]
+    pub fn rests(&self) -> bool {
+        self.ready.get() == 0 && self.heir.get() == NOBODY
+    }
+
     /// Notes that somebody sleeps until `deadline`.
     pub fn expect(&self, deadline: u64) {
         self.nearest.set(self.nearest.get().min(deadline));
@@ -263,6 +269,18 @@ pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
     let (slot, runs) = passed_over?;
     schedule.cursor.set(slot);
     Some(runs)
+}
+
+/// Whether [`next_ready`] would choose `env`, which sleeps or has woken on this processor,
+/// because the current slot is its own; if false, it may choose it all the same.
+#[inline]
+pub fn is_its_turn(kernel: &Kernel, env: &Env) -> bool {
+    let schedule = &kernel.here().schedule;
+    let slots = env.slots[number() % MAX_CORES].get();
+    env.state() == EnvState::Ready
+        && slots >> (schedule.cursor.get() % SLOT_COUNT as u32) & 1 == 1
+        && schedule.heir.get() == NOBODY
+        && env.overruns.get() == 0
 }
 
 /// Gives the rest of the current slice to `heir`.

@@ -45,12 +45,12 @@ mod register {
     pub(super) const QUEUE_SIZE: usize = 0x38;
     pub(super) const QUEUE_READY: usize = 0x44;
     pub(super) const QUEUE_NOTIFY: usize = 0x50;
-    pub(super) const INTERRUPT_STATUS: usize = 0x60;
     pub(super) const INTERRUPT_ACK: usize = 0x64;
     pub(super) const STATUS: usize = 0x70;
     pub(super) const QUEUE_ADDRESSES: [usize; 3] = [0x80, 0x90, 0xa0];
     pub(super) const CONFIG: usize = 0x100;
 
+    pub(super) const USED_BUFFER: u32 = 1;
     pub(super) const MAGIC_VALUE: u32 = u32::from_le_bytes(*b"virt");
     pub(super) const NETWORK: u32 = 1;
     pub(super) const ACKNOWLEDGE: u32 = 1;
@@ -199,6 +199,18 @@ impl Nic {
         self.send_slots.address() + u64::from(slot) * SEND_SLOT as u64
     }
 
+    /// Whether a frame has arrived.
+    #[inline]
+    pub fn has_received(&self) -> bool {
+        self.receive.has_used()
+    }
+
+    /// Whether the device has finished sending a frame.
+    #[inline]
+    pub fn has_sent(&self) -> bool {
+        self.transmit.has_used()
+    }
+
     /// The next frame that has arrived.
     #[inline]
     pub fn next_received(&mut self) -> Option<Received> {
@@ -229,6 +241,15 @@ impl Nic {
         if self.receive.publish() {
             Kernel::count(&info.notifications, 1);
             self.registers.write(register::QUEUE_NOTIFY, RECEIVE);
+        }
+    }
+
+    /// The same when there are so many that it is worth while; the others it is shown
+    /// before the processor halts and at the end of a slice.
+    #[inline]
+    pub fn offer_most_buffers(&mut self, info: &SystemInfo) {
+        if self.receive.unshown() >= ENTRIES / 8 {
+            self.offer_buffers(info);
         }
     }
 
@@ -304,7 +325,7 @@ impl Nic {
     #[inline]
     pub fn next_sent(&mut self) -> Option<Sender> {
         loop {
-            let (head, _) = self.transmit.next_used()?;
+            let head = self.transmit.next_finished()?;
             let slot = (head / 2) as u8;
             // A device that finishes what it was not given is not listened to.
             if let Some(sender) = self.sender[usize::from(slot % SEND_SLOTS as u8)].take() {
@@ -323,12 +344,10 @@ impl Nic {
     /// Asks for an interrupt at the next received frame. True if one is there.
     pub fn arm(&mut self, info: &SystemInfo) -> bool {
         self.receive.listen();
-        // An interrupt line that was not lowered cannot rise. The access also is the
-        // barrier that does not depend on fences (`virtqueue`).
-        let raised = self.registers.read(register::INTERRUPT_STATUS);
-        if raised != 0 {
-            self.registers.write(register::INTERRUPT_ACK, raised);
-        }
+        // An interrupt line that was not lowered cannot rise: it is lowered, whether or not
+        // it was raised (4.2.2). The access also is the barrier that does not depend on
+        // fences (`virtqueue`).
+        self.registers.write(register::INTERRUPT_ACK, register::USED_BUFFER);
         self.remind(info);
         self.receive.has_used()
     }

@@ -35,16 +35,18 @@ pub const ANSWERING_PORTS: [(u16, &str); 23] = [
 ];
 
 /// Whether a service on port `own` must not answer a datagram from port `from`.
-#[inline]
+#[must_use]
 pub fn is_answerer(from: u16, own: u16) -> bool {
-    const LAST: u16 = ANSWERING_PORTS[ANSWERING_PORTS.len() - 1].0;
-    // Nearly all clients' ports are higher.
-    from == own || from <= LAST && is_listed(from)
+    let is_listed = || ANSWERING_PORTS.binary_search_by_key(&from, |(port, _)| *port).is_ok();
+    !is_plainly_a_client(from, own) && (from == own || is_listed())
 }
 
-#[inline(never)]
-fn is_listed(port: u16) -> bool {
-    ANSWERING_PORTS.binary_search_by_key(&port, |(port, _)| *port).is_ok()
+/// Whether that can be denied at a glance: nearly all clients' ports are above the list.
+#[must_use]
+#[inline(always)]
+pub fn is_plainly_a_client(from: u16, own: u16) -> bool {
+    const LAST: u16 = ANSWERING_PORTS[ANSWERING_PORTS.len() - 1].0;
+    from > LAST && from != own
 }
 
 #[cfg(test)]

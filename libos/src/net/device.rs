@@ -33,6 +33,37 @@ pub trait NetDevice {
     /// happens if there is no free buffer; a length above its size is cut.
     fn commit(&mut self, length: usize);
 
+    /// Whether no buffer to send from is free.
+    fn is_full(&mut self) -> bool {
+        self.slots().free.is_none()
+    }
+
+    /// Has `answer` read received frames, the oldest first, and write its answers where
+    /// they are sent from: at most `most` times, and as long as there is both a frame and
+    /// a free buffer. It returns the length of the answer, or zero for none. What it has
+    /// read is consumed, what it has written committed. Returns how many frames it has read.
+    ///
+    /// The same as a loop over the methods above, which is what it is unless a device can
+    /// do better.
+    #[inline]
+    fn exchange(
+        &mut self,
+        most: u32,
+        mut answer: impl FnMut(&[u8], &mut TxBuffer) -> usize,
+    ) -> u32 {
+        for handled in 0..most {
+            let Slots { received: Some(frame), free: Some(buffer) } = self.slots() else {
+                return handled;
+            };
+            let length = answer(frame, buffer);
+            self.consume();
+            if length != 0 {
+                self.commit(length);
+            }
+        }
+        most
+    }
+
     /// Hands over what was committed, and brings in what has arrived.
     ///
     /// **Cost** one crossing.
@@ -53,6 +84,14 @@ impl<D: NetDevice> NetDevice for &mut D {
 
     fn commit(&mut self, length: usize) {
         (**self).commit(length);
+    }
+
+    fn is_full(&mut self) -> bool {
+        (**self).is_full()
+    }
+
+    fn exchange(&mut self, most: u32, answer: impl FnMut(&[u8], &mut TxBuffer) -> usize) -> u32 {
+        (**self).exchange(most, answer)
     }
 
     fn sync(&mut self) -> Result<SyncCounts, Error> {

@@ -32,12 +32,13 @@ pub trait Doorbell {
 pub struct Rings<B> {
     run: NonNull<u8>,
     order: RingOrder,
-    /// Frames consumed, and frames known to be delivered.
-    rx_next: u32,
-    rx_end: u32,
+    /// Frames consumed, and frames known to be delivered. These and the following are as
+    /// wide as a register; what is shared of them is their lower half.
+    rx_next: usize,
+    rx_end: usize,
     /// Frames committed, and the count at which the ring is known to be full.
-    tx_next: u32,
-    tx_end: u32,
+    tx_next: usize,
+    tx_end: usize,
     /// Frames the kernel has taken.
     tx_taken: u32,
     bell: B,
@@ -58,7 +59,7 @@ impl<B: Doorbell> Rings<B> {
             rx_next: 0,
             rx_end: 0,
             tx_next: 0,
-            tx_end: order.slots(),
+            tx_end: order.slots() as usize,
             tx_taken: 0,
             bell,
         }
@@ -69,11 +70,19 @@ impl<B: Doorbell> Rings<B> {
         &mut self.bell
     }
 
+    /// The same with another doorbell, which leads to the same kernel.
+    #[cfg(test)]
+    pub(crate) fn with_bell<C>(self, change: impl FnOnce(B) -> C) -> Rings<C> {
+        let Self { run, order, rx_next, rx_end, tx_next, tx_end, tx_taken, bell } = self;
+        let bell = change(bell);
+        Rings { run, order, rx_next, rx_end, tx_next, tx_end, tx_taken, bell }
+    }
+
     /// Whether frames are committed that the kernel has not taken: the device was
     /// busy. That it has room again is no event, so whoever sleeps should do so only
     /// for a while.
     pub fn has_unsent(&self) -> bool {
-        self.tx_next != self.tx_taken
+        self.tx_next as u32 != self.tx_taken
     }
 
     fn page(&self) -> &RingPage {
@@ -82,79 +91,162 @@ impl<B: Doorbell> Rings<B> {
         unsafe { self.run.cast().as_ref() }
     }
 
-    /// Brings `rx_end` up to date. Whether there is anything to receive.
+    /// Brings `rx_end` up to date.
+    #[inline]
+    fn look_for_received(&mut self) {
+        let produced = self.page().rx_produced.0.load(Acquire);
+        let waiting = produced.wrapping_sub(self.rx_next as u32);
+        // More than a ring full cannot be: take it for nothing.
+        if waiting <= self.order.slots() {
+            self.rx_end = self.rx_next.wrapping_add(waiting as usize);
+        }
+    }
+
+    /// Brings `rx_end` up to date if it is reached. Whether there is anything to receive.
     #[inline]
     fn has_received(&mut self) -> bool {
         if self.rx_next == self.rx_end {
-            let produced = self.page().rx_produced.0.load(Acquire);
-            // More than a ring full cannot be: take it for nothing.
-            if produced.wrapping_sub(self.rx_next) <= self.order.slots() {
-                self.rx_end = produced;
-            }
+            self.look_for_received();
         }
         self.rx_next != self.rx_end
     }
 
-    /// Brings `tx_end` up to date. Whether there is room to send.
+    /// Brings `tx_end` up to date if it is reached. Whether there is room to send.
     #[inline]
     fn has_free(&mut self) -> bool {
         if self.tx_next == self.tx_end {
             let consumed = self.page().tx_consumed.0.load(Acquire);
-            if self.tx_next.wrapping_sub(consumed) <= self.order.slots() {
-                self.tx_end = consumed.wrapping_add(self.order.slots());
+            let unsent = (self.tx_next as u32).wrapping_sub(consumed);
+            if let Some(room) = self.order.slots().checked_sub(unsent) {
+                self.tx_end = self.tx_next.wrapping_add(room as usize);
             }
         }
         self.tx_next != self.tx_end
+    }
+
+    /// The oldest frame.
+    ///
+    /// # Safety
+    /// It was received and is not consumed, nor is it before the borrow ends.
+    #[inline(always)]
+    unsafe fn received<'a>(&self) -> &'a [u8] {
+        let slot = self.rx_next as u32 & (self.order.slots() - 1);
+        let length = self.page().rx_length.get(slot as usize).map_or(0, |n| n.load(Relaxed));
+        let length = usize::from(length).min(BUFFER_BYTES);
+        // SAFETY: `rx_offset` of any slot plus `BUFFER_BYTES` is within the run. The slot
+        // was delivered and is not consumed, so the kernel does not write to it.
+        unsafe {
+            let start = self.run.add(self.order.rx_offset(slot));
+            core::slice::from_raw_parts(start.as_ptr(), length)
+        }
+    }
+
+    /// The next buffer to send from.
+    ///
+    /// # Safety
+    /// It is free, and is not committed before the borrow ends; there is one at a time.
+    #[inline(always)]
+    unsafe fn free<'a>(&self) -> &'a mut TxBuffer {
+        let start = self.order.tx_offset(self.tx_next as u32);
+        // SAFETY: `tx_offset` of any slot plus `BUFFER_BYTES`, which is more than a
+        // `TxBuffer`, is within the run and apart from all receive buffers. The slot is not
+        // committed, so the kernel does not read it.
+        unsafe { self.run.add(start).cast::<TxBuffer>().as_mut() }
+    }
+
+    /// Takes the oldest frame off the ring; the kernel is yet to be shown.
+    #[inline(always)]
+    fn pass_received(&mut self) {
+        self.rx_next = self.rx_next.wrapping_add(1);
+    }
+
+    /// Puts the first `length` bytes of the free buffer into the ring; the kernel is yet to
+    /// be shown.
+    #[inline(always)]
+    fn pass_free(&mut self, length: usize) {
+        let slot = self.tx_next as u32 & (self.order.slots() - 1);
+        if let Some(field) = self.page().tx_length.get(slot as usize) {
+            field.store(length.min(FRAME_MAX) as u16, Relaxed);
+        }
+        self.tx_next = self.tx_next.wrapping_add(1);
+    }
+
+    #[inline(always)]
+    fn show_received(&self) {
+        // Release: reads of the buffers come before they are given back.
+        self.page().rx_consumed.0.store(self.rx_next as u32, Release);
+    }
+
+    #[inline(always)]
+    fn show_free(&self) {
+        // Release: frames and their lengths come before the index.
+        self.page().tx_produced.0.store(self.tx_next as u32, Release);
     }
 }
 
 impl<B: Doorbell> NetDevice for Rings<B> {
     #[inline]
     fn slots(&mut self) -> Slots<'_> {
-        let received = self.has_received().then(|| {
-            let slot = self.rx_next & (self.order.slots() - 1);
-            let length = self.page().rx_length.get(slot as usize).map_or(0, |n| n.load(Relaxed));
-            let length = usize::from(length).min(BUFFER_BYTES);
-            // SAFETY: `rx_offset` of any slot plus `BUFFER_BYTES` is within the
-            // run. The slot was delivered and is not consumed, so the kernel
-            // does not write to it, and `consume` needs `&mut self`, which ends
-            // the borrow.
-            unsafe {
-                let start = self.run.add(self.order.rx_offset(slot));
-                core::slice::from_raw_parts(start.as_ptr(), length)
-            }
-        });
-        let free = self.has_free().then(|| {
-            let start = self.order.tx_offset(self.tx_next);
-            // SAFETY: `tx_offset` of any slot plus `BUFFER_BYTES`, which is more
-            // than a `TxBuffer`, is within the run and apart from all receive
-            // buffers. The slot is not committed, so the kernel does not read
-            // it; only one such reference exists, as it borrows `self`.
-            unsafe { self.run.add(start).cast::<TxBuffer>().as_mut() }
-        });
+        let (has_received, has_free) = (self.has_received(), self.has_free());
+        // SAFETY: there is such a frame and such a buffer, and whatever consumes the one or
+        // commits the other needs `&mut self`, which ends the borrows.
+        let received = has_received.then(|| unsafe { self.received() });
+        // SAFETY: as above; a second one needs `&mut self`, too.
+        let free = has_free.then(|| unsafe { self.free() });
         Slots { received, free }
     }
 
     #[inline]
     fn consume(&mut self) {
         if self.rx_next != self.rx_end {
-            self.rx_next = self.rx_next.wrapping_add(1);
-            // Release: reads of the buffer come before it is given back.
-            self.page().rx_consumed.0.store(self.rx_next, Release);
+            self.pass_received();
+            self.show_received();
         }
     }
 
     #[inline]
     fn commit(&mut self, length: usize) {
         if self.tx_next != self.tx_end {
-            let slot = self.tx_next & (self.order.slots() - 1);
-            if let Some(field) = self.page().tx_length.get(slot as usize) {
-                field.store(length.min(FRAME_MAX) as u16, Relaxed);
-            }
-            self.tx_next = self.tx_next.wrapping_add(1);
-            // Release: the frame and its length come before the index.
-            self.page().tx_produced.0.store(self.tx_next, Release);
+            self.pass_free(length);
+            self.show_free();
         }
+    }
+
+    #[inline]
+    fn is_full(&mut self) -> bool {
+        !self.has_free()
+    }
+
+    /// **Cost** the indices are read and shown once for all frames.
+    #[inline(always)]
+    fn exchange(
+        &mut self,
+        most: u32,
+        mut answer: impl FnMut(&[u8], &mut TxBuffer) -> usize,
+    ) -> u32 {
+        let mut handled = 0;
+        loop {
+            self.look_for_received();
+            let frames = self.rx_end.wrapping_sub(self.rx_next).min(most as usize - handled);
+            if frames == 0 || !self.has_free() {
+                break;
+            }
+            let run = frames.min(self.tx_end.wrapping_sub(self.tx_next));
+            for _ in 0..run {
+                // SAFETY: so many frames are there and so many buffers are free; both
+                // borrows end with the call, before the one is consumed and the other
+                // committed.
+                let length = answer(unsafe { self.received() }, unsafe { self.free() });
+                self.pass_received();
+                if length != 0 {
+                    self.pass_free(length);
+                }
+            }
+            self.show_received();
+            self.show_free();
+            handled += run;
+        }
+        handled as u32
     }
 
     #[inline]
@@ -302,6 +394,28 @@ mod tests {
             let received: Vec<_> = std::iter::from_fn(|| receive(&mut rings)).collect();
             assert_eq!(received, frames);
         }
+    }
+
+    /// However many buffers were known to be free: the store slept beside waiting requests.
+    #[test]
+    fn an_exchange_leaves_nothing_as_long_as_there_is_room() {
+        let mut rings = Kernel::rings(3);
+        for count in [5, 7, 8, 3, 8] {
+            rings.bell().arriving.extend((0..count).map(|i| vec![i; 60]));
+            rings.sync().unwrap();
+            assert_eq!(rings.exchange(8, |frame, _| frame.len()), u32::from(count));
+            rings.sync().unwrap();
+            assert_eq!(std::mem::take(&mut rings.bell().sent).len(), usize::from(count));
+        }
+        rings.bell().hold_transmit = true;
+        rings.bell().arriving.extend((0..20).map(|i| vec![i; 60]));
+        rings.sync().unwrap();
+        assert_eq!(rings.exchange(5, |frame, _| frame.len()), 5);
+        assert_eq!(rings.exchange(5, |_, _| 0), 3, "no answer takes no buffer");
+        rings.sync().unwrap();
+        assert_eq!(rings.exchange(8, |frame, _| frame.len()), 3, "three buffers are left");
+        assert!(rings.is_full());
+        assert_eq!(rings.exchange(8, |_, _| 0), 0);
     }
 
     #[test]

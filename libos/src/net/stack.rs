@@ -5,6 +5,7 @@ use core::fmt;
 use exo_abi::Error;
 
 use super::NetDevice;
+use super::checksum::Sum;
 
 /// How an application is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +45,20 @@ pub trait Service {
     /// it is unspecified. **Blocking** must not. **Trust** anybody can send
     /// anything.
     fn answer(&mut self, request: &[u8], from: Endpoint, reply: &mut [u8]) -> Option<usize>;
+
+    /// The same, and the sum of the answer for its checksum: for a service that knows it
+    /// without reading the answer again.
+    #[inline(always)]
+    fn answer_with_sum(
+        &mut self,
+        request: &[u8],
+        from: Endpoint,
+        reply: &mut [u8],
+    ) -> Option<(usize, Sum)> {
+        let length = self.answer(request, from, reply)?;
+        let length = length.min(reply.len());
+        Some((length, Sum::of(reply.get(..length).unwrap_or_default())))
+    }
 }
 
 /// Turns frames into datagrams, and answers into frames.

@@ -11,7 +11,6 @@
 
 use super::item::{Heap, ItemRef};
 use super::key::Key;
-use crate::wide;
 
 /// The table of chain heads.
 pub(super) struct Index<'m> {
@@ -39,9 +38,7 @@ impl<'m> Index<'m> {
         while let Some(item) = link {
             let (header, wire) = heap.open(item);
             if header.hash == hash
-                && wire
-                    .get(..usize::from(header.key_len))
-                    .is_some_and(|k| wide::equal(k, key.bytes()))
+                && wire.get(..usize::from(header.key_len)).is_some_and(|bytes| key.is(bytes))
             {
                 return link;
             }

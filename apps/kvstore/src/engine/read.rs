@@ -1,7 +1,7 @@
 //! Reading, touching and deleting items.
 
 use super::Engine;
-use super::item::{Expiry, ItemRef};
+use super::item::{Expiry, Header, ItemRef};
 use super::key::Key;
 use super::state::State;
 
@@ -11,14 +11,30 @@ pub struct Value<'e> {
     wire: &'e [u8],
     value_at: usize,
     cas: u64,
+    sum: u32,
 }
 
 impl<'e> Value<'e> {
+    #[inline(always)]
+    fn new(header: &Header, from_key: &'e [u8], sum: u32) -> Self {
+        let wire = &from_key[..header.wire_len as usize];
+        Self { wire, value_at: header.head_len(), cas: header.cas, sum }
+    }
+
     /// `<key> <flags> <bytes>\r\n<value>\r\n`.
     #[must_use]
     #[inline(always)]
     pub fn wire(&self) -> &'e [u8] {
         self.wire
+    }
+
+    /// The sum of these bytes, for an Internet checksum, as a field ([`Sum::as_field`]).
+    ///
+    /// [`Sum::as_field`]: libos::net::checksum::Sum::as_field
+    #[must_use]
+    #[inline(always)]
+    pub fn sum(&self) -> u64 {
+        self.sum.into()
     }
 
     /// `<key> <flags> <bytes>`: where the CAS id of `gets` goes after.
@@ -47,8 +63,15 @@ impl<'e> Value<'e> {
 }
 
 impl Engine<'_> {
-    /// The item with this key.
+    /// The item with this key, if there is one. The caller counts; if there is none, nothing
+    /// was done that [`Engine::get`] would not do again.
     #[inline(always)]
+    pub(crate) fn get_hit(&mut self, key: Key<'_>) -> Option<Value<'_>> {
+        let item = self.find(self.hash_key.hash(key), key)?;
+        Some(self.read(item))
+    }
+
+    /// The item with this key.
     pub fn get(&mut self, key: Key<'_>) -> Option<Value<'_>> {
         let Some(item) = self.find(self.hash_key.hash(key), key) else {
             self.stats.get_misses += 1;
@@ -100,11 +123,24 @@ impl Engine<'_> {
         }
     }
 
+    /// An item as a reply sends it; it was used now.
     #[inline(always)]
     fn read(&mut self, item: ItemRef) -> Value<'_> {
-        self.mark_read(item);
+        let header = self.heap.header(item);
+        if header.sum == 0 || header.state != State::read(self.epoch) {
+            return self.read_first(item);
+        }
         let (header, wire) = self.heap.open(item);
-        let wire = wire.get(..header.wire_len as usize).unwrap_or_default();
-        Value { wire, value_at: header.head_len(), cas: header.cas }
+        Value::new(&header, wire, header.sum)
+    }
+
+    /// The same, for the first time after it was stored or an epoch has passed.
+    #[cold]
+    #[inline(never)]
+    fn read_first(&mut self, item: ItemRef) -> Value<'_> {
+        self.mark_read(item);
+        let header = self.heap.header(item);
+        let sum = if header.sum == 0 { self.heap.sum(item, &header) } else { header.sum };
+        Value::new(&header, self.heap.open(item).1, sum)
     }
 }

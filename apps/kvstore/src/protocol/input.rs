@@ -30,20 +30,6 @@ pub struct BadKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadChunk;
 
-/// The key, if the text of `datagram` from byte `start` is one `get` of one key and
-/// nothing else.
-///
-/// That is what nearly all datagrams to a cache are, and then the length alone says
-/// where the key ends: nothing has to be searched. (`None`, too, for a key with a control
-/// character in it, which is rare and costs more to check.) Reading the same text through
-/// [`Input`] comes to the same, at a higher cost.
-#[inline(always)]
-#[must_use]
-pub fn single_get(datagram: &[u8], start: usize) -> Option<Key<'_>> {
-    let text = datagram.get(start..)?;
-    Key::new_plain(text.strip_prefix(b"get ")?.strip_suffix(b"\r\n")?)
-}
-
 impl<'a> Input<'a> {
     /// The text of `datagram` from byte `start`.
     #[must_use]

@@ -1,8 +1,11 @@
-//! UDP: a request to the service, its answer to the peer (RFC 768).
+//! UDP, looked at field by field (RFC 768): what is unusual of it, and why it is dropped.
+//!
+//! What is as usual never comes here ([`super::head`]).
 
-use smoltcp::wire::{EthernetAddress, IpProtocol, UdpPacket};
+use smoltcp::wire::{IpProtocol, UdpPacket};
 
-use super::ipv4::{Packet, To};
+use super::head::Head;
+use super::ipv4::Packet;
 use super::{Dropped, FastUdp, HEADERS};
 use crate::net::answerers::is_answerer;
 use crate::net::checksum::Sum;
@@ -11,10 +14,9 @@ use crate::net::{Endpoint, Service, TxBuffer};
 const HEADER: usize = 8;
 
 impl FastUdp {
-    #[inline(always)]
     pub(super) fn datagram<S: Service>(
         &self,
-        mac: EthernetAddress,
+        frame: &[u8],
         packet: Packet<'_>,
         buffer: &mut TxBuffer,
         service: &mut S,
@@ -41,55 +43,14 @@ impl FastUdp {
                 return Err(Dropped::UdpChecksum);
             }
         }
+        // No options, so that all headers lie at the front of the frame.
+        let head: &Head = frame.first_chunk().ok_or(Dropped::BadUdp)?;
         let from = Endpoint { address: packet.source, port: udp.src_port() };
-        let reply = &mut buffer[HEADERS..];
-        match service.answer(request, from, reply) {
-            None => Ok(0),
-            Some(length) => Ok(self.finish(buffer, length, mac, from)),
-        }
+        let answer = service.answer_with_sum(request, from, &mut buffer[HEADERS..]);
+        Ok(answer.map_or(0, |answer| self.template.answer(head, buffer, answer)))
     }
 
-    /// Puts headers before the first `length` bytes of payload in `buffer`.
-    /// Returns the length of the frame. A length beyond the buffer is cut.
-    #[inline(always)]
-    fn finish(
-        &self,
-        buffer: &mut TxBuffer,
-        length: usize,
-        mac: EthernetAddress,
-        peer: Endpoint,
-    ) -> usize {
-        let length = length.min(buffer.len() - HEADERS);
-        let udp_length = HEADER + length;
-        let to = To { mac, address: peer.address, protocol: IpProtocol::Udp };
-        let frame = self.own.write_headers(buffer, udp_length, &to);
-
-        let Some((_, datagram)) = buffer.split_first_chunk_mut::<{ HEADERS - HEADER }>() else {
-            return 0;
-        };
-        let Some((header, payload)) = datagram.split_first_chunk_mut::<HEADER>() else { return 0 };
-        let payload = payload.get(..length).unwrap_or_default();
-        let sum = self
-            .pseudo_header(peer.address, udp_length)
-            .and(Sum::field(self.port))
-            .and(Sum::field(peer.port))
-            .and(Sum::field(udp_length as u16))
-            .and(Sum::of(payload));
-        // Zero would say that there is no checksum; all ones means the same sum.
-        let checksum = match u16::from_be_bytes(sum.checksum()) {
-            0 => 0xffff,
-            sum => sum,
-        };
-        let mut udp = UdpPacket::new_unchecked(&mut header[..]);
-        udp.set_src_port(self.port);
-        udp.set_dst_port(peer.port);
-        udp.set_len(udp_length as u16);
-        udp.set_checksum(checksum);
-        frame
-    }
-
-    /// The sum over the pseudo header; it is the same in both directions.
-    #[inline(always)]
+    /// The sum over the pseudo header.
     fn pseudo_header(&self, peer: [u8; 4], length: usize) -> Sum {
         Sum::address(self.own.address)
             .and(Sum::address(peer))

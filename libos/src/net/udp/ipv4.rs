@@ -13,7 +13,7 @@ use crate::net::{NetConfig, TxBuffer};
 const ETHERNET: usize = 14;
 const HEADER: usize = 20;
 const HEADERS: usize = ETHERNET + HEADER;
-const TIME_TO_LIVE: u8 = 64;
+pub(super) const TIME_TO_LIVE: u8 = 64;
 
 /// Own addresses, and what follows from them.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Own {
             .checked_sub(HEADER)
             .and_then(|length| rest.get(..length))
             .ok_or(Dropped::BadIpv4)?;
-        if !Sum::of_header(header).is_intact() {
+        if !Sum::of_all(header).is_intact() {
             return Err(Dropped::Ipv4Checksum);
         }
         if packet.more_frags() || packet.frag_offset() != 0 {

@@ -17,6 +17,7 @@
 pub(super) mod arp;
 mod datagram;
 mod drops;
+mod head;
 mod icmp;
 pub(super) mod ipv4;
 
@@ -24,11 +25,10 @@ use exo_abi::Error;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
 pub use self::drops::{Dropped, Drops};
+pub use self::head::HEADERS;
+use self::head::{Template, sender};
 use self::ipv4::Own;
-use super::{NetConfig, NetDevice, Service, Slots, TxBuffer, UdpStack};
-
-/// Bytes of the Ethernet, IPv4 and UDP headers in front of a payload.
-pub const HEADERS: usize = 14 + 20 + 8;
+use super::{NetConfig, NetDevice, Service, TxBuffer, UdpStack};
 
 /// Protocol numbers (RFC 790).
 const ICMP: u8 = 1;
@@ -39,13 +39,16 @@ const UDP: u8 = 17;
 pub struct FastUdp {
     own: Own,
     port: u16,
+    template: Template,
     drops: Drops,
 }
 
 impl FastUdp {
     /// A server on `port` of `config.address`.
     pub fn new(config: &NetConfig, port: u16) -> Self {
-        Self { own: Own::new(config), port, drops: Drops::default() }
+        let own = Own::new(config);
+        let template = Template::new(&own, port);
+        Self { own, port, template, drops: Drops::default() }
     }
 
     /// What was dropped so far.
@@ -56,7 +59,31 @@ impl FastUdp {
     /// Handles one frame, and writes the answer to `buffer`. Returns the length
     /// of the answer, zero if there is none.
     #[inline(always)]
-    fn frame<S: Service>(
+    pub fn handle<S: Service>(
+        &mut self,
+        frame: &[u8],
+        buffer: &mut TxBuffer,
+        service: &mut S,
+    ) -> usize {
+        let Some((head, request)) = self.template.request(&self.own, frame) else {
+            return self.judge(frame, buffer, service);
+        };
+        let answer = service.answer_with_sum(request, sender(head), &mut buffer[HEADERS..]);
+        answer.map_or(0, |answer| self.template.answer(head, buffer, answer))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn judge<S: Service>(&mut self, frame: &[u8], buffer: &mut TxBuffer, service: &mut S) -> usize {
+        let outcome = self.other(frame, buffer, service);
+        outcome.unwrap_or_else(|reason| {
+            self.drops.add(reason);
+            0
+        })
+    }
+
+    /// The same for any frame, header by header.
+    fn other<S: Service>(
         &self,
         frame: &[u8],
         buffer: &mut TxBuffer,
@@ -72,7 +99,7 @@ impl FastUdp {
             EthernetProtocol::Ipv4 if to_me => {
                 let packet = self.own.check(ethernet.payload())?;
                 match packet.protocol {
-                    UDP => self.datagram(source, packet, buffer, service),
+                    UDP => self.datagram(frame, packet, buffer, service),
                     ICMP => self.echo(source, packet, buffer),
                     _ => Err(Dropped::Protocol),
                 }
@@ -96,31 +123,20 @@ impl UdpStack for FastUdp {
         budget: u32,
     ) -> Result<u32, Error> {
         let mut handled = 0;
-        while handled < budget {
-            let slots = device.slots();
-            let outcome = match slots {
-                Slots { received: None, .. } => break,
-                Slots { received: Some(frame), free: Some(buffer) } => {
-                    self.frame(frame, buffer, service)
-                }
-                Slots { received: Some(_), free: None } => {
-                    device.sync()?;
-                    if device.slots().free.is_some() {
-                        continue;
-                    }
-                    // Waiting could be for ever: what frees a buffer is no event.
-                    Err(Dropped::NoRoom)
-                }
-            };
-            device.consume();
-            handled += 1;
-            match outcome {
-                Ok(0) => {}
-                Ok(length) => device.commit(length),
-                Err(reason) => self.drops.add(reason),
+        loop {
+            handled += device
+                .exchange(budget - handled, |frame, buffer| self.handle(frame, buffer, service));
+            if handled == budget || !device.is_full() || device.slots().received.is_none() {
+                return Ok(handled);
+            }
+            device.sync()?;
+            if device.is_full() {
+                // Waiting could be for ever: what frees a buffer is no event.
+                self.drops.add(Dropped::NoRoom);
+                device.consume();
+                handled += 1;
             }
         }
-        Ok(handled)
     }
 
     fn wait_micros(&mut self, _now: u64) -> Option<u64> {

@@ -90,7 +90,6 @@ impl Nic {
             wire.len() as u64,
             object,
             object.plus(1),
-            Handle::NONE,
         )
     }
 

@@ -115,10 +115,12 @@ fn clear_up(child: &Child, table: &[FrameInfo]) {
         let _ = until_done(|| sys::cap_revoke(*derived));
         let _ = until_done(|| sys::cap_drop(*derived));
     }
-    if let Some((net, frame)) = child.scope {
+    if let Some((net, [object, code])) = child.scope {
         let _ = until_done(|| sys::cap_drop(net));
-        let _ = sys::net_unscope(frame);
-        let _ = libos::memory::guest::Memory::get().give_frame(frame);
+        let _ = until_done(|| sys::net_unscope(object));
+        for frame in [object, code] {
+            let _ = libos::memory::guest::Memory::get().give_frame(frame);
+        }
     }
     if let Err(error) = until_done(|| sys::env_destroy(child.env)) {
         println!("{} cannot be destroyed: {error}", child.name);

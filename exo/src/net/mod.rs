@@ -1,8 +1,8 @@
 //! The network interface, multiplexed by filters.
 //!
-//! The kernel owns the device; environments own packets. A binding is an
-//! environment's pair of rings; filters say which received frames are its own,
-//! and, mirrored, which frames it may send. Steps 1, 2, 3 and 6 of a packet's
+//! The kernel owns the device; environments own packets. A scope says which packets are an
+//! environment's to receive and, mirrored, to send. A binding is a pair of rings; filters sort
+//! the packets of a scope among those of its bindings. Steps 1, 2, 3 and 6 of a packet's
 //! journey lie here, one file each:
 //!
 //! | step | file |
@@ -12,7 +12,7 @@
 //! | 3 deliver | [`ring`] |
 //! | 6 transmit | [`transmit`], then [`nic`] |
 //!
-//! [`binding`] and [`scope`] are about authority: who may listen to what.
+//! [`scope`] is about authority, [`binding`] about what an environment makes of it.
 
 pub mod binding;
 pub mod filter;
@@ -25,7 +25,6 @@ pub mod virtqueue;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use dpf::Trie;
 use exo_abi::{Error, Pfn};
 
 use crate::capability::Progress;
@@ -35,32 +34,60 @@ use crate::object;
 use binding::Binding;
 use nic::Nic;
 
-/// Frames received in one call, to bound its time.
-const RECEIVE_BATCH: u32 = 256;
+/// Work done on received packets in one call, to bound its time: one for each packet, and one
+/// more for each way that its owner's filters can make it try beside the first.
+const RECEIVE_WORK: u32 = 256;
+/// The most of that which packets of one account may cause in a slice, beside one for each.
+/// Then those that would cause more are dropped before any filter is tried.
+const ACCOUNT_WORK: u32 = 2 * filter::FORKS;
 
-/// The device, if there is one, and what has been claimed of it.
+/// The device, if there is one.
 #[derive(Default)]
 pub struct Net {
     /// The network interface.
     pub nic: Option<Nic>,
-    /// Receive filters of all bindings, merged. Tags are frames of bindings.
-    pub claims: Trie,
+    /// Counts slices, and times that a processor slept.
+    period: u32,
+}
+
+impl Net {
+    /// With this interface; nothing has been claimed.
+    pub fn new(nic: Option<Nic>) -> Self {
+        Self { nic, period: 0 }
+    }
+
+    /// Lets every account cause work anew.
+    pub fn begin_period(&mut self) {
+        self.period = self.period.wrapping_add(1);
+    }
 }
 
 /// Delivers what has arrived to its owners, and tells them.
 pub fn receive(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
     let mut owner: Option<&'static Binding> = None;
-    let mut received = 0;
-    while received < RECEIVE_BATCH
+    let (mut received, mut work) = (0_u32, 0);
+    while work < RECEIVE_WORK
         && let Some(packet) = nic.next_received()
     {
         crate::stamp!(Receive);
         received += 1;
         let frame = nic.contents(&packet);
-        let claimed = filter::classify(kernel, &net.claims, frame);
+        let (scope, entry) = filter::owner(kernel, frame);
+        let more = entry.filters.get().forks();
+        work += 1;
+        if more != 0 {
+            let account = scope.account(kernel);
+            if !account.is_some_and(|it| it.spend(net.period, more, ACCOUNT_WORK)) {
+                Kernel::count(&kernel.info.overflowed, 1);
+                nic.recycle(packet);
+                continue;
+            }
+            work += more;
+        }
+        let sorted = filter::sort(kernel, entry, frame);
         crate::stamp!(Classify);
-        let binding = claimed.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn));
+        let binding = sorted.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn));
         match binding {
             None => Kernel::count(&kernel.info.unclaimed, 1),
             Some(binding) => {
@@ -100,15 +127,17 @@ fn tell(kernel: &Kernel, binding: &Binding) {
 pub fn reclaim(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
     while let Some(sender) = nic.next_sent() {
-        // A binding may go while frames it does not lend memory for are with the
-        // device, and another may come in its place; then counts are too low for
-        // a moment, never too high.
-        if let Some(binding) = object::get::<Binding>(&kernel.frames, sender.binding) {
-            binding.held.set(binding.held.get().saturating_sub(1));
-            if sender.lends {
-                binding.in_flight.set(binding.in_flight.get().saturating_sub(1));
-                ring::publish_sent(binding);
-            }
+        // An account may go while its packets are with the device, and another may come in
+        // its place; then counts are too low for a moment, never too high. A binding that
+        // lends memory stays.
+        if let Some(account) = object::get::<scope::Scope>(&kernel.frames, sender.account) {
+            account.held.set(account.held.get().saturating_sub(1));
+        }
+        if sender.lends
+            && let Some(binding) = object::get::<Binding>(&kernel.frames, sender.binding)
+        {
+            binding.in_flight.set(binding.in_flight.get().saturating_sub(1));
+            ring::publish_sent(binding);
         }
     }
 }

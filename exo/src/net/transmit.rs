@@ -1,19 +1,19 @@
 //! Step 6: what an environment sends is checked, then handed to the device.
 //!
-//! Nobody may speak as somebody else: a frame goes out only if it passes the
-//! binding's transmit filters, which are its receive filters mirrored. The bytes
-//! that decide are first copied into kernel memory, so they cannot change after
-//! the check. Short frames are copied whole; of long ones the device fetches the
-//! rest, which no filter looks at, from the owner's pinned frames.
+//! An environment speaks as it may listen: a packet goes out only if it has a key of the
+//! binding's scope, mirrored. The bytes that decide are first copied into kernel memory, so
+//! they cannot change after the check. Short packets are copied whole; of long ones the device
+//! fetches the rest, which no key looks at, from the owner's pinned frames.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use exo_abi::{FRAME_MAX, FRAME_MIN, SyncCounts};
 
 use super::binding::Binding;
-use super::nic::{COPY_MAX, HEAD, Nic};
+use super::nic::{COPY_MAX, HEAD, Nic, Sender};
+use super::scope::Scope;
 use super::virtqueue::Buffer;
-use super::{Net, filter, reclaim, ring};
+use super::{Net, reclaim, ring};
 use crate::kernel::Kernel;
 use crate::memory;
 
@@ -23,13 +23,16 @@ pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts
     let mut counts = SyncCounts { taken: 0, refused: 0 };
     let Some(nic) = &mut net.nic else { return counts };
     let shared = ring::shared(binding);
+    let Some(scope) = binding.scope(kernel) else { return counts };
+    let Some(account) = scope.account(kernel) else { return counts };
+    let path = Path { kernel, binding, scope, account };
     let slots = binding.order().slots();
     let waiting = shared.tx_produced.0.load(Acquire).wrapping_sub(binding.taken.get());
     // More than the ring holds is a lie; going round it once is bounded.
     for _ in 0..waiting.min(slots) {
         let slot = binding.taken.get() % slots;
         let length = shared.tx_length.get(slot as usize).map_or(0, |length| length.load(Relaxed));
-        match send_one(kernel, nic, binding, slot, usize::from(length)) {
+        match path.send_one(nic, slot, usize::from(length)) {
             Outcome::Sent => {}
             Outcome::Refused => counts.refused += 1,
             Outcome::NoRoom => break,
@@ -53,36 +56,44 @@ enum Outcome {
     NoRoom,
 }
 
-fn send_one(
-    kernel: &Kernel,
-    nic: &mut Nic,
-    binding: &Binding,
-    slot: u32,
-    length: usize,
-) -> Outcome {
-    if !(FRAME_MIN..=FRAME_MAX).contains(&length) {
-        return Outcome::Refused;
+/// From which binding to which account packets go.
+struct Path<'a> {
+    kernel: &'a Kernel,
+    binding: &'a Binding,
+    scope: &'a Scope,
+    account: &'a Scope,
+}
+
+impl Path<'_> {
+    #[inline]
+    fn send_one(&self, nic: &mut Nic, slot: u32, length: usize) -> Outcome {
+        let Self { kernel, binding, scope, account } = self;
+        if !(FRAME_MIN..=FRAME_MAX).contains(&length) {
+            return Outcome::Refused;
+        }
+        let Some(kernel_slot) = nic.take_slot(account.held.get()) else { return Outcome::NoRoom };
+        let offset = binding.order().tx_offset(slot);
+        let source = memory::frame(binding.first.get()).wrapping_add(offset);
+        let copied = if length <= COPY_MAX { length } else { HEAD };
+        // SAFETY: the buffer lies in the binding's pinned run and holds more than
+        // `FRAME_MAX` bytes.
+        let head = unsafe { nic.fill(&kernel_slot, source, copied) };
+        let allowed = head.first_chunk().is_some_and(|head| scope.may_send(head, length));
+        if !allowed {
+            nic.give_back(kernel_slot);
+            return Outcome::Refused;
+        }
+        Kernel::count(&kernel.info.copied, copied as u64);
+        let rest = if copied == length {
+            None
+        } else {
+            binding.in_flight.set(binding.in_flight.get() + 1);
+            let address = binding.first.get().address() + (offset + copied) as u64;
+            Some(Buffer { address, length: (length - copied) as u32 })
+        };
+        account.held.set(account.held.get() + 1);
+        let (binding, account) = (binding.frame(), account.frame());
+        nic.send(Sender { binding, account, lends: rest.is_some() }, kernel_slot, copied, rest);
+        Outcome::Sent
     }
-    let Some(kernel_slot) = nic.take_slot(binding.held.get()) else { return Outcome::NoRoom };
-    let offset = binding.order().tx_offset(slot);
-    let source = memory::frame(binding.first.get()).wrapping_add(offset);
-    let copied = if length <= COPY_MAX { length } else { HEAD };
-    // SAFETY: the buffer lies in the binding's pinned run and holds more than
-    // `FRAME_MAX` bytes.
-    let head = unsafe { nic.fill(&kernel_slot, source, copied) };
-    if !filter::may_send(kernel, binding, head) {
-        nic.give_back(kernel_slot);
-        return Outcome::Refused;
-    }
-    Kernel::count(&kernel.info.copied, copied as u64);
-    let rest = if copied == length {
-        None
-    } else {
-        binding.in_flight.set(binding.in_flight.get() + 1);
-        let address = binding.first.get().address() + (offset + copied) as u64;
-        Some(Buffer { address, length: (length - copied) as u32 })
-    };
-    binding.held.set(binding.held.get() + 1);
-    nic.send(binding.frame(), kernel_slot, copied, rest);
-    Outcome::Sent
 }

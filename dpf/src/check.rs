@@ -119,7 +119,7 @@ fn nodes<S: Store>(
 
 impl Test {
     /// The test of the group's node with this value.
-    fn with_value(mut self, given: u64) -> Self {
+    pub(crate) fn with_value(mut self, given: u64) -> Self {
         if let Self::Bits { value, .. } = &mut self {
             *value = given;
         }

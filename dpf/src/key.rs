@@ -15,21 +15,22 @@ use crate::test::{Bits, Range, Test, WINDOW};
 
 /// How much of a packet keys look at, from the Ethernet header on.
 pub const KEY_BYTES: usize = 64;
-const WORDS: usize = KEY_BYTES / WINDOW;
+/// The same in words of eight bytes.
+pub const KEY_WORDS: usize = KEY_BYTES / WINDOW;
 
 /// Pinned bits of the first [`KEY_BYTES`] bytes of a packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Eight bytes each, the first in the low bits.
-    mask: [u64; WORDS],
+    mask: [u64; KEY_WORDS],
     /// No bit that is not in the mask.
-    value: [u64; WORDS],
+    value: [u64; KEY_WORDS],
 }
 
 impl Key {
     /// Pins nothing: every packet.
-    pub const ALL: Self = Self { mask: [0; WORDS], value: [0; WORDS] };
+    pub const ALL: Self = Self { mask: [0; KEY_WORDS], value: [0; KEY_WORDS] };
 
     /// What `filter` pins; `None` if it says anything else, or looks too far. The shortest
     /// packet that it takes is not part of a key.
@@ -52,6 +53,11 @@ impl Key {
             *mask |= more;
             *value |= pinned;
         }
+    }
+
+    /// Mask and value of each word of the packet's head.
+    pub fn words(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.mask.into_iter().zip(self.value)
     }
 
     /// Where the words begin.
@@ -111,7 +117,7 @@ impl Key {
 
     /// The byte at `at`: (mask, value).
     pub(crate) fn byte(&self, at: usize) -> (u8, u8) {
-        let of = |words: &[u64; WORDS]| {
+        let of = |words: &[u64; KEY_WORDS]| {
             let word = words.get(at / WINDOW).map_or(0, |word| word >> (8 * (at % WINDOW)));
             word as u8
         };

@@ -1,7 +1,7 @@
 //! Filters that come and go, and frames meanwhile.
 
 
-use dpf::exact::is_empty;
+use dpf::exact::sound;
 use dpf::{Atom, Filter, Key, MAX_FRAME, Step, implies, overlap, witness};
 use dpf_run::{Arena, Checked};
 
@@ -159,7 +159,7 @@ impl History {
 
     fn install_under(&mut self, steps: Vec<Step>, scope: Option<Filter>) {
         let full = self.checked.installed().len() == MOST || self.known.len() == TAGS;
-        let filter = Filter::of_steps(&steps).ok().filter(|it| !full && !is_empty(it));
+        let filter = Filter::of_steps(&steps).ok().filter(|it| !full && sound(it).is_ok());
         let Some(filter) = filter else { return };
         let example = example_of_sound(&filter);
         // A packet that has the key is what it was.

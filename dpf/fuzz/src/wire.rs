@@ -1,6 +1,6 @@
 //! One filter, from its wire form.
 
-use dpf::exact::is_empty;
+use dpf::exact::sound;
 use dpf::{Atom, Filter, KEY_BYTES, Key, MAX_ATOMS, Shift, Step};
 use dpf_run::{example, near};
 use serde::Deserialize;
@@ -53,7 +53,7 @@ pub fn wire(bytes: &[u8]) {
     assert!(steps.len() <= MAX_ATOMS);
     show(|| format!("{steps:#?}\nin canonical form {filter:#?}"));
 
-    if is_empty(&filter) {
+    if sound(&filter).is_err() {
         return;
     }
     let example = example_of_sound(&filter);

@@ -103,7 +103,7 @@ impl Checked {
 /// A frame that matches.
 ///
 /// # Panics
-/// If there is none ([`dpf::exact::is_empty`]).
+/// If there is none ([`dpf::exact::sound`]).
 pub fn example(filter: &Filter) -> Vec<u8> {
     let mut frame = [0; MAX_FRAME];
     let length = witness(filter, filter, &mut frame).expect("some frame matches");

@@ -14,8 +14,21 @@ pub use overlap::{implies, overlap};
 pub use witness::witness;
 
 use crate::language::Filter;
+use crate::verify::FilterError;
 
-/// Whether no packet matches `filter`: its shifts contradict themselves in every case.
-pub fn is_empty(filter: &Filter) -> bool {
-    filter.cases().next().is_none()
+/// Whether some packet matches `filter`, and what it does in each case of its shifts can be
+/// compared. The others are refused where filters are written, and do no harm elsewhere.
+///
+/// # Errors
+/// [`FilterError::Contradiction`] if no packet matches; what else is wrong in some case.
+pub fn sound(filter: &Filter) -> Result<(), FilterError> {
+    let mut is_empty = true;
+    for digits in filter.assignments() {
+        match filter.case(digits) {
+            Ok(_) => is_empty = false,
+            Err(FilterError::Contradiction) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if is_empty { Err(FilterError::Contradiction) } else { Ok(()) }
 }

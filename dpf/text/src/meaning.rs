@@ -30,9 +30,7 @@ const IPV6: u16 = 40;
 fn made(terms: &[Term]) -> Result<Filter, FilterError> {
     let filter = Filter::of_steps(&steps(terms))?;
     #[cfg(not(exo_guest))]
-    if dpf::exact::is_empty(&filter) {
-        return Err(FilterError::Contradiction);
-    }
+    dpf::exact::sound(&filter)?;
     Ok(filter)
 }
 

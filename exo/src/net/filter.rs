@@ -40,12 +40,15 @@ struct Answer {
 #[inline]
 pub(super) fn owner(kernel: &Kernel, packet: &[u8]) -> (&'static Scope, &'static Entry) {
     let mut found = (kernel.network, kernel.network.entry(0));
-    while let Some(tag) = look_up(kernel, &found.1.inner.get(), packet)
-        && let Some(deeper) = Scope::of_tag(kernel, tag)
-    {
+    loop {
+        let inner = found.1.inner.get();
+        if inner.is_empty() {
+            return found;
+        }
+        let deeper = look_up(kernel, &inner, packet).and_then(|tag| Scope::of_tag(kernel, tag));
+        let Some(deeper) = deeper else { return found };
         found = deeper;
     }
-    found
 }
 
 /// The frame of the binding for which the filters behind a key sort `packet`.
@@ -55,7 +58,7 @@ pub(super) fn sort(kernel: &Kernel, entry: &Entry, packet: &[u8]) -> Option<Pfn>
 }
 
 /// The tag that `packet` has in a trie.
-#[inline]
+#[inline(always)]
 fn look_up(kernel: &Kernel, trie: &Trie, packet: &[u8]) -> Option<Tag> {
     if !kernel.merged.compiles {
         return trie.classify(&Frames(kernel), packet);

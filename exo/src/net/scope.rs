@@ -15,7 +15,7 @@
 
 use core::cell::Cell;
 
-use dpf::{Filter, Key, MAX_WIRE, Tag, Trie};
+use dpf::{Filter, KEY_BYTES, KEY_WORDS, Key, MAX_WIRE, Tag, Trie};
 use exo_abi::{Error, FrameKind, Pfn};
 
 use super::binding::Binding;
@@ -38,16 +38,17 @@ const SIBLING_KEYS: usize = 256;
 /// A key of a scope, and what is behind it.
 #[repr(C)]
 pub struct Entry {
-    /// The packets.
-    key: Cell<Key>,
-    /// What may be sent.
-    mirror: Cell<Key>,
-    /// The shortest packet that may be sent. Zero if none may.
-    least: Cell<usize>,
     /// Keys of scopes made under this one. Tags are those of [`Entry::tag`].
     pub(super) inner: Cell<Trie>,
     /// Filters of bindings made by this scope. Tags are frames of bindings.
     pub(super) filters: Cell<Trie>,
+    /// The shortest packet that may be sent. Zero if none may.
+    least: Cell<usize>,
+    /// What must be in a packet that is sent: mask and value of its first words, so many.
+    mirror: [(Cell<u64>, Cell<u64>); KEY_WORDS],
+    mirrored: Cell<usize>,
+    /// The packets.
+    key: Cell<Key>,
 }
 
 /// A scope.
@@ -89,7 +90,6 @@ impl Scope {
         let scope: &Self = object::create(frames, pfn).expect("a frame for the network");
         let [entry, ..] = &scope.entries;
         entry.key.set(Key::ALL);
-        entry.mirror.set(Key::ALL);
         entry.least.set(exo_abi::FRAME_MIN);
         scope.count.set(1);
         scope.itself.set(pfn);
@@ -141,10 +141,10 @@ impl Scope {
 
     /// Whether the holder may send a packet of `length` bytes that begins so.
     #[inline]
-    pub(super) fn may_send(&self, head: &[u8; dpf::KEY_BYTES], length: usize) -> bool {
+    pub(super) fn may_send(&self, head: &[u8; KEY_BYTES], length: usize) -> bool {
         self.entries().iter().any(|entry| {
             let least = entry.least.get();
-            least != 0 && length >= least && entry.mirror.get().matches(head)
+            least != 0 && length >= least && entry.lets_out(head)
         })
     }
 
@@ -167,6 +167,25 @@ impl Scope {
 }
 
 impl Entry {
+    /// Notes what may be sent.
+    fn speak(&self, mirror: &Key) {
+        for ((mask, value), (pinned, wanted)) in self.mirror.iter().zip(mirror.words()) {
+            mask.set(pinned);
+            value.set(wanted);
+        }
+        self.mirrored.set(mirror.reach().div_ceil(size_of::<u64>()));
+    }
+
+    #[inline]
+    fn lets_out(&self, head: &[u8; KEY_BYTES]) -> bool {
+        let (words, _) = head.as_chunks();
+        let mut differ = 0;
+        for (word, (mask, value)) in words.iter().zip(&self.mirror).take(self.mirrored.get()) {
+            differ |= u64::from_le_bytes(*word) & mask.get() ^ value.get();
+        }
+        differ == 0
+    }
+
     /// The name of key `number` of the scope in `pfn` where keys are merged.
     fn tag(pfn: Pfn, number: usize) -> Tag {
         Tag(pfn.0 * KEYS as u32 + number as u32)
@@ -235,7 +254,7 @@ pub fn create(
         let entry = scope.entry(number);
         entry.key.set(*key);
         if let Ok(mirror) = key.mirror(station(kernel)) {
-            entry.mirror.set(mirror);
+            entry.speak(&mirror);
             // A packet that is cut off within what its key is about is not sent.
             entry.least.set(mirror.reach().max(key.reach()).max(exo_abi::FRAME_MIN));
         }

@@ -37,7 +37,9 @@ use nic::Nic;
 /// Work done on received packets in one call, to bound its time: one for each packet, and one
 /// more for each way that its owner's filters can make it try beside the first.
 const RECEIVE_WORK: u32 = 256;
-/// The most of that which packets of one account may cause in a slice, beside one for each.
+/// Cycles of a period, of less than a slice.
+const PERIOD: u64 = 1 << 20;
+/// The most of that which packets of one account may cause in a period, beside one for each.
 /// Then those that would cause more are dropped before any filter is tried.
 const ACCOUNT_WORK: u32 = 2 * filter::FORKS;
 
@@ -46,7 +48,7 @@ const ACCOUNT_WORK: u32 = 2 * filter::FORKS;
 pub struct Net {
     /// The network interface.
     pub nic: Option<Nic>,
-    /// Counts slices, and times that a processor slept.
+    /// Counts periods in which an account may cause so much work.
     period: u32,
 }
 
@@ -56,9 +58,10 @@ impl Net {
         Self { nic, period: 0 }
     }
 
-    /// Lets every account cause work anew.
-    pub fn begin_period(&mut self) {
-        self.period = self.period.wrapping_add(1);
+    /// Says what the time-stamp counter is; now and then every account may cause work anew.
+    #[inline]
+    pub fn set_time(&mut self, now: u64) {
+        self.period = (now / PERIOD) as u32;
     }
 }
 

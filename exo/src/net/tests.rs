@@ -758,8 +758,8 @@ fn work_on_odd_filters_is_bounded_and_is_its_owners() {
     assert_eq!(store.received().len(), 4);
     assert_eq!(neighbour.received().len(), 2);
     assert_eq!(kernel.info.overflowed.load(Relaxed), 98);
-    // In the next slice it goes on.
-    kernel.net.borrow_mut().begin_period();
+    // A while later it goes on.
+    kernel.net.borrow_mut().set_time(1 << 20);
     device.receive(&to_neighbour);
     store.sync();
     assert_eq!(neighbour.received().len(), 1);

@@ -80,7 +80,7 @@ fn install(attacker: &mut Attacker) -> Attempt {
 }
 
 /// One UDP port of the attacker's, and of the sender's station another bit or two each.
-fn odd_key(nic: &Nic, number: u16) -> Result<Filter, Error> {
+pub(crate) fn odd_key(nic: &Nic, number: u16) -> Result<Filter, Error> {
     let mask = Step::Atom(Atom::masked(6, 2, u64::from(number) + 1, 0));
     let port = nic.harmless_filter(7000 + number);
     let steps: Vec<_> = port.steps().chain([mask]).collect();

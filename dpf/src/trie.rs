@@ -67,12 +67,6 @@ impl Trie {
         Self { root: GroupId::NONE, entry: 0, forks: 0 }
     }
 
-    /// Whether there are no filters.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.root == GroupId::NONE
-    }
-
     /// Installs `filter` with the vacant block `block`; frames that match it, and no filter of
     /// higher `rank`, are reported as `tag`. A rank is not zero, and is best that of no other
     /// ([`Filter::rank`]).

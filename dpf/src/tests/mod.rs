@@ -1,6 +1,7 @@
 //! Tests of the whole crate: a filter is compared with what its steps say, read
 //! naively, on every frame of a small domain.
 
+mod code;
 mod comparison;
 mod key;
 mod language;

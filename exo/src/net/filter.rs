@@ -17,7 +17,7 @@ use dpf::{BlockId, Filter, Tag, Trie};
 use exo_abi::{Error, Pfn};
 
 use super::binding::Binding;
-use super::scope::{Entry, Scope};
+use super::scope::Entry;
 use super::storage::{self, Frames, Installed, block};
 use super::NOBODY;
 use crate::kernel::Kernel;
@@ -36,19 +36,14 @@ struct Answer {
     rank: u64,
 }
 
-/// The deepest scope that holds `packet`, and by which key.
+/// The key by which the deepest scope holds `packet`.
 #[inline]
-pub(super) fn owner(kernel: &Kernel, packet: &[u8]) -> (&'static Scope, &'static Entry) {
-    let mut found = (kernel.network, kernel.network.entry(0));
-    loop {
-        let inner = found.1.inner.get();
-        if inner.is_empty() {
-            return found;
-        }
-        let deeper = look_up(kernel, &inner, packet).and_then(|tag| Scope::of_tag(kernel, tag));
-        let Some(deeper) = deeper else { return found };
-        found = deeper;
+pub(super) fn owner(kernel: &Kernel, packet: &[u8]) -> &'static Entry {
+    let mut found = kernel.network.entry(0);
+    while let Some(tag) = look_up(kernel, &found.inner.get(), packet) {
+        found = Entry::of_tag(tag);
     }
+    found
 }
 
 /// The frame of the binding for which the filters behind a key sort `packet`.

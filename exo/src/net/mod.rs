@@ -76,11 +76,11 @@ pub fn receive(kernel: &Kernel, net: &mut Net) {
         crate::stamp!(Receive);
         received += 1;
         let frame = nic.contents(&packet);
-        let (scope, entry) = filter::owner(kernel, frame);
+        let entry = filter::owner(kernel, frame);
         let more = entry.filters.get().forks();
         work += 1;
         if more != 0 {
-            let account = scope.account(kernel);
+            let account = entry.scope(kernel).and_then(|scope| scope.account(kernel));
             if !account.is_some_and(|it| it.spend(net.period, more, ACCOUNT_WORK)) {
                 Kernel::count(&kernel.info.overflowed, 1);
                 nic.recycle(packet);

@@ -16,7 +16,7 @@
 use core::cell::Cell;
 
 use dpf::{Filter, KEY_BYTES, KEY_WORDS, Key, MAX_WIRE, Tag, Trie};
-use exo_abi::{Error, FrameKind, Pfn};
+use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn};
 
 use super::binding::Binding;
 use super::storage::{self, Frames, Room};
@@ -24,6 +24,7 @@ use super::{NOBODY, filter, station};
 use crate::capability::{Object, Progress};
 use crate::env::Env;
 use crate::kernel::Kernel;
+use crate::memory;
 use crate::object::{self, KernelObject};
 
 /// Most keys of a scope: one address needs two, for IPv4 and for ARP.
@@ -35,8 +36,11 @@ const DEPTH: u32 = 8;
 /// Most keys of all scopes that are made directly under one.
 const SIBLING_KEYS: usize = 256;
 
+/// In which keys are named.
+const ENTRY_UNIT: u64 = align_of::<Entry>() as u64;
+
 /// A key of a scope, and what is behind it.
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Entry {
     /// Keys of scopes made under this one. Tags are those of [`Entry::tag`].
     pub(super) inner: Cell<Trie>,
@@ -49,6 +53,8 @@ pub struct Entry {
     mirrored: Cell<usize>,
     /// The packets.
     key: Cell<Key>,
+    /// Its scope.
+    of: Cell<Pfn>,
 }
 
 /// A scope.
@@ -90,6 +96,7 @@ impl Scope {
         let scope: &Self = object::create(frames, pfn).expect("a frame for the network");
         let [entry, ..] = &scope.entries;
         entry.key.set(Key::ALL);
+        entry.of.set(pfn);
         entry.least.set(exo_abi::FRAME_MIN);
         scope.count.set(1);
         scope.itself.set(pfn);
@@ -112,13 +119,6 @@ impl Scope {
     pub(super) fn entry(&self, number: usize) -> &Entry {
         let [first, ..] = &self.entries;
         self.entries.get(number).unwrap_or(first)
-    }
-
-    /// The key whose tag this is, and its scope.
-    #[inline]
-    pub(super) fn of_tag(kernel: &Kernel, tag: Tag) -> Option<(&'static Self, &'static Entry)> {
-        let scope = object::get::<Self>(&kernel.frames, Pfn(tag.0 / KEYS as u32))?;
-        Some((scope, scope.entry(tag.0 as usize % KEYS)))
     }
 
     /// The scope that transmit slots and work are counted for.
@@ -186,9 +186,25 @@ impl Entry {
         differ == 0
     }
 
-    /// The name of key `number` of the scope in `pfn` where keys are merged.
-    fn tag(pfn: Pfn, number: usize) -> Tag {
-        Tag(pfn.0 * KEYS as u32 + number as u32)
+    /// The name of the key where keys are merged: its place in physical memory.
+    fn tag(&self, scope: Pfn) -> Result<Tag, Error> {
+        let within = core::ptr::from_ref(self) as u64 % FRAME_BYTES;
+        let place = (scope.address() + within) / ENTRY_UNIT;
+        u32::try_from(place).map(Tag).map_err(|_| Error::OutOfRange)
+    }
+
+    /// The key whose tag this is.
+    #[inline(always)]
+    pub(super) fn of_tag(tag: Tag) -> &'static Self {
+        // SAFETY: tags of keys are made by `tag` alone, and a trie answers only those of keys
+        // that are merged. Such a key is in a frame of kind Scope, which `remove_step` takes
+        // out of the trie before it retires the frame, under the lock that is held.
+        unsafe { &*memory::physical(u64::from(tag.0) * ENTRY_UNIT).cast() }
+    }
+
+    /// The scope that it is of.
+    pub(super) fn scope(&self, kernel: &Kernel) -> Option<&'static Scope> {
+        object::get(&kernel.frames, self.of.get())
     }
 }
 
@@ -305,7 +321,9 @@ fn merge(kernel: &Kernel, parent: &Scope, scope: &Scope, number: usize) -> Resul
     let inner = &parent.entry(scope.outer.get(number).map_or(0, Cell::get)).inner;
     let filter = scope.entry(number).key.get().filter().ok_or(Error::TooMuch)?;
     let block = storage::block(scope.frame(), number)?;
-    let tag = Entry::tag(scope.frame(), number);
+    let entry = scope.entry(number);
+    entry.of.set(scope.frame());
+    let tag = entry.tag(scope.frame())?;
     filter::add(kernel, inner, &filter, block, tag, ONLY)
 }
 

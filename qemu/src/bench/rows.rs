@@ -287,6 +287,7 @@ mod tests {
             ("exo/src/net/filter.rs", "exo::net::filter::look_up", To(Classify)),
             ("exo/src/net/filter.rs", "exo::net::filter::install", To(Other)),
             ("exo/src/net/scope.rs", "exo::net::scope::Scope::may_send", To(Transmit)),
+            ("exo/src/net/scope.rs", "exo::net::scope::Entry::of_tag", To(Classify)),
             ("dpf/src/trie.rs", "dpf::trie::Trie::classify::<exo::X>", Neutral),
             ("exo/src/net/ring.rs", "exo::net::ring::deliver", To(Deliver)),
             ("exo/src/trap.rs", "exo::trap::trap", To(Crossing)),

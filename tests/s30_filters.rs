@@ -432,6 +432,12 @@ fn the_storm_is_where_the_packets_pass() {
     assert_eq!(same.collect::<Vec<_>>(), [true, false, false, false, false]);
 }
 
+/// Bytes from hexadecimal digits.
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
+}
+
 /// A refused scope comes with the one in the way.
 #[test]
 fn a_scope_in_the_way_is_named() {

@@ -293,6 +293,12 @@ impl<const N: usize> Assembler<N> {
         self.land(skip);
     }
 
+    /// edx = `rank`: the best so far.
+    pub(crate) fn begin(&mut self, rank: u32) {
+        self.put(&[0xba]);
+        self.put_u32(rank);
+    }
+
     /// eax = `number`.
     pub(crate) fn answer(&mut self, number: u32) {
         self.put(&[0xb8]);

@@ -37,7 +37,9 @@ use crate::assembler::{Assembler, If};
 #[cfg(not(exo_guest))]
 use crate::language::{Filter, MIN_FRAME};
 use crate::siblings::CHAIN;
-use crate::storage::{Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, Store, Tag, UNIT};
+use crate::storage::{
+    BlockId, Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, SLOTS, Store, Tag, UNIT,
+};
 use crate::test::{Bits, Field, Part, Test, WINDOW, Width, ones};
 use crate::trie::group_code;
 
@@ -68,6 +70,30 @@ pub(crate) fn acceptance(rank: u64, tag: Tag, origin: u64, groups: Option<u64>) 
     code.improve(rank, tag.0);
     code.leave(groups);
     code
+}
+
+/// Has frames that come to where the filter of `block` ends go on at `next`, the entry of
+/// another trie in the same store, instead of being reported as `tag`; with `None`, be reported
+/// again. What matches nothing there is reported as [`Tag`] 0.
+///
+/// No other filter's path may lead on from where this one ends. In effect until the trie of
+/// `block` makes its code anew, which an insertion of its filter does.
+pub fn pass_on<S: Store>(store: &mut S, block: BlockId, tag: Tag, next: Option<u64>) {
+    // Less than that of any filter.
+    const LEAST: u32 = 1;
+    let slot = CodeSlot { block, index: SLOTS - 1 };
+    let Some(origin) = store.code_address(slot) else { return };
+    let code = match next {
+        None => acceptance(LEAST.into(), tag, origin, None),
+        Some(next) => {
+            let mut code = Slot::new(origin);
+            code.begin(LEAST);
+            code.answer(0);
+            code.jump(next);
+            code
+        }
+    };
+    store.write_code(slot, code.bytes());
 }
 
 /// The code of a group that names its nodes, if they are few enough.

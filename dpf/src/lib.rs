@@ -64,6 +64,7 @@ mod tests;
 pub use compile::{PREDICATE, Predicate, compile};
 #[cfg(not(exo_guest))]
 pub use exact::{implies, overlap, witness};
+pub use compile::pass_on;
 pub use key::{KEY_BYTES, KEY_WORDS, Key};
 pub use language::{
     Atom, Filter, MAX_ATOMS, MAX_FRAME, MAX_RANGES, MAX_SHIFTS, MIN_FRAME, Shift, Step,

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use dpf::packet::{arp_for, ipv4_all, udp_to};
 use dpf::{Filter, MAX_WIRE};
-use exo_abi::{Error, Handle, RingOrder, SystemInfo, UserPtr, Word};
+use exo_abi::{Error, RingOrder, SystemInfo, UserPtr, Word};
 use libos::net::NetDevice;
 use libos::net::bind::KernelBell;
 use libos::net::rings::Rings;

@@ -47,7 +47,7 @@ pub use word::{UserPtr, Word};
 
 /// Version of this contract. The kernel publishes it in [`SystemInfo`]; a
 /// library OS built against another version should refuse to run.
-pub const ABI_VERSION: u64 = 5;
+pub const ABI_VERSION: u64 = 6;
 
 /// Capabilities the kernel puts into the first environment's table, by index.
 ///

@@ -135,7 +135,9 @@ mod spaces {
                 add(Call::Unmap { space: env, page: BARE, count: 3 });
             }
             for first in frames {
+                if by == cast.a {
                 add(Call::Unscope { object: first });
+            }
             add(Call::Free { first, count: 1 });
             }
         }
@@ -237,7 +239,9 @@ mod network {
             }
             let mut add = |call| all.push(Request { by, call });
             for net in held(world, by, |thing| matches!(thing, Thing::Net | Thing::Scope(_))) {
-                add(Call::Scope { net, key: 2, object: first, code: first + CODE });
+                if by == cast.a {
+                    add(Call::Scope { net, key: 2, object: first, code: first + CODE });
+                }
                 add(Call::Bind { net, first: first + 2, order: 1, object: first + 5 });
                 add(Call::Revoke { cap: net });
             }
@@ -258,7 +262,9 @@ mod network {
                     }
                 }
             }
-            add(Call::Unscope { object: first });
+            if by == cast.a {
+                add(Call::Unscope { object: first });
+            }
             add(Call::Free { first, count: 1 });
             add(Call::Free { first: first + 2, count: 1 });
         }

@@ -25,7 +25,7 @@ pub struct Binding {
     pub taken: Cell<u32>,
     /// Frames that the device reads from the run.
     pub in_flight: Cell<u32>,
-    /// The scope it was made by, and what else was: none once that is gone.
+    /// The scope it was made by; none once that is gone.
     scope: Cell<Pfn>,
     pub(crate) scope_previous: Cell<Pfn>,
     pub(crate) scope_next: Cell<Pfn>,

@@ -17,7 +17,7 @@ use dpf::{BlockId, Filter, Tag, Trie};
 use exo_abi::{Error, Pfn};
 
 use super::binding::Binding;
-use super::scope::Entry;
+use super::scope::{Entry, IS_KEY};
 use super::storage::{self, Frames, Installed, block};
 use super::NOBODY;
 use crate::kernel::Kernel;
@@ -36,14 +36,25 @@ struct Answer {
     rank: u64,
 }
 
-/// The key by which the deepest scope holds `packet`.
+/// What is known of a packet after a look at the keys.
+pub(super) enum Owner {
+    /// The key by which the deepest scope holds it. Its filters are to sort it.
+    Key(&'static Entry),
+    /// They have: for this binding, or none.
+    Sorted(Pfn),
+}
+
+/// Whose `packet` is.
 #[inline]
-pub(super) fn owner(kernel: &Kernel, packet: &[u8]) -> &'static Entry {
+pub(super) fn owner(kernel: &Kernel, packet: &[u8]) -> Owner {
     let mut found = kernel.network.entry(0);
-    while let Some(tag) = look_up(kernel, &found.inner.get(), packet) {
-        found = Entry::of_tag(tag);
+    loop {
+        match look_up(kernel, &found.inner.get(), packet) {
+            None => return Owner::Key(found),
+            Some(Tag(pfn)) if pfn & IS_KEY == 0 => return Owner::Sorted(Pfn(pfn)),
+            Some(tag) => found = Entry::of_tag(tag),
+        }
     }
-    found
 }
 
 /// The frame of the binding for which the filters behind a key sort `packet`.
@@ -125,7 +136,10 @@ pub fn install(
     installed.key.set(number);
     let rank = filter.rank(kernel.merged.age());
     let tag = Tag(binding.frame().0);
-    if let Err(error) = add(kernel, &scope.entry(number).filters, &rest, block, tag, rank) {
+    let entry = scope.entry(number);
+    let added = add(kernel, &entry.filters, &rest, block, tag, rank);
+    entry.relink(kernel);
+    if let Err(error) = added {
         storage::retire_code(kernel, code);
         frames.retire(pfn);
         return Err(error);
@@ -152,13 +166,14 @@ pub fn remove(kernel: &Kernel, binding: &Binding, pfn: Pfn) -> Result<(), Error>
         return Err(Error::Vacant);
     }
     if let Some(scope) = binding.scope(kernel) {
-        let filters = &scope.entry(installed.key.get()).filters;
-        let mut trie = filters.get();
+        let entry = scope.entry(installed.key.get());
+        let mut trie = entry.filters.get();
         // SAFETY: `install` wrote it before it attached the filter.
         let filter = unsafe { installed.filter() };
         let removed = trie.remove(&mut Frames(kernel), filter, block(pfn, 0)?);
         debug_assert!(removed.is_ok(), "an attached filter is in the trie");
-        filters.set(trie);
+        entry.filters.set(trie);
+        entry.relink(kernel);
     }
     let (previous, next) = (installed.previous.get(), installed.next.get());
     match object::get::<Installed>(frames, previous) {

@@ -32,7 +32,9 @@ use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::object;
 use binding::Binding;
+use filter::Owner;
 use nic::Nic;
+use scope::Entry;
 
 /// Work done on received packets in one call, to bound its time: one for each packet, and one
 /// more for each way that its owner's filters can make it try beside the first.
@@ -76,19 +78,21 @@ pub fn receive(kernel: &Kernel, net: &mut Net) {
         crate::stamp!(Receive);
         received += 1;
         let frame = nic.contents(&packet);
-        let entry = filter::owner(kernel, frame);
-        let more = entry.filters.get().forks();
         work += 1;
-        if more != 0 {
-            let account = entry.scope(kernel).and_then(|scope| scope.account(kernel));
-            if !account.is_some_and(|it| it.spend(net.period, more, ACCOUNT_WORK)) {
-                Kernel::count(&kernel.info.overflowed, 1);
-                nic.recycle(packet);
-                continue;
-            }
-            work += more;
-        }
-        let sorted = filter::sort(kernel, entry, frame);
+        let sorted = match filter::owner(kernel, frame) {
+            Owner::Sorted(pfn) => Some(pfn),
+            Owner::Key(key) => match charge(kernel, net.period, key) {
+                Some(more) => {
+                    work += more;
+                    filter::sort(kernel, key, frame)
+                }
+                None => {
+                    Kernel::count(&kernel.info.overflowed, 1);
+                    nic.recycle(packet);
+                    continue;
+                }
+            },
+        };
         crate::stamp!(Classify);
         let binding = sorted.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn));
         match binding {
@@ -118,6 +122,16 @@ pub fn receive(kernel: &Kernel, net: &mut Net) {
         Kernel::count(&kernel.info.received, u64::from(received));
         nic.offer_buffers(kernel.info);
     }
+}
+
+/// Charges what the filters behind a key can cost a packet, beside the first unit, to their
+/// account: how much; `None` if it has spent what it may.
+fn charge(kernel: &Kernel, period: u32, key: &Entry) -> Option<u32> {
+    let more = key.filters.get().forks();
+    if more != 0 && !key.scope(kernel)?.account(kernel)?.spend(period, more, ACCOUNT_WORK) {
+        return None;
+    }
+    Some(more)
 }
 
 fn tell(kernel: &Kernel, binding: &Binding) {

@@ -15,7 +15,7 @@
 
 use core::cell::Cell;
 
-use dpf::{Filter, KEY_BYTES, KEY_WORDS, Key, MAX_WIRE, Tag, Trie};
+use dpf::{BlockId, Filter, KEY_BYTES, KEY_WORDS, Key, MAX_WIRE, Tag, Trie};
 use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn};
 
 use super::binding::Binding;
@@ -36,6 +36,8 @@ const DEPTH: u32 = 8;
 /// Most keys of all scopes that are made directly under one.
 const SIBLING_KEYS: usize = 256;
 
+/// In tags of keys, and in none of bindings.
+pub(super) const IS_KEY: u32 = 1 << 31;
 /// In which keys are named.
 const ENTRY_UNIT: u64 = align_of::<Entry>() as u64;
 
@@ -55,6 +57,8 @@ pub struct Entry {
     key: Cell<Key>,
     /// Its scope.
     of: Cell<Pfn>,
+    /// Where it is merged; none for the key of everything.
+    block: Cell<BlockId>,
 }
 
 /// A scope.
@@ -187,10 +191,24 @@ impl Entry {
     }
 
     /// The name of the key where keys are merged: its place in physical memory.
-    fn tag(&self, scope: Pfn) -> Result<Tag, Error> {
+    fn tag(&self) -> Result<Tag, Error> {
         let within = core::ptr::from_ref(self) as u64 % FRAME_BYTES;
-        let place = (scope.address() + within) / ENTRY_UNIT;
-        u32::try_from(place).map(Tag).map_err(|_| Error::OutOfRange)
+        let place = (self.of.get().address() + within) / ENTRY_UNIT;
+        let place = u32::try_from(place).ok().filter(|place| place & IS_KEY == 0);
+        place.map(|place| Tag(place | IS_KEY)).ok_or(Error::OutOfRange)
+    }
+
+    /// After a change behind the key: if nothing but filters without forks is there, packets go
+    /// on to them at once, since there is nothing to charge.
+    pub(super) fn relink(&self, kernel: &Kernel) {
+        let filters = self.filters.get();
+        let plain = self.inner.get().entry().is_none() && filters.forks() == 0;
+        if let (block, Ok(tag)) = (self.block.get(), self.tag())
+            && block != BlockId::NONE
+        {
+            let next = filters.entry().filter(|_| plain);
+            dpf::pass_on(&mut Frames(kernel), block, tag, next);
+        }
     }
 
     /// The key whose tag this is.
@@ -199,7 +217,7 @@ impl Entry {
         // SAFETY: tags of keys are made by `tag` alone, and a trie answers only those of keys
         // that are merged. Such a key is in a frame of kind Scope, which `remove_step` takes
         // out of the trie before it retires the frame, under the lock that is held.
-        unsafe { &*memory::physical(u64::from(tag.0) * ENTRY_UNIT).cast() }
+        unsafe { &*memory::physical(u64::from(tag.0 & !IS_KEY) * ENTRY_UNIT).cast() }
     }
 
     /// The scope that it is of.
@@ -318,19 +336,24 @@ fn decode(mut wire: &[u8]) -> Result<([Key; KEYS], usize), Error> {
 /// Enters key `number` of `scope` behind the parent's key that it is of.
 fn merge(kernel: &Kernel, parent: &Scope, scope: &Scope, number: usize) -> Result<(), Error> {
     const ONLY: u64 = 1;
-    let inner = &parent.entry(scope.outer.get(number).map_or(0, Cell::get)).inner;
+    let outer = parent.entry(scope.outer.get(number).map_or(0, Cell::get));
+    let inner = &outer.inner;
     let filter = scope.entry(number).key.get().filter().ok_or(Error::TooMuch)?;
     let block = storage::block(scope.frame(), number)?;
     let entry = scope.entry(number);
     entry.of.set(scope.frame());
-    let tag = entry.tag(scope.frame())?;
-    filter::add(kernel, inner, &filter, block, tag, ONLY)
+    entry.block.set(block);
+    let tag = entry.tag()?;
+    let added = filter::add(kernel, inner, &filter, block, tag, ONLY);
+    outer.relink(kernel);
+    added
 }
 
 /// Takes the keys of `scope` out again.
 fn unmerge(kernel: &Kernel, parent: &Scope, scope: &Scope) {
     for (number, entry) in scope.entries().iter().enumerate() {
-        let inner = &parent.entry(scope.outer.get(number).map_or(0, Cell::get)).inner;
+        let outer = parent.entry(scope.outer.get(number).map_or(0, Cell::get));
+        let inner = &outer.inner;
         let (Some(filter), Ok(block)) =
             (entry.key.get().filter(), storage::block(scope.frame(), number))
         else {
@@ -340,6 +363,7 @@ fn unmerge(kernel: &Kernel, parent: &Scope, scope: &Scope) {
         let removed = trie.remove(&mut Frames(kernel), &filter, block);
         debug_assert!(removed.is_ok(), "a scope's keys are merged");
         inner.set(trie);
+        outer.relink(kernel);
     }
 }
 

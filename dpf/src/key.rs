@@ -1,4 +1,4 @@
-//! Whose packets: the boundary between environments is made of pinned bits only.
+//! Keys: the boundary between environments' packets is made of pinned bits only.
 //!
 //! A [`Key`] pins bits of the first [`KEY_BYTES`] bytes of a packet, and says nothing else: no
 //! range, no shift, no length. Bytes behind the end of a packet count as zero. It is kept as

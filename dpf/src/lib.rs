@@ -60,11 +60,11 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use compile::pass_on;
 #[cfg(not(exo_guest))]
 pub use compile::{PREDICATE, Predicate, compile};
 #[cfg(not(exo_guest))]
 pub use exact::{implies, overlap, witness};
-pub use compile::pass_on;
 pub use key::{KEY_BYTES, KEY_WORDS, Key};
 pub use language::{
     Atom, Filter, MAX_ATOMS, MAX_FRAME, MAX_RANGES, MAX_SHIFTS, MIN_FRAME, Shift, Step,

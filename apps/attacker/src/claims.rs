@@ -196,7 +196,11 @@ fn widen(attacker: &mut Attacker) -> Attempt {
     let mut answers = Vec::new();
     for wider in [store, everything, address, udp_to(STORE, STORE_PORT), arp_for(nic.gateway)] {
         // Alone, and behind one that is allowed and apart from it.
-        let own = if wider == arp_for(nic.gateway) { nic.harmless_filter(5000) } else { arp_for(nic.address) };
+        let own = if wider == arp_for(nic.gateway) {
+            nic.harmless_filter(5000)
+        } else {
+            arp_for(nic.address)
+        };
         for keys in [&[wider][..], &[own, wider]] {
             answers.push(narrowed(nic.net, keys, object).map(Word::into_word));
         }
@@ -232,7 +236,11 @@ fn twice(attacker: &mut Attacker) -> Attempt {
     let [one, two] = [attacker.frames.take(SELF, 2)?, attacker.frames.take(SELF, 2)?];
     let first = narrowed(nic.net, &[nic.harmless_filter(7000)], one)?;
     let wide = dpf::packet::ipv4_all(nic.address);
-    let odd = Filter::new(&[ethertype(0x0800), Atom::exact(30, 4, u64::from(u32::from_be_bytes(nic.address))), Atom::masked(36, 2, 1, 0)]);
+    let odd = Filter::new(&[
+        ethertype(0x0800),
+        Atom::exact(30, 4, u64::from(u32::from_be_bytes(nic.address))),
+        Atom::masked(36, 2, 1, 0),
+    ]);
     let odd = odd.map_err(|_| Error::BadFilter)?;
     let answers = [nic.harmless_filter(7000), wide, odd]
         .map(|key| narrowed(nic.net, &[key], two).map(Word::into_word));

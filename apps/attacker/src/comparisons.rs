@@ -131,8 +131,10 @@ fn no_keys(attacker: &mut Attacker) -> Attempt {
         Filter::of_steps(&steps).map_err(|_| Error::BadFilter)
     };
     let shift = Step::Shift(Shift { offset: 46, mask: 0x0f, scale: 2 });
-    let behind: Vec<_> =
-        with(Step::Atom(Atom::exact(45, 1, 0)))?.steps().chain([shift, Atom::exact(50, 1, 0).into()]).collect();
+    let behind: Vec<_> = with(Step::Atom(Atom::exact(45, 1, 0)))?
+        .steps()
+        .chain([shift, Atom::exact(50, 1, 0).into()])
+        .collect();
     let none = [
         with(Atom::range(34, 2, 5, 99).into())?,
         with(Atom::masked(62, 1, 0, 0).into())?,
@@ -140,10 +142,8 @@ fn no_keys(attacker: &mut Attacker) -> Attempt {
         Filter::of_steps(&behind).map_err(|_| Error::BadFilter)?,
     ];
     let object = attacker.frames.take(SELF, 2)?;
-    let answers: Vec<_> = none
-        .iter()
-        .map(|key| narrowed(nic.net, &[*key], object).map(Word::into_word))
-        .collect();
+    let answers: Vec<_> =
+        none.iter().map(|key| narrowed(nic.net, &[*key], object).map(Word::into_word)).collect();
     attacker.frames.give(object, 2)?;
     Ok(Verdict::every(answers.into_iter(), &[Error::BadFilter]))
 }

@@ -4,8 +4,8 @@ use dpf::packet::{arp_for, udp_to};
 use dpf::{Filter, MAX_WIRE};
 use exo_abi::boot::SELF;
 use exo_abi::{
-    BATCH_WORDS, Error, FrameKind, Handle, Pfn, Protection, RingOrder,
-    SyncCounts, UserPtr, Word, call_number,
+    BATCH_WORDS, Error, FrameKind, Handle, Pfn, Protection, RingOrder, SyncCounts, UserPtr, Word,
+    call_number,
 };
 use libos::sys;
 use selftest::check::{Outcome, holds, refused, same};
@@ -133,9 +133,8 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
     let object = bench.frames.take(SELF, 2)?;
     let bytes = [1_u8; MAX_WIRE + 1];
     let at = bytes.as_ptr().expose_provenance() as u64;
-    let install_raw = |at, length| {
-        sys::filter_install(bound.handle, UserPtr(at), length, object, object.plus(1))
-    };
+    let install_raw =
+        |at, length| sys::filter_install(bound.handle, UserPtr(at), length, object, object.plus(1));
     refused(install_raw(at, 0), Error::BadFilter)?;
     refused(install_raw(at, 3), Error::BadFilter)?;
     refused(install_raw(at, MAX_WIRE as u64 + 1), Error::TooMuch)?;
@@ -184,7 +183,11 @@ fn scopes(bench: &mut Bench) -> Outcome {
     same("another refusal", scope(net, &key, one), Err((Error::NotOwned, 0)))?;
     let foreign = udp_to([10, 9, 8, 7], 4000);
     same("outside", scope(net, &foreign, two), Err((Error::NoRight, 0)))?;
-    same("no room for code", scope(net, &udp_to(address(bench), 4001), one), Err((Error::NotOwned, 0)))?;
+    same(
+        "no room for code",
+        scope(net, &udp_to(address(bench), 4001), one),
+        Err((Error::NotOwned, 0)),
+    )?;
     // The same in a batch.
     let mut wire = [0; MAX_WIRE];
     let length = key.encode(&mut wire).ok_or(Error::TooMuch)? as u64;

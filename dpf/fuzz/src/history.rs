@@ -1,6 +1,5 @@
 //! Filters that come and go, and frames meanwhile.
 
-
 use dpf::exact::sound;
 use dpf::{Atom, Filter, Key, MAX_FRAME, Step, implies, overlap, witness};
 use dpf_run::{Arena, Checked};

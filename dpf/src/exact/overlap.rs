@@ -39,9 +39,8 @@ pub fn implies(a: &Filter, b: &Filter) -> bool {
                 Ok(part) => part,
                 Err(error) => return error == FilterError::Contradiction,
             };
-            b.case(digits).is_ok_and(|outer| {
-                case.reach() >= outer.reach() && part.is_within(&outer)
-            })
+            b.case(digits)
+                .is_ok_and(|outer| case.reach() >= outer.reach() && part.is_within(&outer))
         })
     })
 }

@@ -31,11 +31,7 @@ pub(crate) fn satisfiable(a: &Conjunction, b: &Conjunction) -> bool {
 }
 
 /// Whether bits can be chosen so that all ranges hold, where `pinned` leaves a choice.
-pub(crate) fn way_through(
-    a: &[Range],
-    b: &[Range],
-    pinned: impl Fn(u16) -> Option<bool>,
-) -> bool {
+pub(crate) fn way_through(a: &[Range], b: &[Range], pinned: impl Fn(u16) -> Option<bool>) -> bool {
     // Bit n: state n can be reached, two bits of it for either side.
     let mut states = 1_u16;
     let mut bit = 0;

@@ -3,9 +3,7 @@
 use proptest::prelude::*;
 
 use super::{DOMAIN, LONGEST, all_frames, domain_filter, domain_steps, naive};
-use crate::{
-    Atom, Filter, FilterError, MAX_FRAME, Shift, Step, implies, overlap, packet, witness,
-};
+use crate::{Atom, Filter, FilterError, MAX_FRAME, Shift, Step, implies, overlap, packet, witness};
 
 fn steps(steps: &[Step]) -> Result<Filter, FilterError> {
     Filter::of_steps(steps)

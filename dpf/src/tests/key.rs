@@ -21,8 +21,8 @@ fn key(filter: &Filter) -> Key {
 
 /// Bits of a few bytes, at most 64 in.
 fn pins() -> impl Strategy<Value = Filter> {
-    let atom = (0u16..56, any::<u64>(), any::<u64>(), 0u32..3)
-        .prop_map(|(at, mask, value, sparse)| {
+    let atom =
+        (0u16..56, any::<u64>(), any::<u64>(), 0u32..3).prop_map(|(at, mask, value, sparse)| {
             let mask = (0..sparse).fold(mask, |mask, n| mask & mask.rotate_left(7 + n)).max(1);
             Atom::masked(at, 8, mask, value & mask)
         });

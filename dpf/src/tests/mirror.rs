@@ -71,12 +71,8 @@ fn udp_speaks_from_its_address_and_port_only() {
 #[test]
 fn an_address_alone_speaks_any_protocol_from_there() {
     let out = key(&ipv4_all(A)).mirror(STATION).unwrap();
-    let expected = of(&[
-        (6, 4, 0x5254_0012),
-        (10, 2, 0x3456),
-        (12, 2, 0x0800),
-        (26, 4, 0x0a00_020f),
-    ]);
+    let expected =
+        of(&[(6, 4, 0x5254_0012), (10, 2, 0x3456), (12, 2, 0x0800), (26, 4, 0x0a00_020f)]);
     assert_eq!(out, expected);
     let arp = example(&key(&arp_for(A)).mirror(STATION).unwrap());
     assert_eq!((&arp[6..12], &arp[22..28]), (&STATION[..], &STATION[..]));
@@ -107,7 +103,10 @@ fn what_pins_no_identity_has_no_mirror() {
     assert_eq!(refused(&[options, fragment, udp, address, port]), NoMirror::Ethertype);
     assert_eq!(refused(&[(12, 2, 0x8100), options, fragment, udp, address]), NoMirror::Ethertype);
     assert_eq!(refused(&[ethertype, fragment, udp, address, port]), NoMirror::Format);
-    assert_eq!(refused(&[ethertype, (14, 1, 0x46), fragment, udp, address, port]), NoMirror::Format);
+    assert_eq!(
+        refused(&[ethertype, (14, 1, 0x46), fragment, udp, address, port]),
+        NoMirror::Format
+    );
     assert_eq!(refused(&[ethertype, options, udp, address, port]), NoMirror::Format);
     assert_eq!(refused(&[ethertype, options, (20, 2, 1), udp, address, port]), NoMirror::Format);
     assert_eq!(refused(&[ethertype, options, fragment, address, port]), NoMirror::Protocol);
@@ -154,8 +153,7 @@ fn receive_key() -> impl Strategy<Value = Key> {
                 3 => ipv4_all(address),
                 _ => udp_to([10, 0, 2, 0], port),
             };
-            let steps: Vec<_> =
-                base.steps().chain(more.into_iter().map(Into::into)).collect();
+            let steps: Vec<_> = base.steps().chain(more.into_iter().map(Into::into)).collect();
             Key::of(&Filter::of_steps(&steps).ok()?)
         },
     )

@@ -9,8 +9,8 @@ use super::{all_frames, atoms, domain_filter, example};
 use crate::packet::{arp_for, icmp_to, udp_to};
 use crate::test::{Part, Test};
 use crate::{
-    Atom, Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId,
-    Salt, Store, Tag, Trie, TrieError, UNIT,
+    Atom, Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId, Salt,
+    Store, Tag, Trie, TrieError, UNIT,
 };
 
 const BITS: u32 = 2;

@@ -116,8 +116,9 @@ macro_rules! syscall_table {
             /// again. Needs [`Rights::FILTER`].
             24 filter_remove(binding: Handle, object: Pfn);
             /// Moves a batch both ways: checks and sends what the transmit ring
-            /// holds, delivers what has arrived, to every owner, and takes back
-            /// transmit buffers the device is done with. Returns [`SyncCounts`].
+            /// holds, at most 128 packets, delivers some of what has arrived, to every
+            /// owner, and takes back transmit buffers the device is done with. Returns
+            /// [`SyncCounts`].
             /// Needs [`Rights::SYNC`].
             25 net_sync(binding: Handle);
             /// Powers the machine off with `code` (0: success; 0 to 126). Needs
@@ -133,7 +134,7 @@ macro_rules! syscall_table {
             /// and `code`. Returns a handle. Needs [`Rights::GRANT`] and [`Rights::BIND`].
             27 net_scope(net: Handle, keys: UserPtr, length: u64, object: Pfn, code: Pfn);
             /// Takes the scope in the caller's frame `object` away, with the scopes made from
-            /// it and the filters of bindings made by them all, whoever's they are; such
+            /// it and the filters of bindings made by them all, of any owner; such
             /// bindings receive and send nothing more. Its packets are the parent's again, and
             /// its frames plain memory. Bounded: [`Error::Again`].
             28 net_unscope(object: Pfn);

@@ -26,8 +26,7 @@ use memory::{
     frames_free, frames_take, map, map_large, table_install, table_remove, unmap, unmap_large,
 };
 use network::{
-    filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind,
-    net_unscope,
+    filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope,
 };
 use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait, wait_until};
 use transfer::{

@@ -136,7 +136,7 @@ fn scopes(kernel: &Kernel, pfn: Pfn, scope: &Scope, tally: &mut Tally) -> Outcom
         scope.bindings.get(),
         |binding| (&binding.scope_previous, &binding.scope_next),
         |binding_pfn, binding| {
-            let here = binding.scope(kernel).is_some_and(|it| core::ptr::eq(it, scope));
+            let here = binding.scope().is_some_and(|it| core::ptr::eq(it, scope));
             ensure(here, "O8", "a binding is of another scope", binding_pfn)
         },
     )

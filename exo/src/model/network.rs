@@ -178,7 +178,8 @@ impl World {
         loop {
             let there: Vec<_> = self.scopes.keys().map(|name| Thing::Scope(*name)).collect();
             let before = self.scopes.len();
-            let has_parent = |scope: &Scope| scope.parent == Thing::Net || there.contains(&scope.parent);
+            let has_parent =
+                |scope: &Scope| scope.parent == Thing::Net || there.contains(&scope.parent);
             self.scopes.retain(|_, scope| has_parent(scope));
             if self.scopes.len() == before {
                 break;

@@ -153,12 +153,7 @@ impl Reader<'_> {
             22 => {
                 let [first, .., object] = self.four(b);
                 let object = if c % 8 == 0 { self.own_frame(d) } else { object };
-                Call::Bind {
-                    net: self.cap(a, is_net),
-                    first,
-                    order: 1 + u8::from(e == 0),
-                    object,
-                }
+                Call::Bind { net: self.cap(a, is_net), first, order: 1 + u8::from(e == 0), object }
             }
             23 if a % 4 == 0 => Call::Unbind { binding: self.binding(b) },
             23 if a % 4 == 1 => Call::Scope {

@@ -136,9 +136,9 @@ mod spaces {
             }
             for first in frames {
                 if by == cast.a {
-                add(Call::Unscope { object: first });
-            }
-            add(Call::Free { first, count: 1 });
+                    add(Call::Unscope { object: first });
+                }
+                add(Call::Free { first, count: 1 });
             }
         }
         all

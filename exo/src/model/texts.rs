@@ -3,9 +3,9 @@
 use dpf::{Filter, MAX_WIRE, packet};
 use exo_abi::Pfn;
 
-use super::network::{FILTERS, TEXTS};
 #[cfg(test)]
 use super::network::TAKES;
+use super::network::{FILTERS, TEXTS};
 use crate::memory;
 
 const HERE: [u8; 4] = [10, 0, 2, 15];

@@ -26,7 +26,7 @@ pub struct Binding {
     /// Frames that the device reads from the run.
     pub in_flight: Cell<u32>,
     /// The scope it was made by; none once that is gone.
-    scope: Cell<Pfn>,
+    scope: Cell<Option<&'static Scope>>,
     pub(crate) scope_previous: Cell<Pfn>,
     pub(crate) scope_next: Cell<Pfn>,
     /// First of the filters attached.
@@ -38,7 +38,8 @@ pub struct Binding {
 }
 
 // SAFETY: repr(C), within a frame; zero is valid for cells of integers, which an order of
-// rings is; all fields are cells.
+// rings is, and for no reference; all fields are cells. A scope's frame is retired only after all
+// its bindings have left it (`scope::remove_step`).
 unsafe impl KernelObject for Binding {
     const KIND: FrameKind = FrameKind::Binding;
 }
@@ -52,13 +53,13 @@ impl Binding {
 
     /// The scope that says what it may receive and send, if that still is there.
     #[inline]
-    pub fn scope(&self, kernel: &Kernel) -> Option<&'static Scope> {
-        object::get(&kernel.frames, self.scope.get())
+    pub fn scope(&self) -> Option<&'static Scope> {
+        self.scope.get()
     }
 
     /// Takes it out of its scope's list; it must have no filters.
     pub(super) fn leave_scope(&self, kernel: &Kernel) {
-        let Some(scope) = self.scope(kernel) else { return };
+        let Some(scope) = self.scope() else { return };
         let get = |pfn| object::get::<Self>(&kernel.frames, pfn);
         let (previous, next) = (self.scope_previous.get(), self.scope_next.get());
         match get(previous) {
@@ -68,7 +69,7 @@ impl Binding {
         if let Some(after) = get(next) {
             after.scope_previous.set(previous);
         }
-        self.scope.set(NOBODY);
+        self.scope.set(None);
         self.scope_previous.set(NOBODY);
         self.scope_next.set(NOBODY);
     }
@@ -93,7 +94,7 @@ impl Binding {
 pub fn bind(
     kernel: &Kernel,
     env: &Env,
-    scope: &Scope,
+    scope: &'static Scope,
     first: Pfn,
     order: RingOrder,
     object_frame: Pfn,
@@ -120,7 +121,7 @@ pub fn bind(
     }
     let binding = object::create::<Binding>(frames, object_frame).ok_or(Error::InUse)?;
     binding.owner.set(env.id());
-    binding.scope.set(scope.frame());
+    binding.scope.set(Some(scope));
     binding.first.set(first);
     binding.order.set(order);
     binding.itself.set(object_frame);

@@ -1,4 +1,4 @@
-//! Step 2: whose packet is it, and for which of the owner's rings?
+//! Step 2: which environment's packet is it, and for which of its rings?
 //!
 //! The language and the tries are `dpf`'s; here is the authority to install filters, and
 //! the calls into what became of them: machine code, or the walk ([`Merged::compiles`]).
@@ -6,7 +6,7 @@
 //! so installing one takes nothing from any other environment.
 //!
 //! The question has two parts. First the keys of scopes are looked up, from the scope that
-//! holds everything inwards: the deepest is whose packet it is. Then the filters behind that
+//! holds everything inwards: the deepest that holds it has it. Then the filters behind that
 //! key sort it. So a packet meets no filter but its owner's.
 //!
 //! [`Merged::compiles`]: super::storage::Merged::compiles
@@ -16,10 +16,10 @@ use core::cell::Cell;
 use dpf::{BlockId, Filter, Tag, Trie};
 use exo_abi::{Error, Pfn};
 
+use super::NOBODY;
 use super::binding::Binding;
 use super::scope::{Entry, IS_KEY};
 use super::storage::{self, Frames, Installed, block};
-use super::NOBODY;
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::object;
@@ -44,7 +44,7 @@ pub(super) enum Owner {
     Sorted(Pfn),
 }
 
-/// Whose `packet` is.
+/// The owner of `packet`.
 #[inline]
 pub(super) fn owner(kernel: &Kernel, packet: &[u8]) -> Owner {
     let mut found = kernel.network.entry(0);
@@ -126,7 +126,7 @@ pub fn install(
     if pfn == code {
         return Err(Error::BadArgument);
     }
-    let scope = binding.scope(kernel).ok_or(Error::NoRight)?;
+    let scope = binding.scope().ok_or(Error::NoRight)?;
     let (number, rest) = scope.place(filter).ok_or(Error::NoRight)?;
     let block = block(pfn, 0)?;
     let installed = object::create::<Installed>(frames, pfn).ok_or(Error::InUse)?;
@@ -165,7 +165,7 @@ pub fn remove(kernel: &Kernel, binding: &Binding, pfn: Pfn) -> Result<(), Error>
     if installed.binding.get() != binding.frame() {
         return Err(Error::Vacant);
     }
-    if let Some(scope) = binding.scope(kernel) {
+    if let Some(scope) = binding.scope() {
         let entry = scope.entry(installed.key.get());
         let mut trie = entry.filters.get();
         // SAFETY: `install` wrote it before it attached the filter.

@@ -38,7 +38,7 @@ use scope::Entry;
 
 /// Work done on received packets in one call, to bound its time: one for each packet, and one
 /// more for each way that its owner's filters can make it try beside the first.
-const RECEIVE_WORK: u32 = 256;
+const RECEIVE_WORK: u32 = 128;
 /// Cycles of a period, of less than a slice.
 const PERIOD: u64 = 1 << 20;
 /// The most of that which packets of one account may cause in a period, beside one for each.
@@ -128,7 +128,7 @@ pub fn receive(kernel: &Kernel, net: &mut Net) {
 /// account: how much; `None` if it has spent what it may.
 fn charge(kernel: &Kernel, period: u32, key: &Entry) -> Option<u32> {
     let more = key.filters.get().forks();
-    if more != 0 && !key.scope(kernel)?.account(kernel)?.spend(period, more, ACCOUNT_WORK) {
+    if more != 0 && !key.scope(kernel)?.account()?.spend(period, more, ACCOUNT_WORK) {
         return None;
     }
     Some(more)

@@ -1,4 +1,4 @@
-//! Scopes: whose packets.
+//! Scopes: which packets are an environment's.
 //!
 //! A scope is a short list of keys, each of pinned bits only ([`dpf::Key`]): the packets that
 //! have one of them. It lies in a frame that its maker brought, and a network capability names
@@ -72,8 +72,9 @@ pub struct Scope {
     itself: Cell<Pfn>,
     pub(crate) parent: Cell<Pfn>,
     pub(crate) depth: Cell<u32>,
-    /// The scope that its packets are counted for.
-    account: Cell<Pfn>,
+    /// The scope that its packets are counted for: itself, or one that it is within, which
+    /// stays longer.
+    account: Cell<Option<&'static Scope>>,
     pub(crate) children: Cell<Pfn>,
     pub(crate) previous: Cell<Pfn>,
     pub(crate) next: Cell<Pfn>,
@@ -86,7 +87,9 @@ pub struct Scope {
 }
 
 // SAFETY: repr(C), within a frame (`object::create` checks); zero is valid for the cells, for
-// a `Trie`, which is numbers, and anything is for a block; all fields are cells.
+// a `Trie`, which is numbers, and for no reference, and anything is for a block; all fields are
+// cells. References to it are kept in bindings made by it and in scopes within it, all of which
+// `remove_step` takes away first, and in the kernel, for one that stays.
 unsafe impl KernelObject for Scope {
     const KIND: FrameKind = FrameKind::Scope;
 }
@@ -104,7 +107,7 @@ impl Scope {
         entry.least.set(exo_abi::FRAME_MIN);
         scope.count.set(1);
         scope.itself.set(pfn);
-        scope.account.set(pfn);
+        scope.account.set(Some(scope));
         scope
     }
 
@@ -127,8 +130,8 @@ impl Scope {
 
     /// The scope that transmit slots and work are counted for.
     #[inline]
-    pub fn account(&self, kernel: &Kernel) -> Option<&'static Self> {
-        object::get(&kernel.frames, self.account.get())
+    pub fn account(&self) -> Option<&'static Self> {
+        self.account.get()
     }
 
     /// Whether `work` more may be done for this account in this `period`, of at most `most`;
@@ -158,7 +161,7 @@ impl Scope {
         entries.find_map(|(number, entry)| Some((number, filter.behind(&entry.key.get())?)))
     }
 
-    /// Key `number` as a filter, for whoever checks the tries.
+    /// Key `number` as a filter, for a check of the tries.
     #[cfg(not(exo_guest))]
     pub(super) fn key_filter(&self, number: usize) -> Filter {
         self.entry(number).key.get().filter().expect("a key that was merged pins something")
@@ -277,13 +280,13 @@ pub fn create(
             return Err(Error::TooMuch);
         }
     }
-    let scope: &Scope = object::create(frames, pfn).ok_or(Error::InUse)?;
+    let scope: &'static Scope = object::create(frames, pfn).ok_or(Error::InUse)?;
     scope.room.code.set(code);
     storage::make_code(kernel, code);
     scope.itself.set(pfn);
     scope.depth.set(parent.depth.get() + 1);
     let is_account = core::ptr::eq(parent, kernel.network);
-    scope.account.set(if is_account { pfn } else { parent.account.get() });
+    scope.account.set(if is_account { Some(scope) } else { parent.account() });
     for (number, (key, outer)) in keys.iter().zip(outer).enumerate() {
         let entry = scope.entry(number);
         entry.key.set(*key);

@@ -348,7 +348,7 @@ fn only_what_is_of_ones_own_address_goes_out() {
     }
     // It listens as it speaks, and neither without a scope.
     assert_eq!(unscope(kernel, root, 670), Ok(0));
-    store.send(&reply(b"whose is it?"));
+    store.send(&reply(b"no scope"));
     assert_eq!(store.sync(), SyncCounts { taken: 0, refused: 0 });
 }
 
@@ -412,7 +412,7 @@ fn what_is_delegated_is_no_longer_received() {
         parent.sync();
         (parent.received(), child.received())
     };
-    // Nobody gets it while the child has no filter.
+    // It is dropped while the child has no filter.
     assert_eq!(arrive(&mut device), (vec![to_names.clone()], vec![]));
     assert_eq!(kernel.info.unclaimed.load(Relaxed), 1);
     child.install(&packet::udp_to(STORE, 11211), 0).expect("its own");
@@ -630,7 +630,11 @@ fn scopes_are_within_their_parent_and_apart() {
     assert_eq!(make(NET, &[store, packet::udp_to(STORE, 1)], 1000), Err((Error::BadFilter, 0)));
     assert_eq!(make(NET, &[store, arp, atom(12, 2, 1)], 1000), Err((Error::TooMuch, 0)));
     assert_eq!(make(NET, &[atom(63, 1, 0)], 1000).map(|_| ()), Ok(()));
-    assert_eq!(make(NET, &[store], 1002), Err((Error::FilterConflict, 1000)), "it says nothing of byte 63");
+    assert_eq!(
+        make(NET, &[store], 1002),
+        Err((Error::FilterConflict, 1000)),
+        "it says nothing of byte 63"
+    );
     assert_eq!(unscope(kernel, root, 1000), Ok(0));
     let net = make(NET, &[store, arp], 1000).expect("alone");
     // Whatever shares a packet, more or less specific, is refused, and the scope is named.
@@ -642,7 +646,8 @@ fn scopes_are_within_their_parent_and_apart() {
     for foreign in [packet::ipv4_all(OTHER), atom(12, 2, 0x0806), atom(36, 2, 53)] {
         assert_eq!(make(net, &[packet::udp_to(STORE, 1), foreign], 1004), Err((Error::NoRight, 0)));
     }
-    let inner = make(net, &[packet::udp_to(STORE, 1), packet::icmp_to(STORE)], 1004).expect("within");
+    let inner =
+        make(net, &[packet::udp_to(STORE, 1), packet::icmp_to(STORE)], 1004).expect("within");
     let again = make(inner, &[packet::udp_to(STORE, 1)], 1006).expect("all of a key");
     assert_eq!(make(net, &[packet::udp_to(STORE, 1)], 1008), Err((Error::FilterConflict, 1004)));
     // Not for ever deeper.
@@ -754,7 +759,11 @@ fn work_on_odd_filters_is_bounded_and_is_its_owners() {
     for number in 0..4 {
         device.receive(&request(&[number]));
     }
+    // As much as one call does is done after two of them.
     store.sync();
+    assert_eq!(kernel.info.received.load(Relaxed), 2);
+    store.sync();
+    assert_eq!(kernel.info.received.load(Relaxed), 104);
     assert_eq!(store.received().len(), 4);
     assert_eq!(neighbour.received().len(), 2);
     assert_eq!(kernel.info.overflowed.load(Relaxed), 98);

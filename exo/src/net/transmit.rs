@@ -17,19 +17,23 @@ use super::{Net, reclaim, ring};
 use crate::kernel::Kernel;
 use crate::memory;
 
+/// Most packets taken in one call, sent or refused, to bound its time: as many as can be with
+/// the device.
+const MOST: u32 = 128;
+
 /// Takes what the transmit ring holds, as far as the device has room.
 pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts {
     reclaim(kernel, net);
     let mut counts = SyncCounts { taken: 0, refused: 0 };
     let Some(nic) = &mut net.nic else { return counts };
     let shared = ring::shared(binding);
-    let Some(scope) = binding.scope(kernel) else { return counts };
-    let Some(account) = scope.account(kernel) else { return counts };
+    let Some(scope) = binding.scope() else { return counts };
+    let Some(account) = scope.account() else { return counts };
     let path = Path { kernel, binding, scope, account };
     let slots = binding.order().slots();
     let waiting = shared.tx_produced.0.load(Acquire).wrapping_sub(binding.taken.get());
-    // More than the ring holds is a lie; going round it once is bounded.
-    for _ in 0..waiting.min(slots) {
+    // More than the ring holds is a lie.
+    for _ in 0..waiting.min(slots).min(MOST) {
         let slot = binding.taken.get() % slots;
         let length = shared.tx_length.get(slot as usize).map_or(0, |length| length.load(Relaxed));
         match path.send_one(nic, slot, usize::from(length)) {

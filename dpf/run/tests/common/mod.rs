@@ -4,8 +4,8 @@
 pub(crate) mod decode;
 pub(crate) mod pieces;
 
-use dpf::packet::{arp_for, icmp_to, ipv4_all, udp_to};
 use dpf::exact::sound;
+use dpf::packet::{arp_for, icmp_to, ipv4_all, udp_to};
 use dpf::{Atom, Filter, Key, MAX_ATOMS, MAX_FRAME, Shift, Step};
 use dpf_run::{Arena, Checked, near};
 use proptest::collection::vec;

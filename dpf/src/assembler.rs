@@ -46,20 +46,22 @@ pub(crate) struct Assembler<const N: usize> {
     /// Where the first byte will be executed.
     origin: u64,
     miss: Miss,
+    /// Whether a jump leads nowhere: then the code is no good.
+    broken: bool,
 }
 
 impl<const N: usize> Assembler<N> {
     pub(crate) fn new(origin: u64) -> Self {
-        Self { code: [0; N], length: 0, origin, miss: Miss::Ahead([None; 3]) }
+        Self { code: [0; N], length: 0, origin, miss: Miss::Ahead([None; 3]), broken: false }
     }
 
     pub(crate) fn fits(&self) -> bool {
-        self.length <= N
+        self.length <= N && !self.broken
     }
 
     /// The code, or nothing if it does not fit.
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.code.get(..self.length).unwrap_or_default()
+        self.code.get(..self.length).filter(|_| self.fits()).unwrap_or_default()
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -291,6 +293,12 @@ impl<const N: usize> Assembler<N> {
         self.land(skip);
     }
 
+    /// edx = `rank`: the best so far.
+    pub(crate) fn begin(&mut self, rank: u32) {
+        self.put(&[0xba]);
+        self.put_u32(rank);
+    }
+
     /// eax = `number`.
     pub(crate) fn answer(&mut self, number: u32) {
         self.put(&[0xb8]);
@@ -311,8 +319,9 @@ impl<const N: usize> Assembler<N> {
 
     /// The jump that ends at `from` leads here.
     pub(crate) fn land(&mut self, from: Place) {
-        if let Some(distance) = self.code.get_mut(from.0.wrapping_sub(1)) {
-            *distance = (self.length - from.0) as u8;
+        match (self.code.get_mut(from.0.wrapping_sub(1)), i8::try_from(self.length - from.0)) {
+            (Some(place), Ok(distance)) => *place = distance as u8,
+            _ => self.broken = true,
         }
     }
 
@@ -330,10 +339,11 @@ impl<const N: usize> Assembler<N> {
             return self.put_u32(distance as u32);
         }
         let from = self.jump_if(condition);
-        if let Miss::Ahead(jumps) = &mut self.miss
-            && let Some(vacant) = jumps.iter_mut().find(|jump| jump.is_none())
-        {
-            *vacant = Some(from);
+        if let Miss::Ahead(jumps) = &mut self.miss {
+            match jumps.iter_mut().find(|jump| jump.is_none()) {
+                Some(vacant) => *vacant = Some(from),
+                None => self.broken = true,
+            }
         }
     }
 
@@ -414,6 +424,7 @@ impl<const N: usize> Assembler<N> {
     }
 
     /// Answers 0 to frames shorter than `length` bytes, and to all that will be missed.
+    #[cfg(not(exo_guest))]
     pub(crate) fn refuse_below(&mut self, length: u16) {
         self.put(&[0x31, 0xc0]); // xor eax, eax
         self.compare_left(length);

@@ -28,7 +28,10 @@ impl Trie {
     pub fn check<S: Store>(&self, store: &S) -> Result<usize, &'static str> {
         let mut prefix = Prefix { tests: [Test::VACANT; MAX_ATOMS], depth: 0 };
         require(self.entry() == group_code(store, self.root, 0), "the trie's entry is its code")?;
-        groups(store, self.root, &mut prefix, Arrival::ROOT)
+        let mut forks = 0;
+        let filters = groups(store, self.root, &mut prefix, Arrival::ROOT, &mut forks)?;
+        require(forks == self.forks(), "forks are counted")?;
+        Ok(filters)
     }
 }
 
@@ -37,9 +40,11 @@ fn groups<S: Store>(
     first: GroupId,
     prefix: &mut Prefix,
     arrival: Arrival,
+    forks: &mut u32,
 ) -> Check<usize> {
     let (mut id, mut previous, mut filters) = (first, GroupId::NONE, 0);
     while id != GroupId::NONE {
+        *forks += u32::from(id != first);
         let group = store.group(id);
         require(prefix.depth < MAX_ATOMS, "no path is longer than a filter")?;
         require(id == group.block.group(prefix.depth), "a group is in the slot of its depth")?;
@@ -50,7 +55,7 @@ fn groups<S: Store>(
         require(group.is_hashed() || group.count == 1, "other tests have one node")?;
         let home = store.filter(group.block);
         require(group.length == arrival.to_ask(store, id), "lengths are asked once for each run")?;
-        filters += nodes(store, id, prefix, arrival.behind(store, group))?;
+        filters += nodes(store, id, prefix, arrival.behind(store, group), forks)?;
         let mut own = home.tests();
         let on_path = prefix.tests.iter().take(prefix.depth).all(|test| own.next() == Some(test));
         let shape = own.next().map(|test| test.shape().0);
@@ -65,6 +70,7 @@ fn nodes<S: Store>(
     group_id: GroupId,
     prefix: &mut Prefix,
     behind: Arrival,
+    forks: &mut u32,
 ) -> Check<usize> {
     let group = store.group(group_id);
     let (mut id, mut previous, mut count, mut filters) = (group.first, NodeId::NONE, 0, 0);
@@ -95,7 +101,6 @@ fn nodes<S: Store>(
             filters += 1;
             let filter = store.filter(node.owner);
             require(filter.tests().eq(path()), "a node accepts for a filter that ends there")?;
-            require(node.rank == filter.rank(), "an acceptance has the rank of its filter")?;
             entry = store.code_address(CodeSlot { block: node.owner, index: SLOTS - 1 });
         } else {
             require(node.groups != GroupId::NONE, "every node accepts or has a group")?;
@@ -104,10 +109,20 @@ fn nodes<S: Store>(
         let home = BlockId::of_node(id, depth).ok_or("a node is in a block")?;
         let home = store.filter(home);
         require(home.tests().take(depth + 1).eq(path()), "a node is in the block of a user")?;
-        filters += groups(store, node.groups, prefix, behind)?;
+        filters += groups(store, node.groups, prefix, behind, forks)?;
         prefix.depth = depth;
         (previous, id) = (id, node.next);
     }
     require(count == group.count, "groups know how many nodes they have")?;
     Ok(filters)
+}
+
+impl Test {
+    /// The test of the group's node with this value.
+    pub(crate) fn with_value(mut self, given: u64) -> Self {
+        if let Self::Bits { value, .. } = &mut self {
+            *value = given;
+        }
+        self
+    }
 }

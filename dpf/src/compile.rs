@@ -34,9 +34,12 @@
 use core::mem::offset_of;
 
 use crate::assembler::{Assembler, If};
+#[cfg(not(exo_guest))]
 use crate::language::{Filter, MIN_FRAME};
 use crate::siblings::CHAIN;
-use crate::storage::{Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, Store, Tag, UNIT};
+use crate::storage::{
+    BlockId, Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, SLOTS, Store, Tag, UNIT,
+};
 use crate::test::{Bits, Field, Part, Test, WINDOW, Width, ones};
 use crate::trie::group_code;
 
@@ -52,11 +55,14 @@ pub(crate) fn group<S: Store>(store: &mut S, id: GroupId, depth: usize) {
         if group.length > 0 {
             new.require(group.length);
         }
-        let code = few(store, &group, new, next);
-        let code = code.unwrap_or_else(|| many(store, &group, new, next));
-        store.write_code(slot, code.bytes());
+        let code = few(store, &group, new, next).or_else(|| many(store, &group, new, next));
+        store.write_code(slot, code.as_ref().map_or(REFUSE, Slot::bytes));
     }
 }
+
+/// `ret`: what code is made of that does not fit its slot. No test that fits is that long, but
+/// if one were, no frame would pass.
+const REFUSE: &[u8] = &[0xc3];
 
 /// The code of a node in which a filter ends, which goes on with `groups`.
 pub(crate) fn acceptance(rank: u64, tag: Tag, origin: u64, groups: Option<u64>) -> Slot {
@@ -64,6 +70,30 @@ pub(crate) fn acceptance(rank: u64, tag: Tag, origin: u64, groups: Option<u64>) 
     code.improve(rank, tag.0);
     code.leave(groups);
     code
+}
+
+/// Has frames that come to where the filter of `block` ends go on at `next`, the entry of
+/// another trie in the same store, instead of being reported as `tag`; with `None`, be reported
+/// again. What matches nothing there is reported as [`Tag`] 0.
+///
+/// No other filter's path may lead on from where this one ends. In effect until the trie of
+/// `block` makes its code anew, which an insertion of its filter does.
+pub fn pass_on<S: Store>(store: &mut S, block: BlockId, tag: Tag, next: Option<u64>) {
+    // Less than that of any filter.
+    const LEAST: u32 = 1;
+    let slot = CodeSlot { block, index: SLOTS - 1 };
+    let Some(origin) = store.code_address(slot) else { return };
+    let code = match next {
+        None => acceptance(LEAST.into(), tag, origin, None),
+        Some(next) => {
+            let mut code = Slot::new(origin);
+            code.begin(LEAST);
+            code.answer(0);
+            code.jump(next);
+            code
+        }
+    };
+    store.write_code(slot, code.bytes());
 }
 
 /// The code of a group that names its nodes, if they are few enough.
@@ -98,7 +128,7 @@ fn few<S: Store>(store: &S, group: &Group, mut code: Slot, next: Option<u64>) ->
             test(&mut code, &group.test);
             if last {
                 code.advance();
-                return Some(leave(code, first.entry));
+                return Some(leave(code, first.entry)).filter(Slot::fits);
             }
             visit(&mut code, |code| {
                 code.advance();
@@ -108,7 +138,7 @@ fn few<S: Store>(store: &S, group: &Group, mut code: Slot, next: Option<u64>) ->
         _ => {
             test(&mut code, &group.test);
             if last {
-                return Some(leave(code, first.entry));
+                return Some(leave(code, first.entry)).filter(Slot::fits);
             }
             visit(&mut code, |code| code.call(first.entry));
         }
@@ -175,9 +205,9 @@ fn visit(code: &mut Slot, what: impl FnOnce(&mut Slot)) {
 }
 
 /// The code of a group that finds its nodes in the table.
-fn many<S: Store>(store: &S, group: &Group, mut code: Slot, next: Option<u64>) -> Slot {
+fn many<S: Store>(store: &S, group: &Group, mut code: Slot, next: Option<u64>) -> Option<Slot> {
     const { assert!(UNIT == 8) };
-    let Test::Bits { at, mask, .. } = group.test else { return code };
+    let Test::Bits { at, mask, .. } = group.test else { return None };
     let Buckets { distance, bits } = store.buckets();
     let pins = Pins::of(at, mask);
     pins.load(&mut code, false);
@@ -204,7 +234,7 @@ fn many<S: Store>(store: &S, group: &Group, mut code: Slot, next: Option<u64>) -
     }
     code.land_misses();
     code.leave(next);
-    code
+    code.fits().then_some(code)
 }
 
 /// Misses unless the frame, which is long enough, passes. By as much as a shift moves the
@@ -304,21 +334,26 @@ fn load_field<const N: usize>(code: &mut Assembler<N>, field: Field) -> Width {
 }
 
 /// The most bytes of a [`Predicate`].
+#[cfg(not(exo_guest))]
 pub const PREDICATE: usize = 768;
 
 /// One filter as a function of the System V ABI, `(frame: *const u8, length: usize) -> u32`:
 /// 1 if a frame matches, or else 0. It can be executed anywhere.
+#[cfg(not(exo_guest))]
 #[derive(Clone, Copy)]
 pub struct Predicate(Assembler<PREDICATE>);
 
+#[cfg(not(exo_guest))]
 impl Predicate {
-    /// The code.
+    /// The code. What does not fit refuses every frame.
     pub fn bytes(&self) -> &[u8] {
-        self.0.bytes()
+        const REFUSE: &[u8] = &[0x31, 0xc0, 0xc3]; // xor eax, eax; ret
+        if self.0.fits() { self.0.bytes() } else { REFUSE }
     }
 }
 
 /// Makes code that answers what [`Filter::matches`] does.
+#[cfg(not(exo_guest))]
 pub fn compile(filter: &Filter) -> Predicate {
     let mut code = Assembler::new(0);
     let mut ahead = filter.tests();

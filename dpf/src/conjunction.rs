@@ -112,14 +112,6 @@ impl Conjunction {
         ranges.last().map_or((0, 0), |range| (range.lo, range.hi))
     }
 
-    /// And this value of a field.
-    pub(crate) fn set(&mut self, field: Field, value: u64) -> Result<(), FilterError> {
-        if value > ones(field.bits) {
-            return Err(FilterError::Contradiction);
-        }
-        self.pin(Bits::in_field(field, ones(field.bits), value))
-    }
-
     /// Brings it to the form that the module describes. Errors:
     /// [`FilterError::Contradiction`] if no frame matches.
     pub(crate) fn tighten(&mut self) -> Result<(), FilterError> {

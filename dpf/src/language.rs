@@ -7,18 +7,12 @@
 //! itself, such as the IPv4 header's; what follows the shift is behind that header.
 //! There is nothing else: no alternatives, no negation, no loops.
 //!
-//! [`Filter::matches`](Filter::matches()) is the meaning of a filter. Two facts make
-//! filters comparable:
+//! [`Filter::matches`](Filter::matches()) is the meaning of a filter.
 //!
-//! * **Cases.** The field of a shift has at most four bits. With each value it can
-//!   have, all offsets are known, so a filter is the union of finitely many filters
-//!   without shifts, one for each assignment of values to its shifts. Those that
-//!   contradict themselves are dropped when the filter is verified; what is left, at
-//!   most [`MAX_CASES`], shares no frame.
-//! * **Canonical form.** Between shifts a filter is a set of pinned bits, a few ranges
-//!   over disjoint runs of bits, and the length of the shortest frame that holds them.
-//!   Each part has one form, which the module `conjunction` computes: `==` of
-//!   filters without shifts is equality of the sets of frames that match.
+//! Between shifts a filter is a set of pinned bits, a few ranges over disjoint runs of bits,
+//! and the length of the shortest frame that holds them. Each part has one form, which the
+//! module `conjunction` computes, so that filters that begin alike share tests: `==` of
+//! filters without shifts is equality of the sets of frames that match.
 
 use core::fmt;
 
@@ -30,8 +24,6 @@ pub const MAX_ATOMS: usize = 12;
 pub const MAX_RANGES: usize = 4;
 /// The most shifts of a filter whose amount is not pinned by what precedes them.
 pub const MAX_SHIFTS: usize = 2;
-/// The most assignments of values to the shifts of a filter under which it takes frames.
-pub const MAX_CASES: usize = 16;
 /// Longest frame in bytes: Ethernet header and 1500 bytes of payload, no FCS.
 pub const MAX_FRAME: usize = 1514;
 /// Length of the Ethernet header in bytes. A shorter frame matches no filter.
@@ -121,34 +113,16 @@ pub struct Filter {
     /// The first `count`; the rest are vacant.
     tests: [Test; MAX_ATOMS],
     count: u8,
-    live_count: u8,
-    /// The first `live_count` are the live cases: four bits for each shift, the first
-    /// lowest. Without shifts there is one, and it is zero.
-    live: [u8; MAX_CASES],
-    rank: u64,
 }
 
 impl Filter {
-    /// Of no tests and no cases, to be filled by the verifier.
-    pub(crate) const EMPTY: Self = Self {
-        tests: [Test::VACANT; MAX_ATOMS],
-        count: 0,
-        live_count: 0,
-        live: [0; MAX_CASES],
-        rank: 0,
-    };
+    /// Of no tests, to be filled by the verifier.
+    pub(crate) const EMPTY: Self = Self { tests: [Test::VACANT; MAX_ATOMS], count: 0 };
 
     /// Appends a test; `None` if there is no room.
     pub(crate) fn push(&mut self, test: Test) -> Option<()> {
         *self.tests.get_mut(usize::from(self.count))? = test;
         self.count += 1;
-        Some(())
-    }
-
-    /// Appends a live case; `None` if there is no room.
-    pub(crate) fn push_case(&mut self, digits: u8) -> Option<()> {
-        *self.live.get_mut(usize::from(self.live_count))? = digits;
-        self.live_count += 1;
         Some(())
     }
 
@@ -165,29 +139,6 @@ impl Filter {
             Test::Shift { field, scale, .. } => Some((field, scale)),
             _ => None,
         })
-    }
-
-    /// The ranges.
-    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
-        self.tests().filter_map(|test| match *test {
-            Test::Range { field, lo, hi } => Some(Range { field, lo, hi }),
-            _ => None,
-        })
-    }
-
-    /// The live cases: at least one.
-    pub(crate) fn live(&self) -> impl Iterator<Item = u8> {
-        self.live.iter().take(usize::from(self.live_count)).copied()
-    }
-
-    pub(crate) fn with_rank(self, rank: u64) -> Self {
-        Self { rank, ..self }
-    }
-
-    /// How specific it is: greater for a smaller share of all frames, see the module `rank`.
-    /// Never zero.
-    pub fn rank(&self) -> u64 {
-        self.rank
     }
 
     /// The canonical form as steps, at most [`MAX_ATOMS`]. Atoms are eight bytes wide.
@@ -212,22 +163,17 @@ impl Filter {
         })
     }
 
-    /// How much of a frame, in bytes, can influence the answer. Without shifts that
+    /// How much of a frame, in bytes, can influence the answer at most. Without shifts that
     /// is also the length of the shortest frame that can match.
     pub fn reach(&self) -> usize {
-        let longest = self.live().map(|digits| {
-            let mut digits = usize::from(digits);
-            let mut base = 0;
-            self.tests().fold(MIN_FRAME, |reach, test| {
-                let reach = reach.max(base + test.end());
-                if let Test::Shift { scale, .. } = test {
-                    base += (digits & 15) << scale;
-                    digits >>= 4;
-                }
-                reach
-            })
-        });
-        longest.fold(MIN_FRAME, usize::max)
+        let mut base = 0;
+        self.tests().fold(MIN_FRAME, |reach, test| {
+            let reach = reach.max(base + test.end());
+            if let Test::Shift { scale, hi, .. } = test {
+                base += usize::from(*hi) << scale;
+            }
+            reach
+        })
     }
 }
 

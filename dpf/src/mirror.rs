@@ -1,192 +1,152 @@
-//! Speak as you listen: what the owner of a receive filter may send.
+//! Speak as you listen: what the holder of a key may send.
 //!
-//! Place on the packet path: the check of step 6, transmit. What may lie: the
-//! frame; the caller checks a copy of its first [`reach`](Filter::reach) bytes
-//! that the sender cannot change.
+//! Place on the packet path: the check of step 6, transmit. What may lie: the packet; the
+//! kernel looks at a copy of its head that the sender cannot change.
 //!
-//! Whom a frame claims to come from is written in its source fields; whom a
-//! filter listens for, in the destination fields it pins. The mirror of a filter
-//! takes exactly the frames that leave from the station's own Ethernet address
-//! and that the filter would take with the two roles swapped:
+//! Which environment a packet claims to come from is written in its source fields; for which
+//! one it is, in the destination fields that a key pins. The mirror of a key takes the packets
+//! that leave from the station's own Ethernet address and that the key would take with the
+//! two roles swapped:
 //!
-//! | frame | swapped |
+//! | packet | swapped |
 //! |---|---|
 //! | all | Ethernet destination and source |
 //! | IPv4 | destination and source address |
 //! | IPv4 with ports | destination and source port |
 //! | ARP | target and sender, hardware and protocol address |
 //!
-//! All other bits (ethertype, protocol, payload) stay as the filter pins them.
-//! Hence filters that share no frame have mirrors that share none, and as long
-//! as the kernel keeps receive filters of different owners apart, none can send
-//! what could have come from another. Bits, not atoms, are swapped, so how the
-//! filter was cut into atoms does not matter.
+//! All other bits stay as the key pins them. Hence keys that share no packet have mirrors that
+//! share none: no holder can send what could have come from the holder of another.
 //!
-//! That holds only if the filter pins an identity, and if whoever receives the
-//! frame looks for the identity where the filter did. So there is no mirror, and
-//! its owner can only listen, unless the filter pins
+//! That is so only if the receiver of a packet looks for the identity where the key did. So
+//! there is no mirror, and the holder can only listen, unless the key pins
 //!
-//! * the ethertype, to IPv4 or ARP: another ethertype (a VLAN tag, IPv6) moves or
-//!   changes the source fields;
-//! * for IPv4, version and header length (options move the ports), the fragment
-//!   bits to "not a fragment" (later fragments carry no ports, and overlapping
-//!   ones can replace those that were checked), the protocol, the whole
-//!   destination address, and for a protocol with ports the whole destination port;
-//! * for ARP, hardware and protocol type and both address lengths (others move
-//!   the sender fields), and the whole target protocol address.
+//! * the ethertype, to IPv4 or ARP: another ethertype (a VLAN tag, IPv6) moves or changes the
+//!   source fields;
+//! * for IPv4, bits of the destination address; and if it pins anything behind the header,
+//!   such as a port, then version and header length (options move the ports), the fragment
+//!   bits to "not a fragment" (later fragments carry no ports, and overlapping ones can
+//!   replace those that were checked), and the protocol;
+//! * for ARP, hardware and protocol type and both address lengths (others move the sender
+//!   fields), and the whole target protocol address.
 //!
-//! A range moves with its field, if it lies within one of the fields above; a filter
-//! with a range over parts of two has no mirror, and neither has one with a shift:
-//! where the header length is pinned nothing has to be shifted for the ports.
-//!
-//! The address must be one that can be a source at all (RFC 1122, 3.2.1.3), so a
-//! filter for a multicast group or loopback has no mirror. In ARP the sender's
-//! hardware address must be the station's too: nobody binds an address to a
-//! foreign station.
-//!
-//! Not decided here: *which* addresses an environment may listen for. A filter
-//! for a router's address has a mirror as any other; compare it with a grant, see
-//! [`implies`](crate::implies()), before it is installed. Nor is anything inside
-//! the payload an identity: tunnels carry what they like.
+//! The address must be one that can be a source at all (RFC 1122, 3.2.1.3), so a key for a
+//! multicast group or loopback has no mirror. In ARP the sender's hardware address must be
+//! the station's too: no holder binds an address to a foreign station. The key that pins
+//! nothing is its own mirror: its holder has the whole network.
 
 use crate::error::errors;
-use crate::language::{Atom, Filter, Step};
-use crate::packet::{self, field};
-use crate::test::{Bits, Range};
-use crate::verify::FilterError;
+use crate::key::Key;
+use crate::packet::field;
 
 errors! {
-    /// Why the owner of a filter can only listen. The numbers are part of the binary
+    /// Why the holder of a key can only listen. The numbers are part of the binary
     /// interface.
     pub enum NoMirror {
-        Ethertype = 1: "filter does not pin the ethertype to IPv4 or ARP",
-        Format = 2: "filter admits IPv4 options or fragments, or ARP other than IPv4 over Ethernet",
-        Protocol = 3: "filter does not pin the IPv4 protocol",
-        Address = 4: "filter does not pin the whole local protocol address",
+        Ethertype = 1: "key does not pin the ethertype to IPv4 or ARP",
+        Format = 2: "key pins ports but admits IPv4 options or fragments, or ARP other than IPv4 over Ethernet",
+        Protocol = 3: "key pins what is behind the IPv4 header, but not the protocol",
+        Address = 4: "key does not pin the local protocol address",
         NotASource = 5: "local address is this-network, loopback, multicast or reserved",
-        Port = 6: "filter does not pin the whole local port",
-        Station = 7: "filter listens for another Ethernet address than the station's",
-        TooManyAtoms = 8: "mirror would need more than 12 atoms",
-        Shift = 9: "filter has a shift",
-        Range = 10: "filter has a range over parts of two header fields",
+        Station = 7: "key listens for another Ethernet address than the station's",
     }
 }
 
-/// What is at the first offset in a received frame is at the second in its mirror;
-/// the third number is the width. All three are bytes, widths those of atoms.
-type Moves = &'static [(u16, u16, u8)];
+/// The bytes from the first offset in a received packet are at the second in its mirror, so
+/// many.
+type Moves = &'static [(usize, usize, usize)];
 
-const ETHERNET: Moves = &[(0, 6, 4), (4, 10, 2), (6, 0, 4), (10, 4, 2)];
-/// Sender and target change places, ten bytes each.
-const ARP: Moves = &[(12, 12, 8), (20, 20, 2), (22, 32, 8), (30, 40, 2), (32, 22, 8), (40, 30, 2)];
-/// Source and destination address change places.
-const IPV4: Moves = &[(12, 12, 8), (20, 20, 4), (24, 24, 2), (26, 30, 4), (30, 26, 4)];
-const PORTS: Moves = &[(34, 36, 2), (36, 34, 2), (38, 38, 4)];
-const NO_PORTS: Moves = &[(34, 34, 8)];
+/// Ethernet header but for the addresses.
+const ETHERNET: Moves = &[(6, 0, 6), (12, 12, 2)];
+const ARP: Moves = &[(14, 14, 8), (22, 32, 10), (32, 22, 10), (42, 42, 22)];
+const IPV4: Moves = &[(14, 14, 12), (26, 30, 4), (30, 26, 4)];
+const PORTS: Moves = &[(34, 36, 2), (36, 34, 2), (38, 38, 26)];
+const NO_PORTS: Moves = &[(34, 34, 30)];
 
-/// The filter that outgoing frames of the owner of `receive` must match; `station`
-/// is the Ethernet address they leave from.
-///
-/// A frame that passes, of at least 42 and [`reach`](Filter::reach) bytes, matches
-/// `receive` once the roles are swapped back, and the reverse holds for frames
-/// from `station`. Errors: see [`NoMirror`].
-/// **Trust**: the filter may be hostile. **Cost**: bounded.
-pub fn mirror(receive: &Filter, station: [u8; 6]) -> Result<Filter, NoMirror> {
-    let pins = |atoms: &[Atom]| atoms.iter().all(|atom| receive.pins(&Bits::of(atom)));
-    let whole = |offset, width| {
-        let field = receive.field(offset, width);
-        (field.mask == Atom::field(width)).then_some(field.lo)
-    };
-
-    let arp = pins(&[packet::ETHERTYPE_ARP]);
-    if !arp && !pins(&[packet::ETHERTYPE_IPV4]) {
-        return Err(NoMirror::Ethertype);
-    }
-    if !pins(if arp { &packet::ARP_ETHERNET_IPV4 } else { &packet::IPV4_PLAIN }) {
-        return Err(NoMirror::Format);
-    }
-    let local = if arp { field::ARP_TARGET_PROTOCOL } else { field::IPV4_DESTINATION };
-    let address = whole(local, 4).ok_or(NoMirror::Address)?;
-    if matches!(address >> 24, 0 | 127 | 224..) {
-        return Err(NoMirror::NotASource);
-    }
-    let (moves, transport) = if arp {
-        (ARP, &[][..])
-    } else {
-        let protocol = whole(field::PROTOCOL, 1).ok_or(NoMirror::Protocol)?;
-        // TCP, UDP, DCCP, SCTP and UDP-Lite all begin with source and destination port.
-        let ports = matches!(protocol, 6 | 17 | 33 | 132 | 136);
-        if ports && whole(field::DESTINATION_PORT, 2).is_none() {
-            return Err(NoMirror::Port);
+impl Key {
+    /// The key that outgoing packets of the holder of this one must have; `station` is the
+    /// Ethernet address they leave from. Errors: see [`NoMirror`].
+    pub fn mirror(&self, station: [u8; 6]) -> Result<Self, NoMirror> {
+        if *self == Self::ALL {
+            return Ok(*self);
         }
-        (IPV4, if ports { PORTS } else { NO_PORTS })
-    };
-
-    if receive.shifts().next().is_some() {
-        return Err(NoMirror::Shift);
-    }
-    let moves = || [ETHERNET, moves, transport].into_iter().flatten();
-    let ranges = || receive.ranges().map(|range| moved_range(range, moves()));
-    if ranges().any(|range| range.is_none()) {
-        return Err(NoMirror::Range);
-    }
-    let moved = moves().map(|&(from, to, width)| Atom { offset: to, ..receive.field(from, width) });
-    let behind = receive.unshifted().map(behind_headers);
-    let pinned = moved.chain(behind).filter(|atom| atom.mask != 0);
-    let senders = [field::ETHERNET_SOURCE, field::ARP_SENDER];
-    let senders = senders.into_iter().take(if arp { 2 } else { 1 });
-    let own = senders.flat_map(|offset| from_station(offset, station));
-    let all = own.chain(pinned).chain(ranges().flatten());
-    // The fields are disjoint, so only the station's can contradict one.
-    Filter::verify(all.map(Step::Atom)).map_err(|error| match error {
-        FilterError::Contradiction => NoMirror::Station,
-        _ => NoMirror::TooManyAtoms,
-    })
-}
-
-/// The station's address at `offset`.
-fn from_station(offset: u16, [a, b, c, d, e, f]: [u8; 6]) -> [Atom; 2] {
-    let (high, low) = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
-    [Atom::exact(offset, 4, high.into()), Atom::exact(offset + 4, 2, low.into())]
-}
-
-/// What a window pins behind the headers. The mask may be empty.
-fn behind_headers(bits: Bits) -> Atom {
-    let within = field::HEADERS_END.saturating_sub(bits.at).min(8) as u8;
-    let behind = Atom::field(8 - within);
-    Atom::masked(bits.at, 8, bits.mask.swap_bytes() & behind, bits.value.swap_bytes() & behind)
-}
-
-/// The range in the mirror: where its field is moved to, or behind the headers.
-fn moved_range<'m>(
-    mut range: Range,
-    mut moves: impl Iterator<Item = &'m (u16, u16, u8)>,
-) -> Option<Atom> {
-    let (first, end) = (range.field.first / 8, range.field.end());
-    if first < field::HEADERS_END {
-        let holds = |&&(from, _, width): &&_| from <= first && end <= from + u16::from(width);
-        let &(from, to, _) = moves.find(holds)?;
-        range.field.first = range.field.first + 8 * to - 8 * from;
-    }
-    Some(range.atom())
-}
-
-impl Filter {
-    /// What the filter pins of a field, as an atom. The mask may be empty.
-    fn field(&self, offset: u16, width: u8) -> Atom {
-        let (mask, value) = self.window_at(offset);
-        let field = |window: u64| window.swap_bytes() >> (64 - 8 * width);
-        Atom::masked(offset, width, field(mask), field(value))
+        let moves = match self.whole(field::ETHERTYPE) {
+            Some(0x0806) => self.arp()?,
+            Some(0x0800) => self.ipv4()?,
+            _ => return Err(NoMirror::Ethertype),
+        };
+        let mut mirror = Self::ALL;
+        for &(from, to, count) in [ETHERNET].into_iter().chain(moves).flatten() {
+            for byte in 0..count {
+                let (mask, value) = self.byte(from + byte);
+                mirror.set_byte(to + byte, mask, value);
+            }
+        }
+        for (at, own) in station.into_iter().enumerate() {
+            let (mask, value) = self.byte(at);
+            if own & mask != value {
+                return Err(NoMirror::Station);
+            }
+            mirror.set_byte(usize::from(field::ETHERNET_SOURCE) + at, u8::MAX, own);
+            if self.whole(field::ETHERTYPE) == Some(0x0806) {
+                let at = usize::from(field::ARP_SENDER) + at;
+                let (mask, value) = mirror.byte(at);
+                if own & mask != value {
+                    return Err(NoMirror::Station);
+                }
+                mirror.set_byte(at, u8::MAX, own);
+            }
+        }
+        Ok(mirror)
     }
 
-    /// Whether every frame that matches the filter has `bits`, its length aside.
-    pub(crate) fn pins(&self, bits: &Bits) -> bool {
-        let (mask, value) = self.window_at(bits.at);
-        mask & bits.mask == bits.mask && value & bits.mask == bits.value
+    fn arp(&self) -> Result<[Moves; 2], NoMirror> {
+        let format = [(0, 0x0001), (2, 0x0800), (4, 0x0604)];
+        let is_plain = |(at, value)| self.whole(field::ARP_FORMAT + at) == Some(value);
+        if !format.into_iter().all(is_plain) {
+            return Err(NoMirror::Format);
+        }
+        let target = field::ARP_TARGET_PROTOCOL;
+        if self.whole(target + 2).is_none() || self.whole(target).is_none() {
+            return Err(NoMirror::Address);
+        }
+        self.is_source(target)?;
+        Ok([ARP, &[]])
     }
 
-    /// The bits of the window at `at` that are pinned before any shift: (mask, value).
-    fn window_at(&self, at: u16) -> (u64, u64) {
-        Bits::all_seen_at(self.unshifted(), at)
+    fn ipv4(&self) -> Result<[Moves; 2], NoMirror> {
+        self.is_source(field::IPV4_DESTINATION)?;
+        let behind = usize::from(field::IPV4_DESTINATION) + 4;
+        if (behind..crate::KEY_BYTES).all(|at| self.byte(at).0 == 0) {
+            return Ok([IPV4, &[]]);
+        }
+        let [high, low] = [0, 1].map(|at| self.byte(usize::from(field::FRAGMENT) + at));
+        let whole = high.0 & 0x3f == 0x3f && high.1 & 0x3f == 0 && low == (u8::MAX, 0);
+        if !whole || self.byte(field::VERSION_IHL.into()) != (u8::MAX, 0x45) {
+            return Err(NoMirror::Format);
+        }
+        match self.byte(field::PROTOCOL.into()) {
+            // TCP, UDP, DCCP, SCTP and UDP-Lite all begin with source and destination port.
+            (u8::MAX, 6 | 17 | 33 | 132 | 136) => Ok([IPV4, PORTS]),
+            (u8::MAX, _) => Ok([IPV4, NO_PORTS]),
+            _ => Err(NoMirror::Protocol),
+        }
+    }
+
+    /// Whether the first byte of the address at `at` is one of addresses that can be sources.
+    fn is_source(&self, at: u16) -> Result<(), NoMirror> {
+        match self.byte(at.into()) {
+            (u8::MAX, 0 | 127 | 224..) => Err(NoMirror::NotASource),
+            (u8::MAX, _) => Ok(()),
+            _ => Err(NoMirror::Address),
+        }
+    }
+
+    /// The two bytes at `at`, if all of their bits are pinned.
+    fn whole(&self, at: u16) -> Option<u16> {
+        match [self.byte(at.into()), self.byte(usize::from(at) + 1)] {
+            [(u8::MAX, high), (u8::MAX, low)] => Some(u16::from_be_bytes([high, low])),
+            _ => None,
+        }
     }
 }

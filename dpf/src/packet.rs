@@ -22,8 +22,6 @@ pub(crate) mod field {
     pub(crate) const ARP_FORMAT: u16 = 14;
     pub(crate) const ARP_SENDER: u16 = 22;
     pub(crate) const ARP_TARGET_PROTOCOL: u16 = 38;
-    /// One past the last byte of the headers that mirrors rearrange.
-    pub(crate) const HEADERS_END: u16 = 42;
 }
 
 pub(crate) const ETHERTYPE_IPV4: Atom = Atom::exact(field::ETHERTYPE, 2, 0x0800);

@@ -17,14 +17,6 @@ impl Test {
             other => (other, 0),
         }
     }
-
-    /// The test of the group's node with this value.
-    pub(crate) fn with_value(mut self, given: u64) -> Self {
-        if let Self::Bits { value, .. } = &mut self {
-            *value = given;
-        }
-        self
-    }
 }
 
 /// The group with test `shape` among those from `id` on, or [`GroupId::NONE`].

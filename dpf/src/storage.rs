@@ -13,7 +13,7 @@
 //! nodes. It has as many heads as there can be filters, or nearly so, and is not
 //! anybody's to fill.
 
-use crate::language::{Filter, MAX_ATOMS};
+use crate::language::MAX_ATOMS;
 use crate::test::{Part, Test, Width};
 
 /// Bytes of a node and of a group.
@@ -173,7 +173,7 @@ pub struct Node {
     pub(crate) salt: Salt,
     /// The code for frames that got here.
     pub(crate) entry: u64,
-    /// [`Filter::rank`] of the filter that ends here, or zero.
+    /// The rank of the filter that ends here, or zero.
     pub(crate) rank: u64,
     pub(crate) tag: Tag,
     /// The block of the filter that ends here, which need not be the one that holds
@@ -295,8 +295,9 @@ pub trait Store {
     fn group(&self, id: GroupId) -> &Group;
     /// The same, to change it.
     fn group_mut(&mut self, id: GroupId) -> &mut Group;
-    /// The filter that is installed with `block`. Not on the packet path.
-    fn filter(&self, block: BlockId) -> &Filter;
+    /// The filter that is installed with `block`, to check the invariants.
+    #[cfg(not(exo_guest))]
+    fn filter(&self, block: BlockId) -> crate::Filter;
     /// The hash table. Always the same.
     fn buckets(&self) -> Buckets;
     /// Head `number`, below 2^bits. [`NodeId::NONE`] at first. On the interpreter's path.

@@ -33,15 +33,6 @@ impl Test {
     /// Pins nothing.
     pub(crate) const VACANT: Self = Self::Bits { at: 0, mask: 0, value: 0 };
 
-    /// The test counted from a base that is `by` bytes before the present one.
-    pub(crate) fn moved(mut self, by: u16) -> Self {
-        match &mut self {
-            Self::Bits { at, .. } => *at += by,
-            Self::Range { field, .. } | Self::Shift { field, .. } => field.first += 8 * by,
-        }
-        self
-    }
-
     /// How long a frame it needs, from the base on.
     pub(crate) fn length(&self) -> u16 {
         let at = match self {
@@ -93,10 +84,6 @@ impl Field {
     /// How many bits of the window, read in network order, are below it.
     pub(crate) fn low(self) -> u16 {
         8 * (self.at() + WINDOW as u16) - self.end_bit()
-    }
-
-    pub(crate) fn contains(self, bit: u16) -> bool {
-        (self.first..self.end_bit()).contains(&bit)
     }
 
     pub(crate) fn overlaps(self, other: Self) -> bool {

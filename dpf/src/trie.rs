@@ -44,13 +44,15 @@ errors! {
 type Path = [(GroupId, NodeId); MAX_ATOMS];
 
 /// The merged filters. Nodes are in a [`Store`], the same in every call; several tries
-/// may share one.
-#[derive(Debug)]
+/// may share one. A copy is the same trie until one of the two changes.
+#[derive(Clone, Copy, Debug)]
 pub struct Trie {
     /// The groups of the node before all tests.
     pub(crate) root: GroupId,
     /// Their code, or zero.
     entry: u64,
+    /// Groups that are not the first of their node, over all nodes.
+    forks: u32,
 }
 
 impl Default for Trie {
@@ -62,15 +64,14 @@ impl Default for Trie {
 impl Trie {
     /// No filters.
     pub const fn new() -> Self {
-        Self { root: GroupId::NONE, entry: 0 }
+        Self { root: GroupId::NONE, entry: 0, forks: 0 }
     }
 
-    /// Installs `filter` with the vacant block `block`; frames that match it are
-    /// reported as `tag`.
+    /// Installs `filter` with the vacant block `block`; frames that match it, and no filter of
+    /// higher `rank`, are reported as `tag`. A rank is not zero, and is best that of no other
+    /// ([`Filter::rank`]).
     ///
-    /// Whether the filter may overlap with others is the caller's question, see
-    /// [`Trie::find_overlap`] and [`conflict`](crate::conflict). Errors:
-    /// [`TrieError::Duplicate`], and then nothing has changed.
+    /// Errors: [`TrieError::Duplicate`], and then nothing has changed.
     /// **Cost**: bounded by [`MAX_ATOMS`] and the number of groups along the path.
     pub fn insert<S: Store>(
         &mut self,
@@ -78,8 +79,9 @@ impl Trie {
         filter: &Filter,
         block: BlockId,
         tag: Tag,
+        rank: u64,
     ) -> Result<(), TrieError> {
-        self.merge(store, filter, block, tag)?;
+        self.merge(store, filter, block, tag, rank)?;
         settle(store, self.root, filter, Order::FarFirst);
         Ok(())
     }
@@ -92,6 +94,7 @@ impl Trie {
         filter: &Filter,
         block: BlockId,
         tag: Tag,
+        rank: u64,
     ) -> Result<(), TrieError> {
         let path = self.path(store, filter);
         let count = filter.tests().len();
@@ -100,10 +103,10 @@ impl Trie {
         if known == count && (end == NodeId::NONE || store.node(end).rank != 0) {
             return Err(TrieError::Duplicate);
         }
-        let accepting = Node { rank: filter.rank(), tag, owner: block, ..Node::VACANT };
+        let accepting = Node { rank, tag, owner: block, ..Node::VACANT };
         if known == count {
             let node = store.node_mut(end);
-            (node.rank, node.tag, node.owner) = (accepting.rank, tag, block);
+            (node.rank, node.tag, node.owner) = (rank, tag, block);
             self.enter(store, &path, count);
             return Ok(());
         }
@@ -140,6 +143,7 @@ impl Trie {
             compile::group(store, group, depth);
             below = group;
             if depth == known {
+                self.forks += u32::from(next != GroupId::NONE);
                 self.join_groups(store, parent, (GroupId::NONE, group), (next, group));
                 self.enter(store, &path, depth);
             }
@@ -185,6 +189,7 @@ impl Trie {
             let it = *store.group(group);
             let parent = parent(&path, depth);
             if it.first == NodeId::NONE {
+                self.forks -= u32::from((it.previous, it.next) != (GroupId::NONE, GroupId::NONE));
                 self.join_groups(store, parent, (it.previous, it.next), (it.next, it.previous));
                 recompile(store, it.previous, depth);
             } else if group == block.group(depth) {
@@ -207,6 +212,16 @@ impl Trie {
     #[inline]
     pub fn entry(&self) -> Option<u64> {
         (self.entry != 0).then_some(self.entry)
+    }
+
+    /// How many groups there are beside the first of each node.
+    ///
+    /// A frame tries all groups of a node, and of each gets to one node at most. So it gets to
+    /// no more than one end for each of these and one more, each after at most
+    /// [`MAX_ATOMS`] tests.
+    #[inline]
+    pub fn forks(&self) -> u32 {
+        self.forks
     }
 
     /// The path of `filter`, as far as its groups and nodes exist.

@@ -1,8 +1,8 @@
 //! Which descriptions become a [`Filter`], and how they are made canonical.
 //!
 //! Everything an application can get wrong is found here, once, before the filter is
-//! installed; nothing after this module re-checks a filter. A filter that can match
-//! no frame is refused, too: whoever wrote it meant something else.
+//! installed; nothing after this module re-checks a filter. A filter whose atoms plainly
+//! contradict each other is refused, too: its author meant something else.
 //!
 //! A shift whose field is pinned by the atoms before it moves the base by a constant,
 //! so it is taken out and what follows is written at its place. A range over the field of
@@ -11,7 +11,6 @@
 use crate::conjunction::Conjunction;
 use crate::error::errors;
 use crate::language::{Atom, Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS, MIN_FRAME, Shift, Step};
-use crate::rank::Share;
 use crate::test::{Bits, Field, Range, Test, ones};
 
 errors! {
@@ -20,7 +19,7 @@ errors! {
         NoAtoms = 1: "filter has no atoms, or they say nothing: it would take every frame",
         TooManyAtoms = 2: "filter has more than 12 atoms and shifts, as written or in canonical form",
         Width = 3: "atom width is not 1, 2, 4 or 8 bytes",
-        BeyondFrame = 4: "atom ends beyond the longest frame, 1514 bytes, in some case of the shifts",
+        BeyondFrame = 4: "atom ends beyond the longest frame, 1514 bytes",
         StrayBits = 5: "atom has mask bits outside its field or bounds with bits outside its mask",
         EmptyRange = 6: "atom has a lower bound above its upper bound",
         SplitMask = 7: "mask of a range is not one run of bits",
@@ -30,7 +29,6 @@ errors! {
         ShiftMask = 11: "mask of a shift is not one run of 1 to 4 bits",
         ShiftScale = 12: "scale of a shift is greater than 6",
         TooManyShifts = 13: "filter has more than 2 shifts by an amount that is not pinned",
-        TooManyCases = 14: "filter has more than 16 cases: pin more of the lengths that shift it",
         IdleShift = 15: "nothing follows a shift",
         EthernetHeader = 16: "what follows a shift looks at the Ethernet header",
         Version = 17: "filter wire form has an unknown version",
@@ -49,7 +47,7 @@ impl Filter {
     }
 
     /// [`Filter::new`] with shifts. The order of atoms between two shifts does not
-    /// matter. **Cost**: 16 times as much for each shift.
+    /// matter. Some that no frame matches are not found, if that depends on a shift.
     pub fn of_steps(steps: &[Step]) -> Result<Self, FilterError> {
         Self::verify(steps.iter().copied())
     }
@@ -100,35 +98,15 @@ impl Filter {
             return Err(FilterError::IdleShift);
         }
         part.tighten()?;
-        let mut share = None;
-        if filter.shifts().next().is_none() {
-            // This is its only case.
-            if part.reach() > MAX_FRAME {
-                return Err(FilterError::BeyondFrame);
-            }
-            share = Some(part.share());
-            filter.push_case(0).ok_or(FilterError::TooManyCases)?;
+        if part.reach() > MAX_FRAME {
+            return Err(FilterError::BeyondFrame);
         }
         part.write(&mut filter)?;
         match filter.steps().count() {
-            0 => return Err(FilterError::NoAtoms),
-            1..=MAX_ATOMS => {}
-            _ => return Err(FilterError::TooManyAtoms),
+            0 => Err(FilterError::NoAtoms),
+            1..=MAX_ATOMS => Ok(filter),
+            _ => Err(FilterError::TooManyAtoms),
         }
-        if share.is_none() {
-            for digits in filter.assignments() {
-                match filter.case(digits) {
-                    Ok(case) => {
-                        filter.push_case(digits).ok_or(FilterError::TooManyCases)?;
-                        let one = case.share();
-                        share = Some(share.map_or(one, |others: Share| others.plus(one)));
-                    }
-                    Err(FilterError::Contradiction) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(filter.with_rank(share.ok_or(FilterError::Contradiction)?.rank()))
     }
 }
 

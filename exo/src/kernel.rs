@@ -10,6 +10,7 @@ use crate::cores::{Core, MAX_CORES};
 use crate::env::Env;
 use crate::frames::FrameTable;
 use crate::net::Net;
+use crate::net::scope::Scope;
 use crate::net::storage::Merged;
 use crate::object;
 
@@ -31,8 +32,10 @@ pub struct Kernel {
     pub cores: [Core; MAX_CORES],
     /// How fast time passes.
     pub clock: Clock,
-    /// The network interface and all filters.
+    /// The network interface.
     pub net: RefCell<Net>,
+    /// The scope that holds every packet.
+    pub network: &'static Scope,
     /// Where filters are merged.
     pub merged: Merged,
 }

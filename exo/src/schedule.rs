@@ -280,7 +280,7 @@ pub fn is_its_turn(kernel: &Kernel, env: &Env) -> bool {
     env.state() == EnvState::Ready
         && slots >> (schedule.cursor.get() % SLOT_COUNT as u32) & 1 == 1
         && schedule.heir.get() == NOBODY
-        && env.overruns.get() == 0
+        && env.debt.get() == 0
 }
 
 /// Gives the rest of the current slice to `heir`.

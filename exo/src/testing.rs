@@ -15,6 +15,7 @@ use crate::kernel::Kernel;
 use crate::memory;
 use crate::net::Net;
 use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
+use crate::net::scope::Scope;
 use crate::net::storage::Merged;
 use crate::object;
 use crate::paging::{ROOT_LEVEL, Table};
@@ -28,6 +29,8 @@ pub(crate) const FIRST_FREE: u32 = 512;
 pub(crate) const NIC_FIRST: Pfn = Pfn(64);
 /// The simulated interface's registers.
 pub(crate) const REGISTERS: Pfn = Pfn(32);
+/// Where the scope that holds everything lies.
+pub(crate) const NETWORK: Pfn = Pfn(10);
 /// The simulated interface's address.
 pub(crate) const STATION: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
@@ -45,6 +48,8 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     let (root_table, info_frame) = (Pfn(8), Pfn(9));
     frames.set_kind(root_table, FrameKind::PageTable, ROOT_LEVEL);
     frames.set_kind(info_frame, FrameKind::Info, 0);
+    frames.set_kind(NETWORK, FrameKind::Memory, 0);
+    let network = Scope::everything(&frames, NETWORK);
     // SAFETY: a zeroed frame, shared for ever; all fields are atomics.
     let info = unsafe { &*memory::frame(info_frame).cast() };
     let kernel = Box::leak(Box::new(Kernel {
@@ -56,7 +61,8 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         over: Cell::new(false),
         cores: Default::default(),
         clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
-        net: RefCell::new(Net { nic: Some(interface()), claims: Default::default() }),
+        net: RefCell::new(Net::new(Some(interface()))),
+        network,
         merged: {
             // Interpreted: what a host test would run here is run in `dpf-run`.
             let heads = vec![dpf::NodeId::NONE; FRAMES as usize].leak();

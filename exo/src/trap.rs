@@ -243,6 +243,7 @@ pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
             // The tick is also when others' packets are looked for while an
             // environment computes.
             let net = &mut *kernel.net.borrow_mut();
+            net.set_time(now);
             net::remind(kernel, net);
             net::receive(kernel, net);
             serial::drain(kernel);
@@ -341,14 +342,20 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
             end_measuring(kernel);
         }
         core.idle.set(false);
-        if core.stale.get() {
-            kernel.catch_up();
-        }
+    } else {
+        // Packets keep coming: the others have their turn in between all the same.
+        cores::unlock();
+        core::hint::spin_loop();
+        cores::lock();
+    }
+    if core.stale.get() {
+        kernel.catch_up();
     }
     let net = &mut *kernel.net.borrow_mut();
     if !kernel.others_sleep() {
         net::disarm(net);
     }
+    net.set_time(cpu::time_stamp());
     net::reclaim(kernel, net);
     net::receive(kernel, net);
 }

@@ -1,6 +1,5 @@
-//! Claiming packets that are a neighbour's: by filters that equal its own, take
-//! more, take less, or lie beside them; and filters that are none. And reading what others
-//! have claimed.
+//! Claiming packets that are a neighbour's: by filters and scopes that equal its own, take
+//! more, take less, or lie beside them; and by filters that are none.
 //!
 //! The neighbour is the store, at the address before the attacker's in the tree's
 //! manifests.
@@ -10,18 +9,18 @@ use alloc::vec::Vec;
 use dpf::packet::{arp_for, icmp_to, udp_to};
 use dpf::{Atom, Filter, MAX_WIRE};
 use exo_abi::boot::SELF;
-use exo_abi::{Error, FRAME_BYTES, FrameKind, Handle, Pfn, Rights, UserPtr, Word};
+use exo_abi::{Error, Word};
 use libos::sys;
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
+use crate::comparisons::narrowed;
 
 /// The store's address and port.
 pub(crate) const STORE: [u8; 4] = [10, 0, 2, 15];
 pub(crate) const STORE_PORT: u16 = 11211;
 
-/// Refused for what the attacker was granted, or for what the store has claimed:
-/// the kernel looks at the grant first.
-const CONFLICT: &[Error] = &[Error::NoRight, Error::FilterConflict];
+/// What is not within the attacker's scope is nothing to it, whatever it is to others.
+const FOREIGN: &[Error] = &[Error::NoRight];
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "claim the store's datagrams", run: |a| claim(a, udp_to(STORE, STORE_PORT)) },
@@ -60,11 +59,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "install random bytes as filters", run: random_bytes },
     Attack { name: "install filters with flipped bits", run: flipped_bits },
     Attack { name: "remove filters one does not have", run: remove_foreign },
-    Attack { name: "read filters that are out of one's scope", run: read_foreign },
-    Attack { name: "read what is no filter", run: read_others },
-    Attack { name: "read a filter without the right to install one", run: read_weakly },
-    Attack { name: "have a filter written where one may not write", run: read_to_forbidden },
-    Attack { name: "have more of a filter written than was asked for", run: read_short },
+    Attack { name: "receive what was passed on to a child", run: undelegate },
+    Attack { name: "pass on the same packets twice", run: twice },
 ];
 
 fn ethertype(number: u64) -> Atom {
@@ -116,7 +112,7 @@ fn attempt(attacker: &Attacker, filter: &Filter) -> Result<Result<u64, Error>, E
 }
 
 fn claim(attacker: &mut Attacker, filter: Filter) -> Attempt {
-    Ok(Verdict::refused_for(attempt(attacker, &filter)?, CONFLICT))
+    Ok(Verdict::refused_for(attempt(attacker, &filter)?, FOREIGN))
 }
 
 fn claim_atoms(attacker: &mut Attacker, atoms: &[Atom]) -> Attempt {
@@ -153,7 +149,7 @@ fn single_bits(attacker: &mut Attacker) -> Attempt {
             answers.push(attempt(attacker, &filter)?);
         }
     }
-    Ok(Verdict::every(answers.into_iter(), CONFLICT))
+    Ok(Verdict::every(answers.into_iter(), FOREIGN))
 }
 
 fn one_client(attacker: &mut Attacker) -> Attempt {
@@ -192,24 +188,66 @@ fn router_arp(attacker: &mut Attacker) -> Attempt {
 /// A scope made from one's own allows no more than that.
 fn widen(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
-    let object = attacker.frames.take(SELF, 1)?;
+    let object = attacker.frames.take(SELF, 2)?;
     let store = dpf::packet::ipv4_all(STORE);
-    let everything = Filter::new(&[ethertype(0x0800)]).map_err(|_| Error::BadFilter)?;
+    let [everything, address] = [ethertype(0x0800), to_store()].map(|atom| Filter::new(&[atom]));
+    let everything = everything.map_err(|_| Error::BadFilter)?;
+    let address = address.map_err(|_| Error::BadFilter)?;
     let mut answers = Vec::new();
-    for wider in [store, everything, udp_to(STORE, STORE_PORT), arp_for(nic.gateway)] {
-        // Alone, and behind one that is allowed.
-        for allowed in [None, Some(nic.harmless_filter(5000))] {
-            let mut wire = [0; 2 * MAX_WIRE];
-            let mut used = 0;
-            for filter in allowed.iter().chain([&wider]) {
-                used += filter.encode(&mut wire[used..]).ok_or(Error::TooMuch)?;
-            }
-            let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-            answers.push(sys::net_scope(nic.net, at, used as u64, object));
+    for wider in [store, everything, address, udp_to(STORE, STORE_PORT), arp_for(nic.gateway)] {
+        // Alone, and behind one that is allowed and apart from it.
+        let own = if wider == arp_for(nic.gateway) {
+            nic.harmless_filter(5000)
+        } else {
+            arp_for(nic.address)
+        };
+        for keys in [&[wider][..], &[own, wider]] {
+            answers.push(narrowed(nic.net, keys, object).map(Word::into_word));
         }
     }
-    attacker.frames.give(object, 1)?;
-    Ok(Verdict::every(answers.into_iter(), &[Error::NoRight]))
+    attacker.frames.give(object, 2)?;
+    Ok(Verdict::every(answers.into_iter(), &[Error::NoRight, Error::BadFilter]))
+}
+
+/// What a scope made from one's own holds is no longer one's own, though nothing there listens:
+/// the kernel drops it. The attacker sends itself nothing, so this looks at who may claim.
+fn undelegate(attacker: &mut Attacker) -> Attempt {
+    let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
+    let object = attacker.frames.take(SELF, 2)?;
+    let inner = narrowed(nic.net, &[nic.harmless_filter(7000)], object)?;
+    // From the scope that was made one gets no further out again.
+    let other = attacker.frames.take(SELF, 2)?;
+    let answers = [nic.harmless_filter(7001), dpf::packet::ipv4_all(nic.address), arp_for(STORE)]
+        .map(|wider| narrowed(inner, &[wider], other).map(Word::into_word));
+    attacker.frames.give(other, 2)?;
+    crate::comparisons::unscope(attacker, object)?;
+    // And when it is gone its capability is good for nothing.
+    let run = attacker.frames.take(SELF, 4)?;
+    let order = exo_abi::RingOrder::new(1).ok_or(Error::BadArgument)?;
+    let stale = sys::net_bind(inner, run, order, run.plus(3));
+    attacker.frames.give(run, 4)?;
+    sys::cap_drop(inner)?;
+    let answers = answers.into_iter().chain([stale]);
+    Ok(Verdict::every(answers, &[Error::NoRight, Error::BadHandle]))
+}
+
+fn twice(attacker: &mut Attacker) -> Attempt {
+    let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
+    let [one, two] = [attacker.frames.take(SELF, 2)?, attacker.frames.take(SELF, 2)?];
+    let first = narrowed(nic.net, &[nic.harmless_filter(7000)], one)?;
+    let wide = dpf::packet::ipv4_all(nic.address);
+    let odd = Filter::new(&[
+        ethertype(0x0800),
+        Atom::exact(30, 4, u64::from(u32::from_be_bytes(nic.address))),
+        Atom::masked(36, 2, 1, 0),
+    ]);
+    let odd = odd.map_err(|_| Error::BadFilter)?;
+    let answers = [nic.harmless_filter(7000), wide, odd]
+        .map(|key| narrowed(nic.net, &[key], two).map(Word::into_word));
+    attacker.frames.give(two, 2)?;
+    crate::comparisons::unscope(attacker, one)?;
+    sys::cap_drop(first)?;
+    Ok(Verdict::every(answers.into_iter(), &[Error::FilterConflict]))
 }
 
 fn unscope(attacker: &mut Attacker) -> Attempt {
@@ -244,14 +282,15 @@ fn flipped_bits(attacker: &mut Attacker) -> Attempt {
     let mut wire = [0; MAX_WIRE];
     let filter = udp_to(STORE, STORE_PORT);
     let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
+    let own = dpf::Key::of(&dpf::packet::ipv4_all(nic.address)).ok_or(Error::BadFilter)?;
     let mut wrong = 0;
     for bit in 0..length * 8 {
         let mut flipped = wire;
         flipped[bit / 8] ^= 1 << (bit % 8);
         if nic.install_bytes(&flipped[..length], object).is_ok() {
-            // Accepted: then it must not share a packet with the store's.
+            // Accepted: then it must be for packets to the attacker's own address.
             let read = Filter::decode(&flipped[..length]);
-            wrong += u32::from(!read.is_ok_and(|read| !dpf::overlap(&read, &filter)));
+            wrong += u32::from(!read.is_ok_and(|read| read.behind(&own).is_some()));
             sys::filter_remove(nic.binding, object)?;
         }
     }
@@ -264,117 +303,4 @@ fn remove_foreign(attacker: &mut Attacker) -> Attempt {
     let binding = nic.binding;
     let removals = attacker.foreign().map(|pfn| sys::filter_remove(binding, pfn));
     Ok(Verdict::every(removals, &[Error::Vacant]))
-}
-
-/// Asks for the filter in `pfn`. What the kernel says, and whether it wrote anything.
-fn read(binding: Handle, pfn: Pfn, buffer: &mut [u8; MAX_WIRE]) -> (Result<u64, Error>, bool) {
-    buffer.fill(UNTOUCHED);
-    let to = UserPtr(buffer.as_mut_ptr().expose_provenance() as u64);
-    let answer = sys::filter_read(binding, pfn, to, MAX_WIRE as u64);
-    let buffer = core::hint::black_box(buffer);
-    (answer, buffer.iter().any(|byte| *byte != UNTOUCHED))
-}
-
-const UNTOUCHED: u8 = 0xa5;
-
-/// The frame of one of the attacker's own filters.
-fn own_filter(attacker: &Attacker) -> Result<Pfn, Error> {
-    let own = |pfn: &Pfn| attacker.frames.look(*pfn) == Some((FrameKind::Filter, attacker.id()));
-    attacker.frames.all().find(own).ok_or(Error::Vacant)
-}
-
-/// The store's filters can be in the way of none that the attacker may install.
-fn read_foreign(attacker: &mut Attacker) -> Attempt {
-    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
-    let is_filter = |pfn: &Pfn| matches!(attacker.frames.look(*pfn), Some((FrameKind::Filter, _)));
-    let mut buffer = [0; MAX_WIRE];
-    let answers: Vec<_> =
-        attacker.foreign().filter(is_filter).map(|pfn| read(binding, pfn, &mut buffer)).collect();
-    if answers.iter().any(|(_, wrote)| *wrote) {
-        return Ok(Verdict::breach("no, and wrote"));
-    }
-    Ok(Verdict::every(answers.into_iter().map(|(answer, _)| answer), &[Error::NoRight]))
-}
-
-/// Frames of every other kind, the attacker's own and others', and numbers of no frame.
-fn read_others(attacker: &mut Attacker) -> Attempt {
-    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
-    let is_none = |pfn: &Pfn| !matches!(attacker.frames.look(*pfn), Some((FrameKind::Filter, _)));
-    let beyond = attacker.frames.table.len() as u32;
-    let numbers = [beyond, beyond + 1, u32::MAX / 2, u32::MAX].map(Pfn);
-    let mut buffer = [0; MAX_WIRE];
-    let mut wrote = false;
-    let answers: Vec<_> = attacker
-        .frames
-        .all()
-        .filter(is_none)
-        .chain(numbers)
-        .map(|pfn| {
-            let (answer, written) = read(binding, pfn, &mut buffer);
-            wrote |= written;
-            answer
-        })
-        .collect();
-    if wrote {
-        return Ok(Verdict::breach("no, and wrote"));
-    }
-    Ok(Verdict::every(answers.into_iter(), &[Error::Vacant]))
-}
-
-fn read_weakly(attacker: &mut Attacker) -> Attempt {
-    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
-    let object = own_filter(attacker)?;
-    let rights = Rights::SYNC.with(Rights::GRANT);
-    let weak = Handle::from_word(sys::cap_derive(binding, rights, 0, 0)?)?;
-    let mut buffer = [0; MAX_WIRE];
-    let others = attacker.handles().filter(|handle| *handle != binding);
-    let answers: Vec<_> =
-        others.chain([weak]).map(|handle| read(handle, object, &mut buffer)).collect();
-    sys::cap_drop(weak)?;
-    if answers.iter().any(|(_, wrote)| *wrote) {
-        return Ok(Verdict::breach("no, and wrote"));
-    }
-    let answers = answers.into_iter().map(|(answer, _)| answer);
-    Ok(Verdict::every(answers, &[Error::BadHandle, Error::NoRight]))
-}
-
-/// Into the program's text, published pages, the kernel, nothing at all, and across the end
-/// of what is mapped.
-fn read_to_forbidden(attacker: &mut Attacker) -> Attempt {
-    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
-    let object = own_filter(attacker)?;
-    let published = core::ptr::from_ref(attacker.environment.system).expose_provenance() as u64;
-    let table = attacker.frames.table.as_ptr().expose_provenance() as u64;
-    let text = read_to_forbidden as *const () as u64;
-    let page = attacker.window()?;
-    let frame = attacker.frames.page(page)?;
-    let end = page.get() + FRAME_BYTES;
-    let kernel = [0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 1 << 47, u64::MAX - 7];
-    let places = [text, published, table, 0, 1, end - 1, end - 40, end];
-    let answers: Vec<_> = places
-        .into_iter()
-        .chain(kernel)
-        .map(|at| sys::filter_read(binding, object, UserPtr(at), MAX_WIRE as u64))
-        .collect();
-    attacker.frames.drop_page(page, frame)?;
-    Ok(Verdict::every(answers.into_iter(), &[Error::BadPointer]))
-}
-
-/// A buffer that is too short gets what fits, and what lies behind it stays.
-fn read_short(attacker: &mut Attacker) -> Attempt {
-    let binding = attacker.nic.as_ref().ok_or(Error::NoDevice)?.binding;
-    let object = own_filter(attacker)?;
-    let mut whole = [0; MAX_WIRE];
-    let length = read(binding, object, &mut whole).0? as usize;
-    for wanted in (0..=length + 1).chain([usize::MAX]) {
-        let mut buffer = [UNTOUCHED; MAX_WIRE];
-        let to = UserPtr(buffer.as_mut_ptr().expose_provenance() as u64);
-        let answer = sys::filter_read(binding, object, to, wanted as u64);
-        let (got, left) = core::hint::black_box(&buffer).split_at(wanted.min(length));
-        let unharmed = left.iter().all(|byte| *byte == UNTOUCHED) && whole.starts_with(got);
-        if answer != Ok(length as u64) || !unharmed {
-            return Ok(Verdict::breach(alloc::format!("{answer:?} to {wanted} bytes")));
-        }
-    }
-    Ok(Verdict::repelled(alloc::format!("{length}, and wrote no more than asked")))
 }

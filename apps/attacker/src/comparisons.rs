@@ -1,97 +1,149 @@
-//! Filters that are hard to compare: nothing that they pin keeps them apart, and they differ in
-//! the last bit of a range only, in each of 16 times 16 cases. Ring 0 is not
-//! interrupted, so it must give up soon.
+//! Filters that are hard to sort with: many that differ in which bits of a field they ask for,
+//! so that a packet has to try them all. Ring 0 is not interrupted, so there must be an end.
 
 use alloc::vec::Vec;
 
 use dpf::{Atom, Filter, MAX_WIRE, Shift, Step};
 use exo_abi::boot::SELF;
-use exo_abi::{Error, Handle, RingOrder, UserPtr, Word};
+use exo_abi::{Error, Handle, Pfn, UserPtr, Word};
 use libos::sys;
+use selftest::child::until_done;
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
 use crate::nic::Nic;
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack { name: "install beside filters hard to compare with", run: install },
-    Attack { name: "make a scope of filters hard to compare", run: scope },
-    Attack { name: "read a filter hard to compare with a scope", run: read },
+    Attack { name: "have every packet try hundreds of filters", run: install },
+    Attack { name: "have every packet try hundreds of scopes", run: scopes },
+    Attack { name: "make scopes for ever deeper", run: deep },
+    Attack { name: "make a scope of what is no key", run: no_keys },
 ];
 
-const M: u64 = 0x5555_5555_5555_5554;
+/// Most ways that an attack tries to make.
+const WAYS: u16 = 300;
 
-/// To the attacker's address, shifted by a byte of its own.
-fn make(
-    nic: &Nic,
-    port: Option<u64>,
-    ranges: [(u16, u64, u64); 4],
-    shifted_at: u16,
-) -> Result<Filter, Error> {
-    let address = u32::from_be_bytes(nic.address);
-    let mut atoms = alloc::vec![Atom::exact(12, 2, 0x800), Atom::exact(30, 4, address.into())];
-    atoms.extend(port.map(|port| Atom::exact(36, 2, port)));
-    atoms.extend(ranges.map(|(at, lo, hi)| Atom::range(at, 8, lo, hi)));
-    let mut steps: Vec<_> = atoms.into_iter().map(Step::Atom).collect();
-    steps.push(Step::Shift(Shift { offset: shifted_at, mask: 0x0f, scale: 0 }));
-    steps.push(Step::Atom(Atom::masked(60, 1, 0, 0)));
-    Filter::of_steps(&steps).map_err(|_| Error::BadFilter)
-}
-
-const fn free(at: u16) -> (u16, u64, u64) {
-    (at, 1, u64::MAX - 2)
-}
-
-fn own(nic: &Nic, port: u64) -> Result<Filter, Error> {
-    make(nic, Some(port), [free(100), free(108), free(116), (200, M - 5, M)], 51)
-}
-
-fn beside(nic: &Nic) -> Result<Filter, Error> {
-    make(nic, None, [free(130), free(138), free(146), (200, M + 1, M + 4)], 50)
-}
-
-fn refused(answer: Result<u64, Error>, expected: Error) -> Attempt {
-    Ok(Verdict::harmless(answer == Err(expected), alloc::format!("{answer:?}")))
-}
-
-/// A network capability for these filters only.
-fn narrowed(attacker: &Attacker, net: Handle, filters: &[Filter]) -> Result<u64, Error> {
+/// Makes a scope within `net`.
+pub(crate) fn narrowed(net: Handle, keys: &[Filter], object: Pfn) -> Result<Handle, Error> {
     let mut wire = Vec::new();
-    for filter in filters {
+    for key in keys {
         let mut one = [0; MAX_WIRE];
-        let length = filter.encode(&mut one).ok_or(Error::TooMuch)?;
+        let length = key.encode(&mut one).ok_or(Error::TooMuch)?;
         wire.extend_from_slice(&one[..length]);
     }
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-    let object = attacker.frames.take(SELF, 1)?;
-    sys::net_scope(net, at, wire.len() as u64, object)
+    let answer = sys::net_scope(net, at, wire.len() as u64, object, object.plus(1));
+    Handle::from_word(answer?)
+}
+
+/// Takes a scope away that was made in `object`.
+pub(crate) fn unscope(attacker: &Attacker, object: Pfn) -> Result<(), Error> {
+    until_done(|| sys::net_unscope(object))?;
+    attacker.frames.give(object, 2)
+}
+
+/// Makes as many as it may, and takes them away. How many, and why no more.
+fn many(
+    attacker: &Attacker,
+    make: impl Fn(u16, Pfn) -> Result<u64, Error>,
+    unmake: impl Fn(Pfn) -> Result<(), Error>,
+) -> Attempt {
+    let mut made = Vec::with_capacity(WAYS.into());
+    let mut refusal = None;
+    while refusal.is_none() && made.len() < WAYS.into() {
+        let object = attacker.frames.take(SELF, 2)?;
+        match make(made.len() as u16, object) {
+            Ok(_) => made.push(object),
+            Err(error) => {
+                attacker.frames.give(object, 2)?;
+                refusal = Some(error);
+            }
+        }
+    }
+    let count = made.len();
+    for object in made {
+        unmake(object)?;
+    }
+    let bounded = refusal == Some(Error::TooMuch) && count > 0;
+    Ok(Verdict::harmless(bounded, alloc::format!("{refusal:?} after {count}")))
 }
 
 fn install(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
-    for port in 0..20 {
-        // These are told apart by their ports.
-        nic.install(&own(nic, port)?, attacker.frames.take(SELF, 2)?)?;
+    many(
+        attacker,
+        |number, object| nic.install(&nic.odd_filter(6000 + number), object),
+        |object| {
+            sys::filter_remove(nic.binding, object)?;
+            attacker.frames.give(object, 2)
+        },
+    )
+}
+
+/// One UDP port of the attacker's, and of the sender's station another bit or two each.
+pub(crate) fn odd_key(nic: &Nic, number: u16) -> Result<Filter, Error> {
+    let mask = Step::Atom(Atom::masked(6, 2, u64::from(number) + 1, 0));
+    let port = nic.harmless_filter(7000 + number);
+    let steps: Vec<_> = port.steps().chain([mask]).collect();
+    Filter::of_steps(&steps).map_err(|_| Error::BadFilter)
+}
+
+fn scopes(attacker: &mut Attacker) -> Attempt {
+    let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
+    let make = |number, object| {
+        let net = narrowed(nic.net, &[odd_key(nic, number)?], object)?;
+        sys::cap_drop(net)
+    };
+    many(attacker, make, |object| unscope(attacker, object))
+}
+
+fn deep(attacker: &mut Attacker) -> Attempt {
+    let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
+    let key = [nic.harmless_filter(7000)];
+    let (mut net, mut all) = (nic.net, Vec::new());
+    let refusal = loop {
+        let object = attacker.frames.take(SELF, 2)?;
+        match narrowed(net, &key, object) {
+            Ok(inner) => {
+                net = inner;
+                all.push(object);
+            }
+            Err(error) => {
+                attacker.frames.give(object, 2)?;
+                break error;
+            }
+        }
+    };
+    let depth = all.len();
+    let (first, rest) = all.split_first().ok_or(refusal)?;
+    unscope(attacker, *first)?;
+    for object in rest {
+        attacker.frames.give(*object, 2)?;
     }
-    let answer = nic.install(&beside(nic)?, attacker.frames.take(SELF, 2)?);
-    refused(answer, Error::TooMuch)
+    let bounded = refusal == Error::TooMuch && depth < 64;
+    Ok(Verdict::harmless(bounded, alloc::format!("{refusal:?} after {depth}")))
 }
 
-fn scope(attacker: &mut Attacker) -> Attempt {
+/// Ranges, shifts, lengths, and bits too far from the front.
+fn no_keys(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
-    let ranges = [100, 108, 116, 124].map(|at| (at, M / 5, M));
-    let outer = narrowed(attacker, nic.net, &[make(nic, None, ranges, 50)?])?;
-    let within = make(nic, None, ranges, 51)?;
-    refused(narrowed(attacker, Handle::from_word(outer)?, &[within; 8]), Error::TooMuch)
-}
-
-fn read(attacker: &mut Attacker) -> Attempt {
-    let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
+    let with = |step: Step| {
+        let steps: Vec<_> = nic.harmless_filter(7000).steps().chain([step]).collect();
+        Filter::of_steps(&steps).map_err(|_| Error::BadFilter)
+    };
+    let shift = Step::Shift(Shift { offset: 46, mask: 0x0f, scale: 2 });
+    let behind: Vec<_> = with(Step::Atom(Atom::exact(45, 1, 0)))?
+        .steps()
+        .chain([shift, Atom::exact(50, 1, 0).into()])
+        .collect();
+    let none = [
+        with(Atom::range(34, 2, 5, 99).into())?,
+        with(Atom::masked(62, 1, 0, 0).into())?,
+        with(Atom::exact(64, 1, 0).into())?,
+        Filter::of_steps(&behind).map_err(|_| Error::BadFilter)?,
+    ];
     let object = attacker.frames.take(SELF, 2)?;
-    nic.install(&own(nic, 9999)?, object)?;
-    let net = Handle::from_word(narrowed(attacker, nic.net, &[beside(nic)?; 8])?)?;
-    let order = RingOrder::new(4).ok_or(Error::BadArgument)?;
-    let run = attacker.frames.take(SELF, order.frames())?;
-    let binding = sys::net_bind(net, run, order, attacker.frames.take(SELF, 1)?)?;
-    let answer = sys::filter_read(Handle::from_word(binding)?, object, UserPtr(0), 0);
-    refused(answer, Error::NoRight)
+    let answers: Vec<_> =
+        none.iter().map(|key| narrowed(nic.net, &[*key], object).map(Word::into_word)).collect();
+    attacker.frames.give(object, 2)?;
+    Ok(Verdict::every(answers.into_iter(), &[Error::BadFilter]))
 }

@@ -134,7 +134,7 @@ fn confused(attacker: &mut Attacker) -> Attempt {
         tries.extend([
             sys::net_sync(handle),
             sys::net_unbind(handle),
-            sys::filter_install(handle, text, 21, frame, frame.plus(1), Handle::NONE),
+            sys::filter_install(handle, text, 21, frame, frame.plus(1)),
             sys::filter_remove(handle, frame),
         ]);
     }

@@ -84,14 +84,7 @@ impl Nic {
     /// Installs what claims to be a filter.
     pub(crate) fn install_bytes(&self, wire: &[u8], object: Pfn) -> Result<u64, Error> {
         let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-        sys::filter_install(
-            self.binding,
-            at,
-            wire.len() as u64,
-            object,
-            object.plus(1),
-            Handle::NONE,
-        )
+        sys::filter_install(self.binding, at, wire.len() as u64, object, object.plus(1))
     }
 
     /// A filter for the attacker's own address that harms nobody.

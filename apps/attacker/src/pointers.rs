@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use exo_abi::boot::{SELF, U_AREA};
-use exo_abi::{Error, Handle, Protection, SYSCALLS, USER_TOP, UserPtr};
+use exo_abi::{Error, Protection, SYSCALLS, USER_TOP, UserPtr};
 use libos::sys;
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
@@ -115,14 +115,7 @@ fn filter_wild(attacker: &mut Attacker) -> Attempt {
     let object = attacker.frames.take(SELF, 2)?;
     let installs = WILD.into_iter().flat_map(|at| {
         [1, 21, dpf::MAX_WIRE as u64].map(|length| {
-            sys::filter_install(
-                nic.binding,
-                UserPtr(at),
-                length,
-                object,
-                object.plus(1),
-                Handle::NONE,
-            )
+            sys::filter_install(nic.binding, UserPtr(at), length, object, object.plus(1))
         })
     });
     let verdict = Verdict::every(installs, &[Error::BadPointer]);
@@ -135,9 +128,8 @@ fn filter_length(attacker: &mut Attacker) -> Attempt {
     let object = attacker.frames.take(SELF, 2)?;
     let code = UserPtr(0x40_0000);
     let most = dpf::MAX_WIRE as u64;
-    let installs = [0, most + 1, 4096, 1 << 32, 1 << 63, u64::MAX].map(|length| {
-        sys::filter_install(nic.binding, code, length, object, object.plus(1), Handle::NONE)
-    });
+    let installs = [0, most + 1, 4096, 1 << 32, 1 << 63, u64::MAX]
+        .map(|length| sys::filter_install(nic.binding, code, length, object, object.plus(1)));
     attacker.frames.give(object, 2)?;
     Ok(Verdict::every(installs.into_iter(), &[Error::TooMuch, Error::BadFilter]))
 }

@@ -1,13 +1,21 @@
 //! Sending what another would send: forged addresses, ports and protocols.
 //!
+//! The attacker's scope is an address, so it may send anything from there. What forges ports
+//! is tried by a binding of a scope within that, which is one UDP port: it must not speak as
+//! its parent.
+//!
 //! Every forged frame bears a mark, so that a test that watches the wire can tell
 //! whether one came out.
 
-use exo_abi::{Error, SyncCounts};
+use exo_abi::boot::SELF;
+use exo_abi::{Error, Handle, Pfn, Protection, RingOrder, SyncCounts, VirtAddr, Word};
+use libos::sys;
+use selftest::child::until_done;
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
 use crate::claims::{STORE, STORE_PORT};
-use crate::nic::{MARK, Nic, seal};
+use crate::comparisons::narrowed;
+use crate::nic::{MARK, Nic, PORT, seal};
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
@@ -17,9 +25,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "send from the store's address and port", run: |a| forge(a, as_store) },
     Attack {
         name: "send from the store's port",
-        run: |a| forge(a, |f| f[34..36].copy_from_slice(&STORE_PORT.to_be_bytes())),
+        run: |a| within(a, |f| f[34..36].copy_from_slice(&STORE_PORT.to_be_bytes())),
     },
-    Attack { name: "send from a port not claimed", run: |a| forge(a, |f| f[35] ^= 1) },
+    Attack { name: "speak as one's parent, from another port", run: |a| within(a, |f| f[35] ^= 1) },
     Attack {
         name: "send from another network's address",
         run: |a| forge(a, |f| f[26..30].copy_from_slice(&[192, 0, 2, 1])),
@@ -29,12 +37,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
         name: "send from another station",
         run: |a| forge(a, |f| f[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1])),
     },
-    Attack { name: "send TCP", run: |a| forge(a, |f| f[23] = 6) },
-    Attack { name: "send another IP protocol", run: |a| forge(a, |f| f[23] = 47) },
-    Attack { name: "send a first fragment", run: |a| forge(a, |f| f[20] = 0x20) },
-    Attack { name: "send a later fragment", run: |a| forge(a, |f| f[21] = 1) },
-    Attack { name: "send IP options", run: |a| forge(a, |f| f[14] = 0x46) },
-    Attack { name: "send IP version 6 in version 4", run: |a| forge(a, |f| f[14] = 0x65) },
+    Attack { name: "send TCP", run: |a| within(a, |f| f[23] = 6) },
+    Attack { name: "send another IP protocol", run: |a| within(a, |f| f[23] = 47) },
+    Attack { name: "send a first fragment", run: |a| within(a, |f| f[20] = 0x20) },
+    Attack { name: "send a later fragment", run: |a| within(a, |f| f[21] = 1) },
+    Attack { name: "send IP options", run: |a| within(a, |f| f[14] = 0x46) },
+    Attack { name: "send IP version 6 in version 4", run: |a| within(a, |f| f[14] = 0x65) },
     Attack { name: "send IPv6", run: |a| forge(a, |f| f[12..14].copy_from_slice(&[0x86, 0xdd])) },
     Attack {
         name: "send with a VLAN tag",
@@ -56,7 +64,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "send a long frame forged behind the copied part", run: long_frame },
     Attack { name: "change a frame after committing it", run: changed_after_commit },
     Attack { name: "send on a child's handle", run: foreign_binding },
-    Attack { name: "speak for a filter that was removed", run: removed_filter },
+    Attack { name: "speak for a scope that was taken away", run: removed_scope },
 ];
 
 const REFUSED: SyncCounts = SyncCounts { taken: 1, refused: 1 };
@@ -188,19 +196,77 @@ fn foreign_binding(attacker: &mut Attacker) -> Attempt {
     Ok(Verdict::every(guesses.map(libos::sys::net_sync), &[Error::BadHandle]))
 }
 
-fn removed_filter(attacker: &mut Attacker) -> Attempt {
-    let object = attacker.frames.take(exo_abi::boot::SELF, 2)?;
-    let nic = nic(attacker)?;
-    nic.install(&nic.harmless_filter(4300), object)?;
-    let mut frame = nic.datagram();
-    frame[34..36].copy_from_slice(&4300_u16.to_be_bytes());
-    let with = nic.send(&frame)?;
-    libos::sys::filter_remove(nic.binding, object)?;
+/// A binding of a scope of one port, within the attacker's.
+struct Port {
+    nic: Nic,
+    scope: Pfn,
+    net: Handle,
+    object: Pfn,
+}
+
+/// Where its run is mapped.
+const RUN: u64 = 0x4800_0000;
+/// Its port: that of [`Nic::datagram`].
+const ORDER: RingOrder = RingOrder::new(4).expect("1 to 8");
+
+impl Port {
+    fn new(attacker: &Attacker) -> Result<Self, Error> {
+        let frames = attacker.frames;
+        let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
+        let scope = frames.take(SELF, 2)?;
+        let net = narrowed(nic.net, &[nic.harmless_filter(PORT)], scope)?;
+        let run = frames.take(SELF, ORDER.frames())?;
+        let at = VirtAddr::new(RUN).ok_or(Error::BadAddress)?;
+        frames.map((SELF, SELF), run, at, ORDER.frames(), Protection::ReadWrite)?;
+        let object = frames.take(SELF, 1)?;
+        let binding = Handle::from_word(sys::net_bind(net, run, ORDER, object)?)?;
+        Ok(Self { nic: Nic::borrowed(nic, binding, run, ORDER, RUN), scope, net, object })
+    }
+
+    /// Gives everything back; the scope may be gone already.
+    fn close(self, attacker: &Attacker) -> Result<(), Error> {
+        let frames = attacker.frames;
+        until_done(|| sys::net_unbind(self.nic.binding))?;
+        sys::cap_drop(self.nic.binding)?;
+        let at = VirtAddr::new(RUN).ok_or(Error::BadAddress)?;
+        sys::unmap(SELF, at, ORDER.frames())?;
+        frames.give(self.nic.run, ORDER.frames())?;
+        frames.give(self.object, 1)?;
+        match until_done(|| sys::net_unscope(self.scope)) {
+            Ok(_) | Err(Error::NotOwned) => {}
+            Err(error) => return Err(error),
+        }
+        frames.give(self.scope, 2)?;
+        sys::cap_drop(self.net).map(|_| ())
+    }
+}
+
+/// As [`forge`], by a binding of one port.
+fn within(attacker: &mut Attacker, change: fn(&mut [u8; 60])) -> Attempt {
+    let mut port = Port::new(attacker)?;
+    let mut frame = port.nic.datagram();
+    let own = port.nic.send(&frame)?;
+    change(&mut frame);
     mark(&mut frame);
-    let without = nic.send(&frame)?;
-    attacker.frames.give(object, 2)?;
+    let counts = port.nic.send(&frame)?;
+    port.close(attacker)?;
+    if own != (SyncCounts { taken: 1, refused: 0 }) {
+        return Ok(Verdict::breach("no to a legal frame: nothing was tested"));
+    }
+    Ok(verdict(counts))
+}
+
+fn removed_scope(attacker: &mut Attacker) -> Attempt {
+    let mut port = Port::new(attacker)?;
+    let mut frame = port.nic.datagram();
+    let with = port.nic.send(&frame)?;
+    until_done(|| sys::net_unscope(port.scope))?;
+    mark(&mut frame);
+    let without = port.nic.send(&frame)?;
+    port.close(attacker)?;
     if with != (SyncCounts { taken: 1, refused: 0 }) {
         return Ok(Verdict::breach("no to a legal frame: nothing was tested"));
     }
-    Ok(verdict(without))
+    let nothing = without == SyncCounts { taken: 0, refused: 0 };
+    Ok(Verdict::harmless(nothing, alloc::format!("{} taken", without.taken)))
 }

@@ -79,7 +79,7 @@ impl Member {
             _ => {
                 let want = match call {
                     "frames_take" => Want::Free,
-                    "filter_remove" | "filter_read" => Want::Filter,
+                    "filter_remove" => Want::Filter,
                     "net_unscope" => Want::Scope,
                     "map" if self.random.below(4) == 0 => Want::Table,
                     "map" => Want::Memory,

@@ -221,7 +221,19 @@ impl Member {
         let Some(_) = self.go(call_number("frames_take"), &[range, own, first, count]) else {
             return;
         };
-        let net = self.handle(Told::Net);
+        let mut net = self.handle(Told::Net);
+        let mut scope = None;
+        if self.random.below(2) == 0 {
+            // By a scope within, that may go before the binding does.
+            let index = self.random.below(4) as usize;
+            let (key, length) = (SCRATCH.get() + FILTERS[index] as u64, self.filter_length(index));
+            let (object, code) = (self.frame(Want::Quiet), self.frame(Want::Quiet));
+            if let Some(made) = self.go(call_number("net_scope"), &[net, key, length, object, code])
+            {
+                self.grants(Told::Net, made);
+                (net, scope) = (made, Some(object));
+            }
+        }
         let words = [net, first, order.into_word(), first + count - 1];
         let Some(binding) = self.go(call_number("net_bind"), &words) else {
             self.go(call_number("frames_free"), &[first, count]);
@@ -232,22 +244,22 @@ impl Member {
             let (filter, length) =
                 (SCRATCH.get() + FILTERS[index] as u64, self.filter_length(index));
             let (object, code) = (self.frame(Want::Quiet), self.frame(Want::Quiet));
-            self.go(call_number("filter_install"), &[binding, filter, length, object, code, 0]);
+            self.go(call_number("filter_install"), &[binding, filter, length, object, code]);
         }
         if board().speaks.load(Relaxed) != 0 {
             self.speaks(first, order);
-        }
-        if self.random.below(2) == 0 {
-            // Behind the filters on the scratch page, or where something may be mapped.
-            let (object, place) = (self.frame(Want::Filter), self.place());
-            let to = if self.random.below(2) == 0 { SCRATCH.get() + 3072 } else { place };
-            self.go(call_number("filter_read"), &[binding, object, to, 342]);
         }
         self.grants(Told::Binding, binding);
         self.go(call_number("net_sync"), &[binding]);
         if self.random.below(2) == 0 {
             let object = self.frame(Want::Filter);
             self.go(call_number("filter_remove"), &[binding, object]);
+        }
+        if let Some(object) = scope
+            && self.random.below(2) == 0
+        {
+            self.go_on(call_number("net_unscope"), &[object]);
+            self.go(call_number("net_sync"), &[binding]);
         }
         if self.random.below(4) != 0 {
             self.go_on(call_number("net_unbind"), &[binding]);

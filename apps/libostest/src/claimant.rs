@@ -1,15 +1,16 @@
-//! Wants filters that a neighbour has, and says why it cannot have them.
+//! Passes a part of its network on to a neighbour, and says what it cannot pass on twice.
 //!
-//! The neighbour is a child with a binding of its own, under the network capability of this
-//! program: it claims one UDP port. The argument `want=A; B; C` holds expressions; each is
+//! The neighbour is a child with a binding of its own, by a scope within that of this program:
+//! one UDP port. The argument `want=A; B; C` holds expressions, keys of other scopes; each is
 //! tried beside the neighbour, and once more when that has gone.
 
+use dpf::packet::udp_to;
 use exo_abi::{EnvState, Error, EventCount, Handle, Pfn, RingOrder, UserPtr, Word};
-use libos::net::bind::{BindError, bind, install};
+use libos::net::bind::{Delegated, bind, delegate};
 use libos::println;
 use libos::runtime::Environment;
 use libos::sys;
-use selftest::child::{Child, Maker, SHARED, exit};
+use selftest::child::{Child, Maker, SHARED, exit, until_done};
 use selftest::frames::{read, window, write};
 use selftest::server::handle;
 
@@ -52,10 +53,10 @@ fn claim() -> Result<(), Error> {
     let binding = Handle::from_word(sys::net_bind(net, first, RINGS, binding)?)?;
     let address = (read(SHARED, place::ADDRESS) as u32).to_be_bytes();
     let mut wire = [0; dpf::MAX_WIRE];
-    let filter = dpf::packet::udp_to(address, NEIGHBOURS);
+    let filter = udp_to(address, NEIGHBOURS);
     let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-    sys::filter_install(binding, at, length as u64, object, code, Handle::NONE)?;
+    sys::filter_install(binding, at, length as u64, object, code)?;
     Ok(())
 }
 
@@ -66,27 +67,35 @@ pub(crate) fn run(environment: Environment) -> u64 {
         println!("no network, or nothing wanted");
         return 1;
     };
-    let mut rings = match bind(&environment, &config, OWN, RINGS) {
+    let _rings = match bind(&environment, &config, OWN, RINGS) {
         Ok(rings) => rings,
         Err(error) => {
             println!("{error}");
             return 2;
         }
     };
-    let binding = rings.bell().binding;
+    let Some(net) = environment.start.net else { return 1 };
+    let passed_on = match delegate(&environment, net, &[udp_to(config.address, NEIGHBOURS)]) {
+        Ok(passed_on) => passed_on,
+        Err(error) => {
+            println!("{error}");
+            return 4;
+        }
+    };
     let beside = || -> Result<(), Error> {
         let maker = Maker::new(&environment)?;
-        let child = begin(&maker, &environment, config.address)?;
-        want(&environment, binding, wanted);
+        let child = begin(&maker, &passed_on, config.address)?;
+        want(&environment, net, wanted);
         child.destroy()?;
-        maker.close()
+        maker.close()?;
+        give_back(&environment, &passed_on)
     };
     if let Err(error) = beside() {
         println!("neighbour: {error}");
         return 3;
     }
     println!("the neighbour has gone");
-    want(&environment, binding, wanted);
+    want(&environment, net, wanted);
     println!("done");
     0
 }
@@ -94,16 +103,15 @@ pub(crate) fn run(environment: Environment) -> u64 {
 /// Starts the neighbour, and waits until it has claimed.
 fn begin<'a>(
     maker: &'a Maker,
-    environment: &Environment,
+    passed_on: &Delegated,
     address: [u8; 4],
 ) -> Result<Child<'a>, Error> {
     let page = window(0);
     let frame = maker.frames.page(page)?;
     let child = maker.child()?;
     child.share(frame)?;
-    let net = environment.start.net.ok_or(Error::NoDevice)?;
     let first = maker.frames.take(child.env, RINGS.frames() + 3)?;
-    write(page, place::NET, sys::cap_grant(net, child.env)?);
+    write(page, place::NET, sys::cap_grant(passed_on.net, child.env)?);
     write(page, place::FIRST, first.into_word());
     write(page, place::ADDRESS, u32::from_be_bytes(address).into());
     child.start(neighbour, 0)?;
@@ -115,31 +123,39 @@ fn begin<'a>(
     }
     match read(page, place::READY) {
         1 => {
-            let [_, object, _] = parts(first);
-            println!("the neighbour is environment {}, its filter {}", child.id.0, object.0);
+            println!("the neighbour's scope is in frame {}", passed_on.object.0);
             Ok(child)
         }
         code => Err(Error::from_code(code - 1).unwrap_or(Error::WrongState)),
     }
 }
 
-/// Tries to install each filter, and takes it off again.
-fn want(environment: &Environment, binding: Handle, expressions: &str) {
+/// Takes what was passed on back.
+fn give_back(environment: &Environment, passed_on: &Delegated) -> Result<(), Error> {
+    until_done(|| sys::net_unscope(passed_on.object))?;
+    sys::cap_drop(passed_on.net)?;
+    for frame in [passed_on.object, passed_on.code] {
+        environment.memory.give_frame(frame).map_err(|_| Error::NotOwned)?;
+    }
+    Ok(())
+}
+
+/// Tries to make a scope of each key, and takes it away.
+fn want(environment: &Environment, net: Handle, expressions: &str) {
     for (number, text) in (1..).zip(expressions.split(';')) {
-        let filter = match dpf_text::parse(text) {
-            Ok(filter) => filter,
+        let key = match dpf_text::parse(text) {
+            Ok(key) => key,
             Err(error) => {
                 println!("{error}");
                 continue;
             }
         };
-        match install(environment, binding, &filter) {
-            Ok(object) => {
-                let removed = sys::filter_remove(binding, object);
-                println!("{number}: installed, removed: {}", removed.is_ok());
+        match delegate(environment, net, &[key]) {
+            Ok(made) => {
+                let removed = give_back(environment, &made);
+                println!("{number}: made, removed: {}", removed.is_ok());
             }
-            Err(error @ BindError::Conflict(_)) => println!("{number}: {error}"),
-            Err(error) => println!("{number}: without explanation, {error}"),
+            Err(error) => println!("{number}: {error}"),
         }
     }
 }

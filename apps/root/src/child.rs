@@ -37,7 +37,7 @@ pub(crate) struct Child {
     /// What root derived for it: dropped when it is gone.
     pub(crate) derived: [Option<Handle>; 4],
     /// The network capability narrowed to its address, and the frame it needs.
-    pub(crate) scope: Option<(Handle, Pfn)>,
+    pub(crate) scope: Option<(Handle, [Pfn; 2])>,
     entry: u64,
 }
 
@@ -162,16 +162,16 @@ fn least_frames(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
 }
 
 /// The network capability narrowed to all that concerns `address`.
-fn net_scope(address: [u8; 4]) -> Result<(Handle, Pfn), Error> {
+fn net_scope(address: [u8; 4]) -> Result<(Handle, [Pfn; 2]), Error> {
     let mut wire = [0; 2 * dpf::MAX_WIRE];
     let mut used = 0;
-    for filter in [dpf::packet::ipv4_all(address), dpf::packet::arp_for(address)] {
-        used += filter.encode(&mut wire[used..]).ok_or(Error::TooMuch)?;
+    for key in [dpf::packet::ipv4_all(address), dpf::packet::arp_for(address)] {
+        used += key.encode(&mut wire[used..]).ok_or(Error::TooMuch)?;
     }
-    let frame = space::own_frame()?;
+    let (object, code) = (space::own_frame()?, space::own_frame()?);
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-    let net = sys::net_scope(NET, at, used as u64, frame)?;
-    Ok((Handle::from_word(net)?, frame))
+    let net = sys::net_scope(NET, at, used as u64, object, code)?;
+    Ok((Handle::from_word(net)?, [object, code]))
 }
 
 /// Lets the application run.

@@ -120,10 +120,12 @@ fn clear_up(child: &Child, table: &[FrameInfo]) {
         let _ = until_done(|| sys::cap_revoke(*derived));
         let _ = until_done(|| sys::cap_drop(*derived));
     }
-    if let Some((net, frame)) = child.scope {
+    if let Some((net, [object, code])) = child.scope {
         let _ = until_done(|| sys::cap_drop(net));
-        let _ = sys::net_unscope(frame);
-        let _ = libos::memory::guest::Memory::get().give_frame(frame);
+        let _ = until_done(|| sys::net_unscope(object));
+        for frame in [object, code] {
+            let _ = libos::memory::guest::Memory::get().give_frame(frame);
+        }
     }
     let after = count_free(table, child.range);
     println!("leak check: {} frames free before, {after} after", child.free_before);

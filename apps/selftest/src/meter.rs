@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use dpf::packet::{arp_for, ipv4_all, udp_to};
 use dpf::{Filter, MAX_WIRE};
-use exo_abi::{Error, Handle, RingOrder, SystemInfo, UserPtr, Word};
+use exo_abi::{Error, RingOrder, SystemInfo, UserPtr, Word};
 use libos::net::NetDevice;
 use libos::net::bind::KernelBell;
 use libos::net::rings::Rings;
@@ -108,7 +108,7 @@ fn bind(environment: &Environment, filters: &[Filter]) -> Result<Rings<KernelBel
         let frame = || memory.take_frame().map_err(|_| Error::NotFree);
         let (object, code) = (frame()?, frame()?);
         let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-        sys::filter_install(binding, at, length as u64, object, code, Handle::NONE)?;
+        sys::filter_install(binding, at, length as u64, object, code)?;
     }
     // SAFETY: the run is page aligned, mapped read and write for good, zeroed by the
     // kernel when it was taken, and handed out to nobody else.

@@ -4,8 +4,8 @@ use dpf::packet::{arp_for, udp_to};
 use dpf::{Filter, MAX_WIRE};
 use exo_abi::boot::SELF;
 use exo_abi::{
-    BATCH_WORDS, Error, FRAME_BYTES, FrameKind, Handle, Pfn, Protection, Rights, RingOrder,
-    SyncCounts, UserPtr, Word, call_number,
+    BATCH_WORDS, Error, FrameKind, Handle, Pfn, Protection, RingOrder, SyncCounts, UserPtr, Word,
+    call_number,
 };
 use libos::sys;
 use selftest::check::{Outcome, holds, refused, same};
@@ -19,7 +19,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a binding refuses what it must", bind_refusals),
     ("filters come and go", filters),
     ("filters refuse what they must", filter_refusals),
-    ("a conflict names what is in the way", conflicts),
+    ("scopes refuse what they must, and go", scopes),
     ("a frame is sent only by who may", sends),
     ("a binding goes with its filters, in steps", unbinds),
 ];
@@ -60,7 +60,7 @@ fn install(binding: Handle, filter: &Filter, object: Pfn) -> Result<u64, Error> 
     let mut wire = [0; MAX_WIRE];
     let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-    sys::filter_install(binding, at, length as u64, object, object.plus(1), Handle::NONE)
+    sys::filter_install(binding, at, length as u64, object, object.plus(1))
 }
 
 fn address(bench: &Bench) -> [u8; 4] {
@@ -133,9 +133,8 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
     let object = bench.frames.take(SELF, 2)?;
     let bytes = [1_u8; MAX_WIRE + 1];
     let at = bytes.as_ptr().expose_provenance() as u64;
-    let install_raw = |at, length| {
-        sys::filter_install(bound.handle, UserPtr(at), length, object, object.plus(1), Handle::NONE)
-    };
+    let install_raw =
+        |at, length| sys::filter_install(bound.handle, UserPtr(at), length, object, object.plus(1));
     refused(install_raw(at, 0), Error::BadFilter)?;
     refused(install_raw(at, 3), Error::BadFilter)?;
     refused(install_raw(at, MAX_WIRE as u64 + 1), Error::TooMuch)?;
@@ -150,7 +149,7 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
         let mut wire = [0; MAX_WIRE];
         let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
         let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
-        sys::filter_install(bound.handle, at, length as u64, object, code, Handle::NONE)
+        sys::filter_install(bound.handle, at, length as u64, object, code)
     };
     refused(install_in(object, object), Error::BadArgument)?;
     refused(install_in(object, bound.run), Error::InUse)?;
@@ -161,30 +160,42 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-fn conflicts(bench: &mut Bench) -> Outcome {
+/// The scope of one UDP port of this address, in `object` and the frame after it.
+fn scope(net: Handle, key: &Filter, object: Pfn) -> Result<u64, (Error, u64)> {
+    let mut wire = [0; MAX_WIRE];
+    let length = key.encode(&mut wire).ok_or((Error::TooMuch, 0))?;
+    let at = wire.as_ptr().expose_provenance() as u64;
+    let [object, code] = [object, object.plus(1)].map(Word::into_word);
+    let words = [net.into_word(), at, length as u64, object, code, 0];
+    sys::explained(call_number("net_scope"), words)
+}
+
+fn scopes(bench: &mut Bench) -> Outcome {
     let Some(net) = net(bench) else { return Ok(()) };
-    let bound = bind(bench, net)?;
     let objects = bench.frames.take(SELF, 4)?;
     let (one, two) = (objects, objects.plus(2));
-    let filter = udp_to(address(bench), 4000);
-    let mut wire = [0; MAX_WIRE];
-    let length = filter.encode(&mut wire).ok_or(Error::TooMuch)? as u64;
-    let wire = wire;
-    let at = wire.as_ptr().expose_provenance() as u64;
-    let try_in = |object: Pfn| {
-        let [object, code] = [object, object.plus(1)].map(Word::into_word);
-        let words = [bound.handle.into_word(), at, length, object, code, 0];
-        sys::explained(call_number("filter_install"), words)
-    };
-    same("installed", try_in(one), Ok(0))?;
-    same("in the way", try_in(two), Err((Error::FilterConflict, one.into_word())))?;
-    same("another refusal", try_in(one), Err((Error::NotOwned, 0)))?;
+    let key = udp_to(address(bench), 4000);
+    let made = scope(net, &key, one).map_err(|(error, _)| error)?;
+    let made = Handle::from_word(made)?;
+    same("kind", bench.kind(one), Some(FrameKind::Scope))?;
+    same("kind", bench.kind(one.plus(1)), Some(FrameKind::Code))?;
+    same("in the way", scope(net, &key, two), Err((Error::FilterConflict, one.into_word())))?;
+    same("another refusal", scope(net, &key, one), Err((Error::NotOwned, 0)))?;
+    let foreign = udp_to([10, 9, 8, 7], 4000);
+    same("outside", scope(net, &foreign, two), Err((Error::NoRight, 0)))?;
+    same(
+        "no room for code",
+        scope(net, &udp_to(address(bench), 4001), one),
+        Err((Error::NotOwned, 0)),
+    )?;
     // The same in a batch.
-    let mut call = [0_u64; BATCH_WORDS];
+    let mut wire = [0; MAX_WIRE];
+    let length = key.encode(&mut wire).ok_or(Error::TooMuch)? as u64;
+    let at = wire.as_ptr().expose_provenance() as u64;
     let [object, code] = [two, two.plus(1)].map(Word::into_word);
-    let words = [bound.handle.into_word(), at, length, object, code, 0];
-    call[0] = call_number("filter_install");
-    call[1..7].copy_from_slice(&words);
+    let mut call = [0_u64; BATCH_WORDS];
+    call[0] = call_number("net_scope");
+    call[1..7].copy_from_slice(&[net.into_word(), at, length, object, code, 0]);
     let page = bench.window();
     let frame = bench.frames.page(page)?;
     for (place, word) in call.into_iter().enumerate() {
@@ -193,30 +204,19 @@ fn conflicts(bench: &mut Bench) -> Outcome {
     same("made", sys::batch(UserPtr(page.get()), 1), Ok(1))?;
     same("code", frames::read(page, 56), Error::FilterConflict.code())?;
     same("value", frames::read(page, 64), one.into_word())?;
-
-    let read =
-        |handle, object, length: u64| sys::filter_read(handle, object, UserPtr(page.get()), length);
-    let first = |bytes: usize| -> [u8; 8] {
-        let word = frames::read(page, 0).to_le_bytes();
-        core::array::from_fn(|at| if at < bytes { word[at] } else { 0 })
-    };
-    frames::write(page, 0, u64::MAX);
-    same("length", read(bound.handle, one, 3), Ok(length))?;
-    same("part", first(8), [wire[0], wire[1], wire[2], 255, 255, 255, 255, 255])?;
-    same("length", read(bound.handle, one, FRAME_BYTES), Ok(length))?;
-    same("all", first(8).as_slice(), &wire[..8])?;
-    refused(read(bound.handle, two, 0), Error::Vacant)?;
-    refused(read(bound.handle, bound.object, 0), Error::Vacant)?;
-    refused(read(net, one, 0), Error::BadHandle)?;
-    refused(sys::filter_read(bound.handle, one, UserPtr(0), 1), Error::BadPointer)?;
-    let weak = Handle::from_word(sys::cap_derive(bound.handle, Rights::SYNC, 0, 0)?)?;
-    refused(read(weak, one, 0), Error::NoRight)?;
-    sys::cap_drop(weak)?;
-    sys::filter_remove(bound.handle, one)?;
-    refused(read(bound.handle, one, 0), Error::Vacant)?;
     bench.frames.drop_page(page, frame)?;
-    bench.frames.give(objects, 4)?;
+    // A binding by it takes what is within.
+    let bound = bind(bench, made)?;
+    refused(install(bound.handle, &udp_to(address(bench), 4001), two), Error::NoRight)?;
+    install(bound.handle, &key, two)?;
+    until_done(|| sys::net_unscope(one))?;
+    same("its filter", bench.kind(two), Some(FrameKind::Memory))?;
+    refused(install(bound.handle, &key, two), Error::NoRight)?;
+    refused(sys::net_unscope(one), Error::NotOwned)?;
+    refused(sys::net_bind(made, two, order(1)?, one), Error::BadHandle)?;
     unbind(bench, &bound)?;
+    sys::cap_drop(made)?;
+    bench.frames.give(objects, 4)?;
     Ok(())
 }
 
@@ -237,7 +237,6 @@ fn datagram(bench: &Bench, from: [u8; 4]) -> [u8; 60] {
 fn sends(bench: &mut Bench) -> Outcome {
     let Some(net) = net(bench) else { return Ok(()) };
     let bound = bind(bench, net)?;
-    let object = bench.frames.take(SELF, 2)?;
     let ring = bench.window();
     let buffers = [bench.window(), bench.window(), bench.window(), bench.window()];
     let rw = Protection::ReadWrite;
@@ -263,17 +262,10 @@ fn sends(bench: &mut Bench) -> Outcome {
     let own = datagram(bench, address(bench));
     let sync = || sys::net_sync(bound.handle).map(SyncCounts::from_value);
     put(0, &own);
-    same("without a filter", sync()?, SyncCounts { taken: 1, refused: 1 })?;
-    install(bound.handle, &udp_to(address(bench), 4000), object)?;
-    put(1, &own);
-    same("with a filter", sync()?, SyncCounts { taken: 1, refused: 0 })?;
-    put(2, &datagram(bench, [10, 0, 2, 99]));
-    same("as somebody else", sync()?, SyncCounts { taken: 1, refused: 1 })?;
-    sys::filter_remove(bound.handle, object)?;
-    put(3, &own);
-    same("after removal", sync()?, SyncCounts { taken: 1, refused: 1 })?;
+    same("its own", sync()?, SyncCounts { taken: 1, refused: 0 })?;
+    put(1, &datagram(bench, [10, 0, 2, 99]));
+    same("from another address", sync()?, SyncCounts { taken: 1, refused: 1 })?;
     sys::unmap(SELF, ring, 1 + buffers.len() as u32)?;
-    bench.frames.give(object, 2)?;
     unbind(bench, &bound)?;
     Ok(())
 }

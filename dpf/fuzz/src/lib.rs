@@ -22,7 +22,6 @@ mod input;
 mod meaning;
 #[path = "../../run/tests/common/pieces.rs"]
 mod pieces;
-mod share;
 mod text;
 mod wire;
 

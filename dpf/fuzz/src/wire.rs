@@ -1,6 +1,7 @@
 //! One filter, from its wire form.
 
-use dpf::{Atom, Filter, MAX_ATOMS, Shift, Step, mirror};
+use dpf::exact::sound;
+use dpf::{Atom, Filter, KEY_BYTES, Key, MAX_ATOMS, Shift, Step};
 use dpf_run::{example, near};
 use serde::Deserialize;
 
@@ -52,6 +53,9 @@ pub fn wire(bytes: &[u8]) {
     assert!(steps.len() <= MAX_ATOMS);
     show(|| format!("{steps:#?}\nin canonical form {filter:#?}"));
 
+    if sound(&filter).is_err() {
+        return;
+    }
     let example = example_of_sound(&filter);
     explanation(&filter);
     mirrored(&filter);
@@ -67,23 +71,27 @@ pub fn wire(bytes: &[u8]) {
     }
 }
 
-/// If there is a mirror, a frame of either is one of the other with the roles swapped.
+/// If it is a key with a mirror, a packet of either is one of the other with the roles swapped.
 fn mirrored(filter: &Filter) {
     const STATION: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
-    let Ok(sent) = mirror(filter, STATION) else { return };
-    let length = filter.reach().max(42);
-    let mut own = example_of_sound(&sent);
-    own.resize(own.len().max(length), 0);
+    let Some(key) = Key::of(filter) else { return };
+    assert_eq!(key.filter().and_then(|filter| Key::of(&filter)), Some(key));
+    let Ok(sent) = key.mirror(STATION) else { return };
+    let head = |frame: &[u8]| -> [u8; KEY_BYTES] {
+        core::array::from_fn(|at| frame.get(at).copied().unwrap_or_default())
+    };
+    let own = head(&example(&sent.filter().expect("the station is pinned")));
     assert!(sent.matches(&own) && own[6..12] == STATION);
-    assert!(filter.matches(&swapped(&own)), "{filter:?}\ntakes what {sent:?}\nlets out");
-    let mut received = example(filter);
-    received.resize(received.len().max(length).max(sent.reach()), 0);
+    assert!(key.matches(&head(&swapped(&own))), "{filter:?}\ntakes what {sent:?}\nlets out");
+    let mut received = head(&example(filter));
+    assert!(key.matches(&received));
     received[..6].copy_from_slice(&STATION);
     if received[12..14] == [8, 6] {
         received[32..38].copy_from_slice(&STATION);
     }
-    if filter.matches(&received) {
-        assert!(sent.matches(&swapped(&received)), "{sent:?}\nlets out what {filter:?}\ntakes");
+    if key.matches(&received) {
+        let answer = head(&swapped(&received));
+        assert!(sent.matches(&answer), "{sent:?}\nlets out what {filter:?}\ntakes");
     }
 }
 

@@ -47,7 +47,8 @@ impl Checked {
         let id = result.ok();
         if let Some(id) = id {
             self.next += 1;
-            self.installed.push(Installed { id, tag, filter: *filter, rank: filter.rank() });
+            let rank = filter.rank(tag.0.into());
+            self.installed.push(Installed { id, tag, filter: *filter, rank });
         }
         self.check();
         id.map(|_| tag)
@@ -102,10 +103,10 @@ impl Checked {
 /// A frame that matches.
 ///
 /// # Panics
-/// If there is none, which no filter admits.
+/// If there is none ([`dpf::exact::sound`]).
 pub fn example(filter: &Filter) -> Vec<u8> {
     let mut frame = [0; MAX_FRAME];
-    let length = witness(filter, filter, &mut frame).expect("no filter is empty");
+    let length = witness(filter, filter, &mut frame).expect("some frame matches");
     frame[..length].to_vec()
 }
 

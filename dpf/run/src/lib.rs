@@ -28,6 +28,8 @@ pub struct Id(u32);
 pub struct Arena {
     trie: Trie,
     blocks: Blocks,
+    /// How many filters there have been.
+    age: u64,
 }
 
 /// What compiled filters answer.
@@ -54,7 +56,7 @@ impl Arena {
     /// # Panics
     /// As [`Arena::new`].
     pub fn with_buckets(capacity: usize, bits: u32) -> Self {
-        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, PAGE) }
+        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, PAGE), age: 0 }
     }
 
     /// The same with the code of each filter 4 GiB from that of the next, and the table as
@@ -63,20 +65,22 @@ impl Arena {
     /// # Panics
     /// As [`Arena::new`], and if there is no room for more than a few thousand.
     pub fn spread(capacity: usize, bits: u32) -> Self {
-        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, 1 << 32) }
+        Self { trie: Trie::new(), blocks: Blocks::new(capacity, bits, 1 << 32), age: 0 }
     }
 
-    /// Installs a filter, whether it overlaps with others or not. Errors:
+    /// Installs a filter, which is younger than all that are there. Errors:
     /// [`TrieError::Duplicate`].
     ///
     /// # Panics
     /// If the arena is full.
     pub fn install(&mut self, filter: &Filter, tag: Tag) -> Result<Id, TrieError> {
         let (id, block) = self.blocks.take(filter);
-        let result = self.trie.insert(&mut self.blocks, filter, block, tag);
+        let rank = filter.rank(self.age);
+        let result = self.trie.insert(&mut self.blocks, filter, block, tag, rank);
         serialise();
-        if result.is_err() {
-            self.blocks.give(id);
+        match result {
+            Ok(()) => self.age += 1,
+            Err(_) => self.blocks.give(id),
         }
         result.map(|()| Id(id))
     }

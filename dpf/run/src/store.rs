@@ -178,8 +178,8 @@ impl Store for Blocks {
         unsafe { &mut *self.place(id.index()).cast() }
     }
 
-    fn filter(&self, block: BlockId) -> &Filter {
-        self.filters[self.index(block)].as_ref().expect("installed")
+    fn filter(&self, block: BlockId) -> Filter {
+        self.filters[self.index(block)].expect("installed")
     }
 
     #[inline]

@@ -1,7 +1,6 @@
 //! The merged trie against a list of filters.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,8 +9,8 @@ use super::{all_frames, atoms, domain_filter, example};
 use crate::packet::{arp_for, icmp_to, udp_to};
 use crate::test::{Part, Test};
 use crate::{
-    Atom, Block, BlockId, Buckets, Budget, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node,
-    NodeId, Salt, Store, Tag, Trie, TrieError, UNIT, overlap,
+    Atom, Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId, Salt,
+    Store, Tag, Trie, TrieError, UNIT,
 };
 
 const BITS: u32 = 2;
@@ -59,8 +58,8 @@ impl Store for Blocks {
         let (block, unit) = Self::place(id.index());
         &mut self.blocks[block].as_mut().expect("installed").2[unit - MAX_ATOMS]
     }
-    fn filter(&self, block: BlockId) -> &Filter {
-        &self.blocks[Self::place(block.index()).0].as_ref().expect("installed").0
+    fn filter(&self, block: BlockId) -> Filter {
+        self.blocks[Self::place(block.index()).0].as_ref().expect("installed").0
     }
     fn buckets(&self) -> Buckets {
         Buckets { distance: 0, bits: BITS }
@@ -137,6 +136,9 @@ struct Model {
     trie: Trie,
     store: Blocks,
     installed: Vec<Option<Filter>>,
+    /// Of each that was ever installed in a block, the last's.
+    ranks: Vec<u64>,
+    age: u64,
 }
 
 impl Model {
@@ -156,9 +158,13 @@ impl Model {
         self.store.blocks.resize(self.installed.len(), None);
         place_garbage(&mut self.store, index, filter);
         let tag = Tag(index as u32);
-        let result = self.trie.insert(&mut self.store, filter, block(index), tag);
+        self.age += 1;
+        let rank = filter.rank(self.age);
+        let result = self.trie.insert(&mut self.store, filter, block(index), tag, rank);
         if result.is_ok() {
             self.installed[index] = Some(*filter);
+            self.ranks.resize(self.installed.len(), 0);
+            self.ranks[index] = rank;
         } else {
             self.store.blocks[index] = None;
         }
@@ -178,19 +184,19 @@ impl Model {
     /// The greatest rank of those that take the frame.
     fn best(&self, frame: &[u8]) -> Option<u64> {
         let taken = self.live().filter(|(_, filter)| filter.matches(frame));
-        taken.map(|(_, filter)| filter.rank()).max()
+        taken.map(|(tag, _)| self.ranks[tag as usize]).max()
     }
 
     fn classify(&self, frame: &[u8]) -> Option<Tag> {
         self.trie.classify(&self.store, frame)
     }
 
-    /// Checks that the answer is one of the most specific filters that match.
+    /// Checks that the answer is the one of the filters that match that goes first.
     fn agrees(&self, frame: &[u8]) {
         let given = self.classify(frame);
         let filter = given.map(|tag| self.installed[tag.0 as usize].expect("installed"));
         assert!(filter.is_none_or(|filter| filter.matches(frame)));
-        assert_eq!(filter.map(|filter| filter.rank()), self.best(frame));
+        assert_eq!(given.map(|tag| self.ranks[tag.0 as usize]), self.best(frame));
     }
 
     /// Checks the invariants; returns all prefixes, in order, that is, the nodes.
@@ -220,21 +226,6 @@ impl Model {
             }
             id = group.next;
         }
-    }
-
-    fn overlapping(&self, filter: &Filter) -> Vec<u32> {
-        let mut tags = Vec::new();
-        let _ = self.trie.find_overlap(
-            &self.store,
-            filter,
-            &Budget::unlimited(),
-            |Tag(tag), _, _| -> ControlFlow<()> {
-                tags.push(tag);
-                ControlFlow::Continue(())
-            },
-        );
-        tags.sort_unstable();
-        tags
     }
 }
 
@@ -268,14 +259,16 @@ fn the_more_specific_filter_wins_whenever_it_came() {
 }
 
 #[test]
-fn of_equally_specific_filters_either_wins() {
+fn of_filters_that_pin_as_many_bits_the_older_wins() {
     let low = Filter::new(&[Atom::exact(12, 2, 0x0800), Atom::exact(30, 2, 7)]).unwrap();
     let high = Filter::new(&[Atom::exact(20, 2, 5), Atom::exact(30, 2, 7)]).unwrap();
     let mut frame = example(&low);
     frame[21] = 5;
-    assert!(low.matches(&frame) && high.matches(&frame) && low.rank() == high.rank());
+    assert!(low.matches(&frame) && high.matches(&frame) && low.pinned() == high.pinned());
     for order in [[low, high], [high, low]] {
-        Model::of(order).agrees(&frame);
+        let model = Model::of(order);
+        model.agrees(&frame);
+        assert_eq!(model.classify(&frame), Some(Tag(0)));
     }
 }
 
@@ -307,22 +300,6 @@ fn a_shared_node_moves_to_one_who_still_uses_it() {
     assert_eq!(model.classify(&example(&udp_to(HOSTS[2], 7))), Some(Tag(2)));
     model.remove(2);
     assert_eq!(model.trie.root, GroupId::NONE);
-}
-
-#[test]
-fn overlap_search_stops_when_told() {
-    let model = Model::of([udp_to(HOSTS[0], 7), udp_to(HOSTS[0], 8), arp_for(HOSTS[0])]);
-    let all = Filter::new(&[Atom::exact(12, 2, 0x0800)]).unwrap();
-    assert_eq!(model.overlapping(&all), [0, 1]);
-    let mut asked = 0;
-    let found =
-        model.trie.find_overlap(&model.store, &all, &Budget::unlimited(), |tag, _, other| {
-            assert!(overlap(&all, other));
-            asked += 1;
-            ControlFlow::Break(tag)
-        });
-    assert!(found.is_break());
-    assert_eq!(asked, 1);
 }
 
 #[test]
@@ -423,7 +400,6 @@ proptest! {
     fn trie_is_the_list(
         steps in vec(step(), 1..40),
         frames in vec((vec(0u8..4, 160), 13usize..160), 8),
-        probe in deep_filter(),
     ) {
         let mut model = Model::default();
         for step in steps {
@@ -450,12 +426,6 @@ proptest! {
                 let frame = example(filter);
                 model.agrees(&frame);
             }
-            let expected: Vec<_> = model
-                .live()
-                .filter(|(_, other)| overlap(&probe, other))
-                .map(|(tag, _)| tag)
-                .collect();
-            prop_assert_eq!(model.overlapping(&probe), expected);
         }
         let filters: Vec<_> = model.live().map(|(_, filter)| *filter).collect();
         let fresh = Model::of(filters.into_iter().rev());
@@ -478,7 +448,6 @@ proptest! {
     fn trie_is_the_list_of_all_kinds(
         filters in vec(domain_filter(), 1..6),
         removed in any::<prop::sample::Index>(),
-        probe in domain_filter(),
     ) {
         let mut model = Model::default();
         for (_, filter) in &filters {
@@ -492,8 +461,5 @@ proptest! {
         for frame in all_frames().filter(|frame| frame.len() % 8 == 0) {
             model.agrees(frame);
         }
-        let live = model.live().filter(|(_, other)| overlap(&probe.1, other));
-        let expected: Vec<_> = live.map(|(tag, _)| tag).collect();
-        prop_assert_eq!(model.overlapping(&probe.1), expected);
     }
 }

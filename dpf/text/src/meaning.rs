@@ -25,17 +25,26 @@ const TAG: u16 = 4;
 /// Bytes of the fixed IPv6 header.
 const IPV6: u16 = 40;
 
+/// The filter of these terms. Where it costs nothing that matters, one that no packet matches
+/// is found even if that depends on a header's length.
+fn made(terms: &[Term]) -> Result<Filter, FilterError> {
+    let filter = Filter::of_steps(&steps(terms))?;
+    #[cfg(not(exo_guest))]
+    dpf::exact::sound(&filter)?;
+    Ok(filter)
+}
+
 /// The filter of all terms. `end` is the length of the text.
 pub(crate) fn filter(terms: &[Term], end: usize) -> Result<Filter, Problem> {
     let terms = resolved(terms)?;
-    let error = match Filter::of_steps(&steps(&terms)) {
+    let error = match made(&terms) {
         Ok(filter) => return Ok(filter),
         Err(error) => error,
     };
     // The first term with which it is the same error is the one to show.
     let same = |count: &usize| {
         let part = terms.get(..*count).unwrap_or(&terms);
-        Filter::of_steps(&steps(part)) == Err(error)
+        made(part) == Err(error)
     };
     let culprit = (1..=terms.len()).find(same).and_then(|count| terms.get(count - 1));
     let at = culprit.map_or(0..end, |term| term.at.clone());

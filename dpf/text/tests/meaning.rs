@@ -1,6 +1,6 @@
 //! What expressions mean, and the way back.
 
-use dpf::{Atom, Filter, Step, mirror, packet};
+use dpf::{Atom, Filter, Key, Step, packet};
 use dpf_text::{explain, parse};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn what_applications_install_can_be_written() {
     let plain = "ip[0] = 0x45 and ip[6:2] & 0x3fff = 0";
     let udp = filter(&format!("ip and udp dst port 11211 and dst host 10.0.2.15 and {plain}"));
     assert_eq!(udp, packet::udp_to([10, 0, 2, 15], 11211));
-    assert!(mirror(&udp, [2; 6]).is_ok());
+    assert!(Key::of(&udp).is_some_and(|key| key.mirror([2; 6]).is_ok()));
     let icmp = filter(&format!("icmp and dst host 10.0.2.15 and {plain}"));
     assert_eq!(icmp, packet::icmp_to([10, 0, 2, 15]));
     let arp = filter("arp dst host 10.0.2.15 and arp[0:4] = 0x00010800 and arp[4:2] = 0x0604");

@@ -66,8 +66,8 @@ errors! {
     Again = 16, "again";
     /// The filter is malformed.
     BadFilter = 17, "bad filter";
-    /// The filter would take packets that another environment has claimed, or is
-    /// installed already.
+    /// The filter is installed already, or a scope made from the same capability holds some
+    /// of the packets.
     FilterConflict = 18, "filter conflict";
     /// The machine lacks the device.
     NoDevice = 19, "no device";

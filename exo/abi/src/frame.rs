@@ -160,11 +160,12 @@ pub enum FrameKind {
     Binding = 9,
     /// A packet filter with its share of the trie.
     Filter = 10,
-    /// The filters within which a network capability allows claims.
+    /// The keys of the packets that a network capability is for.
     Scope = 11,
     /// Memory that is being taken from its owner; nobody can map it any more.
     Revoked = 12,
-    /// The machine code of a packet filter, and of what it shares with others.
+    /// The machine code of a packet filter or a scope's keys, and of what these share with
+    /// others.
     Code = 13,
 }
 

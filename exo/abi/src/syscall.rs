@@ -110,41 +110,39 @@ macro_rules! syscall_table {
             /// the device still sends from its buffers. Needs
             /// [`Rights::FILTER`].
             22 net_unbind(binding: Handle);
-            /// Installs the encoded filter at `filter` for `binding`, in the
-            /// frames `object` and `code`: the kernel makes it machine code. Refused if
-            /// it would take packets that another environment's filter claims, or
-            /// shares packets with one of the caller's and is neither more nor less
-            /// specific. The other's claim is treated as the caller's own if it is of the
-            /// binding `shadows`, which needs [`Rights::FILTER`]; [`Handle::NONE`] if
-            /// there is none. Only the binding's owner may, and it needs the same right.
-            /// With [`Error::FilterConflict`] comes the frame of the filter that it would
-            /// conflict with, for `filter_read`; of several any one. [`Error::TooMuch`] if it
-            /// would take too long to find out.
-            23 filter_install(
-                binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn, shadows: Handle
-            );
+            /// Installs the encoded filter at `filter` for `binding`, in the frames `object`
+            /// and `code`: the kernel makes it machine code. It must pin all that a key of the
+            /// binding's scope pins, before any shift ([`Error::NoRight`]), and sorts packets
+            /// of that scope: of two filters that match one, that with more pinned bits gets it,
+            /// or else the older. [`Error::FilterConflict`] if the same one is there already,
+            /// [`Error::TooMuch`] if it would make packets try too many ways. Only the
+            /// binding's owner may. Needs [`Rights::FILTER`].
+            23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn);
             /// Removes the filter in frame `object`, which becomes plain memory
             /// again. Needs [`Rights::FILTER`].
             24 filter_remove(binding: Handle, object: Pfn);
             /// Moves a batch both ways: checks and sends what the transmit ring
-            /// holds, delivers what has arrived, to every owner, and takes back
-            /// transmit buffers the device is done with. Returns [`SyncCounts`].
+            /// holds, at most 128 packets, delivers some of what has arrived, to every
+            /// owner, and takes back transmit buffers the device is done with. Returns
+            /// [`SyncCounts`].
             /// Needs [`Rights::SYNC`].
             25 net_sync(binding: Handle);
             /// Powers the machine off with `code` (0: success; 0 to 126). Needs
             /// [`Rights::POWER`].
             26 machine_exit(machine: Handle, code: u64);
-            /// Makes from `net` a network capability that allows only filters
-            /// implied by one of those whose encodings follow each other at
-            /// `filters` (at most 8; each must be allowed by `net`). They are
-            /// kept in the frame `object`. What such a one pins before any shift, a
-            /// filter within it must, too, else it is [`Error::TooMuch`], as it is if it would
-            /// take too long to compare them. Returns its handle. Needs [`Rights::GRANT`] and [`Rights::BIND`].
-            27 net_scope(net: Handle, filters: UserPtr, length: u64, object: Pfn);
-            /// Takes the scope in the caller's frame `object` away: capabilities
-            /// that name it and bindings made by those allow no more filters. The
-            /// frame becomes plain memory again. Scopes made within it stay: revoke
-            /// the capability first to reach those.
+            /// Makes from `net` a network capability for some of its packets: those that have
+            /// one of the keys whose encodings follow each other at `keys` (at most 2). A key is
+            /// a filter that only pins bits of the first 64 bytes. Each must be within a key of
+            /// `net`'s scope ([`Error::NoRight`]) and share no packet with another of the list
+            /// ([`Error::BadFilter`]) or of a scope made from `net` before: then it is
+            /// [`Error::FilterConflict`], with the frame of that scope. From now on the holder
+            /// of `net` does not receive these packets. The scope lies in the frames `object`
+            /// and `code`. Returns a handle. Needs [`Rights::GRANT`] and [`Rights::BIND`].
+            27 net_scope(net: Handle, keys: UserPtr, length: u64, object: Pfn, code: Pfn);
+            /// Takes the scope in the caller's frame `object` away, with the scopes made from
+            /// it and the filters of bindings made by them all, of any owner; such
+            /// bindings receive and send nothing more. Its packets are the parent's again, and
+            /// its frames plain memory. Bounded: [`Error::Again`].
             28 net_unscope(object: Pfn);
             /// Gives the rest of the slice to `env`, if it is ready.
             29 slice_donate(env: Handle);
@@ -213,12 +211,6 @@ macro_rules! syscall_table {
             41 map_large(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, protection: Protection);
             /// Unmaps the page of 2 MiB at `at`. Needs [`Rights::MEMORY`].
             42 unmap_large(space: Handle, at: VirtAddr);
-            /// Writes the encoding of the filter in frame `object`, or its first `length`
-            /// bytes if it is longer, to `to`. Returns the length of all of it: at most
-            /// 342. Whose filter it is does not matter, but it must share a packet with the
-            /// scope of `binding` ([`Error::NoRight`]): only such can be in the way of its
-            /// filters. Needs [`Rights::FILTER`].
-            43 filter_read(binding: Handle, object: Pfn, to: UserPtr, length: u64);
         }
     };
 }

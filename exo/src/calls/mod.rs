@@ -26,8 +26,7 @@ use memory::{
     frames_free, frames_take, map, map_large, table_install, table_remove, unmap, unmap_large,
 };
 use network::{
-    filter_install, filter_read, filter_remove, net_bind, net_scope, net_sync, net_unbind,
-    net_unscope,
+    filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope,
 };
 use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait, wait_until};
 use transfer::{
@@ -85,12 +84,13 @@ impl From<Result<(), Error>> for Reply {
     }
 }
 
-/// Of what might find a filter in the way, and then names its frame.
-impl From<Result<Option<Pfn>, Error>> for Reply {
-    fn from(result: Result<Option<Pfn>, Error>) -> Self {
+/// Of what might find a scope in the way, and then names its frame.
+impl From<Result<Result<u64, Pfn>, Error>> for Reply {
+    fn from(result: Result<Result<u64, Pfn>, Error>) -> Self {
         match result {
-            Ok(Some(pfn)) => Self::Refused(Error::FilterConflict, pfn.into_word()),
-            result => Self::Done(result.map(|_| 0)),
+            Ok(Err(pfn)) => Self::Refused(Error::FilterConflict, pfn.into_word()),
+            Ok(Ok(value)) => Self::Done(Ok(value)),
+            Err(error) => Self::Done(Err(error)),
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Calls on the network interface.
 
 use dpf::{Filter, MAX_WIRE};
-use exo_abi::{EnvState, Error, FrameKind, Handle, Pfn, Rights, RingOrder, UserPtr, Word};
+use exo_abi::{EnvState, Error, Handle, Pfn, Rights, RingOrder, UserPtr, Word};
 
 use super::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress};
 use crate::net::binding::{self, Binding};
 use crate::net::{self, filter, scope, transmit};
-use crate::user::UserSlice;
 
 impl Caller<'_> {
     #[inline]
@@ -26,32 +25,36 @@ impl Caller<'_> {
 pub(super) fn net_scope(
     caller: Caller<'_>,
     net: Handle,
-    filters: UserPtr,
+    keys: UserPtr,
     length: u64,
     object: Pfn,
-) -> Result<u64, Error> {
-    let frames = &caller.kernel.frames;
+    code: Pfn,
+) -> Result<Result<u64, Pfn>, Error> {
+    let kernel = caller.kernel;
     let (place, named) = caller.net_with(net, Rights::GRANT.with(Rights::BIND))?;
+    let parent = scope::of(kernel, named).ok_or(Error::BadHandle)?;
     caller.check_room(place)?;
-    frames.check_donation(object, caller.env.id())?;
     let mut wire = [0; scope::WIRE_MAX];
-    let wire = caller.copy_in(filters, length, &mut wire)?;
-    scope::create(frames, named, wire, object)?;
-    let narrowed = Object::in_frame(Kind::Net, frames, object);
+    let wire = caller.copy_in(keys, length, &mut wire)?;
+    let made = match scope::create(kernel, parent, caller.env, wire, [object, code])? {
+        Ok(made) => made,
+        Err(sibling) => return Ok(Err(sibling)),
+    };
+    let named = Object::in_frame(Kind::Net, &kernel.frames, made.frame());
     let rights = Rights::GRANT.with(Rights::BIND);
-    capability::insert(frames, caller.env, narrowed, rights, place).map(Word::into_word)
+    let handle = capability::insert(&kernel.frames, caller.env, named, rights, place)?;
+    Ok(Ok(handle.into_word()))
 }
 
 #[inline(never)]
 pub(super) fn net_unscope(caller: Caller<'_>, object: Pfn) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
-    if frames.kind(object) != Some(FrameKind::Scope)
-        || frames.owner(object) != Some(caller.env.id())
-    {
-        return Err(Error::NotOwned);
+    let scope = crate::object::get::<scope::Scope>(frames, object);
+    let own = frames.owner(object) == Some(caller.env.id());
+    match scope::remove_step(caller.kernel, scope.filter(|_| own).ok_or(Error::NotOwned)?)? {
+        Progress::Done => Ok(()),
+        Progress::Again => Err(Error::Again),
     }
-    frames.retire(object);
-    Ok(())
 }
 
 #[inline(never)]
@@ -63,7 +66,8 @@ pub(super) fn net_bind(
     object: Pfn,
 ) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
-    let (place, scope) = caller.net_with(net, Rights::BIND)?;
+    let (place, named) = caller.net_with(net, Rights::BIND)?;
+    let scope = scope::of(caller.kernel, named).ok_or(Error::BadHandle)?;
     caller.check_room(place)?;
     let binding = binding::bind(caller.kernel, caller.env, scope, first, order, object)?;
     let named = Object::in_frame(Kind::Binding, frames, binding.frame());
@@ -90,46 +94,21 @@ pub(super) fn filter_install(
     length: u64,
     object: Pfn,
     code: Pfn,
-    shadows: Handle,
-) -> Result<Option<Pfn>, Error> {
+) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
-    let shadowed = match shadows {
-        Handle::NONE => None,
-        shadows => Some(caller.binding_with(shadows, Rights::FILTER)?.frame()),
-    };
     if binding.owner.get() != caller.env.id() {
         return Err(Error::NotOwned);
     }
     let mut wire = [0; MAX_WIRE];
     let wire = caller.copy_in(filter, length, &mut wire)?;
     let filter = Filter::decode(wire).map_err(|_| Error::BadFilter)?;
-    let net = &mut *caller.kernel.net.borrow_mut();
-    filter::install(caller.kernel, net, binding, &filter, [object, code], shadowed)
+    filter::install(caller.kernel, binding, &filter, [object, code])
 }
 
 #[inline(never)]
 pub(super) fn filter_remove(caller: Caller<'_>, binding: Handle, object: Pfn) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
-    let net = &mut *caller.kernel.net.borrow_mut();
-    filter::remove(caller.kernel, net, binding, object)
-}
-
-#[inline(never)]
-pub(super) fn filter_read(
-    caller: Caller<'_>,
-    binding: Handle,
-    object: Pfn,
-    to: UserPtr,
-    length: u64,
-) -> Result<u64, Error> {
-    let binding = caller.binding_with(binding, Rights::FILTER)?;
-    let filter = filter::visible(caller.kernel, binding, object)?;
-    let mut wire = [0; MAX_WIRE];
-    let whole = filter.canonical().encode(&mut wire).ok_or(Error::TooMuch)?;
-    let part = wire.get(..whole.min(length as usize)).unwrap_or_default();
-    let root = caller.env.root_table.get();
-    UserSlice::new(root, to).copy_out(&caller.kernel.frames, part)?;
-    Ok(whole as u64)
+    filter::remove(caller.kernel, binding, object)
 }
 
 #[inline]

@@ -147,7 +147,7 @@ fn frame(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
             same("M8", "a frame of the kernel's has an owner", pfn, (owner.0.into(), 0))
         }
         None => ensure(false, "M8", "a frame has no kind", pfn),
-        _ if pfn == kernel.root_table => Ok(()),
+        _ if pfn == kernel.root_table || pfn == kernel.network.frame() => Ok(()),
         _ => {
             let exists = payer.is_some_and(|payer| payer.id() == owner);
             ensure(exists, "M8", "a frame's owner does not exist", pfn)

@@ -41,9 +41,11 @@
 //!   that are silenced are being destroyed and have no family.
 //! - O5: An environment whose destruction has begun is dying, and no other is.
 //! - O6: A frame is being taken away exactly if its owner is the one that is to lose it.
-//! - O7: Of each binding at most as many frames are with the device as the device has,
-//!   and of those that lie in its run exactly as many; the device's slots are either
+//! - O7: Of each account at most as many packets are with the device as the device has,
+//!   and of those that lie in a binding's run exactly as many; the device's slots are either
 //!   free or with it.
+//! - O8: Every scope but the kernel's is once in its parent's list, one deeper than that, and
+//!   its code is its owner's; every binding that has a scope is once in the scope's list.
 //!
 //! **Capabilities** ([`capabilities`])
 //! - C1: The free list of a table has every empty slot once and no other, but for those

@@ -1,4 +1,4 @@
-//! Environments, bindings, filters: who names whom. O1 to O7.
+//! Environments, bindings, filters, scopes: which names which. O1 to O8.
 
 use exo_abi::{EnvState, FrameKind, Pfn};
 
@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::net::binding::Binding;
 use crate::net::nic::Nic;
+use crate::net::scope::Scope;
 use crate::net::storage::Installed;
 use crate::object;
 
@@ -26,6 +27,11 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
         }
         bindings(kernel, env, &mut tally)?;
         family(kernel, env, &mut tally)?;
+    }
+    for pfn in frames(kernel) {
+        if let Some(scope) = object::get::<Scope>(&kernel.frames, pfn) {
+            scopes(kernel, pfn, scope, &mut tally)?;
+        }
     }
     frames(kernel).try_for_each(|pfn| named_once(kernel, pfn, &mut tally))?;
     match &kernel.net.borrow().nic {
@@ -88,13 +94,50 @@ fn bindings(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome {
                     ensure(own, "O3", "a filter is another's", filter_pfn)?;
                     let here = filter.binding.get() == pfn;
                     ensure(here, "O3", "a filter is in another binding's list", filter_pfn)?;
-                    let code = filter.code.get();
+                    let code = filter.room.code.get();
                     tally.of(code).named += 1;
                     let own = frames.owner(code) == Some(env.id())
                         && frames.kind(code) == Some(FrameKind::Code);
                     ensure(own, "O3", "a filter's code is something else", code)
                 },
             )
+        },
+    )
+}
+
+/// What is made under a scope and by it.
+fn scopes(kernel: &Kernel, pfn: Pfn, scope: &Scope, tally: &mut Tally) -> Outcome {
+    let frames = &kernel.frames;
+    ensure(scope.frame() == pfn, "O8", "a scope takes itself for another", pfn)?;
+    let all = core::ptr::eq(scope, kernel.network);
+    if all {
+        tally.of(pfn).named += 1;
+    } else {
+        let code = scope.room.code.get();
+        tally.of(code).named += 1;
+        let fits =
+            frames.owner(code) == frames.owner(pfn) && frames.kind(code) == Some(FrameKind::Code);
+        ensure(fits, "O8", "a scope's code is something else", code)?;
+    }
+    links::each::<Scope>(
+        frames,
+        "O8",
+        scope.children.get(),
+        |child| (&child.previous, &child.next),
+        |child_pfn, child| {
+            tally.of(child_pfn).named += 1;
+            let fits = child.parent.get() == pfn && child.depth.get() == scope.depth.get() + 1;
+            ensure(fits, "O8", "a scope is under another", child_pfn)
+        },
+    )?;
+    links::each::<Binding>(
+        frames,
+        "O8",
+        scope.bindings.get(),
+        |binding| (&binding.scope_previous, &binding.scope_next),
+        |binding_pfn, binding| {
+            let here = binding.scope().is_some_and(|it| core::ptr::eq(it, scope));
+            ensure(here, "O8", "a binding is of another scope", binding_pfn)
         },
     )
 }
@@ -128,6 +171,7 @@ fn named_once(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
         Some(FrameKind::PageTable) if frames.level(pfn) == 4 => "O1",
         Some(FrameKind::Binding) => "O2",
         Some(FrameKind::Filter | FrameKind::Code) => "O3",
+        Some(FrameKind::Scope) => "O8",
         Some(FrameKind::Env) => "O4",
         Some(FrameKind::Revoked) => "O6",
         _ => return Ok(()),
@@ -156,8 +200,12 @@ fn device(kernel: &Kernel, nic: &Nic) -> Outcome {
         let lent = mine().filter(|sender| sender.lends).count() as u64;
         let counts = (u64::from(binding.in_flight.get()), lent);
         same("O7", "frames that the device reads are miscounted", pfn, counts)?;
-        let held = binding.held.get() as usize;
-        ensure(held <= mine().count(), "O7", "a binding counts too many frames", pfn)?;
+    }
+    for pfn in frames(kernel) {
+        let Some(scope) = object::get::<Scope>(&kernel.frames, pfn) else { continue };
+        let mine = nic.sender.iter().flatten().filter(|sender| sender.account == pfn).count();
+        let held = scope.held.get() as usize;
+        ensure(held <= mine, "O7", "an account counts too many packets", pfn)?;
     }
     Ok(())
 }

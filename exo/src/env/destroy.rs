@@ -7,6 +7,7 @@ use super::{Env, transfer};
 use crate::capability::{self, Kind, Progress};
 use crate::kernel::Kernel;
 use crate::net;
+use crate::object;
 use crate::paging;
 use crate::schedule;
 use crate::work::Work;
@@ -27,9 +28,10 @@ mod stage {
     pub(super) const CHILDREN: u32 = 3;
     pub(super) const SILENCED: u32 = 4;
     pub(super) const BINDINGS: u32 = 5;
-    pub(super) const CAPABILITIES: u32 = 6;
-    pub(super) const CHECK: u32 = 7;
-    pub(super) const FRAMES: u32 = 8;
+    pub(super) const SCOPES: u32 = 6;
+    pub(super) const CAPABILITIES: u32 = 7;
+    pub(super) const CHECK: u32 = 8;
+    pub(super) const FRAMES: u32 = 9;
 }
 
 /// Goes on destroying `env`, and first all it created, as far as there is `work`. After [`Progress::Done`] its object is gone.
@@ -86,7 +88,24 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
             work.spend(UNBIND);
             match net::unbind_first(kernel, env)? {
                 Progress::Again => (stage::BINDINGS, 0),
-                Progress::Done => (stage::CAPABILITIES, 0),
+                Progress::Done => (stage::SCOPES, 0),
+            }
+        }
+        stage::SCOPES => {
+            let mut found = None;
+            let next = scan(kernel, env, position, stage, work, |pfn, kind| {
+                found = (kind == FrameKind::Scope).then_some(pfn);
+                found.is_none()
+            });
+            match found.and_then(|pfn| object::get::<net::scope::Scope>(frames, pfn)) {
+                Some(scope) => {
+                    work.spend(UNBIND);
+                    match net::scope::remove_step(kernel, scope)? {
+                        Progress::Again => (stage, scope.frame().0),
+                        Progress::Done => next,
+                    }
+                }
+                None => next,
             }
         }
         stage::CAPABILITIES => drop_capabilities(kernel, env, position, work),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{EnvState, Error, FRAME_BYTES, FrameInfo, FrameKind, Handle, Pfn, VirtAddr, Word};
+use exo_abi::{EnvState, Error, FrameInfo, FrameKind, Handle, Pfn, VirtAddr, Word};
 
 use super::request::{Call, Request};
 use super::texts;
@@ -155,9 +155,11 @@ impl Machine {
                 vec![cap(binding), text, length, n(object), n(code)]
             }
             Call::Detach { binding, object } => vec![cap(binding), n(object)],
-            Call::Read { binding, object, page } => {
-                vec![cap(binding), n(object), at(page) + texts::READ as u64, FRAME_BYTES]
+            Call::Scope { net, key, object, code } => {
+                let (text, length) = texts::place(key);
+                vec![cap(net), text, length, n(object), n(code)]
             }
+            Call::Unscope { object } => vec![n(object)],
         }
     }
 
@@ -211,7 +213,8 @@ impl Machine {
                 Kind::Frames => SeenThing::Frames(object.first, object.extent),
                 Kind::Slots => SeenThing::Slots(object.first, object.extent),
                 Kind::Env => SeenThing::Env(live),
-                Kind::Net => SeenThing::Net,
+                Kind::Net if object.first == 0 => SeenThing::Net,
+                Kind::Net => SeenThing::Scope(live),
                 Kind::Binding => SeenThing::Binding(live),
                 other => panic!("nobody was given a capability for {other:?}"),
             };

@@ -1,23 +1,27 @@
 //! Bindings and filters.
 //!
-//! A filter is the set of packets it takes, out of a handful of sample packets
-//! that tell the filters used here apart; whether two conflict is then seen by
-//! looking. A test holds the real filters against the samples.
+//! A filter, or key of a scope, is the set of packets it takes, out of a handful of sample
+//! packets that tell those used here apart; whether one is within another, or shares a packet
+//! with it, is then seen by looking. A test holds the real filters against the samples.
 
-use exo_abi::{Error, Protection, Rights};
+use exo_abi::{Error, Rights};
 
 use super::request::{Answer, Reasons};
-use super::world::{Binding, BindingName, CapName, EnvName, Frame, Thing, World};
+use super::world::{Binding, BindingName, CapName, EnvName, Frame, Scope, ScopeName, Thing, World};
 
 /// The page at which every environment that installs filters keeps their texts.
 pub(super) const TEXTS: u64 = 0x400;
 
-/// The page to which environments may read filters.
-pub(super) const READS: u64 = 0x403;
-
 /// Sample packets that each filter takes, one bit each: UDP to port 1 and to port
 /// 2 of an address, ICMP to it, ARP for it, UDP to port 1 of another address.
 pub(super) const TAKES: [u8; 5] = [0b00001, 0b00010, 0b00111, 0b01000, 0b10000];
+/// How many filters there are to install.
+pub(super) const FILTERS: usize = TAKES.len();
+
+/// Whether all packets that the filter takes are among these.
+fn is_within(filter: usize, takes: u8) -> bool {
+    TAKES[filter] & !takes == 0
+}
 
 impl World {
     fn find_binding(
@@ -46,7 +50,8 @@ impl World {
     ) -> Answer {
         let mut why = Reasons::default();
         let cap = self.find(by, net, Rights::BIND, &mut why);
-        why.when(cap.is_some_and(|cap| cap.thing != Thing::Net), Error::BadHandle);
+        let thing = cap.map_or(Thing::Net, |cap| cap.thing);
+        why.when(!matches!(thing, Thing::Net | Thing::Scope(_)), Error::BadHandle);
         why.when(self.is_full(by), Error::TableFull);
         why.when(self.is_deep(net), Error::TooMuch);
         self.check_donation(object, by, &mut why);
@@ -57,7 +62,7 @@ impl World {
         }
         why.none()?;
         let name = BindingName(self.fresh());
-        let binding = Binding { owner: by, object, first, count, filters: [].into() };
+        let binding = Binding { owner: by, object, first, count, net: thing, filters: [].into() };
         self.bindings.insert(name, binding);
         let rights = Rights::FILTER.with(Rights::SYNC).with(Rights::GRANT);
         Ok(Some(self.hold(by, Thing::Binding(name), rights, Some(net))))
@@ -89,48 +94,104 @@ impl World {
         self.check_donation(object, owner, &mut why);
         self.check_donation(code, owner, &mut why);
         why.when(object == code, Error::BadArgument);
-        why.when(!self.in_the_way(owner, filter).is_empty(), Error::FilterConflict);
+        let net = self.bindings[&name].net;
+        why.when(!self.exists(net) || !is_within(filter, self.takes(net)), Error::NoRight);
+        why.when(self.is_installed(net, filter), Error::FilterConflict);
         why.none()?;
         let binding = self.bindings.get_mut(&name).expect("found above");
         binding.filters.insert(object, (filter, code));
         Ok(None)
     }
 
-    /// Frames of the filters that `filter` of `owner` would conflict with.
-    pub(super) fn in_the_way(&self, owner: EnvName, filter: usize) -> Vec<Frame> {
-        let mut found = Vec::new();
-        for other in self.bindings.values() {
-            for (object, (claimed, _)) in &other.filters {
-                let shared = TAKES[*claimed] & TAKES[filter] != 0;
-                // Of an environment's own filters only equal ones exclude each other.
-                if other.owner != owner && shared || TAKES[*claimed] == TAKES[filter] {
-                    found.push(*object);
-                }
-            }
+    /// Whether a binding made by the same has this filter.
+    fn is_installed(&self, net: Thing, filter: usize) -> bool {
+        let beside = self.bindings.values().filter(|binding| binding.net == net);
+        let mut filters = beside.flat_map(|binding| binding.filters.values());
+        filters.any(|(installed, _)| *installed == filter)
+    }
+
+    /// The sample packets that are in a scope.
+    fn takes(&self, net: Thing) -> u8 {
+        match net {
+            Thing::Scope(name) => self.scopes.get(&name).map_or(0, |scope| TAKES[scope.key]),
+            _ => u8::MAX,
         }
-        found
     }
 
-    /// The filter in a frame.
-    pub(super) fn filter_in(&self, object: Frame) -> Option<usize> {
-        let mut filters = self.bindings.values().filter_map(|one| one.filters.get(&object));
-        filters.next().map(|(filter, _)| *filter)
+    /// How many scopes a scope is within.
+    fn depth(&self, net: Thing) -> u32 {
+        match net {
+            Thing::Scope(name) => {
+                self.scopes.get(&name).map_or(0, |scope| 1 + self.depth(scope.parent))
+            }
+            _ => 0,
+        }
     }
 
-    pub(super) fn read(
+    /// Frames of the scopes made from what the capability `net` is for that hold packets which
+    /// the key takes.
+    pub(super) fn in_the_way(&self, net: CapName, key: usize) -> Vec<Frame> {
+        let Some(parent) = self.caps.get(&net).map(|cap| cap.thing) else { return Vec::new() };
+        let beside = self.scopes.values().filter(|scope| scope.parent == parent);
+        let sharing = beside.filter(|scope| TAKES[scope.key] & TAKES[key] != 0);
+        sharing.map(|scope| scope.object).collect()
+    }
+
+    pub(super) fn scope(
         &mut self,
         by: EnvName,
-        binding: CapName,
+        net: CapName,
+        key: usize,
         object: Frame,
-        page: u64,
+        code: Frame,
     ) -> Answer {
         let mut why = Reasons::default();
-        self.find_binding(by, binding, Rights::FILTER, &mut why);
-        why.when(self.filter_in(object).is_none(), Error::Vacant);
-        let how = self.envs[&by].pages.get(&page).map(|(_, how)| *how);
-        why.when(how != Some(Protection::ReadWrite), Error::BadPointer);
+        let cap = self.find(by, net, Rights::GRANT.with(Rights::BIND), &mut why);
+        let parent = cap.map_or(Thing::Net, |cap| cap.thing);
+        why.when(!matches!(parent, Thing::Net | Thing::Scope(_)), Error::BadHandle);
+        why.when(self.is_full(by), Error::TableFull);
+        why.when(!self.envs[&by].pages.contains_key(&TEXTS), Error::BadPointer);
+        self.check_donation(object, by, &mut why);
+        self.check_donation(code, by, &mut why);
+        why.when(object == code, Error::BadArgument);
+        why.when(!is_within(key, self.takes(parent)), Error::NoRight);
+        why.when(self.depth(parent) + 1 >= 8, Error::TooMuch);
+        why.when(!self.in_the_way(net, key).is_empty(), Error::FilterConflict);
         why.none()?;
+        let name = ScopeName(self.fresh());
+        self.scopes.insert(name, Scope { owner: by, object, code, parent, key });
+        let rights = Rights::GRANT.with(Rights::BIND);
+        Ok(Some(self.hold(by, Thing::Scope(name), rights, Some(net))))
+    }
+
+    pub(super) fn unscope(&mut self, by: EnvName, object: Frame) -> Answer {
+        let mine = |scope: &Scope| scope.object == object && scope.owner == by;
+        if !self.scopes.values().any(mine) {
+            return Err(Error::NotOwned.into());
+        }
+        self.unscope_all(mine);
         Ok(None)
+    }
+
+    /// Takes away scopes, all that is within them, and the filters of bindings made by them.
+    pub(super) fn unscope_all(&mut self, go: impl Fn(&Scope) -> bool) {
+        self.scopes.retain(|_, scope| !go(scope));
+        loop {
+            let there: Vec<_> = self.scopes.keys().map(|name| Thing::Scope(*name)).collect();
+            let before = self.scopes.len();
+            let has_parent =
+                |scope: &Scope| scope.parent == Thing::Net || there.contains(&scope.parent);
+            self.scopes.retain(|_, scope| has_parent(scope));
+            if self.scopes.len() == before {
+                break;
+            }
+        }
+        let there: Vec<_> = self.scopes.keys().map(|name| Thing::Scope(*name)).collect();
+        for binding in self.bindings.values_mut() {
+            if binding.net != Thing::Net && !there.contains(&binding.net) {
+                binding.filters.clear();
+            }
+        }
     }
 
     pub(super) fn detach(&mut self, by: EnvName, binding: CapName, object: Frame) -> Answer {

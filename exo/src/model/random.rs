@@ -12,7 +12,6 @@ use exo_abi::{Protection, Rights, Word};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 
-use super::network::READS;
 use super::pair::{Cast, Pair};
 use super::request::{Call, Request};
 use super::scenes::SCENES;
@@ -87,6 +86,7 @@ impl Reader<'_> {
     fn call(&self, draft: &Draft) -> Call {
         let [_, what, a, b, c, d, e, f] = *draft;
         let any = |_: Thing| true;
+        let is_net = |thing: Thing| matches!(thing, Thing::Net | Thing::Scope(_));
         let count = u32::from(d) % 4 + 1;
         match what % 26 {
             0..3 => {
@@ -153,18 +153,19 @@ impl Reader<'_> {
             22 => {
                 let [first, .., object] = self.four(b);
                 let object = if c % 8 == 0 { self.own_frame(d) } else { object };
-                Call::Bind {
-                    net: self.cap(a, |thing| thing == Thing::Net),
-                    first,
-                    order: 1 + u8::from(e == 0),
-                    object,
-                }
+                Call::Bind { net: self.cap(a, is_net), first, order: 1 + u8::from(e == 0), object }
             }
             23 if a % 4 == 0 => Call::Unbind { binding: self.binding(b) },
-            23 if a % 4 == 1 => {
-                let (binding, object) = (self.binding(b), self.filter(c).unwrap_or(self.frame(c)));
-                let page = if d % 4 == 0 { self.page(e) } else { READS };
-                Call::Read { binding, object, page }
+            23 if a % 4 == 1 => Call::Scope {
+                net: self.cap(b, is_net),
+                key: usize::from(c) % super::network::FILTERS,
+                object: self.own_frame(d),
+                code: self.own_frame(e),
+            },
+            23 if a % 8 == 2 => {
+                let scopes: Vec<Frame> =
+                    self.world.scopes.values().map(|scope| scope.object).collect();
+                Call::Unscope { object: choose(&scopes, b).unwrap_or(self.frame(c)) }
             }
             23 => {
                 let binding = self.binding(b);
@@ -172,7 +173,7 @@ impl Reader<'_> {
             }
             _ => Call::Attach {
                 binding: self.binding(a),
-                filter: usize::from(b) % super::network::TAKES.len(),
+                filter: usize::from(b) % super::network::FILTERS,
                 object: self.own_frame(c),
                 code: self.own_frame(d),
             },

@@ -33,7 +33,8 @@ pub(super) enum Call {
     Unbind { binding: CapName },
     Attach { binding: CapName, filter: usize, object: Frame, code: Frame },
     Detach { binding: CapName, object: Frame },
-    Read { binding: CapName, object: Frame, page: u64 },
+    Scope { net: CapName, key: usize, object: Frame, code: Frame },
+    Unscope { object: Frame },
 }
 
 impl Call {
@@ -58,7 +59,8 @@ impl Call {
             Self::Unbind { .. } => "net_unbind",
             Self::Attach { .. } => "filter_install",
             Self::Detach { .. } => "filter_remove",
-            Self::Read { .. } => "filter_read",
+            Self::Scope { .. } => "net_scope",
+            Self::Unscope { .. } => "net_unscope",
         }
     }
 }

@@ -9,7 +9,6 @@
 
 use exo_abi::{Protection, Rights};
 
-use super::network::READS;
 use super::pair::{Cast, Pair};
 use super::request::{Call, Request};
 use super::world::{CapName, EnvName, Thing, World};
@@ -136,6 +135,9 @@ mod spaces {
                 add(Call::Unmap { space: env, page: BARE, count: 3 });
             }
             for first in frames {
+                if by == cast.a {
+                    add(Call::Unscope { object: first });
+                }
                 add(Call::Free { first, count: 1 });
             }
         }
@@ -206,11 +208,8 @@ mod network {
     /// The code of the filter in frame `n` lies this much further on.
     const CODE: u32 = 6;
 
-    /// The first of the frames that filters are read to.
-    const READ: u32 = 20;
-
-    /// Each child has a binding, and two frames for its filters, and two for their code,
-    /// and a page to read to. The first has two filters more, so that there is a middle to take one from.
+    /// Each child has a binding, and two frames for its filters, and two for their code.
+    /// The first has two filters more, so that there is a middle to take one from.
     pub(super) fn set_up(pair: &mut Pair, cast: &Cast) {
         for (env, by, first) in
             [(cast.to_a, cast.a, cast.rest), (cast.to_b, cast.b, SECOND + cast.rest)]
@@ -229,12 +228,6 @@ mod network {
                 }
             }
         }
-        for (env, first) in [(cast.to_a, READ + cast.rest), (cast.to_b, READ + cast.rest + 1)] {
-            pair.must(cast.root, Call::Take { frames: cast.frames, env, first, count: 1 });
-            let (page, how) = (READS, Protection::ReadWrite);
-            let map = Call::Map { space: env, owner: env, first, page, count: 1, how };
-            pair.must(cast.root, map);
-        }
         pair.must(cast.root, Call::Grant { cap: cast.to_b, env: cast.to_a });
     }
 
@@ -245,7 +238,10 @@ mod network {
                 continue;
             }
             let mut add = |call| all.push(Request { by, call });
-            for net in held(world, by, |thing| thing == Thing::Net) {
+            for net in held(world, by, |thing| matches!(thing, Thing::Net | Thing::Scope(_))) {
+                if by == cast.a {
+                    add(Call::Scope { net, key: 2, object: first, code: first + CODE });
+                }
                 add(Call::Bind { net, first: first + 2, order: 1, object: first + 5 });
                 add(Call::Revoke { cap: net });
             }
@@ -260,14 +256,14 @@ mod network {
                 for object in [first, first + 1, cast.rest + 8, cast.rest + 9] {
                     add(Call::Detach { binding, object });
                 }
-                for object in [cast.rest, SECOND + cast.rest, cast.rest + 8] {
-                    add(Call::Read { binding, object, page: READS });
-                }
                 if by == cast.a {
                     for env in environments(world, by) {
                         add(Call::Grant { cap: binding, env });
                     }
                 }
+            }
+            if by == cast.a {
+                add(Call::Unscope { object: first });
             }
             add(Call::Free { first, count: 1 });
             add(Call::Free { first: first + 2, count: 1 });

@@ -72,7 +72,8 @@ impl Machine {
             self.kernel.frames.generation(Pfn(*frame)) != 0
                 || self.kernel.frames.kind(Pfn(*frame)) != Some(FrameKind::Free)
         });
-        let frames = [ENTRIES, self.kernel.info_frame.0].into_iter().chain(used);
+        let published = [ENTRIES, self.kernel.info_frame.0, self.kernel.network.frame().0];
+        let frames = published.into_iter().chain(used);
         let copy = |frame| {
             // SAFETY: a frame of simulated memory, of which nobody holds an
             // exclusive reference between calls.

@@ -27,6 +27,7 @@ impl World {
             envs: [].into(),
             caps: [].into(),
             bindings: [].into(),
+            scopes: [].into(),
             slots: [].into(),
             names: 0,
         };
@@ -69,7 +70,8 @@ impl World {
                 self.attach(by, binding, filter, object, code)
             }
             Call::Detach { binding, object } => self.detach(by, binding, object),
-            Call::Read { binding, object, page } => self.read(by, binding, object, page),
+            Call::Scope { net, key, object, code } => self.scope(by, net, key, object, code),
+            Call::Unscope { object } => self.unscope(by, object),
         }
     }
 

@@ -1,18 +1,19 @@
-//! The real filters, in memory of those who install them, and the proof that the
-//! specification's sample packets tell them apart.
+//! The real filters, in memory of the environments that install them.
 
 use dpf::{Filter, MAX_WIRE, packet};
 use exo_abi::Pfn;
 
-use super::network::{TAKES, TEXTS};
+#[cfg(test)]
+use super::network::TAKES;
+use super::network::{FILTERS, TEXTS};
 use crate::memory;
 
 const HERE: [u8; 4] = [10, 0, 2, 15];
 const THERE: [u8; 4] = [10, 0, 2, 16];
 const APART: usize = 512;
-const _: () = assert!(MAX_WIRE <= APART && READ + MAX_WIRE <= 4096);
+const _: () = assert!(MAX_WIRE <= APART && APART * FILTERS <= 4096);
 
-fn filters() -> [Filter; TAKES.len()] {
+fn filters() -> [Filter; FILTERS] {
     [
         packet::udp_to(HERE, 1),
         packet::udp_to(HERE, 2),
@@ -20,20 +21,6 @@ fn filters() -> [Filter; TAKES.len()] {
         packet::arp_for(HERE),
         packet::udp_to(THERE, 1),
     ]
-}
-
-/// Where in a page filters are read to: behind the texts, should they be in it.
-pub(super) const READ: usize = APART * TAKES.len();
-
-/// Whether the text of a filter, `length` bytes long, was read to a frame.
-pub(super) fn is_read(filter: usize, frame: u32, length: u64) -> bool {
-    let mut wire = [0; MAX_WIRE];
-    let whole = filters()[filter].encode(&mut wire).expect("room");
-    let place = memory::frame(Pfn(frame)).wrapping_add(READ);
-    // SAFETY: inside a frame of simulated memory, to which nothing refers; no text is
-    // longer than the rest of it.
-    let read = unsafe { std::slice::from_raw_parts(place, whole) };
-    whole as u64 == length && *read == wire[..whole]
 }
 
 /// Address and length of a filter's text.
@@ -74,14 +61,13 @@ fn samples_tell_the_filters_apart() {
             assert_eq!(filter.matches(sample), takes >> bit & 1 == 1, "sample {bit}");
         }
     }
-    for (a, one) in filters().iter().enumerate() {
-        for (b, other) in filters().iter().enumerate() {
-            let shared = TAKES[a] & TAKES[b] != 0;
-            assert_eq!(
-                dpf::overlap(one, other),
-                shared,
-                "{a} and {b} share a sample packet or none"
-            );
+    let keys = filters().map(|filter| dpf::Key::of(&filter).expect("pinned bits only"));
+    for ((a, one), key) in filters().iter().enumerate().zip(&keys) {
+        for (b, other) in keys.iter().enumerate() {
+            let (shared, within) = (TAKES[a] & TAKES[b] != 0, TAKES[a] & !TAKES[b] == 0);
+            assert_eq!(!key.contradicts(other), shared, "{a} and {b} share a packet or none");
+            assert_eq!(key.is_within(other), within, "{a} is within {b} or not");
+            assert_eq!(one.behind(other).is_some(), within, "{a} lies behind {b} or not");
         }
     }
 }

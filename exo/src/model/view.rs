@@ -26,6 +26,7 @@ pub(super) enum SeenThing {
     Slots(u32, u32),
     Env(Option<Frame>),
     Net,
+    Scope(Option<Frame>),
     Binding(Option<Frame>),
 }
 
@@ -58,6 +59,9 @@ impl World {
             Thing::Slots(first, count) => SeenThing::Slots(first, count),
             Thing::Env(name) => SeenThing::Env(self.envs.get(&name).map(|env| env.object)),
             Thing::Net => SeenThing::Net,
+            Thing::Scope(name) => {
+                SeenThing::Scope(self.scopes.get(&name).map(|scope| scope.object))
+            }
             Thing::Binding(name) => {
                 SeenThing::Binding(self.bindings.get(&name).map(|binding| binding.object))
             }
@@ -137,10 +141,20 @@ impl World {
         let mut bindings: Vec<_> = self
             .bindings
             .values()
-            .map(|binding| (binding.object, binding.first, binding.filters.clone()))
+            .map(|binding| {
+                let net = self.seen(binding.net);
+                (binding.object, binding.first, net, binding.filters.clone())
+            })
             .collect();
         bindings.sort_unstable();
         bindings.hash(&mut state);
+        let mut scopes: Vec<_> = self
+            .scopes
+            .values()
+            .map(|scope| (scope.object, scope.code, self.seen(scope.parent), scope.key))
+            .collect();
+        scopes.sort_unstable();
+        scopes.hash(&mut state);
         state.finish()
     }
 

@@ -25,6 +25,10 @@ pub(super) struct CapName(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct BindingName(pub u32);
 
+/// A scope, for ever.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct ScopeName(pub u32);
+
 /// What a capability is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Thing {
@@ -33,7 +37,9 @@ pub(super) enum Thing {
     /// Slots from the first, so many.
     Slots(u32, u32),
     Env(EnvName),
+    /// Every packet.
     Net,
+    Scope(ScopeName),
     Binding(BindingName),
 }
 
@@ -75,8 +81,22 @@ pub(super) struct Binding {
     pub object: Frame,
     pub first: Frame,
     pub count: u32,
+    /// By what it was made: [`Thing::Net`] or a scope, which may be gone.
+    pub net: Thing,
     /// Which filter lies in which frame, and where its code.
     pub filters: BTreeMap<Frame, (usize, Frame)>,
+}
+
+/// A scope of one key.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub owner: EnvName,
+    pub object: Frame,
+    pub code: Frame,
+    /// [`Thing::Net`] or a scope.
+    pub parent: Thing,
+    /// The filter that is its key.
+    pub key: usize,
 }
 
 /// Everything.
@@ -94,6 +114,7 @@ pub(super) struct World {
     pub envs: BTreeMap<EnvName, Environment>,
     pub caps: BTreeMap<CapName, Capability>,
     pub bindings: BTreeMap<BindingName, Binding>,
+    pub scopes: BTreeMap<ScopeName, Scope>,
     /// Who owns each slot that has an owner.
     pub slots: BTreeMap<u32, EnvName>,
     /// Names given so far.
@@ -134,7 +155,11 @@ impl World {
             FrameKind::Binding
         } else if self.bindings.values().any(|binding| filtered(&binding)) {
             FrameKind::Filter
-        } else if self.bindings.values().any(|binding| coded(&binding)) {
+        } else if self.scopes.values().any(|scope| scope.object == frame) {
+            FrameKind::Scope
+        } else if self.bindings.values().any(|binding| coded(&binding))
+            || self.scopes.values().any(|scope| scope.code == frame)
+        {
             FrameKind::Code
         } else {
             FrameKind::Memory
@@ -193,6 +218,7 @@ impl World {
         match thing {
             Thing::Env(name) => self.envs.contains_key(&name),
             Thing::Binding(name) => self.bindings.contains_key(&name),
+            Thing::Scope(name) => self.scopes.contains_key(&name),
             _ => true,
         }
     }

@@ -1,14 +1,13 @@
 //! Bindings: an environment's pair of rings, and the filters attached to it.
 
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 
-use dpf::Trie;
 use exo_abi::{EnvId, Error, FrameKind, Pfn, RingOrder};
 
-use super::storage::Installed;
+use super::scope::Scope;
 use super::{NOBODY, Net, reclaim};
 use super::{filter, ring};
-use crate::capability::{Kind, Object, Progress};
+use crate::capability::Progress;
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::object::{self, KernelObject};
@@ -24,29 +23,23 @@ pub struct Binding {
     pub produced: Cell<u32>,
     /// Packets taken from the transmit ring: the kernel's own index.
     pub taken: Cell<u32>,
-    /// Frames with the device.
-    pub held: Cell<u32>,
-    /// Of these, frames that it reads from the run.
+    /// Frames that the device reads from the run.
     pub in_flight: Cell<u32>,
-    /// What the network capability it was made by names: its scope.
-    net: Cell<(u32, u32)>,
+    /// The scope it was made by; none once that is gone.
+    scope: Cell<Option<&'static Scope>>,
+    pub(crate) scope_previous: Cell<Pfn>,
+    pub(crate) scope_next: Cell<Pfn>,
     /// First of the filters attached.
     pub filters: Cell<Pfn>,
-    /// The filter whose mirror the last frame sent passed, tried first. None after one was
-    /// removed.
-    pub(super) spoke: Cell<Option<&'static Installed>>,
     order: Cell<RingOrder>,
     itself: Cell<Pfn>,
     pub(crate) previous: Cell<Pfn>,
     pub(crate) next: Cell<Pfn>,
-    /// What may be sent, merged. `None` is all zero only by luck of layout, so
-    /// it is written when the binding is made.
-    pub(super) speech: RefCell<Trie>,
 }
 
 // SAFETY: repr(C), within a frame; zero is valid for cells of integers, which an order of
-// rings is, for no reference, for a `RefCell`'s borrow count (checked by a test) and for a
-// `Trie`, which is a number; all fields are cells.
+// rings is, and for no reference; all fields are cells. A scope's frame is retired only after all
+// its bindings have left it (`scope::remove_step`).
 unsafe impl KernelObject for Binding {
     const KIND: FrameKind = FrameKind::Binding;
 }
@@ -58,10 +51,27 @@ impl Binding {
         self.order.get()
     }
 
-    /// What its network capability names.
-    pub fn net(&self) -> Object {
-        let (first, extent) = self.net.get();
-        Object::range(Kind::Net, first, extent)
+    /// The scope that says what it may receive and send, if that still is there.
+    #[inline]
+    pub fn scope(&self) -> Option<&'static Scope> {
+        self.scope.get()
+    }
+
+    /// Takes it out of its scope's list; it must have no filters.
+    pub(super) fn leave_scope(&self, kernel: &Kernel) {
+        let Some(scope) = self.scope() else { return };
+        let get = |pfn| object::get::<Self>(&kernel.frames, pfn);
+        let (previous, next) = (self.scope_previous.get(), self.scope_next.get());
+        match get(previous) {
+            Some(before) => before.scope_next.set(next),
+            None => scope.bindings.set(next),
+        }
+        if let Some(after) = get(next) {
+            after.scope_previous.set(previous);
+        }
+        self.scope.set(None);
+        self.scope_previous.set(NOBODY);
+        self.scope_next.set(NOBODY);
     }
 
     /// The frame the binding lies in.
@@ -76,7 +86,7 @@ impl Binding {
 }
 
 /// Makes a binding of `env` in frame `object_frame` over the run from `first`,
-/// within the scope of the network capability that names `net`.
+/// with filters within `scope`.
 ///
 /// # Errors
 /// [`Error::NoDevice`]; [`Error::NotOwned`], [`Error::InUse`] as for every
@@ -84,7 +94,7 @@ impl Binding {
 pub fn bind(
     kernel: &Kernel,
     env: &Env,
-    net: Object,
+    scope: &'static Scope,
     first: Pfn,
     order: RingOrder,
     object_frame: Pfn,
@@ -111,11 +121,10 @@ pub fn bind(
     }
     let binding = object::create::<Binding>(frames, object_frame).ok_or(Error::InUse)?;
     binding.owner.set(env.id());
-    binding.net.set((net.first, net.extent));
+    binding.scope.set(Some(scope));
     binding.first.set(first);
     binding.order.set(order);
     binding.itself.set(object_frame);
-    *binding.speech.borrow_mut() = Trie::new();
     // The owner may have mapped the ring page and filled it before: both sides
     // start from zero.
     let ring = ring::shared(binding);
@@ -128,6 +137,12 @@ pub fn bind(
         old.previous.set(object_frame);
     }
     env.bindings.set(object_frame);
+    let beside = scope.bindings.get();
+    binding.scope_next.set(beside);
+    if let Some(beside) = object::get::<Binding>(frames, beside) {
+        beside.scope_previous.set(object_frame);
+    }
+    scope.bindings.set(object_frame);
     Ok(binding)
 }
 
@@ -138,13 +153,14 @@ pub fn bind(
 pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<Progress, Error> {
     let frames = &kernel.frames;
     if binding.filters.get() != NOBODY {
-        filter::remove(kernel, net, binding, binding.filters.get())?;
+        filter::remove(kernel, binding, binding.filters.get())?;
         return Ok(Progress::Again);
     }
     reclaim(kernel, net);
     if binding.in_flight.get() != 0 {
         return Err(Error::InUse);
     }
+    binding.leave_scope(kernel);
     binding.run().for_each(|pfn| frames.unpin(pfn));
     let (previous, next) = (binding.previous.get(), binding.next.get());
     match object::get::<Binding>(frames, previous) {

@@ -1,8 +1,8 @@
 //! The network interface, multiplexed by filters.
 //!
-//! The kernel owns the device; environments own packets. A binding is an
-//! environment's pair of rings; filters say which received frames are its own,
-//! and, mirrored, which frames it may send. Steps 1, 2, 3 and 6 of a packet's
+//! The kernel owns the device; environments own packets. A scope says which packets are an
+//! environment's to receive and, mirrored, to send. A binding is a pair of rings; filters sort
+//! the packets of a scope among those of its bindings. Steps 1, 2, 3 and 6 of a packet's
 //! journey lie here, one file each:
 //!
 //! | step | file |
@@ -12,7 +12,7 @@
 //! | 3 deliver | [`ring`] |
 //! | 6 transmit | [`transmit`], then [`nic`] |
 //!
-//! [`binding`] and [`scope`] are about authority: who may listen to what.
+//! [`scope`] is about authority, [`binding`] about what an environment makes of it.
 
 pub mod binding;
 pub mod filter;
@@ -25,7 +25,6 @@ pub mod virtqueue;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use dpf::Trie;
 use exo_abi::{Error, Pfn};
 
 use crate::capability::Progress;
@@ -33,18 +32,39 @@ use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::object;
 use binding::Binding;
+use filter::Owner;
 use nic::Nic;
+use scope::Entry;
 
-/// Frames received in one call, to bound its time.
-const RECEIVE_BATCH: u32 = 256;
+/// Work done on received packets in one call, to bound its time: one for each packet, and one
+/// more for each way that its owner's filters can make it try beside the first.
+const RECEIVE_WORK: u32 = 128;
+/// Cycles of a period, of less than a slice.
+const PERIOD: u64 = 1 << 20;
+/// The most of that which packets of one account may cause in a period, beside one for each.
+/// Then those that would cause more are dropped before any filter is tried.
+const ACCOUNT_WORK: u32 = 2 * filter::FORKS;
 
-/// The device, if there is one, and what has been claimed of it.
+/// The device, if there is one.
 #[derive(Default)]
 pub struct Net {
     /// The network interface.
     pub nic: Option<Nic>,
-    /// Receive filters of all bindings, merged. Tags are frames of bindings.
-    pub claims: Trie,
+    /// Counts periods in which an account may cause so much work.
+    period: u32,
+}
+
+impl Net {
+    /// With this interface; nothing has been claimed.
+    pub fn new(nic: Option<Nic>) -> Self {
+        Self { nic, period: 0 }
+    }
+
+    /// Says what the time-stamp counter is; now and then every account may cause work anew.
+    #[inline]
+    pub fn set_time(&mut self, now: u64) {
+        self.period = (now / PERIOD) as u32;
+    }
 }
 
 /// Delivers what has arrived to its owners, and tells them.
@@ -61,18 +81,33 @@ fn deliver(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
     let mut run: Option<ring::Run> = None;
     let (mut received, mut unclaimed, mut overflowed, mut copied) = (0_u32, 0_u32, 0_u32, 0_u64);
-    while received < RECEIVE_BATCH
+    let mut work = 0;
+    while work < RECEIVE_WORK
         && let Some(packet) = nic.next_received()
     {
         crate::stamp!(Receive);
         received += 1;
         let frame = nic.contents(&packet);
-        let claimed = filter::classify(kernel, &net.claims, frame);
+        work += 1;
+        let sorted = match filter::owner(kernel, frame) {
+            Owner::Sorted(pfn) => Some(pfn),
+            Owner::Key(key) => match charge(kernel, net.period, key) {
+                Some(more) => {
+                    work += more;
+                    filter::sort(kernel, key, frame)
+                }
+                None => {
+                    overflowed += 1;
+                    nic.recycle(packet);
+                    continue;
+                }
+            },
+        };
         crate::stamp!(Classify);
-        let is_next = |run: &ring::Run| claimed == Some(run.binding().frame());
+        let is_next = |run: &ring::Run| sorted == Some(run.binding().frame());
         if !run.as_ref().is_some_and(is_next)
             && let Some(binding) =
-                claimed.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn))
+                sorted.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn))
             && let Some(before) = run.replace(ring::Run::begin(binding))
         {
             tell(kernel, before.end());
@@ -105,6 +140,16 @@ fn deliver(kernel: &Kernel, net: &mut Net) {
     }
 }
 
+/// Charges what the filters behind a key can cost a packet, beside the first unit, to their
+/// account: how much; `None` if it has spent what it may.
+fn charge(kernel: &Kernel, period: u32, key: &Entry) -> Option<u32> {
+    let more = key.filters.get().forks();
+    if more != 0 && !key.scope(kernel)?.account()?.spend(period, more, ACCOUNT_WORK) {
+        return None;
+    }
+    Some(more)
+}
+
 fn tell(kernel: &Kernel, binding: &Binding) {
     if let Some(owner) = kernel.env(binding.owner.get()) {
         env::notify(kernel, owner);
@@ -124,30 +169,33 @@ fn take_back(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
     let Some(first) = nic.next_sent() else { return };
     // Counted once for a run of packets of one binding.
-    let (mut binding, mut frames, mut lent) = (first.binding, 1, u32::from(first.lends));
+    let (mut binding, mut account) = (first.binding, first.account);
+    let (mut frames, mut lent) = (1, u32::from(first.lends));
     while let Some(sender) = nic.next_sent() {
-        if sender.binding != binding {
-            returned(kernel, binding, frames, lent);
-            (binding, frames, lent) = (sender.binding, 0, 0);
+        if (sender.binding, sender.account) != (binding, account) {
+            returned(kernel, binding, account, frames, lent);
+            (binding, account, frames, lent) = (sender.binding, sender.account, 0, 0);
         }
         frames += 1;
         lent += u32::from(sender.lends);
     }
-    returned(kernel, binding, frames, lent);
+    returned(kernel, binding, account, frames, lent);
 }
 
-/// The device is done with so many `frames` of the binding in frame `pfn`, of which it has read
-/// `lent` from its owner's memory.
-fn returned(kernel: &Kernel, pfn: Pfn, frames: u32, lent: u32) {
-    // A binding may go while frames it does not lend memory for are with the
-    // device, and another may come in its place; then counts are too low for
-    // a moment, never too high.
-    if let Some(binding) = object::get::<Binding>(&kernel.frames, pfn) {
-        binding.held.set(binding.held.get().saturating_sub(frames));
-        if lent != 0 {
-            binding.in_flight.set(binding.in_flight.get().saturating_sub(lent));
-            ring::publish_sent(binding);
-        }
+/// The device is done with so many `frames` of this binding and account, of which it has read
+/// `lent` from the binding's memory.
+fn returned(kernel: &Kernel, binding: Pfn, account: Pfn, frames: u32, lent: u32) {
+    // An account may go while its packets are with the device, and another may come in
+    // its place; then counts are too low for a moment, never too high. A binding that
+    // lends memory stays.
+    if let Some(account) = object::get::<scope::Scope>(&kernel.frames, account) {
+        account.held.set(account.held.get().saturating_sub(frames));
+    }
+    if lent != 0
+        && let Some(binding) = object::get::<Binding>(&kernel.frames, binding)
+    {
+        binding.in_flight.set(binding.in_flight.get().saturating_sub(lent));
+        ring::publish_sent(binding);
     }
 }
 

@@ -94,6 +94,8 @@ impl Mmio {
 pub struct Sender {
     /// The binding.
     pub binding: Pfn,
+    /// The scope that its slot counts for.
+    pub account: Pfn,
     /// Whether the device reads from its frames.
     pub lends: bool,
 }
@@ -253,10 +255,10 @@ impl Nic {
         }
     }
 
-    /// A slot to put a frame into, for a sender that holds `held` already.
+    /// A slot to put a frame into, for an account that holds `held` already.
     ///
-    /// Nobody may hold more slots than are free, so whoever holds none always
-    /// finds one, however hard others send.
+    /// No account may hold more slots than are free, so one that holds few finds one, however
+    /// hard another sends, and through however many bindings.
     #[inline]
     pub fn take_slot(&mut self, held: u32) -> Option<SendSlot> {
         if held as usize >= self.free_count {
@@ -278,12 +280,17 @@ impl Nic {
     }
 
     /// Copies `length` (at most [`COPY_MAX`]) bytes from `source` into the slot
-    /// and returns them.
+    /// and returns the front of it: behind `length` lies what it held before.
     ///
     /// # Safety
     /// `source` must be valid for `length` bytes. They may change meanwhile.
     #[inline]
-    pub unsafe fn fill(&mut self, slot: &SendSlot, source: *const u8, length: usize) -> &[u8] {
+    pub unsafe fn fill(
+        &mut self,
+        slot: &SendSlot,
+        source: *const u8,
+        length: usize,
+    ) -> &[u8; HEAD] {
         let length = length.min(COPY_MAX);
         let target = memory::physical(self.slot_address(slot.0) + HEADER as u64);
         // SAFETY: the slot lies in the interface's memory and holds `COPY_MAX`
@@ -291,19 +298,18 @@ impl Nic {
         // anything else uses it; the source is the caller's promise.
         unsafe {
             core::ptr::copy_nonoverlapping(source, target, length);
-            core::slice::from_raw_parts(target, length)
+            &*target.cast()
         }
     }
 
     /// Queues the slot's first `length` bytes, and behind them the buffer `rest`
-    /// of the sender's if there is one, as one frame of `binding`.
+    /// of the sender's if there is one, as one frame.
     #[inline]
-    pub fn send(&mut self, binding: Pfn, slot: SendSlot, length: usize, rest: Option<Buffer>) {
+    pub fn send(&mut self, sender: Sender, slot: SendSlot, length: usize, rest: Option<Buffer>) {
         let head = u16::from(slot.0) * 2;
         // The header before the frame stays zero from the start: no offloads.
         let first = Buffer { address: self.slot_address(slot.0), length: (HEADER + length) as u32 };
-        self.sender[usize::from(slot.0 % SEND_SLOTS as u8)] =
-            Some(Sender { binding, lends: rest.is_some() });
+        self.sender[usize::from(slot.0 % SEND_SLOTS as u8)] = Some(sender);
         if let Some(buffer) = rest {
             self.transmit.describe(head, first, false, Some(head + 1));
             self.transmit.describe(head + 1, buffer, false, None);

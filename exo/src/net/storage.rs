@@ -1,17 +1,16 @@
-//! Step 2, where the merged filters lie: in frames that their owners brought.
+//! Step 2, where the merged keys and filters lie: in frames that their owners brought.
 //!
-//! A filter brings two. One is a kernel object with its share of both tries, what may
-//! be received and what may be sent; the other holds machine code: of the filter's share
-//! of the first trie, and of what it allows to send. Ring 0 can write a frame or execute
-//! it, never both. Only the heads of the hash table are the kernel's: one for each frame
-//! of memory, and so at least one for two filters.
+//! A scope or a filter brings two. One is a kernel object with its blocks; the other holds
+//! machine code. Ring 0 can write a frame or execute it, never both. Only the heads of the
+//! hash table are the kernel's: one for each frame of memory, and so at least one for two
+//! filters.
 
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 
 use dpf::{
-    Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, Node, NodeId, PREDICATE, SLOT,
-    SLOTS, Salt, Store, UNIT,
+    Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, Node, NodeId, SLOT, SLOTS, Salt,
+    Store, UNIT,
 };
 use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn};
 
@@ -19,18 +18,24 @@ use crate::kernel::Kernel;
 use crate::memory;
 use crate::object::KernelObject;
 
-/// A filter attached to a binding. Its share of the tries comes first.
+/// Blocks of the tries, at the beginning of a frame, and where their code lies.
+#[repr(C, align(64))]
+pub(crate) struct Room<const N: usize> {
+    pub(crate) code: Cell<Pfn>,
+    blocks: UnsafeCell<[MaybeUninit<Block>; N]>,
+}
+
+/// A filter attached to a binding.
 #[repr(C)]
 pub(crate) struct Installed {
-    blocks: UnsafeCell<[MaybeUninit<Block>; 2]>,
-    filters: [UnsafeCell<MaybeUninit<Filter>>; 2],
+    pub(crate) room: Room<1>,
+    /// What it says beside its key.
+    filter: UnsafeCell<MaybeUninit<Filter>>,
     pub(crate) binding: Cell<Pfn>,
+    /// Behind which key of the binding's scope it lies.
+    pub(super) key: Cell<usize>,
     pub(crate) previous: Cell<Pfn>,
     pub(crate) next: Cell<Pfn>,
-    /// Where its code lies.
-    pub(crate) code: Cell<Pfn>,
-    /// Whether its mirror is written, merged and compiled.
-    pub(super) speaks: Cell<bool>,
 }
 
 // SAFETY: repr(C), within a frame; zero is valid for the cells, and anything is
@@ -39,70 +44,42 @@ unsafe impl KernelObject for Installed {
     const KIND: FrameKind = FrameKind::Filter;
 }
 
-/// Which of the two tries.
-#[derive(Clone, Copy)]
-pub(super) enum Side {
-    Claim = 0,
-    Speech = 1,
-}
-
-/// Units in a frame and in a block.
+/// Units in a frame and in a block, and before the first block of a frame.
 const FRAME_UNITS: u32 = FRAME_BYTES as u32 / UNIT as u32;
 const BLOCK_UNITS: u32 = (size_of::<Block>() / UNIT) as u32;
-/// Where in the frame of code the mirror's begins.
-const MIRROR: usize = SLOTS * SLOT;
-const _: () = assert!(MIRROR + PREDICATE <= FRAME_BYTES as usize);
+const FIRST: u32 = (core::mem::offset_of!(Room<1>, blocks) / UNIT) as u32;
+/// Code of a block.
+const BLOCK_CODE: usize = SLOTS * SLOT;
+const _: () = assert!(super::scope::KEYS * BLOCK_CODE <= FRAME_BYTES as usize);
+const _: () = assert!(core::mem::offset_of!(Room<1>, code) == 0);
 
-/// The name of the filter's block in the frame `pfn`.
-pub(super) fn block(pfn: Pfn, side: Side) -> Result<BlockId, Error> {
+/// The name of a block in the frame `pfn`.
+pub(super) fn block(pfn: Pfn, number: usize) -> Result<BlockId, Error> {
     let first = pfn.0.checked_mul(FRAME_UNITS).ok_or(Error::OutOfRange)?;
-    let index = first.checked_add(BLOCK_UNITS * side as u32).ok_or(Error::OutOfRange)?;
+    let index = first.checked_add(FIRST + BLOCK_UNITS * number as u32).ok_or(Error::OutOfRange)?;
     BlockId::new(index).ok_or(Error::OutOfRange)
 }
 
-/// The frame of the filter whose block it is.
-pub(super) fn frame_of(block: BlockId) -> Pfn {
-    Pfn(block.index() / FRAME_UNITS)
+/// The frame that a block is in, and which of the frame's it is.
+fn place(block: BlockId) -> (Pfn, usize) {
+    let within = block.index() % FRAME_UNITS;
+    (Pfn(block.index() / FRAME_UNITS), (within.saturating_sub(FIRST) / BLOCK_UNITS) as usize)
 }
 
 impl Installed {
-    /// Notes the filter of one side, before its block is merged.
-    pub(super) fn write(&self, side: Side, filter: &Filter) {
-        // SAFETY: made or being made, and not merged on this side: nothing refers to it.
-        unsafe { (*self.filters[side as usize].get()).write(*filter) };
+    /// Notes the filter, before its block is merged.
+    pub(super) fn write(&self, filter: &Filter) {
+        // SAFETY: being made, and not merged: nothing refers to it.
+        unsafe { (*self.filter.get()).write(*filter) };
     }
 
-    /// The filter of one side.
+    /// The filter.
     ///
     /// # Safety
     /// It must have been written, and must not be written any more.
-    pub(super) unsafe fn filter(&self, side: Side) -> &Filter {
+    pub(super) unsafe fn filter(&self) -> &Filter {
         // SAFETY: the caller's promise.
-        unsafe { (*self.filters[side as usize].get()).assume_init_ref() }
-    }
-
-    /// Compiles the mirror.
-    pub(super) fn compile(&self, kernel: &Kernel, speech: &Filter) {
-        if kernel.merged.compiles {
-            write_code(kernel, self.code.get(), MIRROR, dpf::compile(speech).bytes());
-        }
-    }
-
-    /// Whether it allows to send a frame that begins with `head`. It must speak.
-    #[inline]
-    pub(super) fn passes(&self, kernel: &Kernel, head: &[u8]) -> bool {
-        if !kernel.merged.compiles {
-            // SAFETY: it is written before it speaks.
-            return unsafe { self.filter(Side::Speech) }.matches(head);
-        }
-        let code = memory::frame(self.code.get()).wrapping_add(MIRROR);
-        // SAFETY: `compile` wrote a predicate there, which is a function of this type and
-        // reads no more than it is given.
-        unsafe {
-            let code =
-                core::mem::transmute::<*mut u8, extern "C" fn(*const u8, usize) -> u32>(code);
-            code(head.as_ptr(), head.len()) != 0
-        }
+        unsafe { (*self.filter.get()).assume_init_ref() }
     }
 }
 
@@ -112,6 +89,8 @@ pub struct Merged {
     bits: u32,
     secret: u64,
     serial: Cell<u64>,
+    /// How many filters there have been.
+    age: Cell<u64>,
     /// Whether filters are compiled, or interpreted.
     pub compiles: bool,
 }
@@ -122,7 +101,13 @@ impl Merged {
     /// # Safety
     /// That memory must be zero, and be used for nothing else from now on.
     pub const unsafe fn new(heads: *mut NodeId, bits: u32, secret: u64, compiles: bool) -> Self {
-        Self { heads, bits, secret, serial: Cell::new(0), compiles }
+        Self { heads, bits, secret, serial: Cell::new(0), age: Cell::new(0), compiles }
+    }
+
+    /// One more than the last time.
+    pub(super) fn age(&self) -> u64 {
+        self.age.set(self.age.get() + 1);
+        self.age.get()
     }
 }
 
@@ -135,17 +120,17 @@ impl Frames<'_> {
         memory::physical(u64::from(index) * UNIT as u64).cast()
     }
 
-    /// The filter whose block it is, and which side.
-    fn installed(block: BlockId) -> (&'static Installed, Side) {
-        // SAFETY: the tries name only blocks of installed filters, or of the one that is
-        // being installed, whose frames hold an `Installed`.
-        let installed = unsafe { &*memory::frame(frame_of(block)).cast::<Installed>() };
-        let first = block.index().is_multiple_of(FRAME_UNITS);
-        (installed, if first { Side::Claim } else { Side::Speech })
+    /// Where code of a slot is put: the frame and the byte in it.
+    fn code(slot: CodeSlot) -> (Pfn, usize) {
+        let (pfn, number) = place(slot.block);
+        // SAFETY: the tries name only blocks in frames that begin with a `Room`, whatever its
+        // length; its first field is this.
+        let code = unsafe { &*memory::frame(pfn).cast::<Cell<Pfn>>() };
+        (code.get(), number * BLOCK_CODE + slot.index * SLOT)
     }
 }
 
-// What a name names is in the block of a frame that is an `Installed`, where a trie writes a
+// What a name names is in a block of a frame that begins with a `Room`, where a trie writes a
 // node or group wholly before it asks for it; and it changes only through a store that is
 // borrowed mutably: each operation on a trie makes one and drops it before it returns.
 impl Store for Frames<'_> {
@@ -173,10 +158,18 @@ impl Store for Frames<'_> {
         unsafe { &mut *Self::place(id.index()) }
     }
 
-    fn filter(&self, block: BlockId) -> &Filter {
-        let (installed, side) = Self::installed(block);
-        // SAFETY: `filter::install` writes a filter before it merges its block.
-        unsafe { installed.filter(side) }
+    #[cfg(not(exo_guest))]
+    fn filter(&self, block: BlockId) -> Filter {
+        let (pfn, number) = place(block);
+        let frames = &self.0.frames;
+        match crate::object::get::<super::scope::Scope>(frames, pfn) {
+            Some(scope) => scope.key_filter(number),
+            None => {
+                let installed = crate::object::get::<Installed>(frames, pfn).expect("a filter");
+                // SAFETY: `filter::install` writes a filter before it merges its block.
+                unsafe { *installed.filter() }
+            }
+        }
     }
 
     #[inline]
@@ -203,21 +196,20 @@ impl Store for Frames<'_> {
     }
 
     fn code_address(&self, slot: CodeSlot) -> Option<u64> {
-        let (installed, side) = Self::installed(slot.block);
-        let code = memory::frame(installed.code.get()) as u64 + (slot.index * SLOT) as u64;
-        (self.0.merged.compiles && matches!(side, Side::Claim)).then_some(code)
+        let (pfn, offset) = Self::code(slot);
+        self.0.merged.compiles.then(|| memory::frame(pfn) as u64 + offset as u64)
     }
 
     fn write_code(&mut self, slot: CodeSlot, code: &[u8]) {
-        let (installed, _) = Self::installed(slot.block);
-        write_code(self.0, installed.code.get(), slot.index * SLOT, code);
+        let (pfn, offset) = Self::code(slot);
+        write_code(self.0, pfn, offset, code);
     }
 }
 
 /// Makes a frame of memory one of code, without any yet.
 pub(super) fn make_code(kernel: &Kernel, pfn: Pfn) {
     const BREAKPOINT: u8 = 0xcc;
-    // SAFETY: a quiet frame, checked by `filter::install`. What its owner left there must
+    // SAFETY: a quiet frame, checked by the caller. What its owner left there must
     // not be executed.
     unsafe { memory::frame(pfn).write_bytes(BREAKPOINT, FRAME_BYTES as usize) };
     kernel.frames.set_kind(pfn, FrameKind::Code, 0);

@@ -1,21 +1,25 @@
 //! Step 6: what an environment sends is checked, then handed to the device.
 //!
-//! Nobody may speak as somebody else: a frame goes out only if it passes the
-//! binding's transmit filters, which are its receive filters mirrored. The bytes
-//! that decide are first copied into kernel memory, so they cannot change after
-//! the check. Short frames are copied whole; of long ones the device fetches the
-//! rest, which no filter looks at, from the owner's pinned frames.
+//! An environment speaks as it may listen: a packet goes out only if it has a key of the
+//! binding's scope, mirrored. The bytes that decide are first copied into kernel memory, so
+//! they cannot change after the check. Short packets are copied whole; of long ones the device
+//! fetches the rest, which no key looks at, from the owner's pinned frames.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use exo_abi::{FRAME_MAX, FRAME_MIN, SyncCounts};
+use exo_abi::{FRAME_MAX, FRAME_MIN, Pfn, SyncCounts};
 
 use super::binding::Binding;
-use super::nic::{COPY_MAX, HEAD, Nic};
+use super::nic::{COPY_MAX, HEAD, Nic, Sender};
+use super::scope::Scope;
 use super::virtqueue::Buffer;
-use super::{Net, filter, reclaim, ring};
+use super::{Net, reclaim, ring};
 use crate::kernel::Kernel;
 use crate::memory;
+
+/// Most packets taken in one call, sent or refused, to bound its time: as many as can be with
+/// the device.
+const MOST: u32 = 128;
 
 /// Takes what the transmit ring holds, as far as the device has room.
 pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts {
@@ -28,9 +32,12 @@ pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts
     if waiting == 0 {
         return counts;
     }
-    let mut outbox = Outbox { kernel, nic, binding, held: binding.held.get(), copied: 0 };
-    // More than the ring holds is a lie; going round it once is bounded.
-    for taken in 0..waiting.min(order.slots()) {
+    let Some(scope) = binding.scope() else { return counts };
+    let Some(account) = scope.account() else { return counts };
+    let (held, copied) = (account.held.get(), 0);
+    let mut outbox = Outbox { nic, binding, scope, account: account.frame(), held, copied };
+    // More than the ring holds is a lie.
+    for taken in 0..waiting.min(order.slots()).min(MOST) {
         let slot = first.wrapping_add(taken) & (order.slots() - 1);
         let length = shared.tx_length.get(slot as usize).map_or(0, |length| length.load(Relaxed));
         match outbox.send_one(order.tx_offset(slot), usize::from(length)) {
@@ -43,7 +50,7 @@ pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts
     }
     let Outbox { held, copied, .. } = outbox;
     if counts.taken != 0 {
-        binding.held.set(held);
+        account.held.set(held);
         binding.taken.set(first.wrapping_add(counts.taken));
         ring::publish_sent(binding);
         Kernel::count(&kernel.info.copied, copied);
@@ -64,10 +71,11 @@ enum Outcome {
 
 /// Packets of one binding on their way to the device.
 struct Outbox<'a> {
-    kernel: &'a Kernel,
     nic: &'a mut Nic,
     binding: &'a Binding,
-    /// What is to become of the binding's count, and of that of bytes copied.
+    scope: &'a Scope,
+    account: Pfn,
+    /// What is to become of the account's count, and of that of bytes copied.
     held: u32,
     copied: u64,
 }
@@ -85,7 +93,8 @@ impl Outbox<'_> {
         // SAFETY: the buffer lies in the binding's pinned run and holds more than
         // `FRAME_MAX` bytes.
         let head = unsafe { self.nic.fill(&kernel_slot, source, copied) };
-        if !filter::may_send(self.kernel, self.binding, head) {
+        let allowed = head.first_chunk().is_some_and(|head| self.scope.may_send(head, length));
+        if !allowed {
             self.nic.give_back(kernel_slot);
             return Outcome::Refused;
         }
@@ -93,7 +102,9 @@ impl Outbox<'_> {
         self.held += 1;
         let rest =
             if copied == length { None } else { Some(self.lend(offset + copied, length - copied)) };
-        self.nic.send(self.binding.frame(), kernel_slot, copied, rest);
+        let (binding, account) = (self.binding.frame(), self.account);
+        let sender = Sender { binding, account, lends: rest.is_some() };
+        self.nic.send(sender, kernel_slot, copied, rest);
         Outcome::Sent
     }
 

@@ -21,6 +21,7 @@ use crate::frames::FrameTable;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
+use crate::net::scope::Scope;
 use crate::net::storage::Merged;
 use crate::secret::mix;
 use crate::{memory, say};
@@ -89,6 +90,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let compiles = !machine.is_told(b"filters=interpreted");
     // SAFETY: set aside just now for it, and zero.
     let merged = unsafe { Merged::new(heads, bits, secret, compiles) };
+    let network_frame = machine.allocate(1);
     let frames = FrameTable::new(machine.frame_table());
     let table = machine.frame_table_range();
     info.frame_table.store(table.start, Relaxed);
@@ -98,6 +100,8 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         frames.set_kind(exo_abi::Pfn(frame), FrameKind::Info, 0);
     }
     frames.set_kind(root_table, FrameKind::PageTable, crate::paging::ROOT_LEVEL);
+    frames.set_kind(network_frame, FrameKind::Memory, 0);
+    let network = Scope::everything(&frames, network_frame);
     say!(
         "{} MiB of memory, {} network interface",
         frames.len() / 256,
@@ -114,7 +118,8 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             over: Cell::new(false),
             cores: Default::default(),
             clock,
-            net: RefCell::new(Net { nic, claims: Default::default() }),
+            net: RefCell::new(Net::new(nic)),
+            network,
             merged,
         })
     };

@@ -1,9 +1,9 @@
-//! Binding to the network: rings of own frames, and filters for own packets.
+//! Binding to the network: rings of own frames, filters for own packets, and parts of the
+//! network passed on.
 //!
 //! Everything the kernel keeps for a binding lies in frames given to it here:
-//! one for the binding, one for each filter.
+//! one for the binding, two for each filter and scope.
 
-use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -12,7 +12,7 @@ use dpf::{Filter, MAX_WIRE};
 use exo_abi::{EnvId, Error, Handle, Pfn, RingOrder, SyncCounts, UserPtr, Word, call_number};
 
 use super::rings::{Doorbell, Rings};
-use super::{Conflict, NetConfig, announce};
+use super::{NetConfig, announce};
 use crate::memory::MemoryError;
 use crate::runtime::Environment;
 use crate::sys;
@@ -42,8 +42,15 @@ pub enum BindError {
     Refused(Error),
     /// The kernel refused a filter.
     Filter(Error),
-    /// The kernel refused a filter for what another takes.
-    Conflict(Box<Conflict>),
+    /// The kernel refused to make a scope.
+    Scope(Error),
+    /// The kernel refused to make a scope, since another holds some of its packets.
+    Delegated {
+        /// The other's frame.
+        object: Pfn,
+        /// The environment that made it.
+        owner: EnvId,
+    },
 }
 
 impl fmt::Display for BindError {
@@ -53,7 +60,13 @@ impl fmt::Display for BindError {
             Self::Memory(error) => write!(f, "no memory for network: {error}"),
             Self::Refused(error) => write!(f, "binding refused: {error}"),
             Self::Filter(error) => write!(f, "filter refused: {error}"),
-            Self::Conflict(conflict) => write!(f, "filter refused: {conflict}"),
+            Self::Scope(error) => write!(f, "scope refused: {error}"),
+            Self::Delegated { object, owner } => write!(
+                f,
+                "scope refused: some of its packets are of the scope in frame {}, which \
+                 environment {} made",
+                object.0, owner.0
+            ),
         }
     }
 }
@@ -97,8 +110,7 @@ pub fn bind(
 /// that is its name.
 ///
 /// # Errors
-/// [`BindError`]; after a refusal the frames are free again. A conflict is explained
-/// ([`BindError::Conflict`]), unless what was in the way has gone meanwhile.
+/// [`BindError`]; after a refusal the frames are free again.
 pub fn install(
     environment: &Environment,
     binding: Handle,
@@ -109,44 +121,67 @@ pub fn install(
     let length = filter.encode(&mut wire).ok_or(BindError::Filter(Error::TooMuch))?;
     let at = wire.as_ptr().expose_provenance() as u64;
     let (object, code) = (memory.take_frame()?, memory.take_frame()?);
-    let frames = [object, code].map(Word::into_word);
-    let words = [binding.into_word(), at, length as u64, frames[0], frames[1], 0];
-    let Err((error, name)) = sys::explained(call_number("filter_install"), words) else {
+    let at = UserPtr(at);
+    let Err(error) = sys::filter_install(binding, at, length as u64, object, code) else {
         return Ok(object);
     };
     for frame in [object, code] {
         memory.give_frame(frame)?;
     }
-    let conflict = match error {
-        Error::FilterConflict => explain(environment, binding, filter, name),
-        _ => None,
-    };
-    Err(conflict.map_or(BindError::Filter(error), |conflict| BindError::Conflict(conflict.into())))
+    Err(BindError::Filter(error))
 }
 
-/// Why `wanted` is refused, if the filter in the frame `name` still is what is in its way.
-fn explain(
-    environment: &Environment,
-    binding: Handle,
-    wanted: &Filter,
-    name: u64,
-) -> Option<Conflict> {
-    let object = Pfn::from_word(name).ok()?;
-    let owner = environment.frame_table.get(object.0 as usize)?.owner.load(Relaxed);
-    let taken = read(binding, object).ok()?;
-    Conflict::new(*wanted, taken, object, EnvId(owner))
+/// A part of the network that is passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delegated {
+    /// The network capability for it.
+    pub net: Handle,
+    /// Its frame, for `net_unscope`.
+    pub object: Pfn,
+    /// The frame of its code, free after that.
+    pub code: Pfn,
 }
 
-/// Reads the filter in the frame `object`, whoever's it is.
+/// Makes of the network capability `net` one for the packets that have one of `keys`, at most
+/// two. The holder of `net` does not receive them any more.
+///
+/// A key that pins a port must pin the IPv4 header length and that there is no fragment, too,
+/// as [`dpf::packet::udp_to`] does: else the holder can listen, but not send.
 ///
 /// # Errors
-/// The kernel's refusal: [`Error::NoRight`] if it cannot be in the way of any filter of
-/// `binding`, [`Error::Vacant`] if there is none.
-pub fn read(binding: Handle, object: Pfn) -> Result<Filter, Error> {
-    let mut wire = [0_u8; MAX_WIRE];
-    let to = UserPtr(wire.as_mut_ptr().expose_provenance() as u64);
-    let length = sys::filter_read(binding, object, to, MAX_WIRE as u64)?;
-    let wire = core::hint::black_box(wire);
-    let text = wire.get(..length as usize).ok_or(Error::TooMuch)?;
-    Filter::decode(text).map_err(|_| Error::BadFilter)
+/// [`BindError`]; after a refusal the frames are free again.
+pub fn delegate(
+    environment: &Environment,
+    net: Handle,
+    keys: &[Filter],
+) -> Result<Delegated, BindError> {
+    let memory = environment.memory;
+    let mut wire = [0; 2 * MAX_WIRE];
+    let mut used = 0;
+    for key in keys {
+        let rest = wire.get_mut(used..).unwrap_or_default();
+        used += key.encode(rest).ok_or(BindError::Scope(Error::TooMuch))?;
+    }
+    let at = wire.as_ptr().expose_provenance() as u64;
+    let (object, code) = (memory.take_frame()?, memory.take_frame()?);
+    let frames = [object, code].map(Word::into_word);
+    let words = [net.into_word(), at, used as u64, frames[0], frames[1], 0];
+    let (error, name) = match sys::explained(call_number("net_scope"), words) {
+        Ok(handle) => {
+            let net = Word::from_word(handle).map_err(BindError::Scope)?;
+            return Ok(Delegated { net, object, code });
+        }
+        Err(refusal) => refusal,
+    };
+    for frame in [object, code] {
+        memory.give_frame(frame)?;
+    }
+    match (error, Pfn::from_word(name)) {
+        (Error::FilterConflict, Ok(object)) => {
+            let entry = environment.frame_table.get(object.0 as usize);
+            let owner = EnvId(entry.map_or(0, |entry| entry.owner.load(Relaxed)));
+            Err(BindError::Delegated { object, owner })
+        }
+        (error, _) => Err(BindError::Scope(error)),
+    }
 }

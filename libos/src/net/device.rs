@@ -30,7 +30,7 @@ pub trait NetDevice {
     fn consume(&mut self);
 
     /// Queues the first `length` bytes of the free buffer for sending. Nothing
-    /// happens if there is no free buffer; a length above its size is cut.
+    /// happens if there is no free buffer; a frame longer than that is not sent.
     fn commit(&mut self, length: usize);
 
     /// Whether no buffer to send from is free.

@@ -68,7 +68,10 @@ fn happens(random: &mut u64, rate: u8) -> bool {
 /// Damages the frame in the first `length` bytes of `buffer`. Returns its new
 /// length and how often it arrives.
 fn suffer(random: &mut u64, faults: Faults, buffer: &mut [u8], length: usize) -> (usize, u32) {
-    let mut length = length.min(buffer.len());
+    if length > buffer.len() {
+        return (length, 1);
+    }
+    let mut length = length;
     if happens(random, faults.drop) {
         return (0, 0);
     }

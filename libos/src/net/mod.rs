@@ -13,14 +13,12 @@
 //! | [`serve`](serve::serve) | a server's loop | |
 //! | [`answerers`] | which datagrams no service gets | |
 //! | [`conformance`] | what every stack must do | |
-//! | [`Conflict`] | why a filter was refused | |
 
 mod announce;
 pub mod answerers;
 #[cfg(exo_guest)]
 pub mod bind;
 pub mod checksum;
-mod conflict;
 pub mod conformance;
 mod device;
 pub mod fault;
@@ -38,6 +36,5 @@ pub mod wire;
 mod tests;
 
 pub use announce::announce;
-pub use conflict::Conflict;
 pub use device::{NetDevice, Slots, TxBuffer};
 pub use stack::{Endpoint, NetConfig, Service, UdpStack};

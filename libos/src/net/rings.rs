@@ -14,7 +14,9 @@
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use exo_abi::{BUFFER_BYTES, Error, FRAME_MAX, RingOrder, RingPage, SyncCounts};
+#[cfg(test)]
+use exo_abi::FRAME_MAX;
+use exo_abi::{BUFFER_BYTES, Error, RingOrder, RingPage, SyncCounts};
 
 use super::{NetDevice, Slots, TxBuffer};
 
@@ -166,7 +168,8 @@ impl<B: Doorbell> Rings<B> {
     fn pass_free(&mut self, length: usize) {
         let slot = self.tx_next as u32 & (self.order.slots() - 1);
         if let Some(field) = self.page().tx_length.get(slot as usize) {
-            field.store(length.min(FRAME_MAX) as u16, Relaxed);
+            // The kernel refuses what is too long: better than to send a part of it.
+            field.store(u16::try_from(length).unwrap_or(u16::MAX), Relaxed);
         }
         self.tx_next = self.tx_next.wrapping_add(1);
     }
@@ -327,11 +330,14 @@ pub(crate) mod model {
             while self.taken != produced {
                 let slot = self.taken & (self.order.slots() - 1);
                 let length = self.page().tx_length[slot as usize].load(Relaxed) as usize;
-                assert!(length <= FRAME_MAX);
-                let from = self.buffer(self.order.tx_offset(slot));
-                // SAFETY: a committed buffer of the run, at most 2048 bytes.
-                let frame = unsafe { std::slice::from_raw_parts(from, length) }.to_vec();
-                self.sent.push(frame);
+                if length <= FRAME_MAX {
+                    let from = self.buffer(self.order.tx_offset(slot));
+                    // SAFETY: a committed buffer of the run, at most 2048 bytes.
+                    let frame = unsafe { std::slice::from_raw_parts(from, length) }.to_vec();
+                    self.sent.push(frame);
+                } else {
+                    counts.refused += 1;
+                }
                 self.taken = self.taken.wrapping_add(1);
                 counts.taken += 1;
             }
@@ -442,7 +448,8 @@ mod tests {
         rings.sync().unwrap();
         assert!(rings.slots().free.is_some());
         rings.commit(usize::MAX);
-        assert_eq!(rings.bell().page().tx_length[0].load(Relaxed), 1514);
+        let length = rings.bell().page().tx_length[0].load(Relaxed);
+        assert!(usize::from(length) > FRAME_MAX, "the kernel refuses it whole");
     }
 
     proptest! {

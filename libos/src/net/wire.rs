@@ -59,8 +59,8 @@ impl NetDevice for Wire {
 
     fn commit(&mut self, length: usize) {
         if self.committed.len() < self.slots {
-            let frame = self.buffer.get(..length).unwrap_or(&*self.buffer);
-            self.committed.push(frame.to_vec());
+            let frame = self.buffer.get(..length);
+            self.committed.extend(frame.map(<[u8]>::to_vec));
         }
     }
 

@@ -207,7 +207,7 @@ mod tests {
         let get = own("exo::object::get", "exo/src/object.rs");
         let min = foreign("core::cmp::min");
         let walk = own("walk<exo::A, B>", "dpf/src/trie.rs");
-        let classify = own("exo::net::filter::classify", "exo/src/net/filter.rs");
+        let classify = own("exo::net::filter::look_up", "exo/src/net/filter.rs");
         let closure = own("{closure#0}", "exo/src/net/nic.rs");
         for (frames, name, charge) in [
             (&[receive, sync][..], "exo/src/net/mod.rs receive", Charge::To(Row::Receive)),

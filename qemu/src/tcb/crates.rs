@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn knows_who_asks_for_features() {
-        assert_eq!(features("libos").unwrap(), ["dpf/witness"]);
+        assert_eq!(features("libos").unwrap(), ["dpf/exact"]);
         assert!(features("exo").unwrap().is_empty());
     }
 }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use dpf::{Filter, MAX_FRAME, conflict, overlap, witness};
+use dpf::{Filter, MAX_FRAME, implies, overlap, witness};
 use dpf_text::{explain, parse};
 
 use self::capture::Packets;
@@ -120,11 +120,15 @@ fn explained(out: &mut dyn Write, filters: &[Filter]) -> Result<()> {
         }
         let rest = (number + 1..).zip(filters.iter().skip(number));
         for (other, against) in rest.filter(|(_, against)| overlap(filter, against)) {
-            let verdict = match conflict(filter, against) {
-                true => format!("in conflict with filter {other}: neither is the more specific"),
-                false => {
-                    format!("shares packets with filter {other}; the more specific takes them")
-                }
+            let takes = match filter.pinned() >= against.pinned() {
+                true => "takes them",
+                false => "leaves them to that",
+            };
+            let verdict = match (implies(filter, against), implies(against, filter)) {
+                (true, true) => format!("takes the same packets as filter {other}"),
+                (true, false) => format!("is within filter {other}, and {takes}"),
+                (false, true) => format!("contains filter {other}, and {takes}"),
+                _ => format!("shares packets with filter {other}, and {takes}"),
             };
             let mut packet = [0; MAX_FRAME];
             let length = witness(filter, against, &mut packet).unwrap_or(0);

@@ -4,8 +4,9 @@
 pub(crate) mod decode;
 pub(crate) mod pieces;
 
+use dpf::exact::sound;
 use dpf::packet::{arp_for, icmp_to, ipv4_all, udp_to};
-use dpf::{Atom, Filter, MAX_ATOMS, MAX_FRAME, Shift, Step};
+use dpf::{Atom, Filter, Key, MAX_ATOMS, MAX_FRAME, Shift, Step};
 use dpf_run::{Arena, Checked, near};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -17,10 +18,15 @@ fn ordinary() -> impl Strategy<Value = Filter> {
         0 => arp_for(host),
         1 => icmp_to(host),
         2 => ipv4_all(host),
-        3 => icmp_to(host).under(&ipv4_all(host)).expect("within"),
-        4 | 5 => udp_to(host, 1000 + port * 257).under(&ipv4_all(host)).expect("within"),
+        3 => behind(icmp_to(host), host),
+        4 | 5 => behind(udp_to(host, 1000 + port * 257), host),
         _ => udp_to(host, 1000 + port * 257),
     })
+}
+
+/// What it says beside the key of an address.
+fn behind(filter: Filter, host: [u8; 4]) -> Filter {
+    filter.behind(&Key::of(&ipv4_all(host)).expect("pinned bits")).expect("within")
 }
 
 fn width() -> impl Strategy<Value = u8> {
@@ -84,7 +90,7 @@ fn mixed() -> impl Strategy<Value = Filter> {
     ];
     (atoms, tail).prop_filter_map("no filter", |(atoms, tail)| {
         let steps: Vec<Step> = atoms.into_iter().map(Step::Atom).chain(tail).collect();
-        Filter::of_steps(&steps).ok()
+        Filter::of_steps(&steps).ok().filter(|filter| sound(filter).is_ok())
     })
 }
 

@@ -36,7 +36,8 @@ impl<'a> Takers<'a> {
         &self.arena
     }
 
-    /// The place of the most specific filter that takes the packet.
+    /// The place of the filter that takes the packet: of several that match, the one that pins
+    /// more bits, or else the first.
     ///
     /// # Errors
     /// The code and the interpreter differ.
@@ -56,7 +57,8 @@ impl<'a> Takers<'a> {
         }
         let takes = |filter: &Filter| continued.iter().all(|whole| filter.matches(whole));
         let takers = self.filters.iter().enumerate().filter(|(_, filter)| takes(filter));
-        Ok(takers.max_by_key(|(_, filter)| filter.rank()).map(|(place, _)| place))
+        let best = takers.max_by_key(|(place, filter)| filter.rank(*place as u64));
+        Ok(best.map(|(place, _)| place))
     }
 
     fn classify(&self, packet: &[u8]) -> Result<Option<usize>> {

@@ -12,12 +12,8 @@
 //! of the upper, frees the rest from it. The set of states that can be reached says
 //! whether there is a way through, for all choices at once; so the answer is exact.
 
-use crate::budget::Budget;
 use crate::conjunction::Conjunction;
-use crate::test::{Bits, Range};
-
-/// Steps of a [`Budget`] that it takes to choose a bit.
-const BIT: u32 = 4;
+use crate::test::{Bits, Field, Range};
 
 /// The bits chosen so far in a range equal the beginning of its lower bound.
 const LO: u16 = 1;
@@ -26,22 +22,16 @@ const HI: u16 = 2;
 
 /// Whether some frame has both, its length aside.
 ///
-/// Both must have been [tightened](Conjunction::tighten). Yes if the budget does not do.
-/// **Cost**: [`BIT`] for each bit in a range.
-pub(crate) fn satisfiable(a: &Conjunction, b: &Conjunction, budget: &Budget) -> bool {
+/// Both must have been [tightened](Conjunction::tighten).
+pub(crate) fn satisfiable(a: &Conjunction, b: &Conjunction) -> bool {
     !a.bits().iter().any(|one| b.bits().iter().any(|other| one.contradicts(other)))
-        && way_through(a.ranges(), b.ranges(), budget, |bit| {
+        && way_through(a.ranges(), b.ranges(), |bit| {
             a.bits().iter().chain(b.bits()).find_map(|bits| bits.at_bit(bit))
         })
 }
 
 /// Whether bits can be chosen so that all ranges hold, where `pinned` leaves a choice.
-pub(crate) fn way_through(
-    a: &[Range],
-    b: &[Range],
-    budget: &Budget,
-    pinned: impl Fn(u16) -> Option<bool>,
-) -> bool {
+pub(crate) fn way_through(a: &[Range], b: &[Range], pinned: impl Fn(u16) -> Option<bool>) -> bool {
     // Bit n: state n can be reached, two bits of it for either side.
     let mut states = 1_u16;
     let mut bit = 0;
@@ -54,9 +44,6 @@ pub(crate) fn way_through(
                 None => return true,
             }
             continue;
-        }
-        if !budget.spend(BIT) {
-            return true;
         }
         let [open_a, open_b] = open;
         let fixed = pinned(bit);
@@ -91,6 +78,12 @@ fn choose(open: Option<&Range>, state: u16, bit: u16, choice: bool) -> Option<u1
     }
     let kept = if choice == lo { LO } else { 0 } | if choice == hi { HI } else { 0 };
     Some(state & kept)
+}
+
+impl Field {
+    pub(crate) fn contains(self, bit: u16) -> bool {
+        (self.first..self.end_bit()).contains(&bit)
+    }
 }
 
 impl Bits {

@@ -1,22 +1,19 @@
 //! A frame on which two filters agree, to show to whoever wrote one of them.
 //!
-//! Nothing in ring 0 needs one, so in the guest it is compiled only for applications (with
-//! the feature `witness`), and not made as fast as it could be: each bit in turn is set to
-//! 0 if a frame is still possible then, and to 1 otherwise.
+//! Not made as fast as it could be: each bit in turn is set to 0 if a frame is still possible
+//! then, and to 1 otherwise.
 
-use crate::budget::Budget;
+use super::satisfy::{satisfiable, way_through};
 use crate::conjunction::Conjunction;
 use crate::language::{Filter, MAX_FRAME};
-use crate::satisfy::{satisfiable, way_through};
 use crate::test::Field;
 
 /// Writes a frame that matches both filters to the front of `frame` and returns its
 /// length, or `None` if there is none. The frame is as short as those of the cases
 /// that share it.
 pub fn witness(a: &Filter, b: &Filter, frame: &mut [u8; MAX_FRAME]) -> Option<usize> {
-    let budget = Budget::unlimited();
     let both = a.cases().find_map(|one| {
-        let other = b.cases().find(|other| satisfiable(&one, other, &budget))?;
+        let other = b.cases().find(|other| satisfiable(&one, other))?;
         Some((one, other))
     });
     let (one, other) = both?;
@@ -40,7 +37,7 @@ fn fill(one: &Conjunction, other: &Conjunction, frame: &mut [u8; MAX_FRAME]) {
             _ => pinned(at).or((at == bit).then_some(false)),
         };
         if pinned(bit).is_none()
-            && !way_through(one.ranges(), other.ranges(), &Budget::unlimited(), chosen)
+            && !way_through(one.ranges(), other.ranges(), chosen)
             && let Some(byte) = frame.get_mut(usize::from(bit / 8))
         {
             *byte |= 0x80 >> (bit % 8);

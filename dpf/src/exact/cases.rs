@@ -4,7 +4,7 @@
 
 use crate::conjunction::Conjunction;
 use crate::language::{Filter, MAX_FRAME};
-use crate::test::{Bits, Range, Test};
+use crate::test::{Bits, Field, Range, Test, ones};
 use crate::verify::FilterError;
 
 impl Filter {
@@ -38,9 +38,14 @@ impl Filter {
         Ok(case)
     }
 
+    /// The live assignments: those under which some frame matches.
+    pub(crate) fn live(&self) -> impl Iterator<Item = u8> {
+        self.assignments().filter(|&digits| self.case(digits).is_ok())
+    }
+
     /// The cases under which the filter takes frames. No two share one.
     pub(crate) fn cases(&self) -> impl Iterator<Item = Conjunction> {
-        self.live().filter_map(|digits| self.case(digits).ok())
+        self.assignments().filter_map(|digits| self.case(digits).ok())
     }
 
     /// The part of `inner` in which the fields that shift this filter have the values
@@ -72,5 +77,26 @@ impl Filter {
             }
             Ok(())
         })
+    }
+}
+
+impl Conjunction {
+    /// And this value of a field.
+    fn set(&mut self, field: Field, value: u64) -> Result<(), FilterError> {
+        if value > ones(field.bits) {
+            return Err(FilterError::Contradiction);
+        }
+        self.pin(Bits::in_field(field, ones(field.bits), value))
+    }
+}
+
+impl Test {
+    /// The test counted from a base that is `by` bytes before the present one.
+    fn moved(mut self, by: u16) -> Self {
+        match &mut self {
+            Self::Bits { at, .. } => *at += by,
+            Self::Range { field, .. } | Self::Shift { field, .. } => field.first += 8 * by,
+        }
+        self
     }
 }

@@ -154,6 +154,8 @@ boot_tables: .skip 4096
 boot_pointers_low: .skip 4096
 boot_pointers_high: .skip 4096
 boot_directories: .skip 4 * 4096
+    .global boot_stack_guard
+boot_stack_guard: .skip 4096
     .global boot_stack_top
 boot_stack: .skip 32768
 boot_stack_top:

@@ -240,7 +240,8 @@ fn fill(attacker: &mut Attacker) -> Attempt {
     let mut made = alloc::vec![own];
     let full = loop {
         let next = match made.len() % 3 {
-            0 => sys::entry_create(0, UserPtr(0x40_0000), UserPtr(0x40_0000)),
+            // Another one: the first stays what its capability is for.
+            0 => sys::entry_create(1, UserPtr(0x40_0000), UserPtr(0x40_0000)),
             1 => sys::cap_badge(own, made.len() as u64),
             _ => sys::doorbell_create(),
         };
@@ -252,7 +253,9 @@ fn fill(attacker: &mut Attacker) -> Attempt {
     for handle in &made {
         until_done(|| sys::cap_drop(*handle))?;
     }
-    sys::entry_create(0, UserPtr(0), UserPtr(0))?;
+    for index in 0..2 {
+        sys::entry_create(index, UserPtr(0), UserPtr(0))?;
+    }
     let verdict = Verdict::refused(full, Error::TableFull);
     Ok(if attacker.frames.free() == before { verdict } else { Verdict::breach("frames") })
 }

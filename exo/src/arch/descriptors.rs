@@ -16,6 +16,7 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
+use super::stack::Stack;
 use super::vectors::stub_addresses;
 use crate::cores::MAX_CORES;
 
@@ -29,18 +30,15 @@ const TASK_STATE: u16 = 0x30;
 
 const STACK_BYTES: usize = 16 * 1024;
 
-/// One interrupt stack.
-#[repr(C, align(16))]
-struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
-
-// SAFETY: only its processor and assembly use a stack's bytes, never Rust through
-// this object.
-unsafe impl Sync for Stack {}
-
 /// Stacks for exceptions, for faults that can hit anywhere (NMI, double fault,
 /// machine check), and for interrupts.
-static STACKS: [[Stack; 3]; MAX_CORES] =
-    [const { [const { Stack(UnsafeCell::new([0; STACK_BYTES])) }; 3] }; MAX_CORES];
+static STACKS: [[Stack<STACK_BYTES>; 3]; MAX_CORES] =
+    [const { [const { Stack::new() }; 3] }; MAX_CORES];
+
+/// The pages below the interrupt stacks.
+pub(super) fn guards() -> impl Iterator<Item = u64> {
+    STACKS.as_flattened().iter().map(Stack::guard)
+}
 
 /// Task-state segment (SDM vol. 3, 8.7).
 #[repr(C, packed(4))]
@@ -176,7 +174,7 @@ pub unsafe fn load(core: usize) {
     unsafe {
         let task = &mut *tables.task.get();
         for (slot, stack) in STACKS[core].iter().enumerate() {
-            task.interrupt_stacks[slot] = stack.0.get() as u64 + STACK_BYTES as u64;
+            task.interrupt_stacks[slot] = stack.top();
         }
         let base = tables.task.get() as u64;
         let Segments(words) = &mut *tables.segments.get();

@@ -9,7 +9,7 @@
 //! [`super::vectors`].
 
 use core::arch::{asm, naked_asm};
-use core::cell::{Cell, UnsafeCell};
+use core::cell::Cell;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 
@@ -17,6 +17,7 @@ use exo_abi::UpcallArea;
 
 use super::cpu::{EFER, FMASK, GS_BASE, LSTAR, STAR, read_msr, write_msr};
 use super::descriptors::{KERNEL_CODE, SYSRET_BASE};
+use super::stack::Stack;
 use crate::cores::{self, MAX_CORES};
 use crate::env::transfer::Place;
 use crate::env::{Context, Env, VectorState};
@@ -27,14 +28,7 @@ const CLEARED_FLAGS: u64 = 1 << 9 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 14 | 3 << 
 
 const STACK_BYTES: usize = 32 * 1024;
 
-#[repr(C, align(16))]
-struct KernelStack(UnsafeCell<[u8; STACK_BYTES]>);
-
-// SAFETY: only the stack pointer of its processor refers to it.
-unsafe impl Sync for KernelStack {}
-
-static STACKS: [KernelStack; MAX_CORES] =
-    [const { KernelStack(UnsafeCell::new([0; STACK_BYTES])) }; MAX_CORES];
+static STACKS: [Stack<STACK_BYTES>; MAX_CORES] = [const { Stack::new() }; MAX_CORES];
 
 /// What `gs` points to in ring 0.
 #[repr(C)]
@@ -117,7 +111,12 @@ pub fn set_core_data(data: &cores::Core, exceptions: &'static AtomicU64) {
 
 /// Where the kernel stack of processor `core` begins.
 pub fn stack_top(core: usize) -> u64 {
-    STACKS[core].0.get() as u64 + STACK_BYTES as u64
+    STACKS[core].top()
+}
+
+/// The pages below the kernel stacks.
+pub(super) fn guards() -> impl Iterator<Item = u64> {
+    STACKS.iter().map(Stack::guard)
 }
 
 /// Pops the general registers in the order of `Context`, then vector and error

@@ -10,4 +10,5 @@ pub mod descriptors;
 pub mod entry;
 pub mod memory_symbols;
 pub mod serial;
+pub mod stack;
 pub mod vectors;

@@ -1,4 +1,4 @@
-//! The frame table against the page tables and the bindings: M1 to M9.
+//! The frame table against the page tables and the bindings: M1 to M10.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -46,6 +46,7 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
     for pfn in frames(kernel) {
         frame(kernel, pfn, &mut tally)?;
     }
+    stacks(kernel)?;
     environments(kernel).filter(|env| is_whole(env)).try_for_each(|env| {
         let root = words(env.root_table.get());
         let halves = root.iter().zip(words(kernel.root_table)).skip(256);
@@ -155,18 +156,34 @@ fn frame(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
     }
 }
 
+/// The entry by which ring 0 reaches `address`; one that is not present if it does not.
+#[cfg(exo_guest)]
+fn reaches(kernel: &Kernel, address: u64) -> u64 {
+    let mut word = kernel.root_table.address() | bit::PRESENT;
+    for level in (1..=4).rev() {
+        if word & bit::PRESENT != 0 {
+            let place = (address >> (3 + 9 * level) & 511) as usize;
+            word = words(frame_in(word))[place].load(Relaxed);
+        }
+    }
+    word
+}
+
+/// M10, in the guest.
+fn stacks(_kernel: &Kernel) -> Outcome {
+    #[cfg(exo_guest)]
+    for guard in crate::arch::stack::guards() {
+        let present = reaches(_kernel, guard) & bit::PRESENT;
+        same("M10", "a stack of ring 0 has no unmapped page below it", Pfn(0), (present, 0))?;
+    }
+    Ok(())
+}
+
 /// M9: how ring 0 itself has a frame mapped. On the host it has no page tables.
 #[cfg(exo_guest)]
 fn direct(kernel: &Kernel, pfn: Pfn) -> Outcome {
-    let address = memory::frame(pfn) as u64;
-    let mut word = kernel.root_table.address() | bit::PRESENT;
-    for level in (1..=4).rev() {
-        // The kernel's own image has no page here.
-        if word & bit::PRESENT == 0 {
-            return Ok(());
-        }
-        word = words(frame_in(word))[(address >> (3 + 9 * level) & 511) as usize].load(Relaxed);
-    }
+    // The kernel's own image has no page here.
+    let word = reaches(kernel, memory::frame(pfn) as u64);
     let is_code = kernel.frames.kind(pfn) == Some(FrameKind::Code);
     let rights = word & (bit::WRITABLE | bit::NO_EXECUTE | bit::USER);
     let wanted = if is_code { 0 } else { bit::WRITABLE | bit::NO_EXECUTE };

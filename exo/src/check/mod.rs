@@ -30,6 +30,7 @@
 //!   kernel's frames.
 //! - M9: Ring 0 can execute a frame if it is the code of a filter, and else write it:
 //!   never both (in the guest).
+//! - M10: The page below each stack of ring 0 is not mapped (in the guest).
 //!
 //! **Objects** ([`objects`])
 //! - O1: Every root table, U-area and part of a capability table is named by the

@@ -5,7 +5,7 @@ use exo_abi::{FRAME_BYTES, Pfn};
 use exo_boot::layout::{DEVICES, DIRECT_MAP, KERNEL_BASE, KERNEL_LOAD};
 
 use super::machine::Machine;
-use crate::arch::descriptors;
+use crate::arch::{descriptors, stack};
 use crate::memory;
 
 const PRESENT: u64 = 1 << 0;
@@ -48,6 +48,9 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
     assert!(end - KERNEL_BASE <= KERNEL_LOAD + LARGE_BYTES, "the kernel image is above 2 MiB");
     let emulated = descriptors::is_emulated();
     for page in (text..end).step_by(FRAME_BYTES as usize) {
+        if stack::guards().any(|it| it == page) {
+            continue;
+        }
         let rights = match page {
             _ if emulated && descriptors::user_segment_pages().any(|it| it == page) => {
                 USER | NO_EXECUTE

@@ -25,6 +25,7 @@ mod guest {
     use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
     use libos::memory::MemoryError;
     use libos::net::bind::{BindError, bind};
+    use libos::net::checksum::Sum;
     use libos::net::udp::FastUdp;
     use libos::net::{Endpoint, NetDevice, UdpStack};
     use libos::println;
@@ -123,9 +124,19 @@ mod guest {
 
     impl libos::net::Service for Store {
         #[inline]
-        fn answer(&mut self, request: &[u8], _: Endpoint, reply: &mut [u8]) -> Option<usize> {
+        fn answer(&mut self, request: &[u8], from: Endpoint, reply: &mut [u8]) -> Option<usize> {
+            self.answer_with_sum(request, from, reply).map(|(length, _)| length)
+        }
+
+        #[inline(always)]
+        fn answer_with_sum(
+            &mut self,
+            request: &[u8],
+            _: Endpoint,
+            reply: &mut [u8],
+        ) -> Option<(usize, Sum)> {
             let reply = reply.get_mut(..MAX_DATAGRAM)?;
-            self.service.answer(request, self.now, reply)
+            self.service.answer_with_sum(request, self.now, reply)
         }
     }
 

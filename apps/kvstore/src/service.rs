@@ -12,8 +12,13 @@
 //! - a request is carried out only if there is room to answer it: what gets no
 //!   answer had no effect (requests with `noreply` aside);
 //! - an answer that does not fit becomes `SERVER_ERROR reply too large`.
+//!
+//! One `get` that finds its item goes a way of its own: the answer is the item as it lies in
+//! memory, between two constants, and so is the answer's sum.
 
 use core::ops::ControlFlow;
+
+use libos::net::checksum::Sum;
 
 use crate::engine::{Config, DeltaError, Engine, Expiry, Key, SetupError, Stored};
 use crate::protocol::{
@@ -35,6 +40,18 @@ const LINE: usize = 80;
 
 const TOO_LARGE: &[u8] = b"SERVER_ERROR reply too large\r\n";
 const END: &[u8] = b"END\r\n";
+const VALUE: &[u8] = b"VALUE ";
+
+/// Bytes before an item in the answer to one `get`.
+const HIT: usize = Frame::LEN + VALUE.len();
+
+/// The sum of `VALUE `, which begins at an even place.
+const VALUE_SUM: u64 = u64::from_le_bytes(*b"VALUE \0\0");
+
+/// The sum of `END\r\n` where it begins at an odd place, or an even one.
+const fn sum_of_end(odd: bool) -> u64 {
+    u64::from_le_bytes(if odd { *b"\0END\r\n\0\0" } else { *b"END\r\n\0\0\0" })
+}
 
 /// What a value leaves room for: its own end, and an error of the next request, if there
 /// is one.
@@ -58,6 +75,7 @@ pub struct Time {
 /// A store that answers datagrams.
 pub struct Service<'m> {
     engine: Engine<'m>,
+    /// The time of the last datagram; the engine's clock shows it.
     time: Time,
     pid: u32,
 }
@@ -69,7 +87,9 @@ impl<'m> Service<'m> {
     /// If the memory or a parameter is out of range.
     pub fn new(memory: &'m mut [u8], config: &Config) -> Result<Self, SetupError> {
         let engine = Engine::new(memory, config)?;
-        Ok(Self { engine, time: Time { unix: 0, uptime: 0 }, pid: config.pid })
+        let mut service = Self { engine, time: Time { unix: 0, uptime: 0 }, pid: config.pid };
+        service.set_time(service.time);
+        Ok(service)
     }
 
     /// The store itself.
@@ -87,43 +107,82 @@ impl<'m> Service<'m> {
     /// that of the reply; a stored item may in addition cost looking through a few slabs and
     /// evicting or moving the items of one ([`crate::engine`], `evict` and `rebalance`).
     pub fn answer(&mut self, datagram: &[u8], now: Time, reply: &mut [u8]) -> Option<usize> {
+        self.answer_with_sum(datagram, now, reply).map(|(len, _)| len)
+    }
+
+    /// The same, and the sum of the answer, for its checksum.
+    #[inline(always)]
+    pub fn answer_with_sum(
+        &mut self,
+        datagram: &[u8],
+        now: Time,
+        reply: &mut [u8],
+    ) -> Option<(usize, Sum)> {
+        if self.time != now {
+            self.set_time(now);
+        }
+        let hit = single_get(datagram).and_then(|key| self.answer_hit(datagram, key, reply));
+        if hit.is_some() { hit } else { self.answer_any(datagram, reply) }
+    }
+
+    #[inline(never)]
+    fn set_time(&mut self, now: Time) {
+        self.time = now;
+        self.engine.set_time(self.clock());
+    }
+
+    /// Answers one `get` of one key, if there is such an item and the answer fits. Otherwise
+    /// nothing was done.
+    #[inline(always)]
+    fn answer_hit(
+        &mut self,
+        datagram: &[u8],
+        key: Key<'_>,
+        reply: &mut [u8],
+    ) -> Option<(usize, Sum)> {
+        const END_SUM: [u64; 2] = [sum_of_end(false), sum_of_end(true)];
+        let frame = Frame::parse(datagram)?.reply(0, 1);
+        let value = self.engine.get_hit(key)?;
+        let (wire, sum) = (value.wire(), value.sum());
+        let len = HIT + wire.len() + END.len();
+        let (head, rest) = reply.get_mut(..len)?.split_first_chunk_mut::<HIT>()?;
+        let (body, end) = rest.split_last_chunk_mut::<{ END.len() }>()?;
+        head[..Frame::LEN].copy_from_slice(&frame);
+        head[Frame::LEN..].copy_from_slice(VALUE);
+        body.copy_from_slice(wire);
+        *end = *b"END\r\n";
+        let constants = VALUE_SUM + END_SUM[wire.len() & 1];
+        let stats = self.engine.stats_mut();
+        stats.get_hits += 1;
+        stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
+        stats.bytes_written = stats.bytes_written.wrapping_add(len as u64);
+        let frame = Sum::word(u64::from_le_bytes(frame));
+        Some((len, frame.and(Sum::word(sum.as_field() + constants))))
+    }
+
+    /// Answers any other datagram.
+    #[inline(never)]
+    fn answer_any(&mut self, datagram: &[u8], reply: &mut [u8]) -> Option<(usize, Sum)> {
         let frame = Frame::parse(datagram)?;
         if reply.len() < MIN_REPLY {
             return None;
         }
-        self.time = now;
-        self.engine.set_time(self.clock());
         let stats = self.engine.stats_mut();
         stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
 
         let mut out = Reply::new(reply);
         out.put(&frame.reply(0, 1)).ok()?;
-        match single_get(datagram, Frame::LEN) {
-            Some(key) => self.answer_get(key, &mut out),
-            None => self.answer_all(datagram, &mut out),
-        }
-        if out.len() == Frame::LEN {
+        self.answer_all(datagram, &mut out);
+        let len = out.len();
+        if len == Frame::LEN {
             return None;
         }
         let stats = self.engine.stats_mut();
-        stats.bytes_written = stats.bytes_written.wrapping_add(out.len() as u64);
-        Some(out.len())
-    }
-
-    /// Answers one `get` of one key.
-    #[inline(always)]
-    fn answer_get(&mut self, key: Key<'_>, out: &mut Reply<'_>) {
-        let found = self.engine.get(key);
-        let done = match found {
-            Some(value) => out.put_value(&value, END.len()),
-            None => Ok(()),
-        };
-        // Room for either is always left.
-        let _ = out.put(if done.is_ok() { END } else { TOO_LARGE });
+        stats.bytes_written = stats.bytes_written.wrapping_add(len as u64);
+        Some((len, Sum::of(reply.get(..len).unwrap_or_default())))
     }
 
     /// Carries out the requests of a datagram, and answers them.
-    #[inline(never)]
     fn answer_all(&mut self, datagram: &[u8], out: &mut Reply<'_>) {
         if is_reply(datagram.get(Frame::LEN..).unwrap_or_default()) {
             return;

@@ -19,7 +19,7 @@ pub struct Config {
     /// large page wastes less at its end. The default, 64 KiB, gives 247 pages in
     /// 16 MiB for 45 buckets, and evicts at most 1,365 items at once.
     pub page_size: u32,
-    /// Bytes in the smallest chunk, at least 32. An item takes 28 bytes, its key,
+    /// Bytes in the smallest chunk, at least 32. An item takes 32 bytes, its key,
     /// the text of its flags and length, its value and two line ends.
     pub min_chunk: u32,
     /// How much larger each bucket's chunk is than that of the bucket before, in

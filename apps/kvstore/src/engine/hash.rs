@@ -44,19 +44,19 @@ impl HashKey {
     #[inline(always)]
     pub(super) fn hash(&self, key: Key<'_>) -> u32 {
         let bytes = key.bytes();
-        let sum = match bytes.last_chunk::<16>() {
-            Some(last) if bytes.len() > 16 => {
-                let blocks = bytes.as_chunks::<16>().0.iter().zip(&self.blocks);
-                blocks.fold(nh(wide::pair(last), self.last), |sum, (block, key)| {
-                    sum.wrapping_add(nh(wide::pair(block), *key))
-                })
-            }
-            _ => nh(wide::pair(bytes), self.blocks[0]),
-        };
+        let sum =
+            if bytes.len() > 16 { self.sum_of_long(bytes) } else { nh(key.words(), self.blocks[0]) };
         // The length tells apart keys whose words are alike.
         let (low, high) = (sum as u64 ^ bytes.len() as u64, (sum >> 64) as u64);
         let folded = nh((low, high), self.fold);
         ((folded >> 64) as u64 ^ folded as u64) as u32
+    }
+
+    #[inline(never)]
+    fn sum_of_long(&self, bytes: &[u8]) -> u128 {
+        let last = bytes.last_chunk::<16>().map_or(0, |last| nh(wide::pair(last), self.last));
+        let blocks = bytes.as_chunks::<16>().0.iter().zip(&self.blocks);
+        blocks.fold(last, |sum, (block, key)| sum.wrapping_add(nh(wide::pair(block), *key)))
     }
 }
 

@@ -11,7 +11,6 @@
 
 use super::item::{Heap, ItemRef};
 use super::key::Key;
-use crate::wide;
 
 /// The table of chain heads.
 pub(super) struct Index<'m> {
@@ -41,7 +40,7 @@ impl<'m> Index<'m> {
             if header.hash == hash
                 && wire
                     .get(..usize::from(header.key_len))
-                    .is_some_and(|k| wide::equal(k, key.bytes()))
+                    .is_some_and(|bytes| key.is(bytes))
             {
                 return link;
             }

@@ -1,22 +1,25 @@
 //! An item: a header, then the bytes that a reply sends.
 //!
 //! ```text
-//! 0     4     8            16      20      24   25   26      28
-//! | next | hash | cas       | expiry | wire | key | sfx | state | key flags bytes\r\nvalue\r\n
+//! 0     4     8            16      20      24   25   26      28    32
+//! | next | hash | cas       | expiry | wire | key | sfx | state | sum | key flags bytes\r\nvalue\r\n
 //! ```
 //!
-//! From byte 28 an item is kept as `get` answers it, without the word `VALUE`: a
+//! From byte 32 an item is kept as `get` answers it, without the word `VALUE`: a
 //! hit is one copy of `wire` bytes and no number is formatted. `gets` inserts the
-//! CAS id between suffix and value. `next` links the items of one hash chain; in a
+//! CAS id between suffix and value. `sum` is the sum of these bytes for checksums, once it
+//! was wanted: a value is summed once, not with every answer. `next` links the items of one hash chain; in a
 //! free chunk it links the free chunks of one bucket, and `prev`, where an item has
 //! its CAS id, links them back.
 
 use core::num::NonZeroU32;
 
+use libos::net::checksum::Sum;
+
 use super::state::State;
 
 /// Bytes before the key.
-pub(super) const HEADER: usize = 28;
+pub(super) const HEADER: usize = 32;
 
 /// The longest suffix: two spaces, two ten-digit numbers, a line end.
 pub(super) const MAX_SUFFIX: usize = 24;
@@ -81,6 +84,8 @@ pub(super) struct Header {
     pub(super) key_len: u8,
     pub(super) suffix_len: u8,
     pub(super) state: State,
+    /// The sum of the bytes from the key on ([`Heap::sum`]); zero if it is not known.
+    pub(super) sum: u32,
 }
 
 impl Header {
@@ -96,6 +101,7 @@ impl Header {
             key_len: b[24],
             suffix_len: b[25],
             state: State(u16::from_le_bytes([b[26], b[27]])),
+            sum: word(28),
         }
     }
 
@@ -110,6 +116,7 @@ impl Header {
         b[24] = self.key_len;
         b[25] = self.suffix_len;
         b[26..28].copy_from_slice(&self.state.0.to_le_bytes());
+        b[28..32].copy_from_slice(&self.sum.to_le_bytes());
         b
     }
 
@@ -135,6 +142,7 @@ const PREV: usize = 8;
 const CAS: usize = 8;
 const EXPIRY: usize = 16;
 const STATE: usize = 26;
+const SUM: usize = 28;
 
 /// The memory items live in.
 ///
@@ -179,9 +187,21 @@ impl<'m> Heap<'m> {
         self.open(item).0
     }
 
-    /// The bytes of an item from its key on.
+    /// The sum of an item's bytes from its key on, of which there are `len`. Kept with it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn sum(&mut self, item: ItemRef, len: usize) -> u32 {
+        let wire = self.open(item).1.get(..len).unwrap_or_default();
+        let sum = Sum::of(wire).as_field() as u32;
+        self.set(item, SUM, sum.to_le_bytes());
+        sum
+    }
+
+    /// The bytes of an item from its key on, to be written: their sum is no longer known.
     pub(super) fn wire_mut(&mut self, item: ItemRef, len: usize) -> &mut [u8] {
-        &mut self.bytes[item.offset() + HEADER..][..len]
+        let (header, wire) = self.bytes[item.offset()..].split_at_mut(HEADER);
+        header[SUM..].fill(0);
+        &mut wire[..len]
     }
 
     /// Copies `len` bytes from place `from.1` of one item's wire form to place
@@ -250,6 +270,7 @@ mod tests {
             key_len: 250,
             suffix_len: 21,
             state: State::stored(now),
+            sum: 0x0a0b_0c0d,
         };
         heap.set_header(item, header);
         assert_eq!(heap.header(item), header);

@@ -1,5 +1,7 @@
 //! Reading, touching and deleting items.
 
+use libos::net::checksum::Sum;
+
 use super::Engine;
 use super::item::{Expiry, ItemRef};
 use super::key::Key;
@@ -11,6 +13,7 @@ pub struct Value<'e> {
     wire: &'e [u8],
     value_at: usize,
     cas: u64,
+    sum: u32,
 }
 
 impl<'e> Value<'e> {
@@ -19,6 +22,12 @@ impl<'e> Value<'e> {
     #[inline(always)]
     pub fn wire(&self) -> &'e [u8] {
         self.wire
+    }
+
+    /// The sum of these bytes, for an Internet checksum.
+    #[inline(always)]
+    pub fn sum(&self) -> Sum {
+        Sum::word(u64::from(self.sum))
     }
 
     /// `<key> <flags> <bytes>`: where the CAS id of `gets` goes after.
@@ -47,8 +56,15 @@ impl<'e> Value<'e> {
 }
 
 impl Engine<'_> {
-    /// The item with this key.
+    /// The item with this key, if there is one. The caller counts; if there is none, nothing
+    /// was done that [`Engine::get`] would not do again.
     #[inline(always)]
+    pub(crate) fn get_hit(&mut self, key: Key<'_>) -> Option<Value<'_>> {
+        let item = self.find(self.hash_key.hash(key), key)?;
+        Some(self.read(item))
+    }
+
+    /// The item with this key.
     pub fn get(&mut self, key: Key<'_>) -> Option<Value<'_>> {
         let Some(item) = self.find(self.hash_key.hash(key), key) else {
             self.stats.get_misses += 1;
@@ -103,8 +119,11 @@ impl Engine<'_> {
     #[inline(always)]
     fn read(&mut self, item: ItemRef) -> Value<'_> {
         self.mark_read(item);
-        let (header, wire) = self.heap.open(item);
-        let wire = wire.get(..header.wire_len as usize).unwrap_or_default();
-        Value { wire, value_at: header.head_len(), cas: header.cas }
+        let header = self.heap.header(item);
+        let len = header.wire_len as usize;
+        let sum = if header.sum == 0 { self.heap.sum(item, len) } else { header.sum };
+        let (_, wire) = self.heap.open(item);
+        let wire = wire.get(..len).unwrap_or_default();
+        Value { wire, value_at: header.head_len(), cas: header.cas, sum }
     }
 }

@@ -121,6 +121,7 @@ impl<'m> Slabs<'m> {
                 key_len: 0,
                 suffix_len: 0,
                 state: State::FREE,
+                sum: 0,
             },
         );
         if let Some(next) = next {

@@ -185,6 +185,7 @@ impl Engine<'_> {
             key_len: key_len as u8,
             suffix_len: suffix.len,
             state: State::stored(self.epoch),
+            sum: 0,
         };
         self.heap.set_header(item, header);
         if same.is_none() {
@@ -251,6 +252,7 @@ impl Engine<'_> {
             wire_len: wire_len as u32,
             suffix_len: suffix.len,
             state: State::stored(self.epoch),
+            sum: 0,
             ..old
         };
         if place == item {

@@ -343,7 +343,7 @@ fn pages_go_to_the_item_size_that_needs_them() {
             );
         }
         engine.audit();
-        let class = engine.slabs.classes().holding(len + len.ilog10() as usize + 43).unwrap();
+        let class = engine.slabs.classes().holding(len + len.ilog10() as usize + 47).unwrap();
         let pages = engine.slabs.slabs(class) * engine.slabs.classes().get(class).span;
         f64::from(pages) / f64::from(engine.slabs.pages().len())
     };

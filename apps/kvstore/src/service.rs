@@ -121,8 +121,12 @@ impl<'m> Service<'m> {
         if self.time != now {
             self.set_time(now);
         }
-        let hit = single_get(datagram).and_then(|key| self.answer_hit(datagram, key, reply));
-        if hit.is_some() { hit } else { self.answer_any(datagram, reply) }
+        if let Some(key) = single_get(datagram)
+            && let Some(hit) = self.answer_hit(datagram, key, reply)
+        {
+            return Some(hit);
+        }
+        self.answer_any(datagram, reply)
     }
 
     #[inline(never)]
@@ -157,7 +161,7 @@ impl<'m> Service<'m> {
         stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
         stats.bytes_written = stats.bytes_written.wrapping_add(len as u64);
         let frame = Sum::word(u64::from_le_bytes(frame));
-        Some((len, frame.and(Sum::word(sum.as_field() + constants))))
+        Some((len, frame.and(Sum::word(sum + constants))))
     }
 
     /// Answers any other datagram.

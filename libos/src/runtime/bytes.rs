@@ -10,11 +10,11 @@
 //! without a loop. SSE2 is part of x86-64; nothing above it is used, since not
 //! every kernel version need save wider registers.
 //!
-//! | operation | instructions for 16 to 32, 33 to 64, 1024 bytes |
+//! | operation | instructions for 16 to 32, 33 to 64, 65 to 128, 1024 bytes |
 //! |---|---|
-//! | `memcpy`, `memmove` | 10, 16, 201 |
-//! | `memset` | 16, 18, 122 |
-//! | `bcmp`, equal | 19, 28 or 37, 577 |
+//! | `memcpy`, `memmove` | 10, 16, 26, 203 |
+//! | `memset` | 16, 18, 24, 122 |
+//! | `bcmp`, equal | 19, 28 or 37, 46 to 73, 577 |
 //!
 //! The bodies are the same on the host, where they carry no C name and are
 //! tested against the standard library.
@@ -36,7 +36,7 @@ macro_rules! c_function {
     };
 }
 
-/// Copies `rdx` bytes from `rsi` to `rdi`, which may overlap. Lengths up to 64
+/// Copies `rdx` bytes from `rsi` to `rdi`, which may overlap. Lengths up to 128
 /// load everything before they store anything. Above, the end that the loop
 /// would overwrite first is loaded beforehand.
 macro_rules! copy {
@@ -63,7 +63,26 @@ macro_rules! copy {
         movups [rdi + rdx - 32], xmm2
         movups [rdi + rdx - 16], xmm3
         ret
-    3:  mov rcx, rdi
+    3:  cmp rdx, 128
+        ja 2f
+        movups xmm0, [rsi]
+        movups xmm1, [rsi + 16]
+        movups xmm2, [rsi + 32]
+        movups xmm3, [rsi + 48]
+        movups xmm4, [rsi + rdx - 64]
+        movups xmm5, [rsi + rdx - 48]
+        movups xmm6, [rsi + rdx - 32]
+        movups xmm7, [rsi + rdx - 16]
+        movups [rdi], xmm0
+        movups [rdi + 16], xmm1
+        movups [rdi + 32], xmm2
+        movups [rdi + 48], xmm3
+        movups [rdi + rdx - 64], xmm4
+        movups [rdi + rdx - 48], xmm5
+        movups [rdi + rdx - 32], xmm6
+        movups [rdi + rdx - 16], xmm7
+        ret
+    2:  mov rcx, rdi
         sub rcx, rsi
         cmp rcx, rdx
         jb 7f

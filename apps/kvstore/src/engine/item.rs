@@ -187,11 +187,9 @@ impl<'m> Heap<'m> {
         self.open(item).0
     }
 
-    /// The sum of an item's bytes from its key on, of which there are `len`. Kept with it.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn sum(&mut self, item: ItemRef, len: usize) -> u32 {
-        let wire = self.open(item).1.get(..len).unwrap_or_default();
+    /// The sum of an item's bytes from its key on. Kept with it.
+    pub(super) fn sum(&mut self, item: ItemRef, header: &Header) -> u32 {
+        let wire = &self.open(item).1[..header.wire_len as usize];
         let sum = Sum::of(wire).as_field() as u32;
         self.set(item, SUM, sum.to_le_bytes());
         sum

@@ -1,9 +1,7 @@
 //! Reading, touching and deleting items.
 
-use libos::net::checksum::Sum;
-
 use super::Engine;
-use super::item::{Expiry, ItemRef};
+use super::item::{Expiry, Header, ItemRef};
 use super::key::Key;
 use super::state::State;
 
@@ -17,6 +15,12 @@ pub struct Value<'e> {
 }
 
 impl<'e> Value<'e> {
+    #[inline(always)]
+    fn new(header: &Header, from_key: &'e [u8], sum: u32) -> Self {
+        let wire = &from_key[..header.wire_len as usize];
+        Self { wire, value_at: header.head_len(), cas: header.cas, sum }
+    }
+
     /// `<key> <flags> <bytes>\r\n<value>\r\n`.
     #[must_use]
     #[inline(always)]
@@ -24,10 +28,13 @@ impl<'e> Value<'e> {
         self.wire
     }
 
-    /// The sum of these bytes, for an Internet checksum.
+    /// The sum of these bytes, for an Internet checksum, as a field ([`Sum::as_field`]).
+    ///
+    /// [`Sum::as_field`]: libos::net::checksum::Sum::as_field
+    #[must_use]
     #[inline(always)]
-    pub fn sum(&self) -> Sum {
-        Sum::word(u64::from(self.sum))
+    pub fn sum(&self) -> u64 {
+        self.sum.into()
     }
 
     /// `<key> <flags> <bytes>`: where the CAS id of `gets` goes after.
@@ -116,14 +123,24 @@ impl Engine<'_> {
         }
     }
 
+    /// An item as a reply sends it; it was used now.
     #[inline(always)]
     fn read(&mut self, item: ItemRef) -> Value<'_> {
+        let header = self.heap.header(item);
+        if header.sum == 0 || header.state != State::read(self.epoch) {
+            return self.read_first(item);
+        }
+        let (header, wire) = self.heap.open(item);
+        Value::new(&header, wire, header.sum)
+    }
+
+    /// The same, for the first time after it was stored or an epoch has passed.
+    #[cold]
+    #[inline(never)]
+    fn read_first(&mut self, item: ItemRef) -> Value<'_> {
         self.mark_read(item);
         let header = self.heap.header(item);
-        let len = header.wire_len as usize;
-        let sum = if header.sum == 0 { self.heap.sum(item, len) } else { header.sum };
-        let (_, wire) = self.heap.open(item);
-        let wire = wire.get(..len).unwrap_or_default();
-        Value { wire, value_at: header.head_len(), cas: header.cas, sum }
+        let sum = if header.sum == 0 { self.heap.sum(item, &header) } else { header.sum };
+        Value::new(&header, self.heap.open(item).1, sum)
     }
 }

@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{EnvId, EnvState, SLOT_COUNT};
 
-use crate::cores::number;
+use crate::cores::{MAX_CORES, number};
 use crate::env::{self, Env, transfer};
 use crate::kernel::Kernel;
 
@@ -70,6 +70,12 @@ impl Schedule {
     /// Whether somebody waits for a condition that has to be tried now and then.
     pub fn watches(&self) -> bool {
         self.ready.get() != 0
+    }
+
+    /// Whether nobody runs before something happens.
+    #[inline]
+    pub fn rests(&self) -> bool {
+        self.ready.get() == 0 && self.heir.get() == NOBODY
     }
 
     /// Notes that somebody sleeps until `deadline`.
@@ -187,6 +193,18 @@ pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
     let (slot, runs) = passed_over?;
     schedule.cursor.set(slot);
     Some(runs)
+}
+
+/// Whether [`next_ready`] would choose `env`, which sleeps or has woken on this processor,
+/// because the current slot is its own; if false, it may choose it all the same.
+#[inline]
+pub fn is_its_turn(kernel: &Kernel, env: &Env) -> bool {
+    let schedule = &kernel.here().schedule;
+    let slots = env.slots[number() % MAX_CORES].get();
+    env.state() == EnvState::Ready
+        && slots >> (schedule.cursor.get() % SLOT_COUNT as u32) & 1 == 1
+        && schedule.heir.get() == NOBODY
+        && env.overruns.get() == 0
 }
 
 /// Gives the rest of the current slice to `heir`.

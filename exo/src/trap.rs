@@ -198,6 +198,30 @@ pub fn stop(kernel: &Kernel, yields: bool) -> ! {
     leave(kernel, yields || in_grace)
 }
 
+/// Sleeps in the call by which `env` began to wait, if nobody else can run. True if it is
+/// to go on at once, as if the call had returned: nothing of it had to be saved, since
+/// nobody ran in between. If false it is to be saved, and [`stop`] does the rest.
+///
+/// Only on a machine with one processor: another could run `env` from what is saved of it.
+pub fn sleep(kernel: &Kernel, env: &Env) -> bool {
+    let schedule = &kernel.here().schedule;
+    if kernel.has_others() || !schedule.rests() || matches!(timer().get(), Timer::Grace(..)) {
+        return false;
+    }
+    let now = cpu::time_stamp();
+    let deadline = schedule::wake_expired(kernel, now);
+    if schedule.rests() && !kernel.over.get() {
+        halt(kernel, now, deadline);
+    }
+    // The same as `leave` would do: the environment's page tables are loaded, its vector
+    // registers are spent, and an upcall would change what is to be saved.
+    let goes_on = schedule::is_its_turn(kernel, env) && env.pending.get() == 0;
+    if goes_on {
+        begin_slice(schedule.slot());
+    }
+    goes_on
+}
+
 /// Leaves ring 0 for whichever environment is to run now; halts while there is
 /// none.
 pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
@@ -253,11 +277,7 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
         switch_to(kernel, env);
     }
     set_running(kernel, env, env.vectors().image());
-    let slot = kernel.here().schedule.slot();
-    if !timer().get().bounds(slot) {
-        timer().set(Timer::Slice(slot));
-        apic::start_timer(SLICE_MICROSECONDS * apic::ticks_per_microsecond());
-    }
+    begin_slice(kernel.here().schedule.slot());
     if env.pending.get() != 0 {
         upcall::make_pending(env);
     }
@@ -267,6 +287,15 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
     unsafe { resume(env.context().as_ptr(), env.vectors().image()) }
 }
 
+/// Whoever runs next does so in `slot`: the timer bounds that, if it does not already.
+#[inline]
+fn begin_slice(slot: u32) {
+    if !timer().get().bounds(slot) {
+        timer().set(Timer::Slice(slot));
+        apic::start_timer(SLICE_MICROSECONDS * apic::ticks_per_microsecond());
+    }
+}
+
 /// Sleeps until a frame arrives, `deadline` passes or another processor calls.
 ///
 /// The interface interrupts the first processor. Whichever halts last asks it to, from
@@ -274,22 +303,11 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
 /// processor gives the frame to its owner and wakes another if that is where it runs.
 fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     let core = kernel.here();
-    // Conditions on memory are tried again a slice later.
-    let slice = || SLICE_MICROSECONDS * apic::ticks_per_microsecond();
-    let look = core.schedule.watches().then(|| now + slice());
-    let deadline = [deadline, look].into_iter().flatten().min();
     if !net::arm(kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
         let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(..));
-        let mut watches = false;
-        if let Some(deadline) = deadline.filter(|_| !runs) {
-            timer().set(Timer::Deadline);
-            apic::start_timer(deadline.saturating_sub(now));
-        } else if !runs && now >= kernel.clock.due.get() {
-            begin_measuring(kernel);
-            watches = true;
-        }
+        let watches = !runs && begin_rest(kernel, now, deadline);
         Kernel::count(&kernel.info.halts, 1);
         core.idle.set(true);
         cores::unlock();
@@ -309,6 +327,23 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
     }
     net::reclaim(kernel, net);
     net::receive(kernel, net);
+}
+
+/// Sets the timer, which does not run, for a rest until `deadline`. Whether it is used
+/// instead to measure how fast the time-stamp counter runs.
+#[inline(never)]
+fn begin_rest(kernel: &Kernel, now: u64, deadline: Option<u64>) -> bool {
+    // Conditions on memory are tried again a slice later.
+    let slice = SLICE_MICROSECONDS * apic::ticks_per_microsecond();
+    let look = kernel.here().schedule.watches().then_some(now + slice);
+    if let Some(deadline) = [deadline, look].into_iter().flatten().min() {
+        timer().set(Timer::Deadline);
+        apic::start_timer(deadline.saturating_sub(now));
+    } else if now >= kernel.clock.due.get() {
+        begin_measuring(kernel);
+        return true;
+    }
+    false
 }
 
 /// How fast does the time-stamp counter run? The timer counts while the processor sleeps.

@@ -40,6 +40,9 @@ static TIMER_PER_TSC: AtomicU64 = AtomicU64::new(0);
 const FRACTION: u32 = 32;
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
+/// Where writing zero acknowledges the interrupt being served ([`end_of_interrupt`]).
+pub(super) const END_OF_INTERRUPT_AT: u64 = DIRECT_MAP + LOCAL_APIC + END_OF_INTERRUPT;
+
 fn local(register: u64) -> *mut u32 {
     (DIRECT_MAP + LOCAL_APIC + register) as *mut u32
 }

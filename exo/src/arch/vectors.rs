@@ -50,6 +50,8 @@ global_asm!(
     // An NMI, a double fault and a machine check are not the doing of ring 3.
     ".if (vector < 32) && (vector != 2) && (vector != 8) && (vector != 18)",
     "jmp exception",
+    ".elseif vector == {net_vector}",
+    "jmp packets",
     ".else",
     "jmp trap_common",
     ".endif",
@@ -110,6 +112,15 @@ global_asm!(
     "mov rax, gs:[{scratch}]",
     "mov rcx, gs:[{scratch} + 8]",
     "jmp 2f",
+    // The interrupt of a packet says nothing but that it is time to look, which whoever
+    // halted does next.
+    "packets:",
+    "test byte ptr [rsp + 24], 3",
+    "jnz trap_common",
+    "movabs rax, {end_of_interrupt}",
+    "mov dword ptr [rax], 0",
+    "add rsp, 16",
+    "iretq",
     "5:",
     "cmp dword ptr [rsp], 32",
     "jb 2f",
@@ -154,6 +165,8 @@ global_asm!(
     "iretq",
     ".popsection",
     trap = sym crate::trap::trap,
+    net_vector = const super::apic::NET_VECTOR,
+    end_of_interrupt = const super::apic::END_OF_INTERRUPT_AT,
     interrupted_while_halted = sym crate::trap::interrupted_while_halted,
     scratch = const offset_of!(Core, scratch),
     upcalls = const offset_of!(Core, upcalls),

@@ -1,6 +1,6 @@
 //! From the assembly entry to [`call`] and back.
 
-use exo_abi::SYSCALLS;
+use exo_abi::{SYSCALLS, call_number};
 
 use super::{Caller, Leaving, Reply, call};
 use crate::arch::entry::{
@@ -27,6 +27,8 @@ pub(crate) type Entry = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Registers
 
 /// How many calls there are.
 pub(crate) const COUNT: usize = SYSCALLS.len();
+
+const WAIT: u64 = call_number("wait");
 
 macro_rules! entries {
     ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
@@ -64,6 +66,10 @@ extern "C" fn serve<const NUMBER: u64>(
             save(env);
             upcall::expect_begin(env);
             trap::stop(kernel, true)
+        }
+        // Most sleepers are alone, and wake where they fell asleep.
+        Reply::Stop if NUMBER == WAIT && trap::sleep(kernel, env) => {
+            Registers { code: 0, value: env.events.get() }
         }
         Reply::Stop => {
             save(env);

@@ -45,12 +45,12 @@ mod register {
     pub(super) const QUEUE_SIZE: usize = 0x38;
     pub(super) const QUEUE_READY: usize = 0x44;
     pub(super) const QUEUE_NOTIFY: usize = 0x50;
-    pub(super) const INTERRUPT_STATUS: usize = 0x60;
     pub(super) const INTERRUPT_ACK: usize = 0x64;
     pub(super) const STATUS: usize = 0x70;
     pub(super) const QUEUE_ADDRESSES: [usize; 3] = [0x80, 0x90, 0xa0];
     pub(super) const CONFIG: usize = 0x100;
 
+    pub(super) const USED_BUFFER: u32 = 1;
     pub(super) const MAGIC_VALUE: u32 = u32::from_le_bytes(*b"virt");
     pub(super) const NETWORK: u32 = 1;
     pub(super) const ACKNOWLEDGE: u32 = 1;
@@ -323,12 +323,10 @@ impl Nic {
     /// Asks for an interrupt at the next received frame. True if one is there.
     pub fn arm(&mut self, info: &SystemInfo) -> bool {
         self.receive.listen();
-        // An interrupt line that was not lowered cannot rise. The access also is the
-        // barrier that does not depend on fences (`virtqueue`).
-        let raised = self.registers.read(register::INTERRUPT_STATUS);
-        if raised != 0 {
-            self.registers.write(register::INTERRUPT_ACK, raised);
-        }
+        // An interrupt line that was not lowered cannot rise: it is lowered, whether or not
+        // it was raised (4.2.2). The access also is the barrier that does not depend on
+        // fences (`virtqueue`).
+        self.registers.write(register::INTERRUPT_ACK, register::USED_BUFFER);
         self.remind(info);
         self.receive.has_used()
     }

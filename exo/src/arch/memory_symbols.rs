@@ -17,16 +17,30 @@ unsafe extern "C" fn memcpy(target: *mut u8, source: *const u8, bytes: usize) ->
             let block = _mm_loadu_si128(source.add(at).cast());
             _mm_storeu_si128(target.add(at).cast(), block);
         };
+        let blocks = |at| {
+            block(at);
+            block(at + 16);
+            block(at + 32);
+            block(at + 48);
+        };
         let mut done = 0;
-        if bytes >= 32 {
-            let last = bytes - 32;
-            while done < last {
-                block(done);
-                block(done + 16);
-                done += 32;
+        if bytes > 64 {
+            let last = bytes - 64;
+            if bytes > 128 {
+                blocks(0);
+                done = 64;
+                while done + 64 < last {
+                    blocks(done);
+                    done += 64;
+                }
             }
-            block(last);
-            block(last + 16);
+            blocks(done);
+            blocks(last);
+        } else if bytes > 32 {
+            block(0);
+            block(16);
+            block(bytes - 32);
+            block(bytes - 16);
         } else if bytes >= 16 {
             block(0);
             block(bytes - 16);

@@ -47,11 +47,12 @@ pub struct Net {
     pub claims: Trie,
 }
 
-/// Delivers what has arrived to its owners, and tells them.
+/// Delivers what has arrived to its owners, and tells them: once for a run of packets, not
+/// for each.
 pub fn receive(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
-    let mut owner: Option<&'static Binding> = None;
-    let mut received = 0;
+    let mut run: Option<ring::Run> = None;
+    let (mut received, mut unclaimed, mut overflowed, mut copied) = (0_u32, 0_u32, 0_u32, 0_u64);
     while received < RECEIVE_BATCH
         && let Some(packet) = nic.next_received()
     {
@@ -60,33 +61,39 @@ pub fn receive(kernel: &Kernel, net: &mut Net) {
         let frame = nic.contents(&packet);
         let claimed = filter::classify(kernel, &net.claims, frame);
         crate::stamp!(Classify);
-        let binding = claimed.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn));
-        match binding {
-            None => Kernel::count(&kernel.info.unclaimed, 1),
-            Some(binding) => {
-                if ring::deliver(binding, frame) {
-                    Kernel::count(&kernel.info.copied, frame.len() as u64);
+        let is_next = |run: &ring::Run| claimed == Some(run.binding().frame());
+        if !run.as_ref().is_some_and(is_next)
+            && let Some(binding) =
+                claimed.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn))
+            && let Some(before) = run.replace(ring::Run::begin(binding))
+        {
+            tell(kernel, before.end());
+        }
+        match &mut run {
+            Some(run) if is_next(run) => {
+                if run.deliver(frame) {
+                    copied += frame.len() as u64;
                 } else {
-                    Kernel::count(&kernel.info.overflowed, 1);
+                    overflowed += 1;
                 }
-                // Told once for a run of packets, not for each.
-                if let Some(before) = owner
-                    && !core::ptr::eq(before, binding)
-                {
-                    tell(kernel, before);
-                }
-                owner = Some(binding);
             }
+            _ => unclaimed += 1,
         }
         nic.recycle(packet);
         crate::stamp!(Deliver);
     }
-    if let Some(binding) = owner {
-        tell(kernel, binding);
+    if let Some(last) = run {
+        tell(kernel, last.end());
     }
     if received != 0 {
-        Kernel::count(&kernel.info.received, u64::from(received));
-        nic.offer_buffers(kernel.info);
+        let info = kernel.info;
+        Kernel::count(&info.received, received.into());
+        Kernel::count(&info.copied, copied);
+        if unclaimed | overflowed != 0 {
+            Kernel::count(&info.unclaimed, unclaimed.into());
+            Kernel::count(&info.overflowed, overflowed.into());
+        }
+        nic.offer_most_buffers(info);
     }
 }
 
@@ -99,16 +106,31 @@ fn tell(kernel: &Kernel, binding: &Binding) {
 /// Takes back transmit buffers the device is done with.
 pub fn reclaim(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
+    let Some(first) = nic.next_sent() else { return };
+    // Counted once for a run of packets of one binding.
+    let (mut binding, mut frames, mut lent) = (first.binding, 1, u32::from(first.lends));
     while let Some(sender) = nic.next_sent() {
-        // A binding may go while frames it does not lend memory for are with the
-        // device, and another may come in its place; then counts are too low for
-        // a moment, never too high.
-        if let Some(binding) = object::get::<Binding>(&kernel.frames, sender.binding) {
-            binding.held.set(binding.held.get().saturating_sub(1));
-            if sender.lends {
-                binding.in_flight.set(binding.in_flight.get().saturating_sub(1));
-                ring::publish_sent(binding);
-            }
+        if sender.binding != binding {
+            returned(kernel, binding, frames, lent);
+            (binding, frames, lent) = (sender.binding, 0, 0);
+        }
+        frames += 1;
+        lent += u32::from(sender.lends);
+    }
+    returned(kernel, binding, frames, lent);
+}
+
+/// The device is done with so many `frames` of the binding in frame `pfn`, of which it has read
+/// `lent` from its owner's memory.
+fn returned(kernel: &Kernel, pfn: Pfn, frames: u32, lent: u32) {
+    // A binding may go while frames it does not lend memory for are with the
+    // device, and another may come in its place; then counts are too low for
+    // a moment, never too high.
+    if let Some(binding) = object::get::<Binding>(&kernel.frames, pfn) {
+        binding.held.set(binding.held.get().saturating_sub(frames));
+        if lent != 0 {
+            binding.in_flight.set(binding.in_flight.get().saturating_sub(lent));
+            ring::publish_sent(binding);
         }
     }
 }

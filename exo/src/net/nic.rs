@@ -232,6 +232,15 @@ impl Nic {
         }
     }
 
+    /// The same when there are so many that it is worth while; the others it is shown
+    /// before the processor halts and at the end of a slice.
+    #[inline]
+    pub fn offer_most_buffers(&mut self, info: &SystemInfo) {
+        if self.receive.unshown() >= ENTRIES / 8 {
+            self.offer_buffers(info);
+        }
+    }
+
     /// A slot to put a frame into, for a sender that holds `held` already.
     ///
     /// Nobody may hold more slots than are free, so whoever holds none always
@@ -304,7 +313,7 @@ impl Nic {
     #[inline]
     pub fn next_sent(&mut self) -> Option<Sender> {
         loop {
-            let (head, _) = self.transmit.next_used()?;
+            let head = self.transmit.next_finished()?;
             let slot = (head / 2) as u8;
             // A device that finishes what it was not given is not listened to.
             if let Some(sender) = self.sender[usize::from(slot % SEND_SLOTS as u8)].take() {

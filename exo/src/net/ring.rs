@@ -5,7 +5,7 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use exo_abi::RingPage;
+use exo_abi::{RingOrder, RingPage};
 
 use super::binding::Binding;
 use crate::memory;
@@ -19,28 +19,61 @@ pub(super) fn shared(binding: &Binding) -> &'static RingPage {
     unsafe { &*memory::frame(binding.first.get()).cast() }
 }
 
-/// Copies `frame` into the next receive buffer. False if the ring is full.
-#[inline]
-pub fn deliver(binding: &Binding, frame: &[u8]) -> bool {
-    let shared = shared(binding);
-    let order = binding.order();
-    let produced = binding.produced.get();
-    let waiting = produced.wrapping_sub(shared.rx_consumed.0.load(Acquire));
-    if waiting >= order.slots() {
-        return false;
+/// Packets going into one binding's ring, one after the other: what does not change between
+/// them is looked up once, and the owner sees them all when the run ends.
+pub struct Run {
+    binding: &'static Binding,
+    shared: &'static RingPage,
+    buffers: *mut u8,
+    order: RingOrder,
+    produced: u32,
+    /// The count at which the ring is full, as the owner said when the run began. Nonsense
+    /// looks like a full ring.
+    full: u32,
+}
+
+impl Run {
+    /// Packets for `binding`.
+    #[inline]
+    pub fn begin(binding: &'static Binding) -> Self {
+        let (shared, order) = (shared(binding), binding.order());
+        let (produced, consumed) = (binding.produced.get(), shared.rx_consumed.0.load(Acquire));
+        let sane = produced.wrapping_sub(consumed) <= order.slots();
+        let full = if sane { consumed.wrapping_add(order.slots()) } else { produced };
+        Self { binding, shared, buffers: memory::frame(binding.first.get()), order, produced, full }
     }
-    let slot = produced % order.slots();
-    let Some(length) = shared.rx_length.get(slot as usize) else { return false };
-    let buffer = memory::frame(binding.first.get()).wrapping_add(order.rx_offset(slot));
-    // SAFETY: the buffer lies in the binding's pinned run and is longer than
-    // any frame (`FRAME_MAX`); the source is kernel memory. The owner may write
-    // there meanwhile and garble its own packet.
-    unsafe { buffer.copy_from_nonoverlapping(frame.as_ptr(), frame.len()) };
-    length.store(frame.len() as u16, Relaxed);
-    let produced = produced.wrapping_add(1);
-    binding.produced.set(produced);
-    shared.rx_produced.0.store(produced, Release);
-    true
+
+    /// Whose they are.
+    #[inline]
+    pub fn binding(&self) -> &'static Binding {
+        self.binding
+    }
+
+    /// Copies `frame` into the next receive buffer. False if the ring is full.
+    #[inline]
+    pub fn deliver(&mut self, frame: &[u8]) -> bool {
+        if self.produced == self.full {
+            return false;
+        }
+        let slot = self.produced & (self.order.slots() - 1);
+        let Some(length) = self.shared.rx_length.get(slot as usize) else { return false };
+        let buffer = self.buffers.wrapping_add(self.order.rx_offset(slot));
+        // SAFETY: the buffer lies in the binding's pinned run and is longer than
+        // any frame (`FRAME_MAX`); the source is kernel memory. The owner may write
+        // there meanwhile and garble its own packet.
+        unsafe { buffer.copy_from_nonoverlapping(frame.as_ptr(), frame.len()) };
+        length.store(frame.len() as u16, Relaxed);
+        self.produced = self.produced.wrapping_add(1);
+        true
+    }
+
+    /// Shows them to the owner.
+    #[inline]
+    pub fn end(self) -> &'static Binding {
+        self.binding.produced.set(self.produced);
+        self.shared.rx_produced.0.store(self.produced, Release);
+        self.binding
+    }
 }
 
 /// Shows the owner which transmit buffers it may use again: all that were

@@ -23,25 +23,34 @@ pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts
     let mut counts = SyncCounts { taken: 0, refused: 0 };
     let Some(nic) = &mut net.nic else { return counts };
     let shared = ring::shared(binding);
-    let slots = binding.order().slots();
-    let waiting = shared.tx_produced.0.load(Acquire).wrapping_sub(binding.taken.get());
+    let (order, first) = (binding.order(), binding.taken.get());
+    let waiting = shared.tx_produced.0.load(Acquire).wrapping_sub(first);
+    if waiting == 0 {
+        return counts;
+    }
+    let mut outbox = Outbox { kernel, nic, binding, held: binding.held.get(), copied: 0 };
     // More than the ring holds is a lie; going round it once is bounded.
-    for _ in 0..waiting.min(slots) {
-        let slot = binding.taken.get() % slots;
+    for taken in 0..waiting.min(order.slots()) {
+        let slot = first.wrapping_add(taken) & (order.slots() - 1);
         let length = shared.tx_length.get(slot as usize).map_or(0, |length| length.load(Relaxed));
-        match send_one(kernel, nic, binding, slot, usize::from(length)) {
+        match outbox.send_one(order.tx_offset(slot), usize::from(length)) {
             Outcome::Sent => {}
             Outcome::Refused => counts.refused += 1,
             Outcome::NoRoom => break,
         }
-        counts.taken += 1;
-        binding.taken.set(binding.taken.get().wrapping_add(1));
+        counts.taken = taken + 1;
         crate::stamp!(Transmit);
     }
+    let Outbox { held, copied, .. } = outbox;
     if counts.taken != 0 {
+        binding.held.set(held);
+        binding.taken.set(first.wrapping_add(counts.taken));
         ring::publish_sent(binding);
+        Kernel::count(&kernel.info.copied, copied);
         Kernel::count(&kernel.info.transmitted, u64::from(counts.taken - counts.refused));
-        Kernel::count(&kernel.info.refused, u64::from(counts.refused));
+        if counts.refused != 0 {
+            Kernel::count(&kernel.info.refused, u64::from(counts.refused));
+        }
         nic.kick(kernel.info);
     }
     counts
@@ -53,36 +62,45 @@ enum Outcome {
     NoRoom,
 }
 
-fn send_one(
-    kernel: &Kernel,
-    nic: &mut Nic,
-    binding: &Binding,
-    slot: u32,
-    length: usize,
-) -> Outcome {
-    if !(FRAME_MIN..=FRAME_MAX).contains(&length) {
-        return Outcome::Refused;
+/// Packets of one binding on their way to the device.
+struct Outbox<'a> {
+    kernel: &'a Kernel,
+    nic: &'a mut Nic,
+    binding: &'a Binding,
+    /// What is to become of the binding's count, and of that of bytes copied.
+    held: u32,
+    copied: u64,
+}
+
+impl Outbox<'_> {
+    /// Sends the `length` bytes at `offset` in the binding's run.
+    #[inline(always)]
+    fn send_one(&mut self, offset: usize, length: usize) -> Outcome {
+        if !(FRAME_MIN..=FRAME_MAX).contains(&length) {
+            return Outcome::Refused;
+        }
+        let Some(kernel_slot) = self.nic.take_slot(self.held) else { return Outcome::NoRoom };
+        let source = memory::frame(self.binding.first.get()).wrapping_add(offset);
+        let copied = if length <= COPY_MAX { length } else { HEAD };
+        // SAFETY: the buffer lies in the binding's pinned run and holds more than
+        // `FRAME_MAX` bytes.
+        let head = unsafe { self.nic.fill(&kernel_slot, source, copied) };
+        if !filter::may_send(self.kernel, self.binding, head) {
+            self.nic.give_back(kernel_slot);
+            return Outcome::Refused;
+        }
+        self.copied += copied as u64;
+        self.held += 1;
+        let rest =
+            if copied == length { None } else { Some(self.lend(offset + copied, length - copied)) };
+        self.nic.send(self.binding.frame(), kernel_slot, copied, rest);
+        Outcome::Sent
     }
-    let Some(kernel_slot) = nic.take_slot(binding.held.get()) else { return Outcome::NoRoom };
-    let offset = binding.order().tx_offset(slot);
-    let source = memory::frame(binding.first.get()).wrapping_add(offset);
-    let copied = if length <= COPY_MAX { length } else { HEAD };
-    // SAFETY: the buffer lies in the binding's pinned run and holds more than
-    // `FRAME_MAX` bytes.
-    let head = unsafe { nic.fill(&kernel_slot, source, copied) };
-    if !filter::may_send(kernel, binding, head) {
-        nic.give_back(kernel_slot);
-        return Outcome::Refused;
+
+    /// The `length` bytes at `offset` in the run, for the device to read.
+    fn lend(&mut self, offset: usize, length: usize) -> Buffer {
+        self.binding.in_flight.set(self.binding.in_flight.get() + 1);
+        let address = self.binding.first.get().address() + offset as u64;
+        Buffer { address, length: length as u32 }
     }
-    Kernel::count(&kernel.info.copied, copied as u64);
-    let rest = if copied == length {
-        None
-    } else {
-        binding.in_flight.set(binding.in_flight.get() + 1);
-        let address = binding.first.get().address() + (offset + copied) as u64;
-        Some(Buffer { address, length: (length - copied) as u32 })
-    };
-    binding.held.set(binding.held.get() + 1);
-    nic.send(binding.frame(), kernel_slot, copied, rest);
-    Outcome::Sent
 }

@@ -44,6 +44,8 @@ pub struct Virtqueue {
     first: Pfn,
     /// Entries made available so far; published by `publish`.
     available: u16,
+    /// `available` when the device was last shown it.
+    shown: u16,
     /// `available` when the device was last told.
     told: u16,
     /// Used entries seen so far.
@@ -57,7 +59,7 @@ impl Virtqueue {
     /// The frames must be zeroed, contiguous memory of the kernel that nothing
     /// else uses, for as long as the device may use the queue.
     pub unsafe fn new(first: Pfn) -> Self {
-        let mut queue = Self { base: memory::frame(first), first, available: 0, told: 0, seen: 0 };
+        let mut queue = Self { base: memory::frame(first), first, available: 0, shown: 0, told: 0, seen: 0 };
         queue.silence();
         queue
     }
@@ -88,9 +90,9 @@ impl Virtqueue {
         let flags =
             if device_writes { DEVICE_WRITES } else { 0 } | if next.is_some() { NEXT } else { 0 };
         self.write(at, buffer.address);
-        self.write(at + 8, buffer.length);
-        self.write(at + 12, flags);
-        self.write(at + 14, next.unwrap_or(0));
+        // Length, flags and next descriptor, from the lowest byte (2.6.5).
+        let rest = u64::from(flags) << 32 | u64::from(next.unwrap_or(0)) << 48;
+        self.write(at + 8, u64::from(buffer.length) | rest);
     }
 
     /// Puts the chain that starts with descriptor `index` into the available
@@ -102,6 +104,12 @@ impl Virtqueue {
         self.available = self.available.wrapping_add(1);
     }
 
+    /// How many were made available that the device was not shown.
+    #[inline]
+    pub fn unshown(&self) -> u16 {
+        self.available.wrapping_sub(self.shown)
+    }
+
     /// Shows the device what was made available. True if it wants to be told.
     /// Asked again with nothing new, it finds a wish that it had missed.
     pub fn publish(&mut self) -> bool {
@@ -109,10 +117,13 @@ impl Virtqueue {
         if untold == 0 {
             return false;
         }
-        fence(Ordering::Release);
-        self.write(4096 + 2, self.available);
-        // The device's wish must be read after it can see the new index.
-        fence(Ordering::SeqCst);
+        if self.shown != self.available {
+            fence(Ordering::Release);
+            self.write(4096 + 2, self.available);
+            self.shown = self.available;
+            // The device's wish must be read after it can see the new index.
+            fence(Ordering::SeqCst);
+        }
         let wish: u16 = self.read(4096 + USED + 4 + 8 * usize::from(ENTRIES));
         let passed = self.available.wrapping_sub(wish).wrapping_sub(1);
         let tell = passed < untold;
@@ -126,16 +137,28 @@ impl Virtqueue {
     /// wrote. An entry with an impossible descriptor is passed over.
     #[inline]
     pub fn next_used(&mut self) -> Option<(u16, u32)> {
+        let (index, at) = self.next_entry()?;
+        Some((index, self.read(at + 4)))
+    }
+
+    /// The same, for a queue of buffers that the device does not write.
+    #[inline]
+    pub fn next_finished(&mut self) -> Option<u16> {
+        self.next_entry().map(|(index, _)| index)
+    }
+
+    #[inline]
+    fn next_entry(&mut self) -> Option<(u16, usize)> {
         loop {
             if !self.has_used() {
                 return None;
             }
             fence(Ordering::Acquire);
             let at = 4096 + USED + 4 + 8 * usize::from(self.seen % ENTRIES);
-            let (index, length): (u32, u32) = (self.read(at), self.read(at + 4));
+            let index: u32 = self.read(at);
             self.seen = self.seen.wrapping_add(1);
             if index < u32::from(ENTRIES) {
-                return Some((index as u16, length));
+                return Some((index as u16, at));
             }
         }
     }

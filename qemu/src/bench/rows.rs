@@ -98,6 +98,7 @@ const RULES: &[Rule] = &[
         &[
             ("tell", To(Deliver)),
             ("reclaim", To(Transmit)),
+            ("returned", To(Transmit)),
             ("arm", To(Schedule)),
             ("disarm", To(Schedule)),
             ("unbind_first", To(Other)),
@@ -140,7 +141,14 @@ const RULES: &[Rule] = &[
     (
         "exo/src/trap.rs",
         To(Crossing),
-        &[("leave", To(Schedule)), ("run", To(Schedule)), ("halt", To(Schedule))],
+        &[
+            ("leave", To(Schedule)),
+            ("run", To(Schedule)),
+            ("sleep", To(Schedule)),
+            ("halt", To(Schedule)),
+            ("begin_slice", To(Schedule)),
+            ("begin_rest", To(Schedule)),
+        ],
     ),
     ("exo/src/schedule.rs", To(Schedule), &[]),
     ("exo/src/cores.rs", To(Crossing), &[]),

@@ -44,8 +44,11 @@ impl HashKey {
     #[inline(always)]
     pub(super) fn hash(&self, key: Key<'_>) -> u32 {
         let bytes = key.bytes();
-        let sum =
-            if bytes.len() > 16 { self.sum_of_long(bytes) } else { nh(key.words(), self.blocks[0]) };
+        let sum = if bytes.len() > 16 {
+            self.sum_of_long(bytes)
+        } else {
+            nh(key.words(), self.blocks[0])
+        };
         // The length tells apart keys whose words are alike.
         let (low, high) = (sum as u64 ^ bytes.len() as u64, (sum >> 64) as u64);
         let folded = nh((low, high), self.fold);

@@ -38,9 +38,7 @@ impl<'m> Index<'m> {
         while let Some(item) = link {
             let (header, wire) = heap.open(item);
             if header.hash == hash
-                && wire
-                    .get(..usize::from(header.key_len))
-                    .is_some_and(|bytes| key.is(bytes))
+                && wire.get(..usize::from(header.key_len)).is_some_and(|bytes| key.is(bytes))
             {
                 return link;
             }

@@ -180,9 +180,9 @@ impl Template {
 mod tests {
     use proptest::prelude::*;
 
+    use crate::net::TxBuffer;
     use crate::net::tests::frames::{fix_ipv4, udp};
     use crate::net::tests::{PORT, Reverse, SERVER};
-    use crate::net::TxBuffer;
     use crate::net::udp::{Dropped, FastUdp};
 
     type Outcome = (Result<Vec<u8>, Dropped>, usize);

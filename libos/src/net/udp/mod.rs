@@ -59,12 +59,7 @@ impl FastUdp {
     /// Handles one frame, and writes the answer to `buffer`. Returns the length
     /// of the answer, zero if there is none.
     #[inline(always)]
-    fn frame<S: Service>(
-        &mut self,
-        frame: &[u8],
-        buffer: &mut TxBuffer,
-        service: &mut S,
-    ) -> usize {
+    fn frame<S: Service>(&mut self, frame: &[u8], buffer: &mut TxBuffer, service: &mut S) -> usize {
         let Some((head, request)) = self.template.request(&self.own, frame) else {
             return self.judge(frame, buffer, service);
         };
@@ -74,12 +69,7 @@ impl FastUdp {
 
     #[cold]
     #[inline(never)]
-    fn judge<S: Service>(
-        &mut self,
-        frame: &[u8],
-        buffer: &mut TxBuffer,
-        service: &mut S,
-    ) -> usize {
+    fn judge<S: Service>(&mut self, frame: &[u8], buffer: &mut TxBuffer, service: &mut S) -> usize {
         let outcome = self.other(frame, buffer, service);
         outcome.unwrap_or_else(|reason| {
             self.drops.add(reason);

@@ -14,7 +14,8 @@
 //! - an answer that does not fit becomes `SERVER_ERROR reply too large`.
 //!
 //! One `get` that finds its item goes a way of its own: the answer is the item as it lies in
-//! memory, between two constants, and so is the answer's sum.
+//! memory, between two constants, and so is the answer's sum. So does one `set`: the item as
+//! it is kept lies in the request, in two pieces.
 
 use core::ops::ControlFlow;
 
@@ -22,7 +23,8 @@ use libos::net::checksum::Sum;
 
 use crate::engine::{Config, DeltaError, Engine, Expiry, Key, SetupError, Stored};
 use crate::protocol::{
-    BadChunk, Frame, Input, Refusal, Reply, Request, StatsKind, TooLarge, is_reply, single_get,
+    BadChunk, Frame, Input, Refusal, Reply, Request, SingleSet, StatsKind, TooLarge, is_reply,
+    single_get, single_set,
 };
 
 mod stats;
@@ -126,7 +128,10 @@ impl<'m> Service<'m> {
         {
             return Some(hit);
         }
-        self.answer_any(datagram, reply)
+        match single_set(datagram) {
+            Some(set) if reply.len() >= MIN_REPLY => self.answer_set(datagram, &set, reply),
+            _ => self.answer_any(datagram, reply),
+        }
     }
 
     #[inline(never)]
@@ -162,6 +167,26 @@ impl<'m> Service<'m> {
         stats.bytes_written = stats.bytes_written.wrapping_add(len as u64);
         let frame = Sum::word(u64::from_le_bytes(frame));
         Some((len, frame.and(Sum::word(sum + constants))))
+    }
+
+    /// Answers one `set` of one item.
+    #[inline(always)]
+    fn answer_set(
+        &mut self,
+        datagram: &[u8],
+        set: &SingleSet<'_>,
+        reply: &mut [u8],
+    ) -> Option<(usize, Sum)> {
+        let frame = Frame::parse(datagram)?.reply(0, 1);
+        let answer = stored(self.engine.set(&set.item, self.expiry(set.exptime)));
+        let len = Frame::LEN + answer.len();
+        let (head, text) = reply.get_mut(..len)?.split_first_chunk_mut()?;
+        *head = frame;
+        text.copy_from_slice(answer);
+        let stats = self.engine.stats_mut();
+        stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
+        stats.bytes_written = stats.bytes_written.wrapping_add(len as u64);
+        Some((len, Sum::word(u64::from_le_bytes(frame)).and(Sum::of(answer))))
     }
 
     /// Answers any other datagram.

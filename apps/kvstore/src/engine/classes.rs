@@ -45,7 +45,12 @@ impl Class {
 pub(super) struct Classes {
     list: [Class; MAX_CLASSES],
     len: usize,
+    /// The class that holds so many times eight bytes.
+    small: [u8; SMALL],
 }
+
+/// Sizes in units of eight bytes for which a table tells the class.
+const SMALL: usize = 256;
 
 impl Classes {
     /// The classes from `config.min_chunk` up to the first that holds `max_item`.
@@ -53,7 +58,8 @@ impl Classes {
         if !(101..=400).contains(&config.growth_percent) {
             return Err(SetupError::BadGrowth);
         }
-        let mut classes = Self { list: [Class::default(); MAX_CLASSES], len: 0 };
+        let list = [Class::default(); MAX_CLASSES];
+        let mut classes = Self { list, len: 0, small: [0; SMALL] };
         let (mut least, mut size) = (config.min_chunk, config.min_chunk);
         loop {
             let least_chunk = least.next_multiple_of(8);
@@ -61,6 +67,7 @@ impl Classes {
             *classes.list.get_mut(classes.len).ok_or(SetupError::BadGrowth)? = class;
             classes.len += 1;
             if class.chunk >= max_item {
+                classes.small = core::array::from_fn(|eights| classes.search(8 * eights) as u8);
                 return Ok(classes);
             }
             least = class.chunk + 1;
@@ -71,8 +78,13 @@ impl Classes {
 
     /// The smallest class that holds `bytes`. `None` if none does.
     pub(super) fn holding(&self, bytes: usize) -> Option<ClassId> {
-        let class = self.all().partition_point(|class| (class.chunk as usize) < bytes);
+        let small = self.small.get(bytes.div_ceil(8));
+        let class = small.map_or_else(|| self.search(bytes), |class| usize::from(*class));
         (class < self.len).then_some(ClassId(class as u8))
+    }
+
+    fn search(&self, bytes: usize) -> usize {
+        self.all().partition_point(|class| (class.chunk as usize) < bytes)
     }
 
     pub(super) fn get(&self, id: ClassId) -> Class {

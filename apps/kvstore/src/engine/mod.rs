@@ -42,7 +42,7 @@ pub use item::Expiry;
 pub use key::Key;
 pub use read::Value;
 pub use stats::{Stats, Usage};
-pub use store::{Mode, Stored};
+pub use store::{Mode, Stored, WireForm};
 
 use classes::Classes;
 use hash::HashKey;

@@ -48,6 +48,15 @@ pub(super) struct Suffix {
     len: u8,
 }
 
+/// Where an item is going to be.
+#[derive(Clone, Copy)]
+struct Place {
+    item: ItemRef,
+    /// The next in its chain, if it is in the index.
+    next: Option<ItemRef>,
+    linked: bool,
+}
+
 impl Suffix {
     pub(super) fn new(flags: u32, bytes: usize) -> Self {
         let mut text = [b' '; MAX_SUFFIX];
@@ -67,7 +76,45 @@ impl Suffix {
     }
 }
 
+/// An item in the form in which it is kept, in two pieces that follow each other.
+#[derive(Clone, Copy, Debug)]
+pub struct WireForm<'a> {
+    /// The key.
+    pub key: Key<'a>,
+    /// `<key> <flags> `, which begins with the key.
+    pub head: &'a [u8],
+    /// `<bytes>\r\n<value>\r\n`.
+    pub tail: &'a [u8],
+    /// Bytes of the value.
+    pub value_len: usize,
+}
+
 impl Engine<'_> {
+    /// Stores an item that is written out already, always. What [`Engine::store`] does for
+    /// [`Mode::Set`], if it is as that would write it.
+    #[inline(always)]
+    pub fn set(&mut self, item: &WireForm<'_>, expiry: Expiry) -> Stored {
+        let WireForm { key, head, tail, value_len } = *item;
+        let wire_len = head.len() + tail.len();
+        if HEADER + wire_len > self.max_item as usize {
+            return self.refuse_large(Mode::Set, key);
+        }
+        self.stats.cmd_set += 1;
+        let hash = self.hash_key.hash(key);
+        let old = self.find(hash, key);
+        let suffix_len = (wire_len - key.bytes().len() - value_len - 2) as u8;
+        let place = match self.place(wire_len, old) {
+            Ok(place) => place,
+            Err(refusal) => return refusal,
+        };
+        let wire = self.heap.wire_mut(place.item, wire_len);
+        let (to_head, to_tail) = wire.split_at_mut(head.len());
+        to_head.copy_from_slice(head);
+        to_tail.copy_from_slice(tail);
+        self.put_in_place(place, hash, key, expiry, wire_len as u32, suffix_len);
+        Stored::Stored
+    }
+
     /// Stores an item.
     pub fn store(
         &mut self,
@@ -145,57 +192,74 @@ impl Engine<'_> {
         let key_len = key.bytes().len();
         let head_len = key_len + suffix.len();
         let wire_len = head_len + value.len() + 2;
-        let Some(class) = self.slabs.classes().holding(HEADER + wire_len) else {
-            return Stored::TooLarge;
+        let place = match self.place(wire_len, old) {
+            Ok(place) => place,
+            Err(refusal) => return refusal,
         };
-        let same = old.filter(|&old| self.slabs.class_of(old) == Some(class));
-        let item = match (same, old) {
-            (Some(same), _) => {
-                self.usage.bytes -= self.heap.header(same).size() as u64;
-                same
-            }
-            (None, old) => {
-                if let Some(old) = old {
-                    self.discard(old);
-                }
-                let Some(item) = self.allocate(class, None) else {
-                    self.stats.store_no_memory += 1;
-                    return Stored::OutOfMemory;
-                };
-                item
-            }
-        };
-
-        let wire = self.heap.wire_mut(item, wire_len);
+        let wire = self.heap.wire_mut(place.item, wire_len);
         let (head, body) = wire.split_at_mut(head_len);
-        if same.is_none() {
-            head[..key_len].copy_from_slice(key.bytes());
-        }
+        head[..key_len].copy_from_slice(key.bytes());
         head[key_len..].copy_from_slice(suffix.text());
         let (text, end) = body.split_at_mut(value.len());
         text.copy_from_slice(value);
         end.copy_from_slice(b"\r\n");
+        self.put_in_place(place, hash, key, expiry, wire_len as u32, suffix.len);
+        Stored::Stored
+    }
 
+    /// A chunk for an item of so many bytes, in place of `old`: the same if it belongs to
+    /// the same bucket, otherwise `old` is discarded.
+    #[inline(always)]
+    fn place(&mut self, wire_len: usize, old: Option<ItemRef>) -> Result<Place, Stored> {
+        let class = self.slabs.classes().holding(HEADER + wire_len).ok_or(Stored::TooLarge)?;
+        if let Some(item) = old
+            && self.slabs.class_of(item) == Some(class)
+        {
+            let Header { next, .. } = self.heap.header(item);
+            self.usage.bytes -= self.heap.header(item).size() as u64;
+            return Ok(Place { item, next, linked: true });
+        }
+        if let Some(old) = old {
+            self.discard(old);
+        }
+        let Some(item) = self.allocate(class, None) else {
+            self.stats.store_no_memory += 1;
+            return Err(Stored::OutOfMemory);
+        };
+        Ok(Place { item, next: None, linked: false })
+    }
+
+    /// Makes what was written at `place` an item.
+    #[inline(always)]
+    fn put_in_place(
+        &mut self,
+        place: Place,
+        hash: u32,
+        key: Key<'_>,
+        expiry: Expiry,
+        wire_len: u32,
+        suffix_len: u8,
+    ) {
+        let Place { item, next, linked } = place;
         let header = Header {
-            next: same.and_then(|same| self.heap.header(same).next),
+            next,
             hash,
             cas: self.next_cas(),
             expiry,
-            wire_len: wire_len as u32,
-            key_len: key_len as u8,
-            suffix_len: suffix.len,
+            wire_len,
+            key_len: key.bytes().len() as u8,
+            suffix_len,
             state: State::stored(self.epoch),
             sum: 0,
         };
         self.heap.set_header(item, header);
-        if same.is_none() {
+        if !linked {
             self.index.link(&mut self.heap, hash, item);
             self.usage.items += 1;
         }
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;
         self.pass_time(header.size());
-        Stored::Stored
     }
 
     /// The flags of an item, read back from its suffix.

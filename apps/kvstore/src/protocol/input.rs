@@ -30,26 +30,6 @@ pub struct BadKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadChunk;
 
-/// The key, if `datagram` is one whole request, and that one `get` of one key and nothing
-/// else.
-///
-/// That is what nearly all datagrams to a cache are, and then the length alone says
-/// where the key ends: nothing has to be searched. (`None`, too, for a key with a control
-/// character in it, which is rare and costs more to check.) Reading the same through
-/// [`Frame`](super::Frame) and [`Input`] comes to the same, at a higher cost.
-#[inline(always)]
-#[must_use]
-pub fn single_get(datagram: &[u8]) -> Option<Key<'_>> {
-    // Request id and sequence, the number of datagrams and what is reserved, and the verb.
-    const NUMBER_AND_VERB: u64 = u64::from_le_bytes(*b"\0\x01\0\0get ");
-    const MATTERS: u64 = u64::from_le_bytes([0xff, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff]);
-    let (head, rest) = datagram.split_first_chunk::<12>()?;
-    let (key, end) = rest.split_last_chunk::<2>()?;
-    let [_, _, _, _, number_and_verb @ ..] = *head;
-    let is_get = u64::from_le_bytes(number_and_verb) & MATTERS == NUMBER_AND_VERB;
-    if is_get && *end == *b"\r\n" { Key::new_plain(key) } else { None }
-}
-
 impl<'a> Input<'a> {
     /// The text of `datagram` from byte `start`.
     #[must_use]

@@ -43,9 +43,11 @@ mod input;
 mod reflection;
 mod reply;
 mod request;
+mod usual;
 
 pub use frame::Frame;
-pub use input::{BadChunk, BadKey, Input, single_get};
+pub use input::{BadChunk, BadKey, Input};
 pub use reflection::is_reply;
 pub use reply::{Reply, TooLarge};
 pub use request::{Refusal, Request, StatsKind};
+pub use usual::{SingleSet, single_get, single_set};

@@ -13,20 +13,15 @@ libos::app!(guest::main);
 mod guest {
     use exo_abi::{Error, RingOrder};
     use libos::net::bind::bind;
+    use libos::net::serve::{BATCH, serve};
     use libos::net::udp::FastUdp;
     use libos::net::{Endpoint, NetDevice, Service, Slots, UdpStack};
     use libos::println;
     use libos::runtime::Environment;
-    use libos::sched::{RunToCompletion, Scheduler, Turn};
-    use libos::time::Clock;
 
     const PORT: u16 = 11211;
     /// As the store has.
     const RINGS: RingOrder = RingOrder::new(8).expect("1 to 8");
-    /// As the store has.
-    const BATCH: u32 = 64;
-    /// How long to leave a busy device alone.
-    const BUSY_MICROS: u64 = 100;
 
     /// Serves until the network is taken away. Returns 1 then, or if something is missing
     /// to begin with.
@@ -54,49 +49,24 @@ mod guest {
         let clock = environment.clock;
         println!("serving {}", Endpoint { address: config.address, port: PORT });
 
-        let turn = || {
-            let moved = match bare {
-                true => reflect_all(&mut device, &mut stack),
-                false => stack.poll(&mut device, &mut Echo, 0, BATCH),
-            };
-            let cross = |moved| {
-                if moved > 0 || device.has_unsent() { device.sync().map(|_| moved) } else { Ok(0) }
-            };
-            match moved.and_then(cross) {
-                Ok(BATCH..) => Turn::Progress,
-                Ok(_) if device.has_unsent() => Turn::Idle(Some(clock.after_micros(BUSY_MICROS))),
-                Ok(_) => Turn::Idle(None),
-                Err(error) => {
-                    println!("network: {error}");
-                    Turn::Done(1)
-                }
-            }
-        };
         let mut park = environment.park;
-        RunToCompletion::new(turn).run(&mut park)
+        let error = serve(&mut device, &clock, &mut park, |device| match bare {
+            true => reflect_all(device, &mut stack),
+            false => stack.poll(device, &mut Echo, 0, BATCH),
+        });
+        println!("network: {error}");
+        1
     }
 
     /// Sends back up to a batch of packets.
     fn reflect_all(device: &mut impl NetDevice, stack: &mut FastUdp) -> Result<u32, Error> {
-        let mut moved = 0;
-        while moved < BATCH {
-            let length = match device.slots() {
-                Slots { received: None, .. } => break,
-                Slots { received: Some(packet), free: Some(buffer) } => {
-                    floor::reflect(packet, buffer)
-                }
-                Slots { received: Some(_), free: None } => 0,
-            };
-            moved += 1;
-            if length == 0 {
-                // No UDP, or no room: the stack knows what to do.
-                stack.poll(device, &mut Echo, 0, 1)?;
-                continue;
-            }
-            device.consume();
-            device.commit(length);
-        }
-        Ok(moved)
+        let moved = device.exchange(BATCH, |packet, buffer| match floor::reflect(packet, buffer) {
+            // No UDP: the stack knows what to do.
+            0 => stack.handle(packet, buffer, &mut Echo),
+            length => length,
+        });
+        // What is left had no room for its answer.
+        Ok(moved + stack.poll(device, &mut Echo, 0, BATCH - moved)?)
     }
 
     /// Sends payloads back.

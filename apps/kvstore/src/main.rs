@@ -1,9 +1,7 @@
 //! The store as an application of the exokernel, in ring 3.
 //!
-//! Steps 4 to 6 of a packet's journey, run to completion: take what the rings
-//! hold, answer each request where its answer is sent from, cross into the
-//! kernel once for the whole batch, sleep when nothing more came. There is no queue
-//! and, once it serves, no allocation.
+//! Steps 4 to 6 of a packet's journey, run to completion ([`libos::net::serve`]). There is no
+//! queue and, once it serves, no allocation.
 //!
 //! All of it is one thread, under earliest deadline first, as the one whose work is due
 //! at once: whatever else is to run here some day is due later and cannot hold a request
@@ -26,23 +24,19 @@ mod guest {
     use libos::memory::MemoryError;
     use libos::net::bind::{BindError, bind};
     use libos::net::checksum::Sum;
+    use libos::net::serve::{BATCH, serve as serve_network};
     use libos::net::udp::FastUdp;
-    use libos::net::{Endpoint, NetDevice, UdpStack};
+    use libos::net::{Endpoint, UdpStack};
     use libos::println;
     use libos::runtime::{Environment, seed};
+    use libos::sched::Ticks;
     use libos::sched::policy::EarliestDeadlineFirst;
     use libos::sched::threads::{SpawnError, Threads, end_of_it};
-    use libos::sched::{RunToCompletion, Scheduler, Ticks, Turn};
     use libos::time::Clock;
 
     const PORT: u16 = 11211;
     /// 256 slots each way, in 1 MiB.
     const RINGS: RingOrder = RingOrder::new(8).expect("1 to 8");
-    /// Most requests between two crossings. Enough to make the crossing cheap,
-    /// few enough that the first answer does not wait long for the last.
-    const BATCH: u32 = 64;
-    /// How long to leave a busy device alone.
-    const BUSY_MICROS: u64 = 100;
     /// Frames left to heap and page tables when the store takes the rest.
     const RESERVE: Pages = 128;
     /// Frames that one page table maps.
@@ -91,29 +85,15 @@ mod guest {
         };
         println!("serving {}", Endpoint { address: config.address, port: PORT });
 
-        let turn = || {
+        let mut park = environment.park;
+        let error = serve_network(&mut device, &clock, &mut park, |device| {
             // One reading of the clock serves a batch: expiry has seconds.
             let unix = clock.unix_seconds();
             store.now = Time { unix, uptime: unix.saturating_sub(start) as u32 };
-            let moved = stack.poll(&mut device, &mut store, 0, BATCH);
-            let cross = |moved| {
-                if moved > 0 || device.has_unsent() { device.sync().map(|_| moved) } else { Ok(0) }
-            };
-            match moved.and_then(cross) {
-                // There may be more than one batch.
-                Ok(BATCH..) => Turn::Progress,
-                // Answers wait for the device: look again soon, or when more comes.
-                Ok(_) if device.has_unsent() => Turn::Idle(Some(clock.after_micros(BUSY_MICROS))),
-                // What has come since the beginning of this turn was an event.
-                Ok(_) => Turn::Idle(None),
-                Err(error) => {
-                    println!("network: {error}");
-                    Turn::Done(1)
-                }
-            }
-        };
-        let mut park = environment.park;
-        Ok(RunToCompletion::new(turn).run(&mut park))
+            stack.poll(device, &mut store, 0, BATCH)
+        });
+        println!("network: {error}");
+        Ok(1)
     }
 
     /// The store and the time of the current batch.

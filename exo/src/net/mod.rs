@@ -47,9 +47,17 @@ pub struct Net {
     pub claims: Trie,
 }
 
-/// Delivers what has arrived to its owners, and tells them: once for a run of packets, not
-/// for each.
+/// Delivers what has arrived to its owners, and tells them.
+#[inline]
 pub fn receive(kernel: &Kernel, net: &mut Net) {
+    if net.nic.as_ref().is_some_and(Nic::has_received) {
+        deliver(kernel, net);
+    }
+}
+
+/// Told once for a run of packets, not for each.
+#[inline(never)]
+fn deliver(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
     let mut run: Option<ring::Run> = None;
     let (mut received, mut unclaimed, mut overflowed, mut copied) = (0_u32, 0_u32, 0_u32, 0_u64);
@@ -104,7 +112,15 @@ fn tell(kernel: &Kernel, binding: &Binding) {
 }
 
 /// Takes back transmit buffers the device is done with.
+#[inline]
 pub fn reclaim(kernel: &Kernel, net: &mut Net) {
+    if net.nic.as_ref().is_some_and(Nic::has_sent) {
+        take_back(kernel, net);
+    }
+}
+
+#[inline(never)]
+fn take_back(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
     let Some(first) = nic.next_sent() else { return };
     // Counted once for a run of packets of one binding.

@@ -199,6 +199,18 @@ impl Nic {
         self.send_slots.address() + u64::from(slot) * SEND_SLOT as u64
     }
 
+    /// Whether a frame has arrived.
+    #[inline]
+    pub fn has_received(&self) -> bool {
+        self.receive.has_used()
+    }
+
+    /// Whether the device has finished sending a frame.
+    #[inline]
+    pub fn has_sent(&self) -> bool {
+        self.transmit.has_used()
+    }
+
     /// The next frame that has arrived.
     #[inline]
     pub fn next_received(&mut self) -> Option<Received> {

@@ -59,7 +59,8 @@ impl Virtqueue {
     /// The frames must be zeroed, contiguous memory of the kernel that nothing
     /// else uses, for as long as the device may use the queue.
     pub unsafe fn new(first: Pfn) -> Self {
-        let mut queue = Self { base: memory::frame(first), first, available: 0, shown: 0, told: 0, seen: 0 };
+        let mut queue =
+            Self { base: memory::frame(first), first, available: 0, shown: 0, told: 0, seen: 0 };
         queue.silence();
         queue
     }

@@ -10,6 +10,7 @@
 //! | [`Service`] | an application that answers | the application's own |
 //! | [`UdpSocket`](socket::UdpSocket) | the same for `async` tasks | over `SmolUdp` |
 //! | `bind` | makes rings and filters | guest only |
+//! | [`serve`](serve::serve) | a server's loop | |
 //! | [`answerers`] | which datagrams no service gets | |
 //! | [`conformance`] | what every stack must do | |
 //! | [`Conflict`] | why a filter was refused | |
@@ -25,6 +26,7 @@ mod device;
 pub mod fault;
 mod link;
 pub mod rings;
+pub mod serve;
 pub mod smol;
 pub mod socket;
 mod stack;

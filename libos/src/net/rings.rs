@@ -70,6 +70,14 @@ impl<B: Doorbell> Rings<B> {
         &mut self.bell
     }
 
+    /// The same with another doorbell, which leads to the same kernel.
+    #[cfg(test)]
+    pub(crate) fn with_bell<C>(self, change: impl FnOnce(B) -> C) -> Rings<C> {
+        let Self { run, order, rx_next, rx_end, tx_next, tx_end, tx_taken, bell } = self;
+        let bell = change(bell);
+        Rings { run, order, rx_next, rx_end, tx_next, tx_end, tx_taken, bell }
+    }
+
     /// Whether frames are committed that the kernel has not taken: the device was
     /// busy. That it has room again is no event, so whoever sleeps should do so only
     /// for a while.

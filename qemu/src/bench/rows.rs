@@ -98,6 +98,7 @@ const RULES: &[Rule] = &[
         &[
             ("tell", To(Deliver)),
             ("reclaim", To(Transmit)),
+            ("take_back", To(Transmit)),
             ("returned", To(Transmit)),
             ("arm", To(Schedule)),
             ("disarm", To(Schedule)),

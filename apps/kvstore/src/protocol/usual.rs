@@ -81,11 +81,11 @@ pub fn single_set(datagram: &[u8]) -> Option<SingleSet<'_>> {
 fn number(text: &[u8], at: usize) -> Option<(u32, usize)> {
     let (mut value, mut end) = (0, at);
     while let Some(digit) = text.get(end).map(|byte| byte.wrapping_sub(b'0')).filter(|d| *d <= 9) {
-        value = value * 10 + u32::from(digit);
-        end += 1;
-        if end - at > 9 {
+        if end - at == 9 {
             return None;
         }
+        value = value * 10 + u32::from(digit);
+        end += 1;
     }
     let is_usual = end > at && (text.get(at) != Some(&b'0') || end == at + 1);
     is_usual.then_some((value, end))
@@ -130,6 +130,8 @@ mod tests {
             "set k +0 0 5\r\nvalue\r\n",
             "set k 0 -1 5\r\nvalue\r\n",
             "set k 1000000000 0 5\r\nvalue\r\n",
+            "set k 0 0 4294967301\r\nvalue\r\n",
+            "set k 0 0 99999999999999999999\r\nvalue\r\n",
             "set k  0 0 5\r\nvalue\r\n",
             "set  0 0 5\r\nvalue\r\n",
             "set k\t0 0 5\r\nvalue\r\n",

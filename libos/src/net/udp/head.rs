@@ -195,7 +195,7 @@ mod tests {
             service: &mut Reverse,
         ) -> Result<usize, Dropped> {
             let mut stack = FastUdp::new(&SERVER, PORT);
-            let length = stack.frame(frame, buffer, service);
+            let length = stack.handle(frame, buffer, service);
             let dropped = Dropped::ALL.into_iter().find(|&reason| stack.drops.count(reason) > 0);
             dropped.map_or(Ok(length), Err)
         }

@@ -59,7 +59,12 @@ impl FastUdp {
     /// Handles one frame, and writes the answer to `buffer`. Returns the length
     /// of the answer, zero if there is none.
     #[inline(always)]
-    fn frame<S: Service>(&mut self, frame: &[u8], buffer: &mut TxBuffer, service: &mut S) -> usize {
+    pub fn handle<S: Service>(
+        &mut self,
+        frame: &[u8],
+        buffer: &mut TxBuffer,
+        service: &mut S,
+    ) -> usize {
         let Some((head, request)) = self.template.request(&self.own, frame) else {
             return self.judge(frame, buffer, service);
         };
@@ -120,7 +125,7 @@ impl UdpStack for FastUdp {
         let mut handled = 0;
         loop {
             handled += device
-                .exchange(budget - handled, |frame, buffer| self.frame(frame, buffer, service));
+                .exchange(budget - handled, |frame, buffer| self.handle(frame, buffer, service));
             if handled == budget || !device.is_full() || device.slots().received.is_none() {
                 return Ok(handled);
             }

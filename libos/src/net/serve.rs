@@ -1,0 +1,113 @@
+//! A server's loop: handle what has come, cross once for all of it, sleep.
+//!
+//! Steps 4 to 6 of a packet's journey, run to completion: what the rings hold is handled in
+//! batches, each answer written where it is sent from, and the kernel is entered once for a
+//! batch, both ways. There is no queue.
+
+use exo_abi::Error;
+
+use super::NetDevice;
+use super::rings::{Doorbell, Rings};
+use crate::sched::{Park, RunToCompletion, Scheduler, Turn};
+use crate::time::Clock;
+
+/// Most frames between two crossings. Enough to make the crossing cheap, few enough that the
+/// first answer does not wait long for the last.
+pub const BATCH: u32 = 64;
+
+/// How long to leave a busy device alone.
+const BUSY_MICROS: u64 = 100;
+
+/// Serves until the network is taken away; returns the kernel's refusal then.
+///
+/// `handle` handles up to [`BATCH`] of the frames that `device` has received, queues what is to
+/// be sent, and returns how many it has handled ([`UdpStack::poll`](super::UdpStack::poll)).
+///
+/// **Blocking** sleeps in `park` when nothing has come.
+pub fn serve<B: Doorbell>(
+    device: &mut Rings<B>,
+    clock: &impl Clock,
+    park: &mut impl Park,
+    mut handle: impl FnMut(&mut Rings<B>) -> Result<u32, Error>,
+) -> Error {
+    let mut refusal = Error::WrongState;
+    let turn = || {
+        let moved = handle(device).and_then(|moved| {
+            if moved > 0 || device.has_unsent() {
+                device.sync()?;
+            }
+            Ok(moved)
+        });
+        match moved {
+            // There may be more than one batch.
+            Ok(BATCH..) => Turn::Progress,
+            // Answers wait for the device: look again soon, or when more comes.
+            Ok(_) if device.has_unsent() => Turn::Idle(Some(clock.after_micros(BUSY_MICROS))),
+            // What has come since the beginning of this turn was an event.
+            Ok(_) => Turn::Idle(None),
+            Err(error) => {
+                refusal = error;
+                Turn::Done(0)
+            }
+        }
+    };
+    RunToCompletion::new(turn).run(park);
+    refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use exo_abi::{EventCount, SyncCounts};
+
+    use super::*;
+    use crate::net::rings::model;
+    use crate::sched::Ticks;
+    use crate::time::ManualClock;
+
+    /// Notes what the loop sleeps for.
+    #[derive(Default)]
+    struct Noted(Vec<Option<Ticks>>);
+
+    impl Park for Noted {
+        fn seen(&mut self) -> EventCount {
+            EventCount(0)
+        }
+
+        fn park(&mut self, _: EventCount, deadline: Option<Ticks>) {
+            self.0.push(deadline);
+        }
+    }
+
+    /// A kernel that takes none of the first frames, and is gone after some rings.
+    struct Busy(model::Kernel, u32);
+
+    impl Doorbell for Busy {
+        fn ring(&mut self) -> Result<SyncCounts, Error> {
+            self.1 += 1;
+            match self.1 {
+                1 => Ok(SyncCounts { taken: 0, refused: 0 }),
+                5.. => Err(Error::BadHandle),
+                _ => self.0.ring(),
+            }
+        }
+    }
+
+    #[test]
+    fn sleeps_after_less_than_a_batch_and_soon_looks_again_if_the_device_is_busy() {
+        let mut rings = model::Kernel::rings(3).with_bell(|kernel| Busy(kernel, 0));
+        let (mut park, mut turns) = (Noted::default(), 0);
+        let error = serve(&mut rings, &ManualClock::default(), &mut park, |rings| {
+            turns += 1;
+            if turns == 1 {
+                assert!(rings.slots().free.is_some());
+                rings.commit(60);
+                return Ok(1);
+            }
+            Ok(if turns == 3 { BATCH } else { u32::from(turns > 3) })
+        });
+        assert_eq!(error, Error::BadHandle);
+        // A busy device; all sent; a whole batch, after which it does not sleep; a small one.
+        assert_eq!(park.0, [Some(Ticks(BUSY_MICROS)), None, None]);
+        assert_eq!(turns, 5);
+    }
+}

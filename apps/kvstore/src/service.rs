@@ -120,6 +120,9 @@ impl<'m> Service<'m> {
         now: Time,
         reply: &mut [u8],
     ) -> Option<(usize, Sum)> {
+        if reply.len() < MIN_REPLY {
+            return None;
+        }
         if self.time != now {
             self.set_time(now);
         }
@@ -129,8 +132,8 @@ impl<'m> Service<'m> {
             return Some(hit);
         }
         match single_set(datagram) {
-            Some(set) if reply.len() >= MIN_REPLY => self.answer_set(datagram, &set, reply),
-            _ => self.answer_any(datagram, reply),
+            Some(set) => self.answer_set(datagram, &set, reply),
+            None => self.answer_any(datagram, reply),
         }
     }
 
@@ -193,9 +196,6 @@ impl<'m> Service<'m> {
     #[inline(never)]
     fn answer_any(&mut self, datagram: &[u8], reply: &mut [u8]) -> Option<(usize, Sum)> {
         let frame = Frame::parse(datagram)?;
-        if reply.len() < MIN_REPLY {
-            return None;
-        }
         let stats = self.engine.stats_mut();
         stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
 

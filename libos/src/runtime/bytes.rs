@@ -10,11 +10,11 @@
 //! without a loop. SSE2 is part of x86-64; nothing above it is used, since not
 //! every kernel version need save wider registers.
 //!
-//! | operation | instructions for 16 to 32, 33 to 64, 65 to 128, 1024 bytes |
+//! | operation | instructions for 16 to 32, 33 to 64, 1024 bytes |
 //! |---|---|
-//! | `memcpy`, `memmove` | 10, 16, 26, 203 |
-//! | `memset` | 16, 18, 24, 122 |
-//! | `bcmp`, equal | 19, 28 or 37, 46 to 73, 577 |
+//! | `memcpy`, `memmove` | 10, 16, 203; for 65 to 128 bytes 26 |
+//! | `memset` | 16, 18, 122 |
+//! | `bcmp`, equal | 19, 28 or 37, 577 |
 //!
 //! The bodies are the same on the host, where they carry no C name and are
 //! tested against the standard library.

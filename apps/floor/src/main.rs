@@ -15,7 +15,7 @@ mod guest {
     use libos::net::bind::bind;
     use libos::net::serve::{BATCH, serve};
     use libos::net::udp::FastUdp;
-    use libos::net::{Endpoint, NetDevice, Service, Slots, UdpStack};
+    use libos::net::{Endpoint, NetDevice, Service, UdpStack};
     use libos::println;
     use libos::runtime::Environment;
 

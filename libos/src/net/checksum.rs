@@ -51,7 +51,7 @@ impl Sum {
     /// The sum of `N` bytes, a multiple of four.
     #[inline(always)]
     pub fn of_all<const N: usize>(bytes: &[u8; N]) -> Self {
-        const { assert!(N % 4 == 0) };
+        const { assert!(N.is_multiple_of(4)) };
         let (words, rest) = bytes.as_chunks::<8>();
         let half = rest.first_chunk().map_or(0, |half| u64::from(u32::from_le_bytes(*half)));
         let (mut sum, mut carry) = (half, false);

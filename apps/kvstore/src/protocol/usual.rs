@@ -93,7 +93,7 @@ fn number(text: &[u8], at: usize) -> Option<(u32, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{single_get, single_set};
+    use super::{Key, single_get, single_set};
     use std::vec::Vec;
 
     fn framed(text: &[u8]) -> Vec<u8> {
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn usual_requests_are_recognised() {
         let datagram = framed(b"get some-key\r\n");
-        assert_eq!(single_get(&datagram).map(|key| key.bytes()), Some(&b"some-key"[..]));
+        assert_eq!(single_get(&datagram).map(Key::bytes), Some(&b"some-key"[..]));
         for key in ["k", "some-key", "a-key-of-more-than-sixteen-bytes"] {
             let text = std::format!("set {key} 17 0 5\r\nvalue\r\n");
             let datagram = framed(text.as_bytes());

@@ -96,7 +96,7 @@ fn request_frame(config: &NetConfig, length: usize) -> Vec<u8> {
     frame.extend(config.address);
     let header_sum = Sum::of(&frame[14..]).checksum();
     frame[24..26].copy_from_slice(&header_sum);
-    frame.extend(4321_u16.to_be_bytes());
+    frame.extend(54321_u16.to_be_bytes());
     frame.extend(11211_u16.to_be_bytes());
     frame.extend(udp_length.to_be_bytes());
     frame.extend([0, 0]);

@@ -35,11 +35,11 @@ pub(in crate::net) fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     ethernet(0x0800, &[&header, payload].concat())
 }
 
-/// From port 4321 of the client to the server's port.
+/// From port 54321 of the client to the server's port.
 pub(in crate::net) fn udp(payload: &[u8]) -> Vec<u8> {
     let length = ((8 + payload.len()) as u16).to_be_bytes();
     let mut header = [0; 8];
-    header[..2].copy_from_slice(&4321_u16.to_be_bytes());
+    header[..2].copy_from_slice(&54321_u16.to_be_bytes());
     header[2..4].copy_from_slice(&PORT.to_be_bytes());
     header[4..6].copy_from_slice(&length);
     let pseudo = [&CLIENT.address[..], &SERVER.address, &[0, 17], &length].concat();

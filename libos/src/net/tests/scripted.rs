@@ -51,7 +51,7 @@ fn udp_request_is_answered() {
         let payload: Vec<u8> = (0..length).map(|i| i as u8).collect();
         let (sent, service, reasons) = run(&udp(&payload));
         assert!(reasons.is_empty());
-        let from = Endpoint { address: CLIENT.address, port: 4321 };
+        let from = Endpoint { address: CLIENT.address, port: 54321 };
         assert_eq!(service.requests, [(payload.clone(), from)]);
         assert_eq!(sent.len(), 1);
         let datagram = answer(&sent[0], 17);
@@ -59,7 +59,7 @@ fn udp_request_is_answered() {
         let pseudo = [&SERVER.address[..], &CLIENT.address, &[0, 17], &udp_length].concat();
         assert_eq!(checksum(&[&pseudo, datagram]), 0);
         assert_eq!(datagram[..2], PORT.to_be_bytes());
-        assert_eq!(datagram[2..4], 4321_u16.to_be_bytes());
+        assert_eq!(datagram[2..4], 54321_u16.to_be_bytes());
         assert_eq!(datagram[4..6], udp_length);
         assert!(datagram[8..].iter().rev().eq(&payload));
     }

@@ -229,6 +229,8 @@ mod tests {
                 }
             }
             assert!(both(&intact)[0].0.as_ref().is_ok_and(|answer| !answer.is_empty()));
+            let stack = FastUdp::new(&SERVER, PORT);
+            assert!(stack.template.request(&stack.own, &intact).is_some(), "the usual way");
         }
     }
 

@@ -3,10 +3,13 @@
 use proptest::prelude::*;
 
 use super::{DOMAIN, LONGEST, all_frames, domain_filter, domain_steps, naive};
+use crate::exact::sound;
 use crate::{Atom, Filter, FilterError, MAX_FRAME, Shift, Step, implies, overlap, packet, witness};
 
+/// A filter that can be compared.
 fn steps(steps: &[Step]) -> Result<Filter, FilterError> {
-    Filter::of_steps(steps)
+    let filter = Filter::of_steps(steps)?;
+    sound(&filter).map(|()| filter)
 }
 
 /// The shift by the IPv4 header length.

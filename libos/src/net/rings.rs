@@ -449,7 +449,7 @@ mod tests {
         assert!(rings.slots().free.is_some());
         rings.commit(usize::MAX);
         let length = rings.bell().page().tx_length[0].load(Relaxed);
-        assert!(usize::from(length) > FRAME_MAX, "the kernel refuses it whole");
+        assert!(usize::from(length) > exo_abi::FRAME_MAX, "the kernel refuses it whole");
     }
 
     proptest! {

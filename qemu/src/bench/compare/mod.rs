@@ -30,7 +30,7 @@ pub(crate) mod measure;
 mod page;
 mod report;
 pub(crate) mod scenario;
-mod speed;
+pub(crate) mod speed;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;

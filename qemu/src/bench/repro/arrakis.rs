@@ -139,7 +139,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         "Copies of Exo's as a part of their own: a copy is counted for the step that makes it.",
         "The socket-like interface by step: most of it is smoltcp, whose source is no one step.",
     ],
-    minutes: 3,
+    minutes: 4,
     machine: Some(MACHINE),
     measure,
 };

@@ -18,8 +18,8 @@ pub(super) struct Experiment {
     pub(super) differs: &'static str,
     /// What is not measured here, and where it is if anywhere.
     pub(super) left_out: &'static [&'static str],
-    /// How long it takes, in minutes, on two processors with nothing else to do and all
-    /// packages there.
+    /// How long it took, in minutes begun, on two processors that did other work as well, with
+    /// all packages there. Idle ones take less.
     pub(super) minutes: u32,
     /// How guests are run; nothing if all of it runs on the host.
     pub(super) machine: Option<&'static str>,

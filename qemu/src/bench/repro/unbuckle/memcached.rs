@@ -97,7 +97,7 @@ pub(in crate::bench::repro) const EXPERIMENT: Experiment = Experiment {
          others, so that only the order of the contenders is to be read from times.",
         "Several threads: one processor is counted.",
     ],
-    minutes: 4,
+    minutes: 6,
     machine: Some(MACHINE),
     measure,
 };

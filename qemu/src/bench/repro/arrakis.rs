@@ -10,6 +10,7 @@ use crate::bench::compare::contender::Contender;
 use crate::bench::compare::measure::MACHINE;
 use crate::bench::compare::scenario::{SATURATED, Scenario};
 use crate::bench::load::{Verb, Workload};
+use crate::bench::report::Scenario as StepCounts;
 use crate::bench::rows::Row;
 use crate::signals::Signals;
 
@@ -51,7 +52,10 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
             "linux-running-copy-in",
             "its copy, in",
             0.24,
-            &[instructions("linux-batch-rep", "repetitions of string instructions, all copies")],
+            &[instructions(
+                "linux-batch-rep",
+                "repetitions of string instructions: copying and clearing",
+            )],
         ),
         part("linux-running-copy-out", "its copy, out", 0.44, &[]),
         part("linux-running-return", "its crossing, return", 0.1, &[]),
@@ -83,7 +87,10 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
             "linux-idle-copy-in",
             "its copy, in",
             0.25,
-            &[instructions("linux-one-rep", "repetitions of string instructions, all copies")],
+            &[instructions(
+                "linux-one-rep",
+                "repetitions of string instructions: copying and clearing",
+            )],
         ),
         part("linux-idle-copy-out", "its copy, out", 0.55, &[]),
         part("linux-idle-return", "its crossing, return", 0.2, &[]),
@@ -106,8 +113,21 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
                 instructions("socket-one", "the same, one from sleep"),
             ],
         ),
-        part("posix-in", "its stack, in", 0.32, &[]),
-        part("posix-out", "its stack, out", 0.27, &[]),
+        part(
+            "posix-in",
+            "its stack, in",
+            0.32,
+            &[
+                instructions("socket-in", "steps 1 to 3 of 32 at a time"),
+                instructions("socket-headers", "step 4, smoltcp and copies, in and out"),
+            ],
+        ),
+        part(
+            "posix-out",
+            "its stack, out",
+            0.27,
+            &[instructions("socket-out", "step 6: transmit")],
+        ),
         part("posix-copy-in", "its copy, in", 0.27, &[]),
         part("posix-copy-out", "its copy, out", 0.58, &[]),
         part(
@@ -137,7 +157,6 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         "Linux's instructions by stack, scheduler and crossing: its package has no symbols to tell \
          them apart.",
         "Copies of Exo's as a part of their own: a copy is counted for the step that makes it.",
-        "The socket-like interface by step: most of it is smoltcp, whose source is no one step.",
     ],
     minutes: 4,
     machine: Some(MACHINE),
@@ -155,14 +174,19 @@ fn measure(effort: Effort, interrupt: &Signals) -> Result<Ours> {
     let [one, batch] = stages::put_grid(&mut ours, "floor-udp", title, echo, interrupt)?;
     ours.put("exo-one", Some(one.total()));
     ours.put("exo-batch", Some(batch.total()));
-    let steps = [Row::Receive, Row::Classify, Row::Deliver];
-    ours.put("exo-in", steps.into_iter().map(|step| batch.of(step)).sum());
+    let taken_in = |batch: &StepCounts| -> Option<f64> {
+        [Row::Receive, Row::Classify, Row::Deliver].into_iter().map(|step| batch.of(step)).sum()
+    };
+    ours.put("exo-in", taken_in(&batch));
     ours.put("exo-headers", batch.of(Row::UdpIp));
     ours.put("exo-out", batch.of(Row::Transmit));
     let title = "Echo through the library OS's socket-like interface";
     let [one, batch] = stages::put_grid(&mut ours, "floor-socket", title, echo, interrupt)?;
     ours.put("socket-one", Some(one.total()));
     ours.put("socket-batch", Some(batch.total()));
+    ours.put("socket-in", taken_in(&batch));
+    ours.put("socket-headers", batch.of(Row::UdpIp));
+    ours.put("socket-out", batch.of(Row::Transmit));
 
     // Of an echo: as long as such a GET.
     let get =
@@ -189,5 +213,6 @@ fn measure(effort: Effort, interrupt: &Signals) -> Result<Ours> {
         ours.put(repetitions, figure.map(|figure| figure.instructions - figure.repeats_once));
         ours.put(calls, figure.map(|figure| figure.system_calls));
     }
+    ours.facts.push(format!("an echo's datagram is that of a GET {KEY}/{VALUE}"));
     Ok(ours)
 }

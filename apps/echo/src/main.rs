@@ -1,4 +1,4 @@
-//! UDP echo (RFC 862) on port 7.
+//! UDP echo (RFC 862) on port 7, or on the port that the argument `port=` names.
 //!
 //! Beside the key-value store it shows that a library OS is put together by its
 //! application: the same memory, rings and filters, but cooperative tasks
@@ -25,6 +25,7 @@ mod guest {
     use libos::sched::{Scheduler, Tasks};
     use libos::time::Clock;
 
+    /// RFC 862.
     const PORT: u16 = 7;
     /// 64 slots: bursts of an interactive service, in 260 KiB.
     const RINGS: RingOrder = RingOrder::new(6).expect("1 to 8");
@@ -58,12 +59,22 @@ mod guest {
     }
 
     fn serve(environment: Environment) -> Result<u64, BindError> {
+        let port = match environment.argument("port") {
+            None => PORT,
+            Some(text) => match text.parse() {
+                Ok(port @ 1..) => port,
+                _ => {
+                    println!("argument port: \"{text}\" is no port from 1 to 65535");
+                    return Ok(1);
+                }
+            },
+        };
         let config: NetConfig = environment.net_config().ok_or(BindError::NoNetwork)?;
-        let mut device = bind(&environment, &config, PORT, RINGS)?;
+        let mut device = bind(&environment, &config, port, RINGS)?;
         let clock = environment.clock;
-        let stack = SmolUdp::new(&config, PORT, &mut device, clock.micros());
+        let stack = SmolUdp::new(&config, port, &mut device, clock.micros());
         let socket = UdpSocket::new(stack.ok_or(BindError::NoNetwork)?);
-        println!("serving {}", Endpoint { address: config.address, port: PORT });
+        println!("serving {}", Endpoint { address: config.address, port });
 
         let mut tasks = Tasks::new();
         let events = tasks.events();

@@ -79,7 +79,9 @@ impl Launch<'_> {
         // With instructions for time the device sends from the guest's own thread, a nanosecond
         // after it is told to. Otherwise another thread sends, and whether the guest is
         // interrupted once more before it sleeps is left to the host.
-        let sends = if config.icount { ",tx=timer,x-txtimer=1" } else { "" };
+        let by_timer =
+            config.icount && Emulator::find().is_ok_and(|emulator| emulator.sends_by_timer());
+        let sends = if by_timer { ",tx=timer,x-txtimer=1" } else { "" };
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}{sends}", mac())]);
         if config.filters == Filters::Interpreted {
             add(&["-append", "filters=interpreted"]);

@@ -34,7 +34,7 @@ mod origins;
 mod page;
 mod report;
 pub(crate) mod scenario;
-mod speed;
+pub(crate) mod speed;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;

@@ -110,7 +110,10 @@ pub(crate) fn run(
 
 fn measure(experiment: &Experiment, effort: Effort, interrupt: &Signals) -> Result<Measured> {
     let minutes = experiment.minutes;
-    note!("repro: {}; about {minutes} min if nothing else runs", experiment.name);
+    note!(
+        "repro: {}; at most about {minutes} min if two processors have little else to do",
+        experiment.name
+    );
     let (conditions, where_and_how) = match experiment.machine {
         Some(machine) => {
             QEMU.require()?;

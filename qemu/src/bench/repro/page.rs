@@ -9,7 +9,7 @@ const STYLE: &str = "body{font:15px/1.45 sans-serif;color:#000;background:#fff;m
     margin:2em auto;padding:0 1em}h1{font-size:1.4em}h2{font-size:1.1em;margin-top:2em}\
     table{border-collapse:collapse;width:100%}td,th{padding:.25em .6em;text-align:left;\
     vertical-align:top;border-bottom:1px solid #ccc}.n{text-align:right;white-space:nowrap;\
-    font-variant-numeric:tabular-nums}.failed{color:#a00;font-weight:bold}\
+    font-variant-numeric:tabular-nums}th.n{white-space:normal}.failed{color:#a00;font-weight:bold}\
     @media print{body{margin:0;max-width:none}tr,table{page-break-inside:avoid}}";
 
 /// The page.

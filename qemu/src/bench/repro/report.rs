@@ -14,7 +14,7 @@ use crate::figures::Named;
 
 /// What stands where there is nothing.
 const NONE: &str = "-";
-/// Columns of a terminal for the table of published figures.
+/// Columns of a terminal, for all tables.
 const WIDTH: u16 = 120;
 
 /// All of one experiment.
@@ -157,7 +157,9 @@ fn amount(value: &str, unit: Unit) -> String {
 
 fn text_of(grid: &Grid) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    // Columns of a grid with many sizes would not fit beside each other on one line.
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(WIDTH);
     table.set_header(std::iter::once("").chain(grid.columns.iter().map(String::as_str)));
     for (name, cells) in &grid.rows {
         table.add_row(std::iter::once(name.clone()).chain(cells.iter().map(|&it| cell(it))));

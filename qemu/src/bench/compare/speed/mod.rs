@@ -15,8 +15,8 @@
 //! | [`sweep`] | offered load up to the knee |
 //! | [`table`] | as text |
 
-pub(super) mod pair;
-pub(super) mod plan;
+pub(crate) mod pair;
+pub(crate) mod plan;
 pub(super) mod side;
 pub(super) mod sweep;
 mod table;

@@ -18,6 +18,9 @@ pub(crate) const PERCENTILES: [f64; 4] = [50.0, 99.0, 99.9, 99.99];
 /// A percentile is refused if fewer answers took longer than it.
 pub(crate) const TAIL_LEAST: f64 = 10.0;
 
+/// Where a distribution of latency is given: enough of it for a plot.
+pub(crate) const DISTRIBUTION: [f64; 9] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0];
+
 /// Exo's store and another contender.
 #[derive(Debug, Serialize)]
 pub(crate) struct Pair {
@@ -67,6 +70,8 @@ pub(crate) struct Told {
     /// Microseconds at [`PERCENTILES`], of all rounds together; none where fewer than
     /// [`TAIL_LEAST`] answers took longer, or too much was never sent.
     pub(crate) latency_us: Vec<(f64, Option<f64>)>,
+    /// The same at [`DISTRIBUTION`].
+    pub(crate) distribution_us: Vec<(f64, Option<f64>)>,
     pub(crate) answered: u64,
     /// Share of the sent requests without an answer.
     pub(crate) unanswered: f64,
@@ -227,15 +232,16 @@ impl Told {
             calls += more_calls;
         }
         let rounds: Vec<f64> = turns.iter().map(rate).collect();
-        let latency = PERCENTILES.map(|which| {
+        let latency = |which| {
             let enough = all.beyond(which) >= TAIL_LEAST;
             (which, all.percentile(which).latency_us.filter(|_| enough))
-        });
+        };
         let sent = all.sent.max(1) as f64;
         Self {
             per_second: Ratio::of(rounds.clone()).map_or(0.0, |ratio| ratio.median),
             rounds,
-            latency_us: latency.to_vec(),
+            latency_us: PERCENTILES.map(latency).to_vec(),
+            distribution_us: DISTRIBUTION.map(latency).to_vec(),
             answered: all.answered,
             unanswered: all.unanswered_share(),
             kicks: kicks as f64 / sent,
@@ -270,6 +276,7 @@ pub(crate) fn sample(other: &'static str, times: f64) -> Pair {
         latency_us: PERCENTILES
             .map(|which| (which, (which < 99.99).then_some(4e6 / rate)))
             .to_vec(),
+        distribution_us: DISTRIBUTION.map(|which| (which, Some(4e6 / rate))).to_vec(),
         answered: 1000,
         unanswered: 0.0,
         kicks: 0.5,

@@ -68,6 +68,11 @@ impl Plan {
         Self { requests, rounds: 7, warm_up_s: 0.3, measured_s: 2.0, sweeps: true }
     }
 
+    /// A few kinds of requests, as short as [`Plan::quick`].
+    pub(crate) fn quick_of(requests: Vec<Requests>) -> Self {
+        Self { requests, ..Self::quick() }
+    }
+
     /// A load of this plan's duration.
     pub(crate) fn load(&self, schedule: Schedule) -> exo_load::Plan {
         exo_load::Plan {

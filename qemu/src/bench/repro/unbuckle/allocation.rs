@@ -52,7 +52,7 @@ pub(in crate::bench::repro) const EXPERIMENT: Experiment = Experiment {
          written to lose would show nothing.",
         "Latency, and what GETs gain behind such a SET.",
     ],
-    minutes: 3,
+    minutes: 1,
     machine: Some(MACHINE),
     measure,
 };

@@ -83,7 +83,7 @@ pub(in crate::bench::repro) const EXPERIMENT: Experiment = Experiment {
               instructions of GETs, with the module below the socket, so that the difference holds \
               the socket, too.",
     left_out: &["Latency: the emulator's is not a processor's."],
-    minutes: 3,
+    minutes: 5,
     machine: Some(MACHINE),
     measure,
 };

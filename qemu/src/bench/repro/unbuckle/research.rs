@@ -72,7 +72,7 @@ pub(in crate::bench::repro) const EXPERIMENT: Experiment = Experiment {
         "RAMCloud, Masstree and MICA: none of them is a package.",
         "Lines of code: `cargo exo tcb` counts those of ring 0.",
     ],
-    minutes: 3,
+    minutes: 2,
     machine: Some(MACHINE),
     measure,
 };

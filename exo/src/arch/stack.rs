@@ -18,6 +18,12 @@ pub struct Stack<const BYTES: usize> {
 // this object.
 unsafe impl<const BYTES: usize> Sync for Stack<BYTES> {}
 
+impl<const BYTES: usize> Default for Stack<BYTES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<const BYTES: usize> Stack<BYTES> {
     /// An empty one.
     pub const fn new() -> Self {

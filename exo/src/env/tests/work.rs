@@ -54,7 +54,7 @@ fn destroying_a_directory_of_large_pages_stops_in_the_middle_of_it() {
 fn taking_a_frame_of_many_large_pages_stops_in_the_middle_of_a_table() {
     let (kernel, root, handle) = directory();
     call(kernel, root, "revoke_request", &[handle, 1, 0, 0]).expect("in control");
-    let area = kernel.env(exo_abi::EnvId(600)).and_then(|env| env.area()).expect("a U-area");
+    let area = kernel.env(exo_abi::EnvId(600)).and_then(crate::env::Env::area).expect("a U-area");
     area.revocation.expendable[0].store(RUN, std::sync::atomic::Ordering::Relaxed);
     let (mut before, mut calls) = (mapped(kernel), 0);
     let taken = loop {

@@ -255,7 +255,7 @@ pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
         let Some(env) = owner(kernel, first + slot) else { continue };
         if let Some(runs) = transfer::end_of_line(kernel, env) {
             let debt = env.debt.get();
-            if debt == 0 || debt < slice(kernel) {
+            if !owes(kernel, env) {
                 schedule.cursor.set(slot);
                 return Some(runs);
             }
@@ -271,6 +271,13 @@ pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
     Some(runs)
 }
 
+/// Whether `env` owes a slice or more, and so loses a turn.
+#[inline]
+fn owes(kernel: &Kernel, env: &Env) -> bool {
+    let debt = env.debt.get();
+    debt != 0 && debt >= slice(kernel)
+}
+
 /// Whether [`next_ready`] would choose `env`, which sleeps or has woken on this processor,
 /// because the current slot is its own; if false, it may choose it all the same.
 #[inline]
@@ -280,7 +287,7 @@ pub fn is_its_turn(kernel: &Kernel, env: &Env) -> bool {
     env.state() == EnvState::Ready
         && slots >> (schedule.cursor.get() % SLOT_COUNT as u32) & 1 == 1
         && schedule.heir.get() == NOBODY
-        && env.debt.get() == 0
+        && !owes(kernel, env)
 }
 
 /// Gives the rest of the current slice to `heir`.

@@ -67,9 +67,8 @@ fn window(frame: &[u8], base: u16, at: u16) -> Option<[u8; WINDOW]> {
 impl Trie {
     /// The tag of the most specific installed filter that matches `frame`.
     ///
-    /// Most specific is the filter that takes the smallest share of all frames (see
-    /// the module `rank`), so the order of installation never matters, unless filters
-    /// are installed that are in [`conflict`](crate::conflict): then it may be either.
+    /// Most specific is the filter that pins most bits; of those that pin as many, the oldest
+    /// (see the module `rank`).
     /// The generated code gives the same answer.
     /// **Trust**: the frame may be hostile. **Cost**: that of every group of every node
     /// that is reached; how many nodes a group has makes no difference.

@@ -27,7 +27,7 @@
 //! | [`trie`](Trie), `siblings` | all filters behind one key, merged |
 //! | `runs` | where the length of a frame is asked |
 //! | `compile`, `assembler` | the same as code |
-//! | [`exact`] | what two filters have to do with each other; not in ring 0 |
+//! | `exact` | what two filters have to do with each other; not in ring 0 |
 //!
 //! Place on the packet path: step 2 (classify) on receive, and the check of
 //! step 6 on transmit. Everything here is pure computation on values the caller

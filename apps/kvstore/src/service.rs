@@ -19,7 +19,7 @@
 
 use core::ops::ControlFlow;
 
-use libos::net::checksum::Sum;
+use exo_sum::Sum;
 
 use crate::engine::{Config, DeltaError, Engine, Expiry, Key, SetupError, Stored};
 use crate::protocol::{
@@ -89,9 +89,9 @@ impl<'m> Service<'m> {
     /// If the memory or a parameter is out of range.
     pub fn new(memory: &'m mut [u8], config: &Config) -> Result<Self, SetupError> {
         let engine = Engine::new(memory, config)?;
-        let mut service = Self { engine, time: Time { unix: 0, uptime: 0 }, pid: config.pid };
-        service.set_time(service.time);
-        Ok(service)
+        // No datagram comes at this time, so the first one sets the engine's clock. Set here,
+        // it would cost a copy of the store on a stack, which Linux's kernel has no room for.
+        Ok(Self { engine, time: Time { unix: u64::MAX, uptime: u32::MAX }, pid: config.pid })
     }
 
     /// The store itself.

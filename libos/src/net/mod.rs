@@ -18,7 +18,6 @@ mod announce;
 pub mod answerers;
 #[cfg(exo_guest)]
 pub mod bind;
-pub mod checksum;
 pub mod conformance;
 mod device;
 pub mod fault;
@@ -37,4 +36,5 @@ mod tests;
 
 pub use announce::announce;
 pub use device::{NetDevice, Slots, TxBuffer};
+pub use exo_sum as checksum;
 pub use stack::{Endpoint, NetConfig, Service, UdpStack};

@@ -177,6 +177,7 @@ const RULES: &[Rule] = &[
     ("dpf/", Neutral, &[]),
     ("boot/", To(Other), &[]),
     ("libos/src/net/", To(UdpIp), &[]),
+    ("libos/sum/", To(UdpIp), &[]),
     ("libos/src/sys.rs", To(Crossing), &[]),
     ("libos/src/sched/", To(MainLoop), &[]),
     ("libos/src/time/", To(MainLoop), &[]),

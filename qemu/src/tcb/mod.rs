@@ -162,7 +162,7 @@ impl fmt::Display for Survey {
 #[cfg(test)]
 mod tests {
     /// What SPEC.md promises. Raising it is a decision to be written down there.
-    const BUDGET: usize = 10_300;
+    const BUDGET: usize = 10_360;
 
     #[test]
     fn ring_0_stays_within_its_budget() {

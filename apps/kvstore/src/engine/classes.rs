@@ -67,7 +67,7 @@ impl Classes {
             *classes.list.get_mut(classes.len).ok_or(SetupError::BadGrowth)? = class;
             classes.len += 1;
             if class.chunk >= max_item {
-                classes.small = core::array::from_fn(|eights| classes.search(8 * eights) as u8);
+                classes.tell_small();
                 return Ok(classes);
             }
             least = class.chunk + 1;
@@ -81,6 +81,14 @@ impl Classes {
         let small = self.small.get(bytes.div_ceil(8));
         let class = small.map_or_else(|| self.search(bytes), |class| usize::from(*class));
         (class < self.len).then_some(ClassId(class as u8))
+    }
+
+    /// Fills the table. In place, and not part of what calls it: Linux's kernel has a small stack.
+    #[inline(never)]
+    fn tell_small(&mut self) {
+        for eights in 0..SMALL {
+            self.small[eights] = self.search(8 * eights) as u8;
+        }
     }
 
     fn search(&self, bytes: usize) -> usize {

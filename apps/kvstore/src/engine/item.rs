@@ -14,7 +14,7 @@
 
 use core::num::NonZeroU32;
 
-use libos::net::checksum::Sum;
+use exo_sum::Sum;
 
 use super::state::State;
 

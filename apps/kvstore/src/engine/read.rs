@@ -30,7 +30,7 @@ impl<'e> Value<'e> {
 
     /// The sum of these bytes, for an Internet checksum, as a field ([`Sum::as_field`]).
     ///
-    /// [`Sum::as_field`]: libos::net::checksum::Sum::as_field
+    /// [`Sum::as_field`]: exo_sum::Sum::as_field
     #[must_use]
     #[inline(always)]
     pub fn sum(&self) -> u64 {

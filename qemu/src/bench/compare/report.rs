@@ -19,7 +19,7 @@ use crate::linux::Kernel;
 /// Below the tables of counts.
 const NOTES: &str = "\nrep once: a repeated string instruction counts as one instruction, otherwise each of its \
      rounds does.\nuser, kernel: of all, where they lie. calls: system calls. returns: from interrupts \
-     and exceptions.\ntimes: as many times the instructions of our store on Exo, rep once.\n";
+     and exceptions.\ntimes: as many times the instructions of our store on Exo, rep once.\nStill to come: our store in Exo's ring 0, clients on the same machine, TCP.\n";
 /// Passes that differ by more are pointed at.
 const REPEATS: f64 = 0.01;
 

@@ -108,9 +108,11 @@ mod tests {
             // More than any filter asks for.
             assert_eq!(taker(&[text], &udp(), 0xffff_ffff), Some(0), "{text}");
         }
-        // The most specific, though it was cut.
-        assert_eq!(taker(&["udp", "udp and len >= 61"], &udp(), 61), Some(1));
-        assert_eq!(taker(&["udp", "udp and len >= 61"], &udp(), 60), Some(0));
+        // A length pins no bit, so the first goes before; and the one that matches, though it was
+        // cut.
+        assert_eq!(taker(&["udp", "udp and len >= 61"], &udp(), 61), Some(0));
+        assert_eq!(taker(&["udp and len >= 61", "udp"], &udp(), 61), Some(0));
+        assert_eq!(taker(&["udp and len >= 61", "udp"], &udp(), 60), Some(1));
     }
 
     #[test]

@@ -7,6 +7,12 @@
 //! at the end is in the last eight bytes, which are loaded again and shifted.
 //! **Cost** an eighth of an instruction per byte, about twenty for what is left over,
 //! and about ten to fold.
+//!
+//! A crate of its own, because the store keeps the sum of an item with it, in Linux's kernel as
+//! well, where there is no allocator for the library OS to be linked with. Steps 4 and 5 of a
+//! packet's journey.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 
 /// A sum that is still to be folded, of data that begins at an even offset in
 /// what is summed.

@@ -29,7 +29,7 @@ pub(super) fn build(kernel: &Kernel, store: &str, directory: &Path) -> Result<Pa
         let file = file?;
         update(&build.join(file.file_name()), &fs::read(file.path())?)?;
     }
-    update(&build.join("store.asm"), store.as_bytes())?;
+    renew_store(&build, store)?;
 
     note!("module: building it for Linux {}", kernel.release());
     if let Err(error) = make(&tree, &build) {
@@ -111,17 +111,41 @@ fn gcc_version(config: &str) -> Option<u32> {
     Some(number.trim().parse::<u32>().ok()? / 10_000)
 }
 
-/// Writes a file if its contents change, so that make sees what did.
-fn update(path: &Path, contents: &[u8]) -> Result<()> {
-    if fs::read(path).is_ok_and(|old| old == contents) {
-        return Ok(());
+/// Writes the store's assembler text. The assembler includes it, which the kernel's build system
+/// does not see: what it has made of another text has to go.
+fn renew_store(build: &Path, store: &str) -> Result<()> {
+    let (text, object) = (build.join("store.asm"), build.join("store.o"));
+    if update(&text, store.as_bytes())? && object.exists() {
+        fs::remove_file(&object).with_context(|| format!("cannot remove {}", object.display()))?;
     }
-    fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))
+    Ok(())
+}
+
+/// Writes a file if its contents change, so that make sees what did; whether they do.
+fn update(path: &Path, contents: &[u8]) -> Result<bool> {
+    if fs::read(path).is_ok_and(|old| old == contents) {
+        return Ok(false);
+    }
+    fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Another store is another module, although make does not know what the assembler reads.
+    #[test]
+    fn what_was_made_of_another_store_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let object = dir.path().join("store.o");
+        renew_store(dir.path(), "nop").unwrap();
+        fs::write(&object, "made").unwrap();
+        renew_store(dir.path(), "nop").unwrap();
+        assert!(object.exists());
+        renew_store(dir.path(), "ret").unwrap();
+        assert!(!object.exists());
+    }
 
     #[test]
     fn reads_what_debian_says_of_its_kernel() {

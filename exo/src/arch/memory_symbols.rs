@@ -91,14 +91,6 @@ unsafe extern "C" fn memset(target: *mut u8, value: i32, bytes: usize) -> *mut u
             let block = _mm_set1_epi8(value as i8);
             let last = bytes - 16;
             let mut done = 0;
-            // Whole frames are cleared with it: four blocks a turn.
-            while done + 64 <= last {
-                _mm_storeu_si128(target.add(done).cast(), block);
-                _mm_storeu_si128(target.add(done + 16).cast(), block);
-                _mm_storeu_si128(target.add(done + 32).cast(), block);
-                _mm_storeu_si128(target.add(done + 48).cast(), block);
-                done += 64;
-            }
             while done < last {
                 _mm_storeu_si128(target.add(done).cast(), block);
                 done += 16;

@@ -28,6 +28,7 @@
 //! Time limits here only keep a failed test from hanging. Nothing is asserted about
 //! how long anything takes.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use exo_cmd::machine::{Config, ECHO_PORT, Machine, Network, STORE_PORT};
@@ -48,6 +49,15 @@ pub const ECHO: [u8; 4] = [10, 0, 2, 16];
 pub const THIRD: [u8; 4] = [10, 0, 2, 17];
 /// Address of the network's router, which in tests with raw frames is the test.
 pub const GATEWAY: [u8; 4] = [10, 0, 2, 2];
+
+/// What `test` needs of Debian's packages; where apt cannot give it, that is said past the
+/// capture of the test harness, since it has to be seen.
+pub fn needed<T>(test: &str, packages: exo_cmd::Result<T>) -> Option<T> {
+    let skipped = |error: &exo_cmd::Error| {
+        let _ = writeln!(io::stderr(), "\n*** SKIPPED {test}: nothing was booted: {error:#} ***");
+    };
+    packages.inspect_err(skipped).ok()
+}
 
 /// A manifest with these applications.
 #[must_use]

@@ -3,10 +3,8 @@
 //! What it is made of is fetched through apt the first time. Where apt cannot do that, these
 //! tests say so and show nothing.
 
-use std::io::Write;
-
 use exo_cmd::linux::{FAILED, Guest, Kernel, Memcached, Mitigations, READY};
-use machine_tests::{LONG, expect};
+use machine_tests::{LONG, expect, needed};
 
 /// A networked guest, unless there are no packages to make it of.
 fn guest(test: &str) -> Option<Guest> {
@@ -14,21 +12,9 @@ fn guest(test: &str) -> Option<Guest> {
         Memcached::packages()?;
         Ok(kernel)
     });
-    match packages {
-        Ok(kernel) => {
-            let mut guest = Guest::new(kernel);
-            guest.networked();
-            Some(guest)
-        }
-        Err(error) => {
-            // Past the capture of the test harness: this has to be seen.
-            let _ = writeln!(
-                std::io::stderr(),
-                "\n*** SKIPPED {test}: nothing was booted: {error:#} ***"
-            );
-            None
-        }
-    }
+    let mut guest = Guest::new(needed(test, packages)?);
+    guest.networked();
+    Some(guest)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! Where apt cannot give what the guest is made of, these tests say so and show nothing.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use exo_cmd::linux::{Guest, Kernel, Memcached, READY, Xdp};
 use exo_cmd::machine::{Machine, Network, STORE_PORT};
 use machine_tests::frame::{Heard, Wire, datagram};
 use machine_tests::model::{Random, Worker};
-use machine_tests::{LONG, STORE, expect};
+use machine_tests::{LONG, STORE, expect, needed};
 
 /// Requests checked against the model, of each worker.
 const REQUESTS: u32 = 1500;
@@ -28,18 +28,7 @@ fn guest(test: &str, program: Xdp) -> Option<Guest> {
         Xdp::compiler()?;
         Ok(kernel)
     });
-    let kernel = match packages {
-        Ok(kernel) => kernel,
-        Err(error) => {
-            // Past the capture of the test harness: this has to be seen.
-            let _ = writeln!(
-                std::io::stderr(),
-                "\n*** SKIPPED {test}: nothing was booted: {error:#} ***"
-            );
-            return None;
-        }
-    };
-    let mut guest = Guest::new(kernel);
+    let mut guest = Guest::new(needed(test, packages)?);
     guest.networked();
     program.add_to(&mut guest, 32).expect("the program is built");
     Some(guest)

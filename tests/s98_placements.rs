@@ -8,7 +8,7 @@ use exo_cmd::linux::{Guest, Kernel, READY, Store};
 use exo_cmd::machine;
 use kvstore::{Config, MAX_DATAGRAM, Service, Time};
 use machine_tests::placement::assert_passes;
-use machine_tests::{LONG, boot, expect};
+use machine_tests::{LONG, boot, expect, needed};
 
 /// A store that is a process of this host, killed at the end.
 struct Hosted {
@@ -50,19 +50,8 @@ fn a_linux_process_with_several_threads_passes() {
 
 #[test]
 fn a_linux_process_in_a_guest_passes() {
-    let kernel = match Kernel::of_distribution() {
-        Ok(kernel) => kernel,
-        Err(error) => {
-            // Past the capture of the test harness: this has to be seen.
-            use std::io::Write;
-            let _ = writeln!(
-                std::io::stderr(),
-                "\n*** SKIPPED a_linux_process_in_a_guest_passes: no guest: {error:#} ***"
-            );
-            return;
-        }
-    };
-    let mut guest = Guest::new(kernel);
+    let kernel = needed("a_linux_process_in_a_guest_passes", Kernel::of_distribution());
+    let Some(mut guest) = kernel.map(Guest::new) else { return };
     guest.networked();
     let store = Store { threads: 1, memory_mib: 32, seed: Some(7), echo: false };
     store.add_to(&mut guest).expect("the program is built");

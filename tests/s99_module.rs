@@ -5,7 +5,6 @@
 //! these tests say so and show nothing. The guest is booted so that a warning of its kernel
 //! ends it, as an oops does: a test that still gets answers has had neither.
 
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use machine_tests::frame::{
 };
 use machine_tests::model::Random;
 use machine_tests::placement::assert_passes;
-use machine_tests::{GATEWAY, LONG, STORE, expect};
+use machine_tests::{GATEWAY, LONG, STORE, expect, needed};
 
 /// Port of the test.
 const PORT: u16 = 4000;
@@ -28,17 +27,8 @@ const SEED: u64 = 7;
 
 /// A guest with the module as `/exo_kvstore.ko`, unless there are no packages to make it of.
 fn guest(test: &str) -> Option<Guest> {
-    let kernel = match Kernel::of_distribution().and_then(|k| k.headers().map(|_| k)) {
-        Ok(kernel) => kernel,
-        Err(error) => {
-            // Past the capture of the test harness: this has to be seen.
-            let _ = writeln!(
-                std::io::stderr(),
-                "\n*** SKIPPED {test}: nothing was booted: {error:#} ***"
-            );
-            return None;
-        }
-    };
+    let packages = Kernel::of_distribution().and_then(|k| k.headers().map(|_| k));
+    let kernel = needed(test, packages)?;
     let module = module::build(&kernel).expect("the module can be built");
     let mut guest = Guest::new(kernel);
     let strict = ["panic_on_warn=1", "oops=panic", "loglevel=5", "ipv6.disable=1"];

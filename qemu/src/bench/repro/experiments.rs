@@ -1,6 +1,7 @@
 //! All experiments that can be repeated.
 
 use anyhow::Result;
+use serde::Serialize;
 
 use super::ours::{Effort, Ours};
 use super::published::{Published, Work};
@@ -8,7 +9,7 @@ use super::{aegis, arrakis, dpf, unbuckle, unikraft};
 use crate::signals::Signals;
 
 /// A published experiment, and what is measured here beside it.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct Experiment {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
@@ -20,9 +21,12 @@ pub(super) struct Experiment {
     pub(super) left_out: &'static [&'static str],
     /// How long it took, in minutes begun, on two processors that did other work as well, with
     /// all packages there. Idle ones take less.
+    #[serde(skip)]
     pub(super) minutes: u32,
     /// How guests are run; nothing if all of it runs on the host.
+    #[serde(skip)]
     pub(super) machine: Option<&'static str>,
+    #[serde(skip)]
     pub(super) measure: fn(Effort, &Signals) -> Result<Ours>,
 }
 

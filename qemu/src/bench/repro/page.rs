@@ -14,12 +14,12 @@ const STYLE: &str = "body{font:15px/1.45 sans-serif;color:#000;background:#fff;m
 
 /// The page.
 pub(super) fn html(report: &Report) -> String {
-    let heading = text(&format!("{}: {}", report.name, report.title));
+    let heading = text(&format!("{}: {}", report.experiment.name, report.experiment.title));
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{heading}</title>\
          <style>{STYLE}</style></head><body>\n<h1>{heading}</h1>\n"
     );
-    for work in report.works {
+    for work in report.experiment.works {
         let (cite, conditions) = (text(work.cite), text(work.conditions));
         let _ = writeln!(out, "<p>Published: {cite}. On: {conditions}.</p>");
     }
@@ -36,8 +36,9 @@ pub(super) fn html(report: &Report) -> String {
             text(&value)
         );
     }
-    let _ = writeln!(out, "</table>\n<p><b>What differs:</b> {}</p>", text(report.differs));
-    for left_out in report.left_out {
+    let _ =
+        writeln!(out, "</table>\n<p><b>What differs:</b> {}</p>", text(report.experiment.differs));
+    for left_out in report.experiment.left_out {
         let _ = writeln!(out, "<p><b>Left out:</b> {}</p>", text(left_out));
     }
     if let Some(Measured { where_and_how, ours, .. }) = &report.measured {

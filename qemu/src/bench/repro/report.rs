@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::experiments::Experiment;
 use super::ours::{Grid, Ours};
-use super::published::{Published, Unit, Work, number};
+use super::published::{Unit, Work, number};
 use crate::bench::conditions::Conditions;
 use crate::bench::report::Stating;
 use crate::figures::Named;
@@ -20,12 +20,8 @@ const WIDTH: u16 = 120;
 /// All of one experiment.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    pub(super) name: &'static str,
-    pub(super) title: &'static str,
-    pub(super) works: &'static [&'static Work],
-    pub(super) published: &'static [Published],
-    pub(super) differs: &'static str,
-    pub(super) left_out: &'static [&'static str],
+    #[serde(flatten)]
+    pub(super) experiment: &'static Experiment,
     command: String,
     /// Nothing if nothing was measured.
     pub(super) measured: Option<Measured>,
@@ -59,10 +55,9 @@ impl Stating for Report {
 }
 
 impl Report {
-    pub(super) fn new(experiment: &Experiment, measured: Option<Measured>) -> Self {
-        let &Experiment { name, title, works, published, differs, left_out, .. } = experiment;
+    pub(super) fn new(experiment: &'static Experiment, measured: Option<Measured>) -> Self {
         let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-        Self { name, title, works, published, differs, left_out, command, measured }
+        Self { experiment, command, measured }
     }
 
     /// What could not be measured.
@@ -73,7 +68,7 @@ impl Report {
     /// The published figures, and what stands beside them.
     pub(super) fn lines(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        for figure in self.published {
+        for figure in self.experiment.published {
             let mut published = [
                 figure.what.to_owned(),
                 amount(&figure.value.to_string(), figure.unit),
@@ -101,8 +96,8 @@ impl Report {
 
     /// The report for people.
     pub(super) fn text(&self) -> String {
-        let mut out = format!("{}: {}\n", self.name, self.title);
-        for Work { cite, conditions } in self.works {
+        let mut out = format!("{}: {}\n", self.experiment.name, self.experiment.title);
+        for Work { cite, conditions } in self.experiment.works {
             let _ = writeln!(out, "published: {cite}\n  on: {conditions}");
         }
         match &self.measured {
@@ -121,8 +116,8 @@ impl Report {
             table.add_row(published.into_iter().chain(ours));
         }
         let _ = writeln!(out, "\n{table}");
-        let _ = writeln!(out, "\nWhat differs: {}", self.differs);
-        for left_out in self.left_out {
+        let _ = writeln!(out, "\nWhat differs: {}", self.experiment.differs);
+        for left_out in self.experiment.left_out {
             let _ = writeln!(out, "Left out: {left_out}");
         }
         let Some(Measured { ours, .. }) = &self.measured else { return out };

@@ -362,8 +362,8 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Holds the guest where it goes to sleep, if it is not held there already. One whose own timers wake it, as Linux's do,
-    /// comes there by itself; another has to be woken once.
+    /// Holds the guest where it goes to sleep, if it is not held there already. One woken by
+    /// timers of its own, as Linux is, comes there by itself; another has to be woken once.
     fn hold(&mut self) -> Result<()> {
         if self.counter.is_held() {
             return Ok(());

@@ -39,12 +39,14 @@ impl Launch<'_> {
     /// # Errors
     /// If there is no QEMU.
     pub(super) fn command(&self) -> Result<Command> {
-        let mut command = Emulator::find()?.command();
-        command.args(self.arguments());
+        let emulator = Emulator::find()?;
+        let mut command = emulator.command();
+        command.args(self.arguments(Some(&emulator)));
         Ok(command)
     }
 
-    fn arguments(&self) -> Vec<OsString> {
+    /// For this emulator; if it is not known, for one like the oldest that was tried.
+    fn arguments(&self, emulator: Option<&Emulator>) -> Vec<OsString> {
         let config = self.config;
         let accel = match config.accel {
             Accel::Tcg => ["-accel", "tcg", "-cpu", "max"],
@@ -79,8 +81,7 @@ impl Launch<'_> {
         // With instructions for time the device sends from the guest's own thread, a nanosecond
         // after it is told to. Otherwise another thread sends, and whether the guest is
         // interrupted once more before it sleeps is left to the host.
-        let by_timer =
-            config.icount && Emulator::find().is_ok_and(|emulator| emulator.sends_by_timer());
+        let by_timer = config.icount && emulator.is_none_or(Emulator::sends_by_timer);
         let sends = if by_timer { ",tx=timer,x-txtimer=1" } else { "" };
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}{sends}", mac())]);
         if config.filters == Filters::Interpreted {
@@ -117,7 +118,9 @@ impl Launch<'_> {
 impl fmt::Display for Launch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(QEMU.name)?;
-        self.arguments().iter().try_for_each(|argument| write!(f, " {}", shell::quote(argument)))
+        self.arguments(Emulator::find().ok().as_ref())
+            .iter()
+            .try_for_each(|argument| write!(f, " {}", shell::quote(argument)))
     }
 }
 

@@ -17,9 +17,12 @@ use crate::figures::{self, Named};
 use crate::linux::Kernel;
 
 /// Below the tables of counts.
-const NOTES: &str = "\nrep once: a repeated string instruction counts as one instruction, otherwise each of its \
-     rounds does.\nuser, kernel: of all, where they lie. calls: system calls. returns: from interrupts \
-     and exceptions.\ntimes: as many times the instructions of our store on Exo, rep once.\nStill to come: our store in Exo's ring 0, clients on the same machine, TCP.\n";
+const NOTES: &str = "
+rep once: a repeated string instruction counts as one instruction, otherwise each of its rounds does.
+user, kernel: of all, where they lie. calls: system calls. returns: from interrupts and exceptions.
+times: as many times the instructions of our store on Exo, rep once.
+Still to come: our store in Exo's ring 0, clients on the same machine, TCP.
+";
 /// Passes that differ by more are pointed at.
 const REPEATS: f64 = 0.01;
 

@@ -1,9 +1,9 @@
 //! The console's buffer: what was printed and has not gone out yet.
 //!
-//! The port is slow, and stands still when nobody reads what comes out of it. So printing is
+//! The port is slow, and stands still when what comes out of it is not read. So printing is
 //! putting text here, all of a call or nothing, that lines are not torn apart; a few bytes
 //! go out with each call that prints, at each end of a slice and before the processor halts.
-//! Nobody waits for the port but a kernel that is about to end.
+//! Only a kernel that is about to end waits for the port.
 
 use core::cell::Cell;
 

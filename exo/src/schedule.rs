@@ -44,7 +44,7 @@ pub struct Schedule {
 const NOBODY: EnvId = EnvId(0);
 
 /// An environment that pays for time. It stays in debt to itself only: once it is gone
-/// nobody pays, whoever its number names then.
+/// none pays, whichever environment its number names then.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Payer {
     env: EnvId,
@@ -144,7 +144,7 @@ impl Schedule {
         self.decisions.get() * MAX_CORES as u64 + number() as u64
     }
 
-    /// Whether nobody runs before something happens.
+    /// Whether no environment runs before something happens.
     #[inline]
     pub fn rests(&self) -> bool {
         self.ready.get() == 0 && self.heir.get() == NOBODY
@@ -259,7 +259,7 @@ pub fn next_ready(kernel: &Kernel) -> Option<&'static Env> {
                 schedule.cursor.set(slot);
                 return Some(runs);
             }
-            // Who owes a slice loses the next slot, unless nobody else wants it;
+            // An environment that owes a slice loses the next slot, unless no other wants it;
             // either way it is paid for then, or the debt of one that was alone for
             // long would keep it from running when it no longer is.
             env.debt.set(debt - slice(kernel));

@@ -1,4 +1,4 @@
-//! A number that ring 3 cannot know: it keys the hash table of the filters, so that nobody
+//! A number that ring 3 cannot know: it keys the hash table of the filters, so that no environment
 //! makes filters that meet in one place (`net::storage`).
 //!
 //! Sources may fail (RDRAND without entropy leaves zero and says so: SDM vol. 2) or be

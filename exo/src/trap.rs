@@ -33,7 +33,7 @@ enum Timer {
     Off,
     Deadline,
     Slice(Slice),
-    /// The slice is over, and who runs was told so.
+    /// The slice is over, and the environment that runs was told so.
     Grace(Slice),
 }
 
@@ -208,9 +208,9 @@ pub fn stop(kernel: &Kernel, yields: bool) -> ! {
     leave(kernel, yields || in_grace)
 }
 
-/// Sleeps in the call by which `env` began to wait, if nobody else can run. True if it is
+/// Sleeps in the call by which `env` began to wait, if no other can run. True if it is
 /// to go on at once, as if the call had returned: nothing of it had to be saved, since
-/// nobody ran in between. If false it is to be saved, and [`stop`] does the rest.
+/// no other ran in between. If false it is to be saved, and [`stop`] does the rest.
 ///
 /// Only on a machine with one processor: another could run `env` from what is saved of it.
 pub fn sleep(kernel: &Kernel, env: &Env) -> bool {
@@ -304,7 +304,7 @@ fn run(kernel: &Kernel, env: &'static Env) -> ! {
     unsafe { resume(env.context().as_ptr(), env.vectors().image()) }
 }
 
-/// Whoever runs next does so in `slot`: the timer bounds that, if it does not already.
+/// The next environment runs in `slot`: the timer bounds that, if it does not already.
 #[inline]
 fn begin_slice(kernel: &Kernel, slot: u32) {
     if !timer().get().bounds(slot) {
@@ -361,8 +361,8 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
 }
 
 /// Sets the timer, which does not run, for a rest until `deadline`, a slice at most if the
-/// console's port is `blocked`. Whether it is used
-/// instead to measure how fast the time-stamp counter runs.
+/// console's port is `blocked`. Whether it is used instead to measure how fast the time-stamp
+/// counter runs.
 #[inline(never)]
 fn begin_rest(kernel: &Kernel, now: u64, deadline: Option<u64>, blocked: bool) -> bool {
     // Conditions on memory are tried again a slice later, and a port that takes nothing.

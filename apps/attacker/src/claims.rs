@@ -210,7 +210,7 @@ fn widen(attacker: &mut Attacker) -> Attempt {
 }
 
 /// What a scope made from one's own holds is no longer one's own, though nothing there listens:
-/// the kernel drops it. The attacker sends itself nothing, so this looks at who may claim.
+/// the kernel drops it. The attacker sends itself nothing, so this looks at which claims are allowed.
 fn undelegate(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let object = attacker.frames.take(SELF, 2)?;

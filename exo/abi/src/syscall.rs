@@ -30,7 +30,7 @@ macro_rules! syscall_table {
             3 wait(seen: EventCount, deadline: u64);
             /// Prints at most 1024 bytes, all or none. Returns how many were printed:
             /// they go out in time. [`Error::Again`] while what was printed before has
-            /// left no room for them: the port is slow, or nobody reads what comes out of
+            /// left no room for them: the port is slow, or no reader takes what comes out of
             /// it. Needs [`Rights::PRINT`].
             4 console_write(console: Handle, text: UserPtr, length: u64);
             /// Makes a capability with fewer rights, and for frames and slots

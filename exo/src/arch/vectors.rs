@@ -112,8 +112,8 @@ global_asm!(
     "mov rax, gs:[{scratch}]",
     "mov rcx, gs:[{scratch} + 8]",
     "jmp 2f",
-    // The interrupt of a packet says nothing but that it is time to look, which whoever
-    // halted does next.
+    // The interrupt of a packet says nothing but that it is time to look, which the
+    // halted kernel does next.
     "packets:",
     "test byte ptr [rsp + 24], 3",
     "jnz trap_common",

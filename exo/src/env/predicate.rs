@@ -4,7 +4,7 @@
 //! are classified with: verified when it comes, bounded, without loops. It is tried
 //! when it would be the sleeper's turn, once each time the kernel decides which environment
 //! runs, and what that takes is the sleeper's debt; memory is looked up in the sleeper's own
-//! page tables each time, so it can be nobody else's.
+//! page tables each time, so it can be no other's.
 
 use exo_abi::{EnvState, Error, UserPtr};
 

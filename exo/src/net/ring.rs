@@ -43,7 +43,7 @@ impl Run {
         Self { binding, shared, buffers: memory::frame(binding.first.get()), order, produced, full }
     }
 
-    /// Whose they are.
+    /// The binding that they go to.
     #[inline]
     pub fn binding(&self) -> &'static Binding {
         self.binding

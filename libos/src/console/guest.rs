@@ -8,8 +8,8 @@ use super::{LineWriter, Sink};
 use crate::runtime::Local;
 use crate::sys;
 
-/// How often to give way until there is room for a line: longer than a port needs that
-/// somebody reads. What nobody reads keeps nobody from working.
+/// How often to give way until there is room for a line: longer than a port that
+/// is read needs. A console that is not read keeps no application from working.
 const PATIENCE: u32 = 1000;
 
 struct Console(Option<Handle>);

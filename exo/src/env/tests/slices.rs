@@ -68,7 +68,7 @@ fn all_lateness_is_paid_for() {
     assert_eq!(first.debt.get(), SLICE, "a slice is more than ring 0 can take");
 }
 
-/// Neither whom the slot was given meanwhile, nor whoever is made of the same frame.
+/// Neither the environment that was given the slot meanwhile, nor one made of the same frame.
 #[test]
 fn only_whose_slot_it_was_pays() {
     let (kernel, [first, second]) = two(0..1, 1..2);

@@ -6,6 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::guest::{FAILED, READY, Step};
 
+/// What a socket may hold unread, in bytes as Linux counts them; 212,992 of its own accord.
+pub const RECEIVE_BUFFER: u32 = 4 << 20;
+
 /// Where a module lies.
 pub(super) fn module_path(name: &str) -> String {
     format!("lib/modules/{name}.ko")
@@ -46,6 +49,11 @@ must 'mount -t devtmpfs dev /dev'
         must(&mut script, &format!("insmod /{}", module_path(name)));
     }
     if let Some(address) = address {
+        // A socket holds a few dozen packets unread, of the pages that a NIC with XDP gives
+        // it fewer than of a plain one's buffers. A load of many requests is to wait, not lost.
+        for limit in ["rmem_max", "rmem_default"] {
+            must(&mut script, &format!("echo {RECEIVE_BUFFER} > /proc/sys/net/core/{limit}"));
+        }
         // Devices are found after their drivers.
         must(
             &mut script,

@@ -11,6 +11,7 @@
 //! | memcached's threads pinned, all else elsewhere | [`Memcached::add_to`] pins its workers, from the last processor down, so that interrupts and all else keep the first unless there are as many workers as processors |
 //! | NIC without adaptive interrupt coalescing | the virtio NIC has none |
 //! | 128 large pages | left out: memcached does not use them unless asked, and there it was not |
+//! | (nothing) | sockets hold more unread ([`RECEIVE_BUFFER`](super::RECEIVE_BUFFER)) |
 //! | `-t 1 -U 11211 -m 65536` | the same but for the memory |
 
 use anyhow::Result;

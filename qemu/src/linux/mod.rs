@@ -37,6 +37,7 @@ mod store;
 mod xdp;
 
 pub use guest::{ADDRESS, FAILED, Guest, Mitigations, READY};
+pub use init::RECEIVE_BUFFER;
 pub use kernel::Kernel;
 pub use memcached::Memcached;
 pub use packages::{Packages, Set, directory};

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
-use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, Store, Xdp};
+use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, RECEIVE_BUFFER, Store, Xdp};
 use crate::machine::{Config, Machine};
 use crate::module::{Parameters, Workers};
 
@@ -107,6 +107,7 @@ impl Contender {
             let kernel = Kernel::of_distribution()?;
             let version = kernel.version().unwrap_or("unknown");
             facts.push(format!("Linux {} (package {version})", kernel.release()));
+            facts.push(format!("net.core.rmem_default={RECEIVE_BUFFER}"));
         }
         match self {
             Self::Memcached => facts.push(memcached(&MEMCACHED)?),

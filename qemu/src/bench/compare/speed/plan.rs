@@ -10,7 +10,7 @@ use super::super::contender::Contender;
 use crate::bench::load::Verb;
 
 /// Requests outstanding: one client that waits; many; and more than any of them needs to be
-/// busy all the time, but no more than a UDP socket of Linux holds unread.
+/// busy all the time.
 pub(crate) const OUTSTANDING: [u32; 3] = [1, 64, SATURATED];
 /// The guest never sleeps, and all of a batch is there when it looks.
 pub(crate) const SATURATED: u32 = 80;

@@ -35,7 +35,7 @@ pub fn root() -> &'static Path {
 /// `boot/manifests/NAME.toml` in the source tree.
 #[must_use]
 pub fn manifest(name: &str) -> PathBuf {
-    root().join("boot/manifests").join(name).with_extension("toml")
+    root().join("boot/manifests").join(format!("{name}.toml"))
 }
 
 /// What the workspace consists of and where it is built; dependencies left out.

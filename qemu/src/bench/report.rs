@@ -320,10 +320,7 @@ pub(crate) fn save(
     path: Option<&Path>,
     name: &str,
 ) -> Result<PathBuf> {
-    let path = path.map_or_else(
-        || workspace::root().join("figures/out").join(name).with_extension("json"),
-        Path::to_owned,
-    );
+    let path = path.map_or_else(|| usual_path(name), Path::to_owned);
     let written = || -> std::io::Result<()> {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
@@ -338,6 +335,11 @@ pub(crate) fn save(
     };
     written().with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// `figures/out/NAME.json`. A name may have dots of its own: `repro-unbuckle-4.2`.
+fn usual_path(name: &str) -> PathBuf {
+    workspace::root().join("figures/out").join(format!("{name}.json"))
 }
 
 #[cfg(test)]
@@ -373,6 +375,13 @@ mod tests {
 
     fn conditions() -> Conditions {
         Conditions::now("TCG")
+    }
+
+    #[test]
+    fn reports_of_two_sections_are_two_files() {
+        let [second, third] = ["repro-unbuckle-4.2", "repro-unbuckle-4.3"].map(usual_path);
+        assert!(second.ends_with("figures/out/repro-unbuckle-4.2.json"), "{}", second.display());
+        assert_ne!(second, third);
     }
 
     #[test]

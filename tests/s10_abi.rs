@@ -29,7 +29,7 @@ fn the_contract_holds_with_a_network() {
     assert!(passed(&machine) > 50, "some checks did not run");
 }
 
-/// Two at once: each is somebody else to the other.
+/// Two at once: each is another environment to the other.
 #[test]
 fn the_contract_holds_for_two_at_once() {
     let mut second = net_app("selftest", machine_tests::ECHO);

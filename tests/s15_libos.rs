@@ -41,7 +41,7 @@ fn threads_pagers_and_frames() {
     all_ran(&machine, "libostest");
 }
 
-/// With a single slot, one slice follows another without anybody in between.
+/// With a single slot, one slice follows another without another environment in between.
 #[test]
 fn with_a_single_slot() {
     let machine = boot(manifest(vec![named("one", 1)]));
@@ -141,7 +141,7 @@ fn serves_and_computes(policy: &str) {
     let progress = |request: &[u8], last: u64| {
         let (progress, halts_now) = ask(request);
         assert!(progress >= last, "{progress} after {last}");
-        // There is always something to compute, whoever parks.
+        // There is always something to compute, whichever thread parks.
         assert_eq!(halts_now, halts, "the machine slept");
         progress
     };
@@ -153,7 +153,7 @@ fn serves_and_computes(policy: &str) {
             assert!(last > before);
         }
     }
-    // With deadlines, who serves goes first for as long as there are requests, and on a
+    // With deadlines, the thread that serves goes first for as long as there are requests, and on a
     // busy host there may always have been one. So leave it alone until the other has run.
     let asked = Instant::now();
     while last == first {

@@ -124,13 +124,13 @@ fn nothing_forged_leaves_the_machine() {
         ended |= machine.console().text().contains("root: attack ended");
         assert!(ended || machine.running(), "the machine ended");
     }
-    assert!(announcements <= 1, "somebody spoke as the store");
+    assert!(announcements <= 1, "another environment spoke as the store");
     assert_repelled(&machine);
     assert!(legal > 20, "only {legal} legal frames: the attacker could send nothing at all");
     assert_eq!(Wire::of(&machine).station_of(STORE), GUEST_MAC);
 }
 
-/// Nobody has asked the store anything, so every frame must bear the attacker's
+/// No client has asked the store anything, so every frame must bear the attacker's
 /// addresses, in a format in which they are where they seem to be. What else is in
 /// it, and whether the length is right, is the attacker's affair.
 #[track_caller]

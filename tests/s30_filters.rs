@@ -154,7 +154,7 @@ fn each_gets_its_own_and_no_others() {
 }
 
 /// Fragments and options: the narrow filter, which is for ports, must not see them;
-/// who wants everything to an address gets them.
+/// one that wants everything to an address gets them.
 #[test]
 fn what_hides_ports_is_not_matched_by_port() {
     let machine = two_meters();
@@ -227,7 +227,7 @@ const COPIED: (usize, usize) = (500, 128);
 struct Sent {
     frames: u64,
     requests: u64,
-    /// For nobody, and for ports that the stormer claims at some times only.
+    /// For no filter, and for ports that the stormer claims at some times only.
     unclaimed: u64,
     perhaps: u64,
     /// Questions to the stormer.
@@ -244,7 +244,7 @@ struct Storm {
 }
 
 impl Storm {
-    /// Boots, and hears the store announce itself: nobody says anything unasked after that.
+    /// Boots, and hears the store announce itself: no environment says anything unasked after that.
     fn new(configure: impl FnOnce(&mut Config)) -> Self {
         let mut stormer = net_app("attacker", THIRD);
         stormer.name = "storm".into();

@@ -101,7 +101,7 @@ fn arp_is_answered_for_the_own_address_only() {
         asked(|frame| frame[19] = 16),
         asked(|frame| frame[21] = 9),
         asked(|frame| frame.truncate(41)),
-        // An answer that nobody asked for.
+        // An answer that was not asked for.
         arp(2, (HOST_MAC, GATEWAY), (GUEST_MAC, STORE)),
         // A host that claims to be the store, and one that claims to be everybody.
         arp(2, (HOST_MAC, STORE), (GUEST_MAC, STORE)),
@@ -239,7 +239,7 @@ fn no_peer_waits_for_its_own_or_anothers_address() {
 }
 
 /// The attack: a datagram to one service whose source is forged to be another. Whatever
-/// the services say, the network brings it to whom they say it to.
+/// the services say, the network brings it to where they say it to.
 #[test]
 fn services_cannot_be_set_on_each_other() {
     let mut manifest = default_manifest();
@@ -288,7 +288,7 @@ fn services_cannot_be_set_on_each_other() {
             );
         }
     }
-    // From a port that is nobody's: a store's own answers, come back to it, end there.
+    // From a port without a service: a store's own answers, come back to it, end there.
     id += 1;
     let mirror = Peer::new(99);
     for service in [store, second] {

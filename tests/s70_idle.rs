@@ -1,4 +1,4 @@
-//! An idle machine sleeps: shown by what it does not do while nobody asks it anything,
+//! An idle machine sleeps: shown by what it does not do while no client asks it anything,
 //! however long that is.
 
 use std::fs;
@@ -63,7 +63,7 @@ fn an_idle_machine_sleeps() {
 
     let difference = |name| counter(&second, name) - counter(&first, name);
     assert!(difference("halts") >= 1, "it never slept\n{first}\n{second}");
-    // Whoever polled would have made thousands. A timer tick or two at the ends, and
+    // Polling would have made thousands. A timer tick or two at the ends, and
     // what the meter needs to answer and print, is all.
     for (name, most) in [("calls", 40), ("traps", 40), ("switches", 40), ("halts", 40)] {
         assert!(difference(name) <= most, "{} {name}\n{first}\n{second}", difference(name));

@@ -1,7 +1,7 @@
 //! An application brings its own order of threads: a lottery.
 //!
 //! Each ready thread holds tickets; one is drawn, and its holder runs (Waldspurger and
-//! Weihl, OSDI '94). Over time each gets its share, nobody starves, and a thread's share
+//! Weihl, OSDI '94). Over time each gets its share, none starves, and a thread's share
 //! is one number. Put through the suite that every policy must pass, and then asked for
 //! what is special about it.
 //!

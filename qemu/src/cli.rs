@@ -1,4 +1,4 @@
-//! The command line: what there is, and who does it.
+//! The command line: what there is, and what does it.
 
 use std::process::ExitCode;
 

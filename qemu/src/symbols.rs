@@ -90,7 +90,7 @@ impl Symboliser {
 }
 
 impl<'a> Backtrace<'a> {
-    /// Reads `SPEAKER: backtrace: IMAGE ADDRESS…`; whoever speaks may be lying, so
+    /// Reads `SPEAKER: backtrace: IMAGE ADDRESS…`; the speaker may be lying, so
     /// the image must be a plain file name.
     fn parse(line: &'a str) -> Option<Self> {
         let (_, rest) = line.split_once(": backtrace: ")?;

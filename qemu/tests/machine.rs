@@ -262,7 +262,7 @@ fn process(pid_file: &Path) -> PathBuf {
     Path::new("/proc").join(fs::read_to_string(pid_file).unwrap().trim())
 }
 
-/// Whether a process is there and is not a corpse that nobody has waited for.
+/// Whether a process is there and is not a corpse that has not been waited for.
 fn alive(process: &Path) -> bool {
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
     !status.is_empty() && !status.contains("State:\tZ")

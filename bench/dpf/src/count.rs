@@ -50,7 +50,7 @@ pub fn counted<T>(name: &str, work: impl FnOnce() -> T) -> T {
 #[derive(Clone, Debug, Default)]
 pub struct Counts(HashMap<String, u64>);
 
-/// Kills the process if nobody has waited for it.
+/// Kills the process if it has not been waited for.
 struct Running(Child);
 
 impl Drop for Running {

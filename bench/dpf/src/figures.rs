@@ -53,7 +53,7 @@ pub struct Measured {
     pub code_bytes: f64,
     /// Other bytes for each filter.
     pub data_bytes: f64,
-    /// Whether it tells who takes a frame, and not only whether somebody does.
+    /// Whether it tells which filter takes a frame, and not only whether one does.
     pub tells_who: bool,
 }
 

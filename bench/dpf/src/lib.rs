@@ -1,4 +1,4 @@
-//! What it costs to tell packets apart, and to change who gets them.
+//! What it costs to demultiplex packets, and to change the filters.
 //!
 //! Several ways of demultiplexing are given the same filters and the same packets, on the
 //! host, in one process, in turn. What is stated first is *instructions per packet*, counted
@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`predicates`] | what is looked for |
 //! | [`packets`] | what comes |
-//! | [`contenders`] | who looks |
+//! | [`contenders`] | the demultiplexers |
 //! | [`count`] | instructions |
 //! | [`measure`] | the runs |
 //! | [`figures`] | what was found |

@@ -65,13 +65,13 @@ impl Plan {
     }
 }
 
-/// A frame, and who is to take it.
+/// A frame, and the filter that is to take it.
 type Expected = (Vec<u8>, Option<u32>);
 
 /// A contender, or why there is none.
 type Made = Result<Box<dyn Contender>, String>;
 
-/// A set, a number of its filters, and those who are given them.
+/// A set, a number of its filters, and the contenders that are given them.
 struct Setting {
     set: Set,
     filters: u32,
@@ -272,7 +272,7 @@ fn time_packets(
             let Ok(contender) = made else { continue };
             let mut took = passes(&**contender, trace, *repeats);
             if round == 0 {
-                // Once could have been long because somebody else was running.
+                // Once could have been long because another process was running.
                 let mut shortest =
                     |repeats| (0..3).map(|_| passes(&**contender, trace, repeats)).min();
                 while shortest(*repeats).is_some_and(|shortest| shortest < plan.slice / 4) {

@@ -43,7 +43,7 @@ impl Mix {
         }
     }
 
-    /// Frames for `count` filters of `set`, at most `most` of them, and who is to take each.
+    /// Frames for `count` filters of `set`, at most `most` of them, and the filter that takes each.
     #[must_use]
     pub fn trace(self, set: Set, count: u32, most: u32) -> Vec<(Vec<u8>, Option<u32>)> {
         let hit = |index: u32| (frame(&set.predicate(index)), Some(index));
@@ -130,7 +130,7 @@ pub fn frame(predicate: &Predicate) -> Vec<u8> {
     frame
 }
 
-/// Type and header (RFC 791), without options. Nobody here checks the checksum.
+/// Type and header (RFC 791), without options. No contender checks the checksum.
 fn ipv4(frame: &mut Vec<u8>, protocol: u8, from: Ipv4Addr, to: Ipv4Addr) {
     frame.extend([8, 0, 0x45, 0, 0, 46, 0, 1, 0x40, 0, 64, protocol, 0, 0]);
     frame.extend(from.octets());

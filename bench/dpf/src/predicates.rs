@@ -3,7 +3,7 @@
 //! A [`Predicate`] is one filter in terms of header fields. From it come the text, which
 //! this system's parser and libpcap's compiler read, the eBPF program, the key of the
 //! hash map, and a frame that matches. No two predicates of a set share a frame, so
-//! whoever finds a match may stop.
+//! a contender that finds a match may stop.
 
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! All contenders, the quick form: nobody is wrong about a packet (which [`measure`] refuses),
+//! All contenders, the quick form: none is wrong about a packet (which [`measure`] refuses),
 //! and every figure is there.
 
 use std::process::Command;

@@ -42,7 +42,7 @@ fn hole() -> io::Result<*mut u8> {
     }
     let [before, hole, after] = [0, 1, 2].map(|page| base.cast::<u8>().wrapping_add(page * PAGE));
     for neighbour in [before, after] {
-        // SAFETY: just mapped readable, and nobody writes to it.
+        // SAFETY: just mapped readable, and nothing writes to it.
         let _ = unsafe { neighbour.read_volatile() };
     }
     // SAFETY: nothing refers to the page.
@@ -60,7 +60,7 @@ fn fill(hole: *mut u8) -> io::Result<()> {
     if page == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: just mapped readable and writable, and nobody else has it.
+    // SAFETY: just mapped readable and writable, and not shared.
     unsafe { page.cast::<u8>().write_volatile(1) };
     // SAFETY: nothing refers to the page any more.
     check(unsafe { libc::munmap(page, PAGE) })?;

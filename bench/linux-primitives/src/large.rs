@@ -48,7 +48,7 @@ fn touch(flags: libc::c_int, file: libc::c_int) -> io::Result<()> {
     if page == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: just mapped readable and writable, and nobody else has it.
+    // SAFETY: just mapped readable and writable, and not shared.
     unsafe { page.cast::<u8>().write_volatile(1) };
     // SAFETY: nothing refers to the page any more.
     check(unsafe { libc::munmap(page, LARGE) })?;

@@ -37,7 +37,7 @@ fn main() {
         Ok(()) => println!("done"),
         Err(error) => println!("failed: {error}"),
     }
-    // The kernel panics when its first process ends; who started the guest ends it.
+    // The kernel panics when its first process ends; the command that started the guest ends it.
     loop {
         std::thread::park();
     }

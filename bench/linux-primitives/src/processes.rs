@@ -108,7 +108,7 @@ fn turns(counter: &Counter, shared: &Shared, name: &str, give_way: impl Fn()) ->
     Ok(())
 }
 
-/// From the write that wakes a sleeper until it runs. Who wrote sleeps then, so that
+/// From the write that wakes a sleeper until it runs. The writer sleeps then, so that
 /// the sleeper is the only one that can run.
 fn eventfd(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
     // SAFETY: makes descriptors; no memory is involved.
@@ -194,7 +194,7 @@ fn yield_now() {
     ensure(unsafe { libc::sched_yield() } == 0);
 }
 
-/// Gives the turn to `whom` and wakes who sleeps for it.
+/// Gives the turn to `whom` and wakes the process that sleeps for it.
 fn pass_turn(turn: &AtomicU32, whom: u32) {
     turn.store(whom, Release);
     // SAFETY: names a word that lives for ever; wakes one sleeper at most.

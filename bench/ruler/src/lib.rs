@@ -55,7 +55,7 @@ impl Counter {
     }
 
     /// Prints what a thousand instructions that do nothing count as, and what a string
-    /// instruction does that repeats 4096 times. Whoever reads the figures can see by it
+    /// instruction does that repeats 4096 times. A reader of the figures can see by it
     /// that they are instructions, and which of them count more than once.
     pub fn check(&self) {
         let Ok(nops) = self.samples(1, || {

@@ -120,7 +120,7 @@ pub(crate) fn halt() {
         return;
     };
     let number = halts.load(Relaxed) + 1;
-    // Release: whoever sees this sees all that was counted before.
+    // Release: a reader that sees this sees all that was counted before.
     halts.store(number, Release);
     while allowed.load(Acquire) < number {
         std::thread::sleep(GLANCE);

@@ -101,7 +101,7 @@ fn prepare(arguments: &[String]) -> Result<(), String> {
     let path = argument("counts=").ok_or("the argument counts=FILE is missing")?;
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.map_err(|error| format!("{path}: {error}"))?;
-    // SAFETY: the file is made for this mapping and nobody cuts it; both sides use
+    // SAFETY: the file is made for this mapping and not cut; both sides use
     // it through atomics only.
     let map = unsafe { memmap2::MmapMut::map_mut(&file) };
     let map = Box::leak(Box::new(map.map_err(|error| format!("{path}: {error}"))?));

@@ -1,4 +1,4 @@
-//! The two files that the plugin shares with whoever starts QEMU. Compiled into
+//! The two files that the plugin shares with the command that starts QEMU. Compiled into
 //! both programs.
 //!
 //! **The table** says what code there is and how to count it. It has a section

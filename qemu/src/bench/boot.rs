@@ -123,7 +123,7 @@ fn time_one(config: &Config, patient: bool, interrupt: &Signals) -> Result<Durat
     let mut answer = [0; 2048];
     loop {
         interrupt.check()?;
-        // Nobody listens there at first, and that may be an error here.
+        // No program listens there at first, and that may be an error here.
         let _ = socket.send_to(&question, (Ipv4Addr::LOCALHOST, port));
         if let Ok(len) = socket.recv(&mut answer) {
             let answer = answer.get(HEADER_LEN..len).unwrap_or_default();

@@ -435,7 +435,7 @@ impl<'a> Load<'a> {
         let datagram = payload(frame, self.store, HOST).context("the store sent")?;
         let (id, _) = datagram.split_first_chunk().context("the store sent a short datagram")?;
         let id = u16::from_be_bytes(*id);
-        let key = self.asked.remove(&id).context("the store answered what nobody asked")?;
+        let key = self.asked.remove(&id).context("the store answered what was not asked")?;
         let wanted = request(id, &expected(key))?;
         ensure!(
             datagram == wanted,

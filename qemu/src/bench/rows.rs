@@ -20,7 +20,7 @@ use Row::{
 pub(crate) enum Row {
     /// Step 1: a frame out of the device's ring, its buffer back into it.
     Receive,
-    /// Step 2: whose frame is it?
+    /// Step 2: classify.
     Classify,
     /// Step 3: into the owner's frames.
     Deliver,
@@ -32,7 +32,7 @@ pub(crate) enum Row {
     Transmit,
     /// Into the kernel and out of it.
     Crossing,
-    /// Who runs next; sleeping and being woken.
+    /// The choice of what runs next; sleeping and being woken.
     Schedule,
     /// The application's main loop.
     MainLoop,
@@ -45,7 +45,7 @@ pub(crate) enum Row {
 pub(crate) enum Charge {
     /// For this row.
     To(Row),
-    /// For the row of whoever called.
+    /// For the row of the caller.
     Neutral,
 }
 

@@ -215,7 +215,7 @@ mod tests {
             (&[min, get, receive, sync], "exo/src/object.rs get", Charge::To(Row::Receive)),
             (&[min, walk, classify, receive], "dpf/src/trie.rs walk", Charge::To(Row::Classify)),
             (&[closure, classify], "exo/src/net/nic.rs {closure#0}", Charge::To(Row::Classify)),
-            // Not inlined: whoever called is known when it runs.
+            // Not inlined: the caller is known when it runs.
             (&[walk], "dpf/src/trie.rs walk", Charge::Neutral),
             (&[min, foreign("core::fmt::write")], "core::fmt::write", Charge::Neutral),
             (&[foreign("")], "symbol", Charge::Neutral),

@@ -42,7 +42,7 @@ impl Client {
             SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
         };
         let socket = UdpSocket::bind(any)?;
-        // Connected, it receives nothing from anybody else.
+        // Connected, it receives nothing from any other address.
         socket.connect(server)?;
         // Not always the same first id, else a late answer to the client before this
         // one, on the same port, could pass for ours.
@@ -195,7 +195,7 @@ impl Client {
         }
     }
 
-    /// "Connection refused" is how this socket says that nobody listens there. They
+    /// "Connection refused" is how this socket says that no program listens there. They
     /// may in a moment, so it counts as silence; the pause keeps attempts apart.
     fn lost(&self, error: std::io::Error, deadline: Instant) -> ClientError {
         if error.kind() != ErrorKind::ConnectionRefused {

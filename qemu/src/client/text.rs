@@ -39,7 +39,7 @@ pub enum Stored {
     Stored,
     /// The command's condition was not met.
     NotStored,
-    /// `cas`: somebody else has stored since.
+    /// `cas`: another client has stored since.
     Exists,
     /// `cas`: there is no such key.
     NotFound,

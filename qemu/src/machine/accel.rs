@@ -1,4 +1,4 @@
-//! Who executes the guest's instructions: QEMU itself (TCG) or the processor (KVM).
+//! What executes the guest's instructions: QEMU itself (TCG) or the processor (KVM).
 //!
 //! That `/dev/kvm` exists says little. It may not be ours to open, and on a nested
 //! or emulated KVM the guest may hang or die in its first instructions. So KVM is
@@ -31,7 +31,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Where Linux offers KVM.
 const DEVICE: &str = "/dev/kvm";
 
-/// Who executes the guest's instructions.
+/// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accel {
     /// QEMU translates them. Works everywhere.

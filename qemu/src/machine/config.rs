@@ -23,7 +23,7 @@ const FRAME: u64 = 4096;
 pub struct Config {
     /// The applications.
     pub manifest: Manifest,
-    /// Who executes the guest's instructions.
+    /// What executes the guest's instructions.
     pub accel: Accel,
     /// Memory in MiB.
     pub memory: u32,

@@ -121,7 +121,7 @@ fn spawn_bound(mut command: Command, bundle: File) -> io::Result<Child> {
         let (orders, inbox) = channel::<Order>();
         thread::spawn(move || {
             for (mut command, reply) in inbox {
-                // Whoever ordered has gone if this fails; then the child goes, too.
+                // The thread that ordered has gone if this fails; then the child goes, too.
                 if let Err(unwanted) = reply.send(command.spawn())
                     && let Ok(mut child) = unwanted.0
                 {

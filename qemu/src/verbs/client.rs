@@ -61,7 +61,7 @@ enum Request {
     Append(Store),
     /// Add to the front of an existing value
     Prepend(Store),
-    /// Store a value if nobody has stored since the `gets` that gave this id
+    /// Store a value if no client has stored since the `gets` that gave this id
     Cas {
         #[command(flatten)]
         store: Store,
@@ -297,7 +297,7 @@ fn stored(client: &mut Client, how: Storage, store: &Store) -> Result<Outcome> {
         |why: &str| Outcome::Miss(Vec::new(), format!("not stored: {why}: {}", key.display()));
     Ok(match (result, how) {
         (Stored::Stored, _) => done("stored"),
-        (Stored::Exists, _) => miss("somebody else has stored since"),
+        (Stored::Exists, _) => miss("another client has stored since"),
         (Stored::NotStored, Storage::Add) => miss("the key exists"),
         (Stored::NotStored | Stored::NotFound, _) => miss("there is no such key"),
     })

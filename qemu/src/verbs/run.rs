@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// [default: what the manifest says, 7007]
     #[arg(long, value_name = "PORT")]
     pub(crate) echo_port: Option<u16>,
-    /// Who executes the guest's instructions
+    /// What executes the guest's instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Choice,
     /// Memory of the machine, in MiB or with M or G behind it; at most 3G

@@ -100,7 +100,7 @@ impl Place {
     }
 }
 
-/// A command whose output is read as it comes; killed if nobody has waited for it.
+/// A command whose output is read as it comes; killed if it has not been waited for.
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,

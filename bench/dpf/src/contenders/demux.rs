@@ -122,7 +122,7 @@ pub(super) struct Demux {
     services: FxHashMap<Service, u32>,
     /// Destination as in `services`, source address and port.
     connections: FxHashMap<(Service, u64), u32>,
-    /// By destination with port zero: disjoint ranges, ascending, and who takes them.
+    /// By destination with port zero: disjoint ranges, ascending, and the tag of each.
     ranges: FxHashMap<Service, Vec<(u16, u16, u32)>>,
     arp: FxHashMap<u32, u32>,
     icmp: FxHashMap<u32, u32>,

@@ -34,9 +34,9 @@ pub struct Bytes {
     pub data: u64,
 }
 
-/// Somebody who tells packets apart.
+/// A demultiplexer of packets.
 pub trait Contender {
-    /// Who takes `frame`: the tag of the filter.
+    /// The tag of the filter that takes `frame`.
     ///
     /// The frame is not changed; one of the interfaces beneath wants it so.
     fn classify(&self, frame: &mut [u8]) -> Option<u32>;
@@ -46,7 +46,7 @@ pub trait Contender {
     fn remove(&mut self, tag: u32) -> Result<()>;
     /// What it holds now.
     fn bytes(&self) -> Bytes;
-    /// Whether it tells who takes a frame, and not only whether somebody does.
+    /// Whether it tells which filter takes a frame, and not only whether one does.
     fn tells_who(&self) -> bool {
         true
     }

@@ -266,7 +266,7 @@ fn cells(title: String, figure: &Figure, times: Option<f64>) -> Vec<String> {
     ]
 }
 
-/// A report that nobody measured, for tests of what is made of one.
+/// A report that was not measured, for tests of what is made of one.
 #[cfg(test)]
 pub(super) mod sample {
     use super::super::speed::pair;

@@ -55,7 +55,7 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
-/// Kills the program if nobody has waited for it.
+/// Kills the program if it has not been waited for.
 struct Running(Child);
 
 impl Drop for Running {
@@ -129,7 +129,7 @@ fn build() -> Result<PathBuf> {
     Ok(target.join(PROFILE).join("bench-dpf"))
 }
 
-/// **Blocking** until the program has ended or somebody wants this one to.
+/// **Blocking** until the program has ended or this one is asked to.
 fn measure(program: &Path, quick: bool, interrupt: &Signals) -> Result<Figures> {
     // Removed here, however the program ends.
     let place = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;

@@ -2,7 +2,7 @@
 //!
 //! Both systems measure themselves from ring 3, one after the other, in the same machine
 //! under `-icount shift=0,sleep=off`: there the time-stamp counter advances by one with
-//! each instruction, whoever executes it. It is neither trapped nor scaled, which both
+//! each instruction, of the kernel and of environments. It is neither trapped nor scaled, which both
 //! programs show by counting a thousand instructions that do nothing.
 //!
 //! | file | what it is |

@@ -104,7 +104,7 @@ pub(crate) const ROWS: [Row; 24] = [
     Row { exo: "transfer-libos", operation: "the same, to a Rust function", ..TRANSFER },
     row(
         "send",
-        "a transfer nobody waits for, served",
+        "a transfer without a reply, served",
         "pipe-send",
         "write to a pipe, sched_yield, read by another",
     ),

@@ -170,7 +170,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Kills the program if nobody has waited for it.
+/// Kills the program if it has not been waited for.
 struct Running(Child);
 
 impl Drop for Running {
@@ -182,7 +182,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// **Blocking** until it has ended, or somebody wants this process to.
+    /// **Blocking** until it has ended, or this process is asked to.
     fn wait(&mut self, signals: &Signals) -> Result<Option<ExitStatus>> {
         let mut patience = PATIENCE;
         loop {

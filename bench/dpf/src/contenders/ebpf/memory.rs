@@ -30,7 +30,7 @@ impl Executable {
     /// # Safety
     /// To be called once, and what it gives not to be used once this is dropped.
     pub(super) unsafe fn bytes(&mut self) -> &'static mut [u8] {
-        // SAFETY: mapped, zeroed, and by the contract nobody else's.
+        // SAFETY: mapped, zeroed, and by the contract not shared.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 

@@ -20,14 +20,14 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// `program` must live as long as the process: it is leaked by whoever made it.
+    /// `program` must live as long as the process: its maker leaks it.
     fn new(program: &'static [u8], compile: bool) -> Result<Self> {
         let wrong = |error| anyhow!("rbpf: {error:?}");
         let mut machine = EbpfVmMbuff::new(Some(program)).map_err(wrong)?;
         let mut executable = None;
         if compile {
             let mut memory = Executable::new(program.len() / 8)?;
-            // SAFETY: `machine` is dropped before `executable`, and nobody else uses it.
+            // SAFETY: `machine` is dropped before `executable`, and nothing else uses it.
             let writable = unsafe { memory.bytes() };
             machine.set_jit_exec_memory(writable).map_err(wrong)?;
             machine.jit_compile().map_err(wrong)?;

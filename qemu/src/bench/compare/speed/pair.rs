@@ -265,7 +265,7 @@ fn rate(measured: &Measured) -> f64 {
     measured.account.answered_in_time as f64 / measured.seconds.max(1e-9)
 }
 
-/// A pair that nobody measured, whose Exo is so many `times` as fast.
+/// A pair that was not measured, whose Exo is so many `times` as fast.
 #[cfg(test)]
 pub(crate) fn sample(other: &'static str, times: f64) -> Pair {
     use super::sweep::Point;

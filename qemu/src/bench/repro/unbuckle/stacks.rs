@@ -99,7 +99,7 @@ fn measure(effort: Effort, interrupt: &Signals) -> Result<Ours> {
             "Unanswered of {BURST} SETs that are in the NIC's ring at once; lower is better"
         ),
         columns: [SMALL, MEDIUM, LARGE].map(|bytes| format!("SET {KEY}/{bytes}")).into(),
-        rows: lost.into_iter().map(|(who, cells)| (who.title().to_owned(), cells)).collect(),
+        rows: lost.into_iter().map(|(one, cells)| (one.title().to_owned(), cells)).collect(),
     });
     Ok(ours)
 }

@@ -52,7 +52,9 @@ impl Memcached {
     pub fn command(&self) -> String {
         let Self { threads, memory_mib, tcp } = self;
         let port = if *tcp { 11211 } else { 0 };
-        format!("memcached -u root -l 0.0.0.0 -p {port} -U 11211 -t {threads} -m {memory_mib} -o no_lru_maintainer")
+        format!(
+            "memcached -u root -l 0.0.0.0 -p {port} -U 11211 -t {threads} -m {memory_mib} -o no_lru_maintainer"
+        )
     }
 
     /// Lets `guest` run it.

@@ -108,6 +108,24 @@ fn several_keys_come_in_one_answer() {
     assert_eq!(measured.account.hits, measured.account.answered * 8);
 }
 
+/// As many at once as `cargo exo repro unbuckle-4.3` sends: they fit the guest's ring of 256.
+#[test]
+fn of_bursts_of_large_sets_none_is_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut wire, machine) = boot(dir.path(), (STORE, STORE_PORT));
+    let workload = Workload {
+        keys: 192,
+        key_sizes: Sizes::Fixed(64),
+        value_sizes: Sizes::Fixed(1024),
+        get_share: 0.0,
+        ..Workload::default()
+    };
+    let items = Items::new(&workload, wire.payload_max()).expect("items");
+    let mut load = Load::new(&mut wire, &workload, &items, Protocol::Memcached, LONG);
+    let measured = load.run(&plan(Schedule::Closed(192)), &mut Quiet).expect("a load");
+    assert_all_answered(&measured, &machine);
+}
+
 #[test]
 fn echo_is_the_floor() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -48,7 +48,7 @@ pub(super) fn section(speed: &Speed) -> Result<String> {
          microseconds: of all rounds together, lower is better; “-” where fewer than {TAIL_LEAST} \
          answers took longer or more than 0.1 % of the requests were never sent. Kicks: \
          notifications that the guest sent its network interface; calls: interrupts that it was \
-         sent; each per request.</p>"
+         sent; each per request. Lost: no answer in time.</p>"
     );
     out += &sweeps(speed)?;
     Ok(out)
@@ -83,7 +83,7 @@ fn one(pair: &Pair) -> String {
         let ratio =
             |ratio: Option<String>| if first { ratio.unwrap_or_default() } else { String::new() };
         let mut cells = vec![
-            if first { compared.title() } else { String::new() },
+            if first { load(compared) } else { String::new() },
             escape(name),
             grouped(told.per_second),
             ratio(Some(compared.throughput.text())),
@@ -98,15 +98,20 @@ fn one(pair: &Pair) -> String {
         [cells(one, "exo", &one.exo, true), cells(one, pair.other, &one.other, false)]
     });
     let percentiles = PERCENTILES.map(|which| format!("p{which}, µs"));
-    let mut head = vec!["load", "contender", "answers/s", "times"];
+    let mut head = vec!["load (outstanding)", "contender", "answers/s", "times"];
     head.extend(percentiles.iter().map(String::as_str));
-    head.extend(["p99 shorter, times", "kicks", "calls", "unanswered, %"]);
+    head.extend(["p99 shorter, times", "kicks", "calls", "lost, %"]);
     format!(
-        "<h3>Exo and {} ({})</h3>\n{}",
+        "<h3>Exo and {} ({})</h3>\n<div class=\"wide\">{}</div>\n",
         escape(pair.title),
         escape(&pair.label()),
         table(&head, 2, rows, |row| if row % 2 == 0 { "ours" } else { "" })
     )
+}
+
+/// A load as short as a column is narrow.
+fn load(compared: &Compared) -> String {
+    format!("{} ({})", compared.requests.title(), compared.outstanding)
 }
 
 /// Latency by offered load.

@@ -92,7 +92,7 @@ impl Setting<'_> {
         Ok(())
     }
 
-    /// From the call that rings until the program, asleep, runs. Who rings yields then.
+    /// From the call that rings until the program, asleep, runs. The caller yields then.
     fn wake(&self) -> Result<(), Error> {
         let bell = Handle::from_word(sys::doorbell_create()?)?;
         let child = self.child()?;

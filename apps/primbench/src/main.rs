@@ -11,7 +11,7 @@
 //! and `done` at the end. The names are those of the table in
 //! `qemu/src/bench/primitives/rows.rs`; an operation without a line is one that the
 //! system does not have. Wants a grant of two time slots, one for itself and one for
-//! its partner, so that each waits for nobody but the other.
+//! its partner, so that each waits only for the other.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]

@@ -1,5 +1,5 @@
 //! Wakeup predicates: two that take turns by a byte of memory, each asleep until it is
-//! its own. Nobody is told of the other's write; the kernel tries the condition.
+//! its own. Neither is told of the other's write; the kernel tries the condition.
 
 use dpf::{Atom, Filter, MAX_WIRE};
 use exo_abi::{Error, UserPtr, VirtAddr};
@@ -24,7 +24,7 @@ pub(crate) fn measure(setting: &Setting<'_>) -> Result<(), Error> {
     let samples = setting.counter.samples(SAMPLES, || {
         write(setting.shared, TURN, PARTNERS);
         ours.sleep(setting.shared)?;
-        // The partner, and nobody else, has written that.
+        // The partner alone has written that.
         if read(setting.shared, TURN) == OURS { Ok(()) } else { Err(Error::WrongState) }
     })?;
     setting.counter.print("wait-until", 2, samples);

@@ -18,7 +18,7 @@ const STACK: u32 = 20;
 const PAGEFUL: usize = 500;
 
 /// Half of a call and its reply: with an entry that replies at once, and with a
-/// Rust function that adds. And a whole transfer that nobody waits for.
+/// Rust function that adds. And a whole transfer without a reply.
 pub(crate) fn measure(setting: &Setting<'_>) -> Result<(), Error> {
     let frames = setting.maker.frames;
     let stack = window(STACK);
@@ -96,7 +96,7 @@ fn fill(call: impl Fn() -> bool) -> ! {
 }
 
 /// An entry point that ends at once, and replies with what it was called with if
-/// somebody waits for that.
+/// one waits for that.
 use libos::transfer::reply as ends;
 
 libos::entry_point! {

@@ -92,7 +92,7 @@ fn paged(counter: &Counter, frames: Frames, stack_top: u64) -> Result<(), Error>
 }
 
 /// What the end of a slice takes from a loop that only reads the counter: the upcall,
-/// a yield, to which nobody else is ready, and going on.
+/// a yield, to which no other is ready, and going on.
 fn slices(counter: &Counter, stack_top: u64) {
     // SAFETY: as above.
     unsafe { upcall::install(u_area(), stack_top, &[Upcall::SliceEnd], give_way) };

@@ -125,7 +125,7 @@ pub(crate) fn is_below_stack(address: u64) -> bool {
     (start - FRAME_BYTES..start).contains(&address)
 }
 
-/// What to tell a person who wrote the manifest, when [`create`] has failed with `error`.
+/// What to tell the manifest's author, when [`create`] has failed with `error`.
 pub(crate) fn explain(error: Error, bundle: &Bundle<'_>, app: &App, ceiling: Pfn) -> String {
     let least = bundle.image(&app.image).map_or(0, |image| {
         let segments = image.segments();

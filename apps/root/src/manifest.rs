@@ -3,7 +3,7 @@
 //!
 //! It travels in the boot bundle, encoded with postcard, from the `exo` command
 //! to the root environment; the kernel carries it but cannot read it, because
-//! who gets what is policy. The version is the first field and is read before
+//! which application gets what is policy. The version is the first field and is read before
 //! anything else, so that either side can tell that the other is older or newer.
 //!
 //! [`Manifest::check`] holds the rules that need no machine. Both sides apply it:

@@ -2,8 +2,8 @@
 //!
 //! The slice vector is taken by position, so where slots lie decides how long
 //! their owner waits between two of them. Shares are interleaved as evenly as
-//! they go (smooth weighted round robin: whoever is owed most comes next), so
-//! that nobody waits for a neighbour's whole share.
+//! they go (smooth weighted round robin: the one owed most comes next), so
+//! that none waits for a neighbour's whole share.
 
 use alloc::vec;
 use alloc::vec::Vec;

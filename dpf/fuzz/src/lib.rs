@@ -35,7 +35,7 @@ pub type Target = fn(&[u8]);
 /// All of them by name, which is that of the program and the directory of the corpus.
 pub const TARGETS: [(&str, Target); 3] = [("wire", wire), ("history", history), ("text", text)];
 
-/// Prints what is about to be done, for somebody who looks at one input.
+/// Prints what is about to be done, for a person that looks at one input.
 fn show(what: impl FnOnce() -> String) {
     static SHOWN: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     if *SHOWN.get_or_init(|| std::env::var_os("DPF_FUZZ_SHOW").is_some()) {

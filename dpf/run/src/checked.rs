@@ -71,7 +71,7 @@ impl Checked {
         assert_eq!(trie.check(store), Ok(self.installed.len()));
     }
 
-    /// Code, interpreter and list agree on who takes `frame`, wherever in a page it is.
+    /// Code, interpreter and list agree on the filter that takes `frame`, wherever in a page it is.
     ///
     /// # Panics
     /// If they do not, or the frame is longer than a page.

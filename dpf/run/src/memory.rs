@@ -49,7 +49,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: mapped by `map`, of this length; whoever has addresses in it does not
+        // SAFETY: mapped by `map`, of this length; a holder of addresses in it does not
         // outlive it.
         let result = unsafe { libc::munmap(self.start().cast(), self.length) };
         debug_assert_eq!(result, 0);
@@ -118,7 +118,7 @@ impl Code {
     pub(crate) fn write(&mut self, page: usize, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= PAGE, "within the page");
         let to = self.writable.range(page * PAGE + at, bytes.len());
-        // SAFETY: in bounds, and nobody refers to the bytes.
+        // SAFETY: in bounds, and nothing refers to the bytes.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 }

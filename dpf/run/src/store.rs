@@ -8,7 +8,7 @@ use dpf::{
 use crate::block_at;
 use crate::memory::{Code, PAGE, Pages};
 
-/// Bytes behind the base that are nobody's, so that no name is none.
+/// Bytes behind the base of no node, so that no name is none.
 const BASE: usize = 64;
 
 /// Code of one slot.

@@ -3,7 +3,7 @@
 //! The kernel has no "any frame" and no sizes: it takes frames by name and publishes
 //! which are free (the frame table). Which of them suit is looked up here, as an
 //! ordinary read of that table, and then they are taken by name. Between look and take
-//! somebody else may have been first; the kernel then refuses, and the next that suits
+//! another environment may have been first; the kernel then refuses, and the next that suits
 //! is tried.
 //!
 //! An *order* is a power of two: `2^k` frames whose first number is a multiple of
@@ -192,7 +192,7 @@ mod tests {
     use crate::memory::frames::conformance;
     use crate::memory::model::Model;
 
-    /// A kernel in which somebody else takes a frame just before each of the first
+    /// A kernel in which another environment takes a frame just before each of the first
     /// `times` attempts.
     struct Rival {
         model: Model,

@@ -34,7 +34,7 @@ pub trait FrameSource {
 /// Takes upwards from where it last took, and starts again at the bottom.
 ///
 /// **Cost** amortised one crossing per [`BATCH`] frames, plus one or two for
-/// each frame met that somebody has already.
+/// each frame met that has an owner already.
 #[derive(Debug)]
 pub struct NextFit {
     range: Range,
@@ -137,7 +137,7 @@ impl FrameSource for FirstFit<'_> {
                 if take_all(calls, run).is_ok() {
                     return Some(run);
                 }
-                // Somebody was faster; the table shows it next time.
+                // Another environment was faster; the table shows it next time.
             }
             start += count + 1;
         }
@@ -192,7 +192,7 @@ pub(super) fn give_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Erro
 /// What every policy must do: run it on any new one.
 ///
 /// `fresh` makes the policy for a grant in which the frames that `taken` names,
-/// counted from its start, belong to somebody else.
+/// counted from its start, belong to others.
 #[cfg(test)]
 pub(crate) mod conformance {
     use std::collections::HashSet;

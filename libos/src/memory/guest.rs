@@ -219,7 +219,7 @@ impl<H: Heap> GlobalHeap<H> {
         let (at, pages) = region.flatten()?;
         let start = NonNull::new(start_of(at))?;
         // SAFETY: a new region, mapped read and write, whose addresses are
-        // handed out to nobody else and never unmapped.
+        // handed out once and never unmapped.
         unsafe { heap.grow(start, bytes_of(pages)) };
         Some(())
     }

@@ -34,7 +34,7 @@ pub trait Heap {
     ///
     /// # Safety
     /// `block` came from [`Heap::allocate`] of this heap with the same `layout`,
-    /// and nobody uses it any more.
+    /// and it is used no more.
     unsafe fn free(&mut self, block: NonNull<u8>, layout: Layout);
 }
 
@@ -172,7 +172,7 @@ mod tests {
     fn check(block: NonNull<u8>, layout: Layout, tag: u8) {
         // SAFETY: still allocated, and written in full before.
         let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), layout.size()) };
-        assert!(bytes.iter().all(|&byte| byte == tag), "somebody else wrote to the block");
+        assert!(bytes.iter().all(|&byte| byte == tag), "another block's owner wrote to the block");
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Model {
         self.own.contains(&frame.0)
     }
 
-    /// Somebody else takes a frame, if it is free.
+    /// Another environment takes a frame, if it is free.
     pub(crate) fn take_for_somebody_else(&mut self, frame: Pfn) -> bool {
         let kind = &self.table[frame.0 as usize].kind;
         kind.swap(FrameKind::Memory as u8, Relaxed) == FrameKind::Free as u8

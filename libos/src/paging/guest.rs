@@ -57,7 +57,7 @@ struct InUse {
 
 struct Register([Cell<Option<InUse>>; MAX_REGIONS]);
 
-// SAFETY: written in uninterrupted sections that touch no paged memory, so nobody reads
+// SAFETY: written in uninterrupted sections that touch no paged memory, so no thread reads
 // or writes it meanwhile; an environment runs on one processor at a time.
 unsafe impl Sync for Register {}
 
@@ -117,7 +117,7 @@ impl Pages for OwnPages {
         self.look(0, frame, |_, mut contents| {
             // SAFETY: the pane is mapped read and write, to a frame of the application.
             // Whatever else it is mapped as is raw memory that is not borrowed while
-            // a pager runs, or belongs to whoever passed the frame to the pager.
+            // a pager runs, or belongs to the one that passed the frame to the pager.
             act(unsafe { contents.as_mut() });
             Ok(())
         })

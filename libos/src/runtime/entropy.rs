@@ -10,7 +10,7 @@ const ATTEMPTS: u32 = 10;
 /// A seed for a keyed hash: from the processor's random number generator where
 /// there is one, and from the time-stamp counter alone otherwise.
 ///
-/// **Limits** without `rdrand` (`CPUID.1:ECX[30]`), whoever knows to the tick
+/// **Limits** without `rdrand` (`CPUID.1:ECX[30]`), an attacker that knows to the tick
 /// when the application was started can guess it.
 pub fn seed() -> [u64; 2] {
     let has_rdrand = __cpuid(1).ecx >> 30 & 1 == 1;

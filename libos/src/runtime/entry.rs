@@ -12,7 +12,7 @@ use crate::println;
 /// Called by the entry point of [`entry!`](crate::entry) with the argument the
 /// creator passed, and by nothing else.
 pub fn enter_raw(u_area: u64, start: fn(&'static UArea) -> u64) -> ! {
-    // SAFETY: whoever created the environment maps its U-area, for good, at the
+    // SAFETY: the environment's creator maps its U-area, for good, at the
     // address it passes; the kernel changes only the atomic words at its
     // beginning. A creator that passes another address harms only what it owns.
     let u_area = unsafe { &*core::ptr::with_exposed_provenance::<UArea>(u_area as usize) };

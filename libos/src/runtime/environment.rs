@@ -110,7 +110,7 @@ impl Environment {
         })
     }
 
-    /// The frames granted that nobody has taken, as of now.
+    /// The frames granted that are not taken, as of now.
     pub fn free_frames(&self) -> u32 {
         let range = Range { first: self.start.first_frame, count: self.start.frame_count };
         crate::memory::frames::count_free(self.frame_table, range)

@@ -7,7 +7,7 @@ use crate::sched::uninterrupted;
 /// A value that can be a `static`, and that one thread at a time uses.
 ///
 /// It is lent in [`uninterrupted`] sections only, so no other thread sees it half
-/// changed, and nobody waits for it. Who interrupts such a section all the same, an
+/// changed, and no thread waits for it. What interrupts such a section all the same, an
 /// exception's handler or a panic, is refused.
 pub struct Local<T>(RefCell<T>);
 

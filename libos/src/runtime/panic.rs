@@ -15,7 +15,7 @@ const DEPTH: usize = 32;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    // Read here, so that the chain begins with whoever panicked.
+    // Read here, so that the chain begins with the function that panicked.
     let (frame, bottom): (u64, u64);
     // SAFETY: reads two registers and nothing else.
     unsafe {

@@ -26,10 +26,10 @@ fn all() -> impl DoubleEndedIterator<Item = ThreadId> {
 }
 
 fn nobody_ready_is_nobody_chosen<P: Policy>(policy: &mut P, terms: &impl Fn(usize) -> P::Terms) {
-    assert_eq!(policy.choose(Ticks(0)), None, "nobody has been admitted");
+    assert_eq!(policy.choose(Ticks(0)), None, "none has been admitted");
     for thread in all() {
         policy.admit(thread, terms(thread.index()));
-        assert_eq!(policy.choose(Ticks(0)), None, "nobody is ready");
+        assert_eq!(policy.choose(Ticks(0)), None, "none is ready");
     }
     for thread in all() {
         policy.ready(thread, Ticks(1));
@@ -37,7 +37,7 @@ fn nobody_ready_is_nobody_chosen<P: Policy>(policy: &mut P, terms: &impl Fn(usiz
             assert_eq!(policy.choose(Ticks(2)), Some(thread), "the only one that is ready");
         }
         policy.blocked(thread);
-        assert_eq!(policy.choose(Ticks(3)), None, "nobody is ready any more");
+        assert_eq!(policy.choose(Ticks(3)), None, "none is ready any more");
     }
 }
 
@@ -106,7 +106,7 @@ fn random_histories<P: Policy>(policy: &mut P, terms: &impl Fn(usize) -> P::Term
                 assert!(known[chosen.index()] == Known::Ready, "{chosen:?} is not ready");
                 policy.charge(chosen, Ticks(1 + random.below(9)));
             }
-            None => assert!(!known.contains(&Known::Ready), "somebody is ready"),
+            None => assert!(!known.contains(&Known::Ready), "one is ready"),
         }
     }
 }

@@ -12,7 +12,7 @@
 //! Computations that do not give way by themselves are `threads` (in the guest): they
 //! take turns on the kernel's upcalls, in an order that a [`policy::Policy`] decides. A
 //! scheduler may run in one of them; parking then lets the others run, and costs it
-//! nothing more while there is nobody to let.
+//! nothing more while there is no thread to let.
 //!
 //! Sleeping is race-free because of the event count. A scheduler reads it
 //! before it looks for work, and hands it to [`Park::park`], which returns at

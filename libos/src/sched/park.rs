@@ -18,7 +18,7 @@ pub trait Park {
 ///
 /// **Cost** where no other thread could run, beside the crossing one load; where one
 /// sleeps until a time, an [`uninterrupted`](super::uninterrupted) section and a look at
-/// the clock. Only where somebody else could run is it a decision of the policy.
+/// the clock. Only where another thread could run is it a decision of the policy.
 #[cfg(exo_guest)]
 #[derive(Clone, Copy)]
 pub struct KernelPark {
@@ -43,8 +43,8 @@ impl Park for KernelPark {
     #[inline]
     fn park(&mut self, seen: EventCount, deadline: Option<Ticks>) {
         if guest::alone_until() == super::table::FOR_GOOD {
-            // An upcall may come before the kernel is entered. But there is nobody whom
-            // it could let run, and so nobody who could change this.
+            // An upcall may come before the kernel is entered. But there is no thread that
+            // it could let run, and so none that could change this.
             guest::wait(seen, deadline);
         } else {
             guest::park_among_others(seen, deadline);
@@ -87,7 +87,7 @@ pub(super) mod guest {
     #[inline(never)]
     pub(super) fn park_among_others(seen: EventCount, deadline: Option<Ticks>) {
         let until = uninterrupted(|| {
-            // Nobody else runs in here, so this is still so when the kernel is entered.
+            // No other thread runs in here, so this is still so when the kernel is entered.
             // If a slice ends in here, its end is made up for after the sleep.
             let until = alone_until();
             if until != NOT_ALONE {

@@ -35,7 +35,7 @@ static PUT_OFF: AtomicU32 = AtomicU32::new(0);
 #[inline]
 pub fn uninterrupted<T>(act: impl FnOnce() -> T) -> T {
     // An upcall between load and store leaves the number as it found it: if it was zero,
-    // whoever runs meanwhile gives way only at zero; if not, nobody runs meanwhile.
+    // a thread that runs meanwhile gives way only at zero; if not, none runs meanwhile.
     DEPTH.store(DEPTH.load(Relaxed) + 1, Relaxed);
     compiler_fence(core::sync::atomic::Ordering::SeqCst);
     let result = act();

@@ -1,10 +1,10 @@
 //! Which threads there are, and which of them can run.
 //!
 //! The half of [`threads`](super::threads) that is not about registers: it tells the
-//! policy what it must know, wakes who is to be woken, and says what to do next. It
+//! policy what it must know, wakes the threads whose time has come, and says what to do next. It
 //! makes no system call, so it is tested on the host.
 //!
-//! With each decision it also says until when nobody but the chosen thread could run
+//! With each decision it also says until when only the chosen thread could run
 //! ([`Table::alone_until`]). A thread that is alone may sleep in the kernel without
 //! asking here: the answer would be to sleep.
 
@@ -13,7 +13,7 @@ use exo_abi::EventCount;
 use super::policy::{MAX_THREADS, Policy, ThreadId};
 use super::{Ticks, Until};
 
-/// Alone whatever the clock shows: as long as the running thread wakes nobody.
+/// Alone whatever the clock shows: as long as the running thread wakes none.
 pub(super) const FOR_GOOD: Ticks = Ticks(u64::MAX);
 /// Not alone: there is something to decide.
 pub(super) const NOT_ALONE: Ticks = Ticks(0);
@@ -23,7 +23,7 @@ pub(super) const NOT_ALONE: Ticks = Ticks(0);
 pub(super) enum Next {
     /// Let this thread run.
     Run(ThreadId),
-    /// Nobody can: sleep until an event, or the time.
+    /// None can: sleep until an event, or the time.
     Sleep(Option<Ticks>),
     /// All have ended.
     Done,
@@ -40,7 +40,7 @@ enum State {
 pub(super) struct Table<P> {
     policy: P,
     states: [State; MAX_THREADS],
-    /// Whom another thread woke before it blocked.
+    /// Threads that another woke before they blocked.
     woken: [bool; MAX_THREADS],
     turns: [u64; MAX_THREADS],
     running: Option<ThreadId>,
@@ -73,7 +73,7 @@ impl<P: Policy> Table<P> {
         Some(thread)
     }
 
-    /// Who runs.
+    /// The thread that runs.
     pub(super) fn running(&self) -> Option<ThreadId> {
         self.running
     }
@@ -89,7 +89,7 @@ impl<P: Policy> Table<P> {
     }
 
     /// The running thread had the processor until now. What it did with it while it was
-    /// alone is not charged: it may have slept, and took nothing from anybody.
+    /// alone is not charged: it may have slept, and took nothing from any other.
     pub(super) fn stop(&mut self, now: Ticks) {
         if let Some(running) = self.running {
             let from = self.since.max(self.alone_until);
@@ -98,9 +98,9 @@ impl<P: Policy> Table<P> {
         self.since = now;
     }
 
-    /// The time before which nobody but the running thread can run, whatever happens,
-    /// unless it wakes somebody: [`FOR_GOOD`] if there is no such time, [`NOT_ALONE`] if
-    /// somebody else is ready, or would be by an event. Also [`NOT_ALONE`] if the running
+    /// The time before which only the running thread can run, whatever happens,
+    /// unless it wakes another: [`FOR_GOOD`] if there is no such time, [`NOT_ALONE`] if
+    /// another is ready, or would be by an event. Also [`NOT_ALONE`] if the running
     /// thread was woken before it blocked, so that it must not sleep.
     pub(super) fn alone_until(&self) -> Ticks {
         self.alone_until
@@ -148,7 +148,7 @@ impl<P: Policy> Table<P> {
         }
     }
 
-    /// Wakes whoever's time or event has come, and decides.
+    /// Wakes the threads whose time or event has come, and decides.
     pub(super) fn next(&mut self, now: Ticks, events: EventCount) -> Next {
         let mut earliest: Option<Ticks> = None;
         let (mut all, mut ready, mut wants_event) = (0, 0, false);
@@ -321,10 +321,10 @@ mod tests {
         table.block(Until { time: Some(Ticks(50)), event: None });
         assert_eq!(table.next(Ticks(10), NO_EVENT), Next::Run(thread));
         table.stop(Ticks(40));
-        assert_eq!(table.policy.1, 0, "nobody else could have run");
+        assert_eq!(table.policy.1, 0, "no other could have run");
         assert_eq!(table.next(Ticks(40), NO_EVENT), Next::Run(thread));
         table.stop(Ticks(57));
-        assert_eq!(table.policy.1, 7, "from 50 on somebody could");
+        assert_eq!(table.policy.1, 7, "from 50 on another could");
         table.policy.1 = 0;
         assert_eq!(table.next(Ticks(60), NO_EVENT), Next::Run(other));
         table.block(Until::default());
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(table.alone_until(), FOR_GOOD, "there is no other");
     }
 
-    /// Whoever is told to be alone and blocks instead of sleeping is told to sleep, and
+    /// A thread that is told to be alone and blocks instead of sleeping is told to sleep, and
     /// no longer than the time it was alone until; and is chosen again if the time has
     /// not come by then. So sleeping without asking is the same.
     #[test]
@@ -407,7 +407,7 @@ mod tests {
                     let first = [time, others].into_iter().flatten().min();
                     let next = table.next(Ticks(now), EventCount(events));
                     assert_eq!(next, Next::Sleep(first), "seed {seed}");
-                    // What wakes it before the others' time wakes nobody else.
+                    // What wakes it before the others' time wakes no other.
                     if event.is_some() {
                         let next = table.next(Ticks(now), EventCount(events + 1));
                         assert_eq!(next, Next::Run(chosen), "seed {seed}");
@@ -425,7 +425,7 @@ mod tests {
         let first = table.admit(Ticks(1), Ticks(0)).unwrap();
         assert_eq!(table.next(Ticks(0), NO_EVENT), Next::Run(first));
         table.end();
-        assert!(!table.wake(first, Ticks(0)), "nobody of that number");
+        assert!(!table.wake(first, Ticks(0)), "none of that number");
         assert_eq!(table.admit(Ticks(9), Ticks(5)), Some(first));
         assert_eq!(table.next(Ticks(5), NO_EVENT), Next::Run(first));
     }

@@ -1,13 +1,13 @@
 //! Cooperative tasks: a small executor for `async` functions.
 //!
-//! A task is a future that nobody interrupts; it gives way where it awaits. The
+//! A task is a future that is not interrupted; it gives way where it awaits. The
 //! executor keeps one bit per task for "may make progress" in one word, polls
 //! the tasks whose bit is set, lowest first, each once, and parks when no bit is
 //! set. Wakers set a bit. Memory is allocated when a task is spawned, and never
 //! when it is polled or woken.
 //!
 //! What happens outside (a packet arrives) reaches tasks through [`Events`]:
-//! whoever waits there is woken each time the executor comes back from parking.
+//! a task that waits there is woken each time the executor comes back from parking.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;

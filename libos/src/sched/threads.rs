@@ -71,7 +71,7 @@ pub struct Threads<'a, P> {
     frames: Vec<Frame>,
     /// Their stacks, from the lowest byte to where they begin to fill.
     stacks: Vec<Range<u64>>,
-    /// The state of whoever called [`Threads::run`].
+    /// The state of the caller of [`Threads::run`].
     caller: Frame,
     exceptions: ExceptionHandler,
     u_area: &'static UArea,
@@ -110,7 +110,7 @@ enum Request {
 
 impl<'a, P: Policy> Threads<'a, P> {
     /// No threads yet, for the policy `policy` to order. `exceptions` serves what
-    /// exceptions they cause; [`end_of_it`] if there is nobody to do so.
+    /// exceptions they cause; [`end_of_it`] if there is none to do so.
     pub fn new(policy: P, exceptions: ExceptionHandler) -> Self {
         Self {
             table: Table::new(policy),
@@ -143,9 +143,9 @@ impl<'a, P: Policy> Threads<'a, P> {
         let thread = self.table.admit(terms, Ticks(timestamp())).ok_or(SpawnError::Full)?;
         let place = range.start.with_addr(place);
         // SAFETY: `place` is aligned for an `F`, which fits between it and the end of
-        // the stack; nobody else uses the stack for `'a`. Below it there are at least
+        // the stack; nothing else uses the stack for `'a`. Below it there are at least
         // `LEAST_STACK` bytes, the uppermost of which are the return address of a
-        // function that nobody called.
+        // function that was not called.
         unsafe {
             place.cast::<F>().write(body);
             place.cast::<u64>().sub(1).write(0);
@@ -209,7 +209,7 @@ impl<'a, P: Policy> Threads<'a, P> {
             }
             Reason::Entered(request) => {
                 // SAFETY: `ask` passes an exclusive reference and waits for the way
-                // back; nobody else enters while these threads run.
+                // back; none else enters while these threads run.
                 let request = unsafe { &mut *core::ptr::with_exposed_provenance_mut(request) };
                 self.grant(request, frame);
             }
@@ -218,7 +218,7 @@ impl<'a, P: Policy> Threads<'a, P> {
         }
     }
 
-    /// Says so if the running thread used up its stack: the page below is nobody's.
+    /// Says so if the running thread used up its stack: the page below is not mapped.
     fn explain(&self, exception: Exception) {
         let Some(thread) = self.table.running() else { return };
         let Some(stack) = self.stacks.get(thread.index()) else { return };
@@ -277,7 +277,7 @@ impl<'a, P: Policy> Threads<'a, P> {
         self.table.resume(Ticks(timestamp()));
     }
 
-    /// Lets whoever the policy chooses go on in place of the running thread. Before the
+    /// Lets the thread that the policy chooses go on in place of the running thread. Before the
     /// first and after the last there is none, and the caller goes on.
     fn switch(&mut self, frame: &mut Frame) {
         let running = self.table.running();

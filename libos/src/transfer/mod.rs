@@ -1,6 +1,6 @@
 //! Protected calls: functions of other environments, called in this slice.
 //!
-//! The kernel passes six registers and says who calls (`transfer_call`); what they
+//! The kernel passes six registers and says which environment calls (`transfer_call`); what they
 //! mean is the two sides' business. [`Remote`] gives a call types,
 //! [`entry_point!`](crate::entry_point!) makes a function callable. A serving function runs on the entry's stack while
 //! everything else its environment does rests, maybe in the middle of something: it
@@ -65,7 +65,7 @@ impl Parcel for (u64, u64) {
     }
 }
 
-/// Who calls: the badge of the capability it used, and its environment. Neither can
+/// The caller: the badge of the capability it used, and its environment. Neither can
 /// be forged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Visitor {
@@ -95,15 +95,15 @@ impl<A: Parcel, R: Parcel> Remote<A, R> {
     pub fn call(&self, argument: A) -> Result<R, Error> {
         let (reply, grant) = self.exchange(argument, Handle::NONE)?;
         if grant != Handle::NONE {
-            // Nobody asked for it, and it would take up room.
+            // It was not asked for, and it would take up room.
             sys::cap_drop(grant)?;
         }
         Ok(reply)
     }
 
     /// Calls it and gives it a copy of the capability `grant`; returns what it replies
-    /// and a capability it gives back. [`Handle::NONE`] stands for none, and nobody gets
-    /// one who has not said that they are welcome (`exo_abi::UArea::grants`).
+    /// and a capability it gives back. [`Handle::NONE`] stands for none, and no environment gets
+    /// one that has not said that they are welcome (`exo_abi::UArea::grants`).
     ///
     /// # Errors
     /// As for [`Remote::call`]; [`Error::NoRight`] if `grant` may not be given away, or

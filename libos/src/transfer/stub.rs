@@ -79,7 +79,7 @@ unsafe extern "C" fn cross(
 #[unsafe(naked)]
 pub unsafe extern "C" fn reply() {
     naked_asm!(
-        // Once more if the caller has ended: then nobody is there to reply to; or if it
+        // Once more if the caller has ended: then there is no caller to reply to; or if it
         // wants no grants: `rdi` is zero now.
         "2:",
         "mov eax, {reply}",

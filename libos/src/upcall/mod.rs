@@ -164,7 +164,7 @@ pub unsafe fn enter(what: usize) {
 
 /// The application's own U-area.
 pub fn u_area() -> &'static UArea {
-    // SAFETY: whoever creates an environment maps its U-area there for good (as `app!`
+    // SAFETY: the creator of an environment maps its U-area there for good (as `app!`
     // relies on, too). The kernel changes only its atomics.
     unsafe { &*core::ptr::with_exposed_provenance::<UArea>(exo_abi::boot::U_AREA as usize) }
 }

@@ -267,7 +267,7 @@ fn step(
     let loads8 = matches!(it.mnemonic(), M::Mov | M::Movzx) && matches!(to, R::R8 | R::R8D);
     let uses8 =
         (0..it.op_count()).any(|i| matches!(it.op_register(i), R::R8 | R::R8D | R::R8W | R::R8L));
-    assert!(loads8 || !uses8 || before.written8, "{it}: nobody has put anything there");
+    assert!(loads8 || !uses8 || before.written8, "{it}: nothing was put there");
     match (it.mnemonic(), to, from) {
         (M::Cmp, R::RSI, R::None) => after.flags = Flags::Left(number().expect("a number") as u32),
         (M::Cmp, R::None, R::R9) => {

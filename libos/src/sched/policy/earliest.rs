@@ -21,7 +21,7 @@ struct Entry {
 }
 
 impl EarliestDeadlineFirst {
-    /// Nobody yet.
+    /// No thread yet.
     pub const fn new() -> Self {
         Self { threads: [Entry { within: 0, due: None }; MAX_THREADS] }
     }
@@ -37,7 +37,7 @@ impl Policy for EarliestDeadlineFirst {
 
     fn ready(&mut self, thread: ThreadId, now: Ticks) {
         let entry = &mut self.threads[thread.index()];
-        // Whoever is ready already has work whose deadline does not move.
+        // A thread that is ready already has work whose deadline does not move.
         entry.due.get_or_insert(now.0.saturating_add(entry.within));
     }
 

@@ -56,7 +56,7 @@ pub trait Policy {
     /// A blocked thread has ended; its number may be admitted again.
     fn forget(&mut self, thread: ThreadId);
 
-    /// Who runs until asked again; `None` only if nobody is ready.
+    /// The thread that runs until asked again; `None` only if none is ready.
     fn choose(&mut self, now: Ticks) -> Option<ThreadId>;
 
     /// `thread` has had the processor for `ran` while another thread could have run.

@@ -3,7 +3,7 @@
 use super::{MAX_THREADS, Policy, ThreadId};
 use crate::sched::Ticks;
 
-/// Ready threads, as a bit each, and who ran last.
+/// Ready threads, as a bit each, and the one that ran last.
 ///
 /// The next one is the ready thread with the least number above the last; so between
 /// two turns of one thread, each other that stays ready has exactly one.
@@ -16,7 +16,7 @@ pub struct RoundRobin {
 const _: () = assert!(MAX_THREADS == u32::BITS as usize);
 
 impl RoundRobin {
-    /// Nobody yet.
+    /// No thread yet.
     pub const fn new() -> Self {
         Self { ready: 0, next: 0 }
     }

@@ -356,7 +356,8 @@ impl<'m> Service<'m> {
             Request::Change { key, delta, noreply } => match self.engine.change(key, delta) {
                 Ok(number) if !noreply => return out.put_number(number),
                 Ok(_) => return Ok(()),
-                Err(DeltaError::NotFound) => (NOT_FOUND, noreply),
+                // (Only if a CAS id is asked for, which this command cannot.)
+                Err(DeltaError::NotFound | DeltaError::Exists) => (NOT_FOUND, noreply),
                 Err(DeltaError::NotANumber) => {
                     (b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n", noreply)
                 }

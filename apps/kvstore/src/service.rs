@@ -66,7 +66,8 @@ const fn sum_of_end(odd: bool) -> u64 {
 /// is one.
 const SPARE: usize = END.len() + TOO_LARGE.len();
 
-const VERSION: &[u8] = concat!("VERSION ", env!("CARGO_PKG_VERSION"), "-exo\r\n").as_bytes();
+/// The memcached whose protocol this is: clients choose by the number what they may ask for.
+const VERSION: &[u8] = b"VERSION 1.6.45-exo\r\n";
 
 /// Expiry times up to this many seconds are relative (`protocol.txt`).
 const MONTH: i32 = 60 * 60 * 24 * 30;

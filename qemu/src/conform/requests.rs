@@ -203,7 +203,7 @@ impl Requests {
                     "mn x",
                 ])
                 .into(),
-            12 => format!("get {}", "L".repeat(240 + self.chance.below(20))),
+            12 => format!("get {}", "L".repeat(240 + self.chance.below(11))),
             _ => {
                 let value = self.value();
                 let verb = self

@@ -333,6 +333,10 @@ fn change<'a>(delta: fn(u64) -> Delta, args: &Args<'a>) -> Result<Request<'a>, R
 
 fn delete<'a>(args: &Args<'a>) -> Result<Request<'a>, Refusal> {
     let [key] = args.first()?;
+    // A key, a time to hold it, and `noreply`: more was never a `delete`.
+    if args.count > 3 {
+        return Err(Refusal::new(Refusal::UNKNOWN, false));
+    }
     // A key of that name is not a wish to hear nothing.
     let noreply = args.count > 1 && args.noreply();
     let key = Key::from_token(key).ok_or(Refusal::new(Refusal::FORMAT, noreply))?;

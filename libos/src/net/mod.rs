@@ -27,7 +27,9 @@ pub mod serve;
 pub mod smol;
 pub mod socket;
 mod stack;
+pub mod stream;
 pub mod tap;
+pub mod tcp;
 pub mod udp;
 pub mod wire;
 

@@ -18,7 +18,7 @@ pub(super) mod arp;
 mod datagram;
 mod drops;
 mod head;
-mod icmp;
+pub(super) mod icmp;
 pub(super) mod ipv4;
 
 use exo_abi::Error;
@@ -30,8 +30,7 @@ use self::head::{Template, sender};
 use self::ipv4::Own;
 use super::{NetConfig, NetDevice, Service, TxBuffer, UdpStack};
 
-/// Protocol numbers (RFC 790).
-const ICMP: u8 = 1;
+/// UDP's protocol number (RFC 790).
 const UDP: u8 = 17;
 
 /// A UDP server on one port.
@@ -100,7 +99,7 @@ impl FastUdp {
                 let packet = self.own.check(ethernet.payload())?;
                 match packet.protocol {
                     UDP => self.datagram(frame, packet, buffer, service),
-                    ICMP => self.echo(source, packet, buffer),
+                    icmp::ICMP => icmp::answer(&self.own, source, packet, buffer),
                     _ => Err(Dropped::Protocol),
                 }
             }

@@ -93,8 +93,9 @@ impl<'m> Held<'m> {
     #[inline]
     pub(super) fn consume(&mut self, count: usize) {
         let count = count.min(self.len()) as u16;
+        // What lies beyond keeps its place, so an empty buffer does not begin anew.
         self.len -= count;
-        self.start = if self.len == 0 { 0 } else { self.start + count };
+        self.start += count;
     }
 
     /// The room behind the bytes.

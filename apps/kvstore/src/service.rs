@@ -21,7 +21,7 @@ use core::ops::ControlFlow;
 
 use exo_sum::Sum;
 
-use crate::engine::{Config, DeltaError, Engine, Expiry, Key, SetupError, Stored};
+use crate::engine::{Config, DeltaError, Engine, Expiry, Key, Mode, SetupError, Stored};
 use crate::protocol::{
     BadChunk, Frame, Input, Refusal, Reply, Request, SingleSet, StatsKind, TooLarge, is_reply,
     single_get, single_set,
@@ -123,9 +123,7 @@ impl<'m> Service<'m> {
         if reply.len() < MIN_REPLY {
             return None;
         }
-        if self.time != now {
-            self.set_time(now);
-        }
+        self.begin(now);
         if let Some(key) = single_get(datagram)
             && let Some(hit) = self.answer_hit(datagram, key, reply)
         {
@@ -135,6 +133,20 @@ impl<'m> Service<'m> {
             Some(set) => self.answer_set(datagram, &set, reply),
             None => self.answer_any(datagram, reply),
         }
+    }
+
+    /// What time it is for the requests that follow.
+    pub(crate) fn begin(&mut self, now: Time) {
+        if self.time != now {
+            self.set_time(now);
+        }
+    }
+
+    /// Counts bytes taken and given.
+    pub(crate) fn count(&mut self, read: usize, written: usize) {
+        let stats = self.engine.stats_mut();
+        stats.bytes_read = stats.bytes_read.wrapping_add(read as u64);
+        stats.bytes_written = stats.bytes_written.wrapping_add(written as u64);
     }
 
     #[inline(never)]
@@ -234,9 +246,13 @@ impl<'m> Service<'m> {
         let start = out.len();
         let done = match input.request() {
             Ok(Request::Quit) => return ControlFlow::Break(()),
-            Ok(request) => self.other(request, input, out),
-            Err(Refusal { noreply: true, .. }) => Ok(()),
-            Err(Refusal { text, .. }) => out.put(text),
+            Ok(request) => self.carry_out(request, input, out),
+            Err(Refusal { text, noreply, data }) => {
+                if let Some(len) = data {
+                    input.skip_data(len);
+                }
+                if noreply { Ok(()) } else { out.put(text) }
+            }
         };
         if let Err(TooLarge) = done {
             out.truncate(start);
@@ -283,7 +299,29 @@ impl<'m> Service<'m> {
         out.put(END)
     }
 
-    fn other(
+    /// Adds the item with this key, if there is one, as `get` and its relatives show it.
+    pub(crate) fn put_value(
+        &mut self,
+        with_cas: bool,
+        touch: Option<Expiry>,
+        key: Key<'_>,
+        out: &mut Reply<'_>,
+    ) -> Result<(), TooLarge> {
+        let value = match touch {
+            Some(expiry) => self.engine.get_and_touch(key, expiry),
+            None => self.engine.get(key),
+        };
+        let Some(value) = value else { return Ok(()) };
+        if with_cas { out.put_value_with_cas(&value, SPARE) } else { out.put_value(&value, SPARE) }
+    }
+
+    /// Refuses an item that is larger than any may be.
+    pub(crate) fn refuse_large(&mut self, mode: Mode, key: Key<'_>) -> &'static [u8] {
+        stored(self.engine.refuse_large(mode, key))
+    }
+
+    /// Carries out a request, whose data block, if it has one, is next in the input.
+    pub(crate) fn carry_out(
         &mut self,
         request: Request<'_>,
         input: &mut Input<'_>,
@@ -318,7 +356,8 @@ impl<'m> Service<'m> {
             Request::Change { key, delta, noreply } => match self.engine.change(key, delta) {
                 Ok(number) if !noreply => return out.put_number(number),
                 Ok(_) => return Ok(()),
-                Err(DeltaError::NotFound) => (NOT_FOUND, noreply),
+                // (Only if a CAS id is asked for, which this command cannot.)
+                Err(DeltaError::NotFound | DeltaError::Exists) => (NOT_FOUND, noreply),
                 Err(DeltaError::NotANumber) => {
                     (b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n", noreply)
                 }
@@ -355,7 +394,7 @@ impl<'m> Service<'m> {
     }
 
     /// An expiry time of a request.
-    fn expiry(&self, exptime: i32) -> Expiry {
+    pub(crate) fn expiry(&self, exptime: i32) -> Expiry {
         match exptime {
             0 => Expiry::NEVER,
             ..0 => Expiry::at(1),

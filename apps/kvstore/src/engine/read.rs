@@ -3,7 +3,6 @@
 use super::Engine;
 use super::item::{Expiry, Header, ItemRef};
 use super::key::Key;
-use super::state::State;
 
 /// An item as a reply sends it.
 #[derive(Clone, Copy, Debug)]
@@ -11,14 +10,14 @@ pub struct Value<'e> {
     wire: &'e [u8],
     value_at: usize,
     cas: u64,
-    sum: u32,
+    sum: u16,
 }
 
 impl<'e> Value<'e> {
     #[inline(always)]
-    fn new(header: &Header, from_key: &'e [u8], sum: u32) -> Self {
+    pub(super) fn new(header: &Header, from_key: &'e [u8], sum: u16, cas: u64) -> Self {
         let wire = &from_key[..header.wire_len as usize];
-        Self { wire, value_at: header.head_len(), cas: header.cas, sum }
+        Self { wire, value_at: header.head_len(), cas, sum }
     }
 
     /// `<key> <flags> <bytes>\r\n<value>\r\n`.
@@ -116,22 +115,31 @@ impl Engine<'_> {
     /// Notes that an item was used now.
     #[inline(always)]
     pub(super) fn mark_read(&mut self, item: ItemRef) {
-        // A popular item's cache line stays clean: written at most once an epoch.
-        let state = State::read(self.epoch);
-        if self.heap.header(item).state != state {
-            self.heap.set_state(item, state);
+        // A popular item's cache line stays clean: written at most once an epoch or second.
+        if self.heap.header(item).stamp() != self.stamp {
+            self.heap.set_stamp(item, self.stamp);
+        }
+    }
+
+    /// The same, if it was not for a client to see its value.
+    pub(super) fn mark_used(&mut self, item: ItemRef) {
+        let was_read = self.heap.header(item).state.was_read();
+        self.mark_read(item);
+        if !was_read {
+            let state = self.heap.header(item).state;
+            self.heap.set_state(item, state.never_read());
         }
     }
 
     /// An item as a reply sends it; it was used now.
     #[inline(always)]
-    fn read(&mut self, item: ItemRef) -> Value<'_> {
+    pub(super) fn read(&mut self, item: ItemRef) -> Value<'_> {
         let header = self.heap.header(item);
-        if header.sum == 0 || header.state != State::read(self.epoch) {
+        if header.sum == 0 || header.stamp() != self.stamp {
             return self.read_first(item);
         }
         let (header, wire) = self.heap.open(item);
-        Value::new(&header, wire, header.sum)
+        Value::new(&header, wire, header.sum, self.heap.cas(item, &header))
     }
 
     /// The same, for the first time after it was stored or an epoch has passed.
@@ -141,6 +149,6 @@ impl Engine<'_> {
         self.mark_read(item);
         let header = self.heap.header(item);
         let sum = if header.sum == 0 { self.heap.sum(item, &header) } else { header.sum };
-        Value::new(&header, self.heap.open(item).1, sum)
+        Value::new(&header, self.heap.open(item).1, sum, self.heap.cas(item, &header))
     }
 }

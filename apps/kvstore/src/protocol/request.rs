@@ -55,8 +55,9 @@ pub struct Refusal {
     pub text: &'static [u8],
     /// Not to be sent: the line asked for no reply.
     pub noreply: bool,
-    /// Bytes of the data block that follows the line, if one does. It has been passed over.
-    data: Option<usize>,
+    /// Bytes of the data block that follows the line, if one does: it is to be passed over
+    /// ([`Input::skip_data`]).
+    pub data: Option<usize>,
 }
 
 impl Refusal {
@@ -155,9 +156,6 @@ impl<'a> Input<'a> {
             _ => Err(args.refuse(Refusal::UNKNOWN)),
         };
         self.end_line();
-        if let Err(Refusal { data: Some(len), .. }) = request {
-            self.skip_data(len);
-        }
         request
     }
 

@@ -26,6 +26,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod connections;
 pub mod engine;
 mod number;
 pub mod protocol;

@@ -149,11 +149,13 @@ impl<'m, C> FastTcp<'m, C> {
             tcb.rx.release(&mut self.pool);
         }
         tcb.update_window();
+        // All the input that can be kept is there, and it wants more.
+        let stuck = app.wants == Next::Input && tcb.rx.len() == BUFFER;
         if worked.starved {
             app.wants = Next::Room;
             tcb.ack_at.ensure(now, STARVED_PAUSE);
         }
-        if worked.stuck {
+        if worked.stuck || stuck {
             return self.abort(id, service);
         }
         self.end_input(id);

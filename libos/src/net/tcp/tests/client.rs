@@ -4,7 +4,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{IpAddress, IpEndpoint};
 
-use crate::net::smol::Host;
+use crate::net::smol::{Host, instant};
 use crate::net::tests::{CLIENT, PORT, SERVER};
 use crate::net::NetDevice;
 
@@ -33,6 +33,11 @@ impl Client {
 
     pub(in crate::net) fn socket(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
         self.sockets.get_mut(handle)
+    }
+
+    pub(in crate::net) fn wait_micros(&mut self, now: u64) -> Option<u64> {
+        let delay = self.host.interface.poll_delay(instant(now), &self.sockets)?;
+        Some(delay.total_micros())
     }
 
     pub(in crate::net) fn poll(&mut self, device: &mut impl NetDevice, now: u64) -> u32 {

@@ -3,3 +3,4 @@
 pub(in crate::net) mod client;
 pub(in crate::net) mod service;
 mod conversation;
+mod network;

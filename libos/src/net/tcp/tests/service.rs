@@ -11,8 +11,6 @@ pub(in crate::net) struct Increment {
     pub(in crate::net) bytes: usize,
 }
 
-impl Increment { pub(in crate::net) fn debug(&self) -> String { format!("{} open, {} opened", self.open, self.opened) } }
-
 impl StreamService for Increment {
     type Connection = Endpoint;
 

@@ -12,12 +12,28 @@
 //! | file | what it is |
 //! |---|---|
 //! | `stream/text.rs` | lines, and the keys of a `get` |
+//! | `stream/packet.rs` | requests of the binary protocol |
+//! | `stream/receive.rs` | values that come piece by piece |
+//! | `stream/send.rs` | what goes out piece by piece |
+//!
+//! A value of more than [`PIECE`] bytes that has not come as a whole is written where it will
+//! lie, and one that does not fit the output is sent from where it lies. Both are *held*
+//! meanwhile (`engine/hold.rs`): they neither change nor move, and how much may be held is
+//! bounded. A connection that ends must therefore be told to its conversation
+//! ([`Conversation::end`]).
 
+mod packet;
+mod receive;
+mod send;
 mod text;
 
 use crate::engine::Expiry;
-use crate::protocol::{Input, Reply};
+use crate::protocol::binary;
+use crate::protocol::{Input, Reply, Rest};
 use crate::service::{Service, Time};
+
+use receive::Receive;
+use send::Rows;
 
 /// Input that is enough for every request that is not taken piece by piece: an owner that can
 /// show so much at once, never waits for ever.
@@ -33,10 +49,26 @@ const MAX_LINE: usize = 2048;
 /// Room for every answer but values and statistics.
 const ANSWER: usize = 640;
 
+/// Room for every answer to one key, but for long values, which may follow piece by piece.
+const VALUE: usize = 3072;
+
+/// A value of more bytes is taken as it comes; a shorter one, as a whole.
+const PIECE: usize = 2048;
+
 /// One connection's place in the protocol.
 #[derive(Debug, Default)]
 pub struct Conversation {
     state: State,
+    speaks: Speaks,
+}
+
+/// Which protocol is spoken: the first byte tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Speaks {
+    #[default]
+    Nothing,
+    Text,
+    Binary,
 }
 
 /// What [`Conversation::serve`] did.
@@ -73,6 +105,12 @@ enum State {
     SkipLine,
     /// Before so many bytes that are passed over.
     Skip(u64),
+    /// In a value that is stored.
+    Receive(Receive),
+    /// In a value that is sent; then, in a `get`, before one of its keys.
+    Send(Rest, Option<Keys>),
+    /// In statistics.
+    Rows(Rows),
 }
 
 /// What a `get` asks for.
@@ -86,7 +124,7 @@ impl Conversation {
     /// A conversation about to begin.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Idle }
+        Self { state: State::Idle, speaks: Speaks::Nothing }
     }
 
     /// Carries out the requests at the start of `input`, in order, and writes the answers to
@@ -104,7 +142,7 @@ impl Conversation {
     ) -> Progress {
         service.begin(now);
         let mut input = Input::of_stream(input, 0);
-        let mut output = Reply::new(output);
+        let mut output = Reply::of_stream(output);
         let next = loop {
             if let Some(next) = self.step(service, &mut input, &mut output) {
                 break next;
@@ -116,9 +154,16 @@ impl Conversation {
     }
 
     /// Gives back what the conversation holds of the store. To be called when the connection
-    /// ends, however it ends.
-    pub fn end(&mut self, _service: &mut Service<'_>) {
-        self.state = State::Idle;
+    /// ends, however it ends. A new conversation may follow.
+    pub fn end(&mut self, service: &mut Service<'_>) {
+        match core::mem::take(&mut self.state) {
+            State::Receive(receive) => service.release(receive.held),
+            State::Send(rest, _) => service.release(rest.held),
+            _ => {}
+        }
+        if core::mem::take(&mut self.speaks) != Speaks::Nothing {
+            service.count_connection(false);
+        }
     }
 
     /// Goes one step further. What is waited for, if there is none.
@@ -128,11 +173,24 @@ impl Conversation {
         input: &mut Input<'_>,
         output: &mut Reply<'_>,
     ) -> Option<Next> {
-        match self.state {
-            State::Idle => self.next_line(service, input, output),
+        match core::mem::take(&mut self.state) {
+            State::Idle => match (self.speaks, input.rest().first()) {
+                (_, None) => Some(Next::Input),
+                (Speaks::Text, _) => self.next_line(service, input, output),
+                (Speaks::Binary, _) => self.next_packet(service, input, output),
+                (Speaks::Nothing, Some(first)) => {
+                    let is_binary = *first == binary::MAGIC;
+                    self.speaks = if is_binary { Speaks::Binary } else { Speaks::Text };
+                    service.count_connection(true);
+                    None
+                }
+            },
             State::Keys(keys) => self.keys(keys, service, input, output),
             State::SkipLine => self.skip_line(input),
             State::Skip(left) => self.skip(left, input),
+            State::Receive(receive) => self.receive(receive, service, input, output),
+            State::Send(rest, then) => self.send(rest, then, service, output),
+            State::Rows(rows) => self.rows(rows, service, output),
         }
     }
 
@@ -142,7 +200,6 @@ impl Conversation {
             self.state = State::Skip(left - here);
             return Some(Next::Input);
         }
-        self.state = State::Idle;
         None
     }
 
@@ -150,13 +207,20 @@ impl Conversation {
         match input.line_len() {
             None => {
                 input.skip_all();
+                self.state = State::SkipLine;
                 Some(Next::Input)
             }
             Some(len) => {
                 input.skip(len);
-                self.state = State::Idle;
                 None
             }
         }
     }
+}
+
+/// Writes an answer for which there is room.
+fn put(output: &mut Reply<'_>, answer: &[u8]) -> Option<Next> {
+    let put = output.put(answer);
+    debug_assert!(put.is_ok(), "room was left");
+    None
 }

@@ -109,43 +109,180 @@ fn a_value_larger_than_any_is_refused_at_once_and_passed_over() {
 /// Requests of all kinds, well-formed or not.
 fn requests(chance: &mut Chance) -> Vec<u8> {
     let mut text = Vec::new();
+    let line = |text: &mut Vec<u8>, line: String| text.extend(line.bytes().chain(*b"\r\n"));
     for _ in 0..40 {
         let key = ["a", "b", "c", "counter"][chance.below(4)];
-        let len = [0, 1, 5, 20, 30, 40][chance.below(6)];
-        let value = vec![b'v'; len];
-        match chance.below(12) {
-            0 => text.extend(format!("get {key} a b {key}\r\n").bytes()),
-            1 => text.extend(format!("gets {key}\n").bytes()),
-            2 => text.extend(format!("gat 0 {key} c\r\n").bytes()),
-            3 => text.extend(format!("incr {key} 5\r\n").bytes()),
-            4 => text.extend(b"set counter 0 0 2\r\n17\r\n"),
-            5 => text.extend(b"stats nonsense\r\n\r\nversion\r\nget\r\n"),
-            6 => text.extend(format!("delete {key}\r\ntouch {key} 0\r\n").bytes()),
-            7 => {
-                text.extend(format!("set {key} x 0 {len}\r\n").bytes().chain(value).chain(*b"\r\n"))
-            }
-            8 => text.extend(format!("get {}\r\n", "k".repeat(251)).bytes()),
-            9 => text
-                .extend(format!("append {key} 0 0 {len}\r\n").bytes().chain(value).chain(*b"\r\n")),
-            _ => {
-                text.extend(format!("set {key} 7 0 {len}\r\n").bytes().chain(value).chain(*b"\r\n"))
-            }
+        let len = [0, 1, 5, 60, 300, 2000, 2048, 2049, 5000, 70_000][chance.below(10)];
+        let value = String::from_utf8(vec![b'a' + chance.below(26) as u8; len]).unwrap();
+        match chance.below(16) {
+            0 => line(&mut text, format!("get {key} a b {key}")),
+            1 => line(&mut text, format!("gets {key}")),
+            2 => line(&mut text, format!("gat 0 {key} c")),
+            3 => line(&mut text, format!("incr {key} 5")),
+            4 => line(&mut text, "set counter 0 0 2\r\n17".into()),
+            5 => line(&mut text, "stats nonsense\r\n\r\nversion\r\nget\r\nstats settings".into()),
+            6 => line(&mut text, format!("delete {key}\r\ntouch {key} 0")),
+            7 => line(&mut text, format!("set {key} x 0 {len}\r\n{value}")),
+            8 => line(&mut text, format!("get {}", "k".repeat(251))),
+            9 => line(&mut text, format!("append {key} 0 0 {len}\r\n{value}")),
+            10 => line(&mut text, format!("mg {key} v k c s f Oabc")),
+            11 => line(&mut text, format!("ms {key} {len} MP c k s Oxyz\r\n{value}")),
+            12 => line(&mut text, format!("ms YQ== {len} b I C3 c k q\r\n{value}")),
+            13 => line(&mut text, format!("set {key} 0 0 {}\r\n{value}", len.saturating_sub(1))),
+            _ => line(&mut text, format!("set {key} 7 0 {len}\r\n{value}")),
         }
     }
     text
 }
 
+/// Packets of the binary protocol.
+fn packets(chance: &mut Chance) -> Vec<u8> {
+    let mut text = Vec::new();
+    for opaque in 0..40 {
+        let key = ["a", "b", "c", "counter"][chance.below(4)];
+        let len = [0, 1, 5, 60, 300, 2000, 2048, 2049, 5000, 70_000][chance.below(10)];
+        let value = vec![b'a' + chance.below(26) as u8; len];
+        let (opcode, extras, key, value): (u8, &[u8], _, &[u8]) = match chance.below(10) {
+            0..3 => ([0, 9, 0x0c, 0x0d][chance.below(4)], &[], key, &[]),
+            3..6 => ([1, 2, 3, 0x11][chance.below(4)], &[0, 0, 0, 7, 0, 0, 0, 0], key, &value),
+            6 => ([0x0e, 0x0f, 0x19][chance.below(3)], &[], key, &value),
+            7 => ([4, 0x14][chance.below(2)], &[], key, &[]),
+            8 => (5, &[0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0], key, &[]),
+            _ => ([0x0a, 0x0b, 0x7f][chance.below(3)], &[], "", &[]),
+        };
+        text.extend(packet(opcode, opaque, 0, extras, key.as_bytes(), value));
+    }
+    text
+}
+
+fn packet(opcode: u8, opaque: u32, cas: u64, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut text = vec![0x80, opcode];
+    text.extend((key.len() as u16).to_be_bytes());
+    text.extend([extras.len() as u8, 0, 0, 0]);
+    text.extend(((extras.len() + key.len() + value.len()) as u32).to_be_bytes());
+    text.extend(opaque.to_be_bytes());
+    text.extend(cas.to_be_bytes());
+    [&text, extras, key, value].concat()
+}
+
 #[test]
 fn answers_do_not_depend_on_how_requests_are_cut_or_how_much_room_there_is() {
-    for seed in 0..60 {
-        let text = requests(&mut Chance(seed));
-        let whole = with_store(|service| talk(service, &text, || usize::MAX, || usize::MAX));
-        for most in [1, 7, 100, 3000] {
+    for seed in 0..40 {
+        let chance = &mut Chance(seed);
+        let text = if seed % 2 == 0 { requests(chance) } else { packets(chance) };
+        let whole = with_store(|service| {
+            let mut output = vec![0; 8 << 20];
+            let progress = Conversation::new().serve(service, START, &text, &mut output);
+            assert_eq!((progress.consumed, progress.next), (text.len(), Next::Input));
+            output.truncate(progress.produced);
+            (output, false)
+        });
+        for most in [1, 100, 3000, 100_000] {
             let (mut cuts, mut rooms) = (Chance(seed), Chance(seed + 1));
             let cut = with_store(|service| {
                 talk(service, &text, || 1 + cuts.below(most), || 1 + rooms.below(2 * most))
             });
-            assert_eq!(cut, whole, "seed {seed}, pieces of at most {most}");
+            let same = cut.0.iter().zip(&whole.0).take_while(|(a, b)| a == b).count();
+            let near = |text: &[u8]| {
+                text[same.saturating_sub(80)..]
+                    .escape_ascii()
+                    .take(200)
+                    .map(char::from)
+                    .collect::<String>()
+            };
+            assert!(
+                cut == whole,
+                "seed {seed}, pieces of at most {most}: {} and {}",
+                near(&cut.0),
+                near(&whole.0)
+            );
         }
     }
+}
+
+/// The first `len` bytes of the answers to `text`, and the conversation in the middle of them.
+fn begin(service: &mut Service<'_>, text: &[u8], len: usize) -> (Conversation, Vec<u8>, usize) {
+    let mut conversation = Conversation::new();
+    let mut output = vec![0; len];
+    let progress = conversation.serve(service, START, text, &mut output);
+    output.truncate(progress.produced);
+    (conversation, output, progress.consumed)
+}
+
+fn ask_whole(service: &mut Service<'_>, text: &str) -> String {
+    let mut conversation = Conversation::new();
+    let mut output = vec![0; 4 << 20];
+    let progress = conversation.serve(service, START, text.as_bytes(), &mut output);
+    conversation.end(service);
+    String::from_utf8_lossy(&output[..progress.produced]).into_owned()
+}
+
+#[test]
+fn a_value_on_its_way_out_does_not_change() {
+    for change in ["set", "append", "delete", "flush_all", "incr", "prepend", "full"] {
+        with_store(|service| {
+            let digits = format!("5 {}", "o".repeat(99_998));
+            let stored = ask_whole(service, &format!("set k 0 0 100000\r\n{digits}\r\n"));
+            assert_eq!(stored, "STORED\r\n");
+            let (mut reader, mut answer, consumed) = begin(service, b"get k\r\n", 4096);
+            assert_eq!((answer.len(), consumed), (4096, 5));
+            let new = "n".repeat(100_000);
+            let _ = match change {
+                "set" => ask_whole(service, &format!("set k 0 0 100000\r\n{new}\r\n")),
+                "append" | "prepend" => ask_whole(service, &format!("{change} k 0 0 1\r\nn\r\n")),
+                "incr" => ask_whole(service, "incr k 7\r\n"),
+                "full" => (0..400)
+                    .map(|n| ask_whole(service, &format!("set k{n} 0 0 100000\r\n{new}\r\n")))
+                    .collect(),
+                _ => ask_whole(service, &format!("{change} k\r\n").replace("all k", "all")),
+            };
+            let mut output = vec![0; 200_000];
+            let progress = reader.serve(service, START, b"\r\n", &mut output);
+            answer.extend_from_slice(&output[..progress.produced]);
+            let expected = format!("VALUE k 0 100000\r\n{digits}\r\nEND\r\n");
+            assert!(String::from_utf8_lossy(&answer) == expected, "after {change}");
+            reader.end(service);
+        });
+    }
+}
+
+#[test]
+fn what_is_held_is_bounded_and_given_back() {
+    with_store(|service| {
+        let text = format!("set k 0 0 1000000\r\n{}\r\n", "v".repeat(1_000_000));
+        // Values that never come to their end: 8 MiB hold four of them, in half of the pages.
+        let mut begun: Vec<_> =
+            (0..10).map(|_| begin(service, &text.as_bytes()[..500_000], 4096)).collect();
+        let refused = begun.iter().filter(|(_, answer, _)| !answer.is_empty()).count();
+        assert!((6..9).contains(&refused), "{refused} of 10 refused");
+        for (_, answer, _) in begun.iter().filter(|(_, answer, _)| !answer.is_empty()) {
+            assert_eq!(answer, b"SERVER_ERROR out of memory storing object\r\n");
+        }
+        // The others are still served, with what is left.
+        assert_eq!(ask_whole(service, "set small 0 0 1\r\nx\r\n"), "STORED\r\n");
+        for (conversation, ..) in &mut begun {
+            conversation.end(service);
+        }
+        assert_eq!(ask_whole(service, &text), "STORED\r\n");
+        // The same for readers.
+        for n in 0..6 {
+            ask_whole(service, &text.replace("set k", &format!("set k{n}")));
+        }
+        let mut readers: Vec<_> =
+            (0..6).map(|n| begin(service, format!("get k{n}\r\n").as_bytes(), 4096)).collect();
+        let refusal = b"SERVER_ERROR out of memory writing get response\r\n";
+        assert!(readers.iter().any(|(_, answer, _)| answer == refusal));
+        assert!(readers.iter().any(|(_, answer, _)| answer.len() == 4096));
+        for (conversation, ..) in &mut readers {
+            conversation.end(service);
+        }
+        let connections = ask_whole(service, "stats\r\n");
+        assert!(connections.contains("STAT curr_connections 1\r\n"), "{connections}");
+        assert_eq!(ask_whole(service, &text), "STORED\r\n");
+    });
+}
+
+#[test]
+fn an_idle_conversation_is_small() {
+    assert!(size_of::<Conversation>() <= 88, "{}", size_of::<Conversation>());
 }

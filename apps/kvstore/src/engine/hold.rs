@@ -58,7 +58,7 @@ impl Engine<'_> {
         let header = Header {
             next: None,
             hash: self.hash_key.hash(key),
-            cas: self.next_cas(),
+            cas: self.last_cas,
             expiry,
             wire_len: wire_len as u32,
             key_len: key_len as u8,
@@ -114,11 +114,23 @@ impl Engine<'_> {
         Ok(Some(Held { item }))
     }
 
-    /// The bytes of a held item from its key on, and how many precede its value.
+    /// The bytes of a held item from its key on.
     #[must_use]
-    pub fn held(&self, held: &Held) -> (&[u8], usize) {
+    pub fn held(&self, held: &Held) -> &[u8] {
         let (header, wire) = self.heap.open(held.item);
-        (wire.get(..header.wire_len as usize).unwrap_or_default(), header.head_len())
+        wire.get(..header.wire_len as usize).unwrap_or_default()
+    }
+
+    /// Bytes of a held item's value.
+    #[must_use]
+    pub fn held_len(&self, held: &Held) -> usize {
+        self.heap.header(held.item).value_len()
+    }
+
+    /// A held item's key, and its length.
+    #[must_use]
+    pub fn held_key(&self, held: &Held) -> ([u8; Key::MAX_LEN], usize) {
+        self.key_of(held.item)
     }
 
     /// Gives a held item back. One on its way in is gone then.

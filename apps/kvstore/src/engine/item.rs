@@ -115,7 +115,7 @@ impl Expiry {
     }
 
     /// The second in which it ends, if it does.
-    pub(super) fn second(self) -> Option<u32> {
+    pub(crate) fn second(self) -> Option<u32> {
         (self != Self::NEVER).then_some(self.0)
     }
 

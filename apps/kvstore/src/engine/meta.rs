@@ -40,6 +40,12 @@ pub struct Info {
     pub size: usize,
 }
 
+impl Found {
+    pub(super) fn new(item: ItemRef) -> Self {
+        Self(item)
+    }
+}
+
 impl Engine<'_> {
     /// The item with this key. Neither counted nor used by that.
     pub fn look_up(&mut self, key: Key<'_>) -> Option<Found> {

@@ -46,10 +46,10 @@ pub use item::Expiry;
 pub use key::Key;
 pub use meta::{Found, Info};
 pub use read::Value;
-pub use stats::{Stats, Usage};
+pub use stats::{BucketUsage, Stats, Usage};
 pub use store::{Condition, Mode, Outcome, Stored, WireForm};
 
-use classes::Classes;
+use classes::{ClassId, Classes};
 use hash::HashKey;
 use index::Index;
 use item::{Header, Heap, ItemRef, Stamp};
@@ -167,7 +167,32 @@ impl<'m> Engine<'m> {
     pub fn usage(&self) -> Usage {
         let free = u64::from(self.slabs.pages().free());
         let page = self.heap.len() as u64 / u64::from(self.slabs.pages().len()).max(1);
-        Usage { free_pages: free, page_size: page, ..self.usage }
+        let pages = self.slabs.pages().len().into();
+        Usage { pages, free_pages: free, page_size: page, ..self.usage }
+    }
+
+    /// Bytes of the largest item, header and key included.
+    #[must_use]
+    pub fn max_item(&self) -> usize {
+        self.max_item as usize
+    }
+
+    /// What the buckets hold that have memory, by rising chunk size.
+    ///
+    /// Cost: proportional to the number of pages.
+    pub fn buckets(&self) -> impl Iterator<Item = BucketUsage> + '_ {
+        let classes = self.slabs.classes().all().iter().zip(0..);
+        classes.filter_map(|(shape, class)| {
+            let slabs = u64::from(self.slabs.slabs(ClassId(class)));
+            (slabs > 0).then(|| BucketUsage {
+                class,
+                chunk: shape.chunk.into(),
+                per_slab: shape.per_slab.into(),
+                pages: slabs * u64::from(shape.span),
+                chunks: slabs * u64::from(shape.per_slab),
+                used: self.slabs.live(ClassId(class)),
+            })
+        })
     }
 
     /// Epochs pass as items are stored.

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::item::{Expiry, Header, ItemRef};
 use super::key::Key;
+use super::meta::Found;
 
 /// An item as a reply sends it.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,12 @@ impl<'e> Value<'e> {
         self.wire.get(self.value_at..self.wire.len() - 2).unwrap_or_default()
     }
 
+    /// Where in the wire form the value starts.
+    #[must_use]
+    pub fn value_at(&self) -> usize {
+        self.value_at
+    }
+
     /// The unique id of this version of the item.
     #[must_use]
     pub fn cas(&self) -> u64 {
@@ -78,6 +85,24 @@ impl Engine<'_> {
         };
         self.stats.get_hits += 1;
         Some(self.read(item))
+    }
+
+    /// The item with this key, counted and used as by [`Engine::get`] or, with a new expiry
+    /// time, [`Engine::get_and_touch`].
+    pub fn get_found(&mut self, key: Key<'_>, touch: Option<Expiry>) -> Option<Found> {
+        let item = match touch {
+            Some(expiry) => self.touched(key, expiry)?,
+            None => {
+                let Some(item) = self.find(self.hash_key.hash(key), key) else {
+                    self.stats.get_misses += 1;
+                    return None;
+                };
+                self.stats.get_hits += 1;
+                self.mark_read(item);
+                item
+            }
+        };
+        Some(Found::new(item))
     }
 
     /// The item with this key, which gets a new expiry time.

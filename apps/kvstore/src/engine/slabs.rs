@@ -61,6 +61,17 @@ impl<'m> Slabs<'m> {
         self.bucket(class).slabs
     }
 
+    /// Chunks of a bucket that hold an item. Cost: proportional to its slabs.
+    pub(super) fn live(&self, class: ClassId) -> u64 {
+        let first = self.slab_at_hand(class);
+        let next = |(_, slab): &(PageId, Slab)| {
+            self.pages
+                .slab_of(slab.next)
+                .filter(|(page, _)| first.is_some_and(|(at, _)| at != *page))
+        };
+        core::iter::successors(first, next).map(|(_, slab)| u64::from(slab.live)).sum()
+    }
+
     /// The bucket a chunk belongs to.
     #[inline]
     pub(super) fn class_of(&self, chunk: ItemRef) -> Option<ClassId> {

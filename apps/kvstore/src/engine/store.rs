@@ -215,7 +215,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Stores an item that came piece by piece, if it is as the condition has it.
+    /// Stores an item that came piece by piece, if it is as the condition has it; its own CAS
+    /// id, if it is to have one, was given to [`Engine::begin`].
     pub fn finish(&mut self, held: Held, condition: &Condition) -> Outcome {
         self.stats.cmd_set += 1;
         let header = self.heap.header(held.item);
@@ -225,6 +226,8 @@ impl Engine<'_> {
             return Outcome::not(Stored::NotStored);
         };
         let old = self.find(header.hash, key);
+        let own_cas = header.marks.has(Marks::OWN_CAS).then(|| self.heap.cas(held.item, &header));
+        let condition = &Condition { own_cas, ..*condition };
         let outcome = match self.plan(condition, old) {
             Err(refusal) => Outcome::not(refusal),
             Ok(Plan::Join(item)) => self.join(item, key, Source::Held(held.item), condition),

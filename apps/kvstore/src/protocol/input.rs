@@ -145,6 +145,13 @@ impl<'a> Input<'a> {
         Some(Key::from_token(token).ok_or(BadKey))
     }
 
+    /// What is left of this line, without its end.
+    pub(super) fn rest_of_line(&self) -> &'a [u8] {
+        let line = self.rest().get(..self.line_len().unwrap_or(0)).unwrap_or_default();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+
     /// Goes to the start of the next line.
     #[inline(always)]
     pub fn end_line(&mut self) {

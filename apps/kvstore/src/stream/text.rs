@@ -3,14 +3,15 @@
 //! A line is carried out when its end is there; the keys of a `get`, of which there may be any
 //! number, as they come once the line is long.
 
-use super::{ANSWER, Conversation, Keys, MAX_LINE, Next, State};
-use crate::engine::Key;
-use crate::protocol::{Input, Refusal, Reply, Request, TooLarge};
+use super::receive::{How, Receive};
+use super::send::Rows;
+use super::{ANSWER, Conversation, Keys, MAX_LINE, Next, PIECE, State, VALUE, put};
+use crate::engine::{Condition, Key};
+use crate::protocol::{Input, Refusal, Reply, Request, SetAnswer, StatsKind, TooLarge};
 use crate::service::Service;
+use crate::service::stats::Form;
 
-/// Room for every value that is not given piece by piece, and what is around it.
-const VALUE: usize = 3072;
-
+const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory writing get response\r\n";
 const END: &[u8] = b"END\r\n";
 
 impl Conversation {
@@ -20,7 +21,7 @@ impl Conversation {
         input: &mut Input<'_>,
         output: &mut Reply<'_>,
     ) -> Option<Next> {
-        let Some(len) = input.line_len() else { return self.unfinished(service, input) };
+        let Some(len) = input.line_len() else { return self.unfinished(input) };
         if output.room() < ANSWER {
             return Some(Next::Room);
         }
@@ -36,26 +37,71 @@ impl Conversation {
                 self.state = State::Keys(Keys { with_cas, touch });
             }
             Ok(Request::Quit) => return Some(Next::Close),
-            Ok(Request::Store { bytes, key, flags, mode, noreply, .. })
+            Ok(Request::Store { mode, key, flags, exptime, bytes, noreply })
                 if input.rest().len() < bytes + 2 =>
             {
-                if service.engine().fits(key, flags, bytes) {
+                let refusal = if !service.engine().fits(key, flags, bytes) {
+                    service.refuse_large(mode, key)
+                } else if bytes <= PIECE {
                     input.go_to(start);
                     return Some(Next::Input);
-                }
-                let answer = service.refuse_large(mode, key);
+                } else {
+                    let expiry = service.expiry(exptime);
+                    match service.begin_item(key, flags, expiry, bytes, &Condition::of(mode)) {
+                        Ok(held) => {
+                            let how = How::Text { mode, noreply };
+                            self.state = State::Receive(Receive::new(held, how));
+                            return None;
+                        }
+                        Err(refusal) => refusal,
+                    }
+                };
                 self.state = State::Skip(bytes as u64 + 2);
-                return if noreply { None } else { put(output, answer) };
+                return if noreply { None } else { put(output, refusal) };
             }
-            Ok(Request::Stats(_)) if output.room() < super::MIN_OUTPUT / 2 => {
-                input.go_to(start);
-                return Some(Next::Room);
+            Ok(Request::MetaSet { meta, mode, bytes }) if input.rest().len() < bytes + 2 => {
+                let (flags, mut room) = (meta.flags.client_flags, None);
+                let refusal = match meta.key(&mut room) {
+                    None => Refusal::FORMAT,
+                    Some(key) if !service.engine().fits(key, flags, bytes) => {
+                        service.refuse_large_meta(key)
+                    }
+                    Some(_) if bytes <= PIECE => {
+                        input.go_to(start);
+                        return Some(Next::Input);
+                    }
+                    Some(key) => {
+                        let condition = service.meta_condition(&meta, mode);
+                        let expiry = service.meta_expiry(&meta);
+                        match service.begin_item(key, flags, expiry, bytes, &condition) {
+                            Ok(held) => {
+                                let how = How::meta(&condition, SetAnswer::new(&meta));
+                                self.state = State::Receive(Receive::new(held, how));
+                                return None;
+                            }
+                            Err(refusal) => refusal,
+                        }
+                    }
+                };
+                self.state = State::Skip(bytes as u64 + 2);
+                return put(output, refusal);
+            }
+            Ok(Request::Stats(kind)) if kind != StatsKind::Reset => {
+                self.state = State::Rows(Rows { kind, row: 0, form: Form::Text });
             }
             Ok(request) => {
+                let may_be_long = matches!(request, Request::MetaGet(_));
+                if may_be_long && output.room() < VALUE {
+                    input.go_to(start);
+                    return Some(Next::Room);
+                }
                 let before = output.len();
                 if let Err(TooLarge) = service.carry_out(request, input, output) {
                     output.truncate(before);
-                    return put(output, b"SERVER_ERROR reply too large\r\n");
+                    return put(output, NO_MEMORY);
+                }
+                if let Some(rest) = output.take_rest() {
+                    self.state = State::Send(rest, None);
                 }
             }
             Err(Refusal { text, noreply, data }) => {
@@ -69,7 +115,7 @@ impl Conversation {
     }
 
     /// A line whose end is not there yet.
-    fn unfinished(&mut self, service: &Service<'_>, input: &mut Input<'_>) -> Option<Next> {
+    fn unfinished(&mut self, input: &mut Input<'_>) -> Option<Next> {
         let rest = input.rest();
         if rest.len() <= MAX_LINE {
             return Some(Next::Input);
@@ -82,7 +128,6 @@ impl Conversation {
             [b'g', b'e', b't', b's', b' ', ..] => true,
             _ => return Some(Next::Close),
         };
-        let _ = service;
         input.go_to(input.at() + rest.len() - text.len() + 4 + usize::from(with_cas));
         self.state = State::Keys(Keys { with_cas, touch: None });
         None
@@ -98,6 +143,7 @@ impl Conversation {
     ) -> Option<Next> {
         let ends = input.line_len();
         loop {
+            self.state = State::Keys(keys);
             if output.room() < VALUE {
                 return Some(Next::Room);
             }
@@ -122,7 +168,11 @@ impl Conversation {
                     {
                         output.truncate(before);
                         self.state = State::SkipLine;
-                        return put(output, b"SERVER_ERROR reply too large\r\n");
+                        return put(output, NO_MEMORY);
+                    }
+                    if let Some(rest) = output.take_rest() {
+                        self.state = State::Send(rest, Some(keys));
+                        return None;
                     }
                 }
             }
@@ -141,11 +191,4 @@ fn has_bad_key(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     line.split(|&byte| byte == b' ').any(|token| token.len() > Key::MAX_LEN)
-}
-
-/// Writes an answer for which there is room.
-fn put(output: &mut Reply<'_>, answer: &[u8]) -> Option<Next> {
-    let put = output.put(answer);
-    debug_assert!(put.is_ok(), "room was left");
-    None
 }

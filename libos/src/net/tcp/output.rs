@@ -114,7 +114,8 @@ impl<C> FastTcp<'_, C> {
                 (tcb.nxt, 0, 0)
             } else {
                 let from = tcb.nxt;
-                let last = (from - tcb.una) as usize + length == tcb.tx.len();
+                let offset = (from - tcb.una) as usize;
+                let last = length > 0 && offset + length == tcb.tx.len();
                 tcb.nxt += length as u32 + u32::from(fin);
                 if tcb.nxt.after(tcb.max) {
                     tcb.max = tcb.nxt;

@@ -14,7 +14,7 @@
 //! | `bind` | makes rings and filters | guest only |
 //! | [`serve`](serve::serve) | a server's loop | |
 //! | [`answerers`] | which datagrams no service gets | |
-//! | [`conformance`] | what every stack must do | |
+//! | [`conformance`], [`stream_conformance`] | what every stack must do | |
 
 mod announce;
 pub mod answerers;
@@ -31,6 +31,7 @@ pub mod smol;
 pub mod socket;
 mod stack;
 pub mod stream;
+pub mod stream_conformance;
 pub mod tap;
 pub mod tcp;
 pub mod udp;

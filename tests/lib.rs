@@ -32,7 +32,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use exo_cmd::machine::{Config, ECHO_PORT, Machine, Network, STORE_PORT};
-use exo_cmd::manifest::{App, Forward, Grants, Manifest, OnExit, VERSION};
+use exo_cmd::manifest::{App, Forward, Grants, Manifest, OnExit, Transport, VERSION};
 
 pub mod frame;
 pub mod model;
@@ -96,7 +96,10 @@ pub fn net_app(image: &str, address: [u8; 4]) -> App {
     let mut app = app(image);
     let services = [("kvstore", STORE_PORT), ("echo", ECHO_PORT)];
     let own = services.iter().filter(|(name, _)| *name == image);
-    app.forward = own.map(|&(_, port)| Forward { guest: port, host: port }).collect();
+    let forward = |transport| move |port| Forward { transport, guest: port, host: port };
+    app.forward = own.map(|&(_, port)| forward(Transport::Udp)(port)).collect();
+    // The store serves connections, too.
+    app.forward.extend((image == "kvstore").then_some(STORE_PORT).map(forward(Transport::Tcp)));
     app.address = Some(address);
     app.grants.net = true;
     app

@@ -1,17 +1,10 @@
-//! A client that others have written is served: the crate `memcache`.
-//!
-//! The store speaks UDP. No client known to us speaks memcached's text protocol over UDP
-//! as the original does (this crate's never sends its `get`, not to the original
-//! either), so it speaks TCP here, to a bridge in this file that passes each command
-//! on as a datagram and the answer back.
+//! A client that others have written is served: the crate `memcache`, over TCP.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use exo_cmd::client::{Client as Datagrams, ClientError};
+use exo_cmd::client::ClientError;
 use exo_cmd::machine::{Config, Machine};
 use machine_tests::{LONG, boot};
 use memcache::Client;
@@ -23,52 +16,12 @@ fn machine() -> Machine {
     machine
 }
 
-/// That crate's client, behind a bridge of its own.
+/// That crate's client.
 fn client(machine: &Machine) -> Client {
-    let mut store = machine.store_client().expect("a store");
-    (store.timeout, store.attempts) = (Duration::from_secs(20), 1);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("a port").port();
-    thread::spawn(move || {
-        // One connection: the client keeps it for as long as it lives.
-        if let Ok((connection, _)) = listener.accept() {
-            bridge(connection, &mut store);
-        }
-    });
+    let port = machine.tcp_port().expect("TCP is forwarded");
     let url = format!("memcache://127.0.0.1:{port}?protocol=ascii");
     let builder = Client::builder().add_server(url).expect("a URL").with_max_pool_size(1);
     builder.with_read_timeout(Duration::from_secs(60)).build().expect("a client")
-}
-
-/// Passes commands on until the client hangs up.
-fn bridge(connection: TcpStream, store: &mut Datagrams) {
-    let mut answers = connection.try_clone().expect("a second handle");
-    let mut commands = BufReader::new(connection);
-    loop {
-        let mut command = Vec::new();
-        if commands.read_until(b'\n', &mut command).unwrap_or(0) == 0 {
-            return;
-        }
-        let line = String::from_utf8_lossy(&command).into_owned();
-        let words: Vec<_> = line.split_whitespace().collect();
-        if let ["set" | "add" | "replace" | "append" | "prepend" | "cas", _, _, _, length, ..] =
-            words[..]
-        {
-            // The value and what ends it.
-            let mut value = vec![0; length.parse::<usize>().expect("a length") + 2];
-            commands.read_exact(&mut value).expect("a whole value");
-            command.extend(value);
-        }
-        let answer = match store.ask_once(&command) {
-            Ok(answer) => answer,
-            // An error line is an answer like any other.
-            Err(ClientError::Refused(line)) => format!("{line}\r\n").into_bytes(),
-            Err(error) => panic!("{error}"),
-        };
-        if answers.write_all(&answer).is_err() {
-            return;
-        }
-    }
 }
 
 #[test]

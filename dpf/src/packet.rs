@@ -35,12 +35,22 @@ pub(crate) const ARP_ETHERNET_IPV4: [Atom; 2] =
     [Atom::exact(field::ARP_FORMAT, 4, 0x0001_0800), Atom::exact(field::ARP_FORMAT + 4, 2, 0x0604)];
 
 const ICMP: u8 = 1;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// Unfragmented UDP over IPv4 without options, to this address and port.
 pub fn udp_to(address: [u8; 4], port: u16) -> Filter {
+    to_port(address, UDP, port)
+}
+
+/// Unfragmented TCP over IPv4 without options, to this address and port.
+pub fn tcp_to(address: [u8; 4], port: u16) -> Filter {
+    to_port(address, TCP, port)
+}
+
+fn to_port(address: [u8; 4], protocol: u8, port: u16) -> Filter {
     let port = Atom::exact(field::DESTINATION_PORT, 2, port.into());
-    let [a, b, c, d, e] = ipv4_to(address, UDP);
+    let [a, b, c, d, e] = ipv4_to(address, protocol);
     verified(&[a, b, c, d, e, port])
 }
 

@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
 use crate::verbs::{
-    attack, bench, build, client, doc, figures, filter, fuzz, lint, load, module, repro, run, tcb,
-    test,
+    attack, bench, build, client, conform, doc, figures, filter, fuzz, lint, load, module, repro,
+    run, tcb, test,
 };
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
@@ -22,6 +22,7 @@ struct Cli {
 enum Verb {
     Run(run::Args),
     Client(client::Args),
+    Conform(conform::Args),
     Test(test::Args),
     Attack(attack::Args),
     Fuzz(fuzz::Args),
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         None => help(Cli::command().print_help()),
         Some(Verb::Run(args)) => run::run(&args),
         Some(Verb::Client(args)) => client::run(&args),
+        Some(Verb::Conform(args)) => conform::run(&args),
         Some(Verb::Test(args)) => test::run(&args),
         Some(Verb::Attack(args)) => attack::run(&args),
         Some(Verb::Fuzz(args)) => fuzz::run(&args),

@@ -14,6 +14,7 @@ mod bench;
 pub mod bundle;
 pub mod cli;
 pub mod client;
+pub mod conform;
 mod figures;
 pub mod fuzz;
 pub mod guest;

@@ -28,7 +28,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use forward::FileForward;
-pub use root::manifest::{App, Forward, Grants, Manifest, ManifestError, OnExit, VERSION};
+pub use root::manifest::{
+    App, Forward, Grants, Manifest, ManifestError, OnExit, Transport, VERSION,
+};
 
 /// Reads the manifest file at `path`; boot time is now.
 pub fn read(path: &Path) -> Result<Manifest> {

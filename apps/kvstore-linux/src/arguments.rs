@@ -3,11 +3,10 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// A memcached-compatible key-value store on UDP, as a Linux process
+/// A memcached-compatible key-value store on UDP and TCP, as a Linux process
 ///
-/// The same library that `cargo exo run` serves from inside the exokernel. Text protocol,
-/// one datagram of at most 1472 bytes per request and per reply. Ctrl-C ends it; what was
-/// stored is gone then.
+/// The same library that `cargo exo run` serves from inside the exokernel. Over UDP one datagram
+/// of at most 1472 bytes per request and per reply. Ctrl-C ends it; what was stored is gone then.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kvstore-linux", version)]
 pub(crate) struct Arguments {
@@ -15,7 +14,7 @@ pub(crate) struct Arguments {
     /// do not serve a network you do not trust
     #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
     listen: Ipv4Addr,
-    /// UDP port to serve on; 0 for any that is free
+    /// Port to serve on, UDP and TCP alike; 0 for any that is free
     #[arg(long, default_value_t = 11211)]
     port: u16,
     /// Memory of the store in MiB, index and page table included
@@ -25,8 +24,12 @@ pub(crate) struct Arguments {
     /// Secret of the store's index, for runs that must repeat [default: random]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Threads that serve, each with a socket of its own; all requests of one client socket
-    /// go to the same one
+    /// Clients that may be connected over TCP; one more gets an error
+    #[arg(long, default_value_t = kvstore::connections::DEFAULT_LIMIT, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub(crate) connections: u32,
+    /// Threads that serve datagrams, each with a socket of its own; all requests of one client
+    /// socket go to the same one. Connections have one thread more
     #[arg(long, default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: u16,

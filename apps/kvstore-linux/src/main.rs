@@ -3,7 +3,8 @@
 //! Step 5 of a packet's journey is the same library as in the exokernel's application
 //! (`apps/kvstore`), with the same limits and answers. What lies before and behind it is
 //! Linux: a UDP socket, from which up to 64 requests are taken with one system call
-//! (`recvmmsg`) and to which their answers go with one (`sendmmsg`).
+//! (`recvmmsg`) and to which their answers go with one (`sendmmsg`); and TCP connections at the
+//! same port, which one thread serves.
 //!
 //! **Threads.** There is one store. Each thread has a socket of its own at the same port
 //! (`SO_REUSEPORT`), and the store is locked while a batch is answered: most of what a
@@ -18,16 +19,18 @@
 //! | [`arguments`] | what can be chosen |
 //! | [`socket`] | sockets at one port |
 //! | [`batch`] | many datagrams with one system call |
+//! | [`connections`] | TCP |
 //! | [`store`] | the library, its memory and its clock |
 
 mod arguments;
 mod batch;
+mod connections;
 mod socket;
 mod store;
 
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -40,9 +43,9 @@ use store::Store;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let prepared = Store::new(arguments.memory_mib, arguments.seed)
-        .and_then(|store| Ok((store, socket::bind(arguments.address(), arguments.threads)?)));
-    let (store, sockets) = match prepared {
+    let prepared = Store::new(arguments.memory_mib, arguments.seed, arguments.connections)
+        .and_then(|store| Ok((store, sockets(&arguments)?)));
+    let (store, (sockets, listener)) = match prepared {
         Ok((store, sockets)) => (Mutex::new(store), sockets),
         Err(error) => {
             eprintln!("kvstore: {error}");
@@ -54,6 +57,13 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stdout(), "kvstore: serving {address}");
     }
     thread::scope(|scope| {
+        if let Some(listener) = listener {
+            scope.spawn(|| {
+                let Err(error) = connections::serve(listener, arguments.connections, &store);
+                eprintln!("kvstore: TCP: {error}");
+                std::process::exit(1)
+            });
+        }
         for socket in &sockets {
             scope.spawn(|| {
                 let served = if arguments.echo { echo(socket) } else { serve(socket, &store) };
@@ -65,6 +75,29 @@ fn main() -> ExitCode {
         }
     });
     ExitCode::FAILURE
+}
+
+/// Sockets for datagrams and, unless there is no store to be served, one for connections, all at
+/// one port.
+fn sockets(arguments: &Arguments) -> Result<(Vec<UdpSocket>, Option<TcpListener>), String> {
+    /// How often a free number is looked for that is free for both.
+    const TRIES: u32 = 16;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let sockets = socket::bind(arguments.address(), arguments.threads)?;
+        let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
+        let mut address = arguments.address();
+        address.set_port(bound.map_or(address.port(), |bound| bound.port()));
+        if arguments.echo {
+            return Ok((sockets, None));
+        }
+        match connections::bind(address) {
+            Ok(listener) => return Ok((sockets, Some(listener))),
+            Err(_) if arguments.address().port() == 0 && tries < TRIES => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Sends back what has come.

@@ -2,23 +2,31 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use kvstore::connections::{Connections, Session};
+use kvstore::stream::Progress;
 use kvstore::{Config, Service, Time};
 use memmap2::MmapMut;
 
 /// A store.
 pub(crate) struct Store {
     service: Service<'static>,
+    connections: Connections,
     start: Instant,
     /// Seconds since 1970 then.
     start_unix: u64,
 }
 
 impl Store {
-    /// An empty store in `memory_mib` MiB, which Linux provides as they are first used.
+    /// An empty store in `memory_mib` MiB, which Linux provides as they are first used, for at
+    /// most `connections` clients that are connected.
     ///
     /// # Errors
     /// As a sentence, if there is not as much.
-    pub(crate) fn new(memory_mib: u32, seed: Option<u64>) -> Result<Self, String> {
+    pub(crate) fn new(
+        memory_mib: u32,
+        seed: Option<u64>,
+        connections: u32,
+    ) -> Result<Self, String> {
         let failed = |error: String| format!("{memory_mib} MiB for the store: {error}");
         let bytes = usize::try_from(u64::from(memory_mib) << 20)
             .map_err(|error| failed(error.to_string()))?;
@@ -33,7 +41,8 @@ impl Store {
         let service =
             Service::new(memory, &config).map_err(|error| failed(format!("{error:?}")))?;
         let start_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        Ok(Self { service, start: Instant::now(), start_unix })
+        let connections = Connections::new(connections);
+        Ok(Self { service, connections, start: Instant::now(), start_unix })
     }
 
     /// What time it is. One clock is read: if the system's is put right later, absolute
@@ -47,6 +56,29 @@ impl Store {
     /// Answers a datagram; see [`Service::answer`].
     pub(crate) fn answer(&mut self, request: &[u8], now: Time, reply: &mut [u8]) -> Option<usize> {
         self.service.answer(request, now, reply)
+    }
+}
+
+impl Store {
+    /// A client has connected.
+    pub(crate) fn connect(&mut self) -> Session {
+        self.connections.begin()
+    }
+
+    /// Its connection has ended.
+    pub(crate) fn disconnect(&mut self, session: Session) {
+        self.connections.end(session, &mut self.service);
+    }
+
+    /// Serves a connection; see [`kvstore::stream::Conversation::serve`].
+    pub(crate) fn converse(
+        &mut self,
+        session: &mut Session,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Progress {
+        let now = self.now();
+        session.serve(&mut self.service, now, input, output)
     }
 }
 
@@ -70,7 +102,7 @@ mod tests {
 
     #[test]
     fn answers_and_says_when_there_is_too_little_memory() {
-        let mut store = Store::new(1, Some(7)).unwrap();
+        let mut store = Store::new(1, Some(7), 10).unwrap();
         let now = store.now();
         assert!(now.uptime < 60 && now.unix > 1_700_000_000, "{now:?}");
         let mut reply = [0; kvstore::MAX_DATAGRAM];

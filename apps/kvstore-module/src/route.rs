@@ -17,7 +17,14 @@ pub fn first_key(datagram: &[u8]) -> Option<&[u8]> {
         | Request::Delete { key, .. }
         | Request::Change { key, .. }
         | Request::Touch { key, .. } => key,
-        Request::FlushAll { .. }
+        // Any worker will do: the keys of meta commands may be in base64.
+        Request::MetaGet(_)
+        | Request::MetaSet { .. }
+        | Request::MetaDelete(_)
+        | Request::MetaArithmetic { .. }
+        | Request::MetaDebug(_)
+        | Request::MetaNoop
+        | Request::FlushAll { .. }
         | Request::Stats(_)
         | Request::Verbosity { .. }
         | Request::Version

@@ -11,7 +11,8 @@
 //! - [`protocol`]: bytes to meaning and back. The UDP frame, the text requests,
 //!   the reply under construction.
 //! - [`engine`]: the store. Keyed hash, index, bucket allocator, CLOCK eviction.
-//! - [`service`]: the two joined: [`Service::answer`].
+//! - [`service`]: the two joined, for datagrams: [`Service::answer`].
+//! - [`stream`]: the same for a TCP connection: [`stream::Conversation`].
 //!
 //! **Trust.** Every byte of a datagram may be hostile. Nothing derived from one
 //! is used as an index or a length before it was checked, and there is no unsafe
@@ -25,10 +26,12 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod connections;
 pub mod engine;
 mod number;
 pub mod protocol;
 pub mod service;
+pub mod stream;
 mod wide;
 
 pub use engine::{Config, SetupError};

@@ -9,8 +9,12 @@
 //! expired where it meets it; a thread that looked for it could not share the store
 //! with requests without a lock on their way, nor sleep as long as the machine does.
 //!
+//! Datagrams and connections come to one port number, through one binding: one filter more than
+//! for datagrams alone.
+//!
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
-//! otherwise); `seed=N`, the secret of its index, for runs that must repeat.
+//! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
+//! how many clients may be connected (1024, otherwise).
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 libos::app!(guest::main);
@@ -19,14 +23,19 @@ libos::app!(guest::main);
 mod guest {
     use core::fmt;
 
+    use dpf::packet::tcp_to;
     use exo_abi::{FRAME_BYTES, Pages, RingOrder};
+    use kvstore::connections::{Connections, DEFAULT_LIMIT, Session};
     use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
     use libos::memory::MemoryError;
-    use libos::net::bind::{BindError, bind};
+    use libos::net::Endpoint;
+    use libos::net::bind::{BindError, bind, install};
     use libos::net::checksum::Sum;
-    use libos::net::serve::{BATCH, serve as serve_network};
+    use libos::net::dual::Dual;
+    use libos::net::serve::{BATCH, serve_in_time};
+    use libos::net::stream::{Next, Progress, StreamService};
+    use libos::net::tcp::{BUFFER, FastTcp, TcpLimits};
     use libos::net::udp::FastUdp;
-    use libos::net::{Endpoint, UdpStack};
     use libos::println;
     use libos::runtime::{Environment, seed};
     use libos::sched::Ticks;
@@ -39,6 +48,15 @@ mod guest {
     const RINGS: RingOrder = RingOrder::new(8).expect("1 to 8");
     /// Frames left to heap and page tables when the store takes the rest.
     const RESERVE: Pages = 128;
+    /// Bytes of the heap for a connection: what the stack and the store keep for it, in powers
+    /// of two.
+    const CONNECTION: u32 = 1024;
+    /// Connections beyond the limit, which are told so.
+    const REFUSED: u32 = 64;
+    /// Which part of what is granted is for data under way.
+    const BUFFERS: Pages = 8;
+    /// As many connections as there are, all busy, need no more.
+    const MOST_BUFFERS: Pages = 512;
     /// Frames that one page table maps.
     const TABLE: Pages = 512;
 
@@ -75,22 +93,31 @@ mod guest {
     fn serve(environment: Environment) -> Result<u64, Failure> {
         let config = environment.net_config().ok_or(BindError::NoNetwork)?;
         let mut device = bind(&environment, &config, PORT, RINGS)?;
-        let mut stack = FastUdp::new(&config, PORT);
+        install(&environment, device.bell().binding, &tcp_to(config.address, PORT))?;
         let clock = environment.clock;
         let start = clock.unix_seconds();
-        let memory = environment.memory.map_region(store_pages(&environment)?)?;
+        let (pages, limit) = (store_pages(&environment)?, connections(&environment)?);
+        let buffers = environment.memory.map_region(buffer_pages(&environment))?;
+        let limits = TcpLimits { connections: limit + REFUSED, ..TcpLimits::default() };
+        let tcp = FastTcp::new(&config, PORT, buffers, limits, seed(), clock.micros());
+        let mut stack = Dual::new(FastUdp::new(&config, PORT), tcp);
+        let memory = environment.memory.map_region(pages)?;
         let mut store = Store {
             service: Service::new(memory, &store_config(&environment)?)?,
+            connections: Connections::new(limit),
             now: Time { unix: start, uptime: 0 },
         };
         println!("serving {}", Endpoint { address: config.address, port: PORT });
 
         let mut park = environment.park;
-        let error = serve_network(&mut device, &clock, &mut park, |device| {
+        let epoch = clock.epoch_seconds();
+        let error = serve_in_time(&mut device, &clock, &mut park, |device| {
             // One reading of the clock serves a batch: expiry has seconds.
-            let unix = clock.unix_seconds();
+            let micros = clock.micros();
+            let unix = epoch.saturating_add(micros / 1_000_000);
             store.now = Time { unix, uptime: unix.saturating_sub(start) as u32 };
-            stack.poll(device, &mut store, 0, BATCH)
+            let handled = stack.poll(device, &mut store, micros, BATCH)?;
+            Ok((handled, stack.wait_micros(micros)))
         });
         println!("network: {error}");
         Ok(1)
@@ -99,7 +126,30 @@ mod guest {
     /// The store and the time of the current batch.
     struct Store {
         service: Service<'static>,
+        connections: Connections,
         now: Time,
+    }
+
+    impl StreamService for Store {
+        type Connection = Session;
+
+        fn open(&mut self, _: Endpoint) -> Option<Session> {
+            Some(self.connections.begin())
+        }
+
+        fn serve(&mut self, session: &mut Session, input: &[u8], output: &mut [u8]) -> Progress {
+            let progress = session.serve(&mut self.service, self.now, input, output);
+            let next = match progress.next {
+                kvstore::stream::Next::Input => Next::Input,
+                kvstore::stream::Next::Room => Next::Room,
+                kvstore::stream::Next::Close => Next::Close,
+            };
+            Progress { consumed: progress.consumed, produced: progress.produced, next }
+        }
+
+        fn closed(&mut self, session: Session) {
+            self.connections.end(session, &mut self.service);
+        }
     }
 
     impl libos::net::Service for Store {
@@ -124,11 +174,27 @@ mod guest {
     fn store_pages(environment: &Environment) -> Result<Pages, Failure> {
         let free = environment.free_frames();
         let tables = free / TABLE + 1;
-        let most = free.saturating_sub(RESERVE + tables);
+        let connections = connections(environment)? * CONNECTION / FRAME_BYTES as u32;
+        let reserve = RESERVE + buffer_pages(environment) + connections;
+        let most = free.saturating_sub(reserve + tables);
         let Some(mib) = environment.argument("memory-mib") else { return Ok(most) };
         let mib: Pages = mib.parse().map_err(|_| Failure::Argument("memory-mib"))?;
         let pages = mib.checked_mul((1 << 20) / FRAME_BYTES as Pages);
         pages.filter(|&pages| pages <= most).ok_or(Failure::Argument("memory-mib"))
+    }
+
+    /// How many clients may be connected.
+    fn connections(environment: &Environment) -> Result<u32, Failure> {
+        let Some(limit) = environment.argument("connections") else { return Ok(DEFAULT_LIMIT) };
+        let limit = limit.parse().ok().filter(|limit| (1..=65_536).contains(limit));
+        limit.ok_or(Failure::Argument("connections"))
+    }
+
+    /// Pages for data under way.
+    fn buffer_pages(environment: &Environment) -> Pages {
+        let buffer = (BUFFER / FRAME_BYTES as usize) as Pages;
+        let granted = environment.start.frame_count / BUFFERS / buffer;
+        granted.clamp(2, MOST_BUFFERS) * buffer
     }
 
     fn store_config(environment: &Environment) -> Result<Config, Failure> {

@@ -17,17 +17,24 @@
 //! memory, between two constants, and so is the answer's sum. So does one `set`: the item as
 //! it is kept lies in the request, in two pieces.
 
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, Range};
 
 use exo_sum::Sum;
 
-use crate::engine::{Config, DeltaError, Engine, Expiry, Key, SetupError, Stored};
+use crate::engine::{
+    Condition, Config, DeltaError, Engine, Expiry, Found, Held, Key, Mode, NoRoom, Outcome,
+    SetupError, Stored, Value,
+};
+use crate::number::Decimal;
+use crate::protocol::binary::MAGIC;
 use crate::protocol::{
-    BadChunk, Frame, Input, Refusal, Reply, Request, SingleSet, StatsKind, TooLarge, is_reply,
-    single_get, single_set,
+    BadChunk, Frame, Input, Refusal, Reply, Request, Rest, SingleSet, StatsKind, TooLarge,
+    is_reply, single_get, single_set,
 };
 
-mod stats;
+pub(crate) mod binary;
+mod meta;
+pub(crate) mod stats;
 
 /// The largest UDP payload in one Ethernet frame: a sensible size of reply buffer.
 /// memcached cuts its replies at 1400, but can send the rest in another datagram. With
@@ -59,7 +66,8 @@ const fn sum_of_end(odd: bool) -> u64 {
 /// is one.
 const SPARE: usize = END.len() + TOO_LARGE.len();
 
-const VERSION: &[u8] = concat!("VERSION ", env!("CARGO_PKG_VERSION"), "-exo\r\n").as_bytes();
+/// The memcached whose protocol this is: clients choose by the number what they may ask for.
+const VERSION: &[u8] = b"VERSION 1.6.45-exo\r\n";
 
 /// Expiry times up to this many seconds are relative (`protocol.txt`).
 const MONTH: i32 = 60 * 60 * 24 * 30;
@@ -80,6 +88,9 @@ pub struct Service<'m> {
     /// The time of the last datagram; the engine's clock shows it.
     time: Time,
     pid: u32,
+    /// Conversations that are under way, and those that ever were.
+    connections: u32,
+    total_connections: u64,
 }
 
 impl<'m> Service<'m> {
@@ -91,7 +102,13 @@ impl<'m> Service<'m> {
         let engine = Engine::new(memory, config)?;
         // No datagram comes at this time, so the first one sets the engine's clock. Set here,
         // it would cost a copy of the store on a stack, which Linux's kernel has no room for.
-        Ok(Self { engine, time: Time { unix: u64::MAX, uptime: u32::MAX }, pid: config.pid })
+        Ok(Self {
+            engine,
+            time: Time { unix: u64::MAX, uptime: u32::MAX },
+            pid: config.pid,
+            connections: 0,
+            total_connections: 0,
+        })
     }
 
     /// The store itself.
@@ -123,9 +140,7 @@ impl<'m> Service<'m> {
         if reply.len() < MIN_REPLY {
             return None;
         }
-        if self.time != now {
-            self.set_time(now);
-        }
+        self.begin(now);
         if let Some(key) = single_get(datagram)
             && let Some(hit) = self.answer_hit(datagram, key, reply)
         {
@@ -135,6 +150,20 @@ impl<'m> Service<'m> {
             Some(set) => self.answer_set(datagram, &set, reply),
             None => self.answer_any(datagram, reply),
         }
+    }
+
+    /// What time it is for the requests that follow.
+    pub(crate) fn begin(&mut self, now: Time) {
+        if self.time != now {
+            self.set_time(now);
+        }
+    }
+
+    /// Counts bytes taken and given.
+    pub(crate) fn count(&mut self, read: usize, written: usize) {
+        let stats = self.engine.stats_mut();
+        stats.bytes_read = stats.bytes_read.wrapping_add(read as u64);
+        stats.bytes_written = stats.bytes_written.wrapping_add(written as u64);
     }
 
     #[inline(never)]
@@ -181,7 +210,7 @@ impl<'m> Service<'m> {
         reply: &mut [u8],
     ) -> Option<(usize, Sum)> {
         let frame = Frame::parse(datagram)?.reply(0, 1);
-        let answer = stored(self.engine.set(&set.item, self.expiry(set.exptime)));
+        let answer = code(self.engine.set(&set.item, self.expiry(set.exptime)));
         let len = Frame::LEN + answer.len();
         let (head, text) = reply.get_mut(..len)?.split_first_chunk_mut()?;
         *head = frame;
@@ -213,8 +242,12 @@ impl<'m> Service<'m> {
 
     /// Carries out the requests of a datagram, and answers them.
     fn answer_all(&mut self, datagram: &[u8], out: &mut Reply<'_>) {
-        if is_reply(datagram.get(Frame::LEN..).unwrap_or_default()) {
+        let text = datagram.get(Frame::LEN..).unwrap_or_default();
+        if is_reply(text) {
             return;
+        }
+        if text.first() == Some(&MAGIC) {
+            return self.answer_packets(text, out);
         }
         let mut input = Input::new(datagram, Frame::LEN);
         while input.has_more() {
@@ -234,9 +267,13 @@ impl<'m> Service<'m> {
         let start = out.len();
         let done = match input.request() {
             Ok(Request::Quit) => return ControlFlow::Break(()),
-            Ok(request) => self.other(request, input, out),
-            Err(Refusal { noreply: true, .. }) => Ok(()),
-            Err(Refusal { text, .. }) => out.put(text),
+            Ok(request) => self.carry_out(request, input, out),
+            Err(Refusal { text, noreply, data }) => {
+                if let Some(len) = data {
+                    input.skip_data(len);
+                }
+                if noreply { Ok(()) } else { out.put(text) }
+            }
         };
         if let Err(TooLarge) = done {
             out.truncate(start);
@@ -264,16 +301,10 @@ impl<'m> Service<'m> {
                 input.end_line();
                 return out.put(Refusal::FORMAT);
             };
-            let value = match expiry {
-                Some(expiry) => self.engine.get_and_touch(key, expiry),
-                None => self.engine.get(key),
-            };
-            let Some(value) = value else { continue };
-            result = if with_cas {
-                out.put_value_with_cas(&value, spare)
-            } else {
-                out.put_value(&value, spare)
-            };
+            result = self.put_value(with_cas, expiry, key, out);
+            if out.room() < spare {
+                result = Err(TooLarge);
+            }
             if result.is_err() {
                 break;
             }
@@ -283,7 +314,90 @@ impl<'m> Service<'m> {
         out.put(END)
     }
 
-    fn other(
+    /// Adds the item with this key, if there is one, as `get` and its relatives show it.
+    pub(crate) fn put_value(
+        &mut self,
+        with_cas: bool,
+        touch: Option<Expiry>,
+        key: Key<'_>,
+        out: &mut Reply<'_>,
+    ) -> Result<(), TooLarge> {
+        let Some(found) = self.engine.get_found(key, touch) else { return Ok(()) };
+        out.put(VALUE)?;
+        if !with_cas {
+            return self.put_item(found, |value| 0..value.wire().len(), out);
+        }
+        let value = self.engine.value(found);
+        out.put(value.head())?;
+        out.put(b" ")?;
+        out.put(Decimal::new(value.cas()).text())?;
+        self.put_item(found, |value| value.head().len()..value.wire().len(), out)
+    }
+
+    /// Adds bytes of an item, counted from its key on. If they do not fit and may follow, the
+    /// item is held.
+    pub(crate) fn put_item(
+        &mut self,
+        found: Found,
+        range: impl FnOnce(&Value<'_>) -> Range<usize>,
+        out: &mut Reply<'_>,
+    ) -> Result<(), TooLarge> {
+        let value = self.engine.value(found);
+        let range = range(&value);
+        if let Err(TooLarge) = out.put(value.wire().get(range.clone()).unwrap_or_default()) {
+            let held = if out.in_pieces() { self.engine.hold_found(found) } else { Ok(None) };
+            let Ok(Some(held)) = held else { return Err(TooLarge) };
+            out.set_rest(Rest { held, at: range.start as u32, end: range.end as u32 });
+        }
+        Ok(())
+    }
+
+    /// Refuses an item that is larger than any may be.
+    pub(crate) fn refuse_large(&mut self, mode: Mode, key: Key<'_>) -> &'static [u8] {
+        code(self.engine.refuse_large(mode, key))
+    }
+
+    /// Makes room for a long item that comes piece by piece.
+    ///
+    /// # Errors
+    /// What to answer if there is none.
+    pub(crate) fn begin_item(
+        &mut self,
+        key: Key<'_>,
+        flags: u32,
+        expiry: Expiry,
+        value_len: usize,
+        condition: &Condition,
+    ) -> Result<Held, &'static [u8]> {
+        let begun = self.engine.begin(key, flags, expiry, value_len, condition.own_cas);
+        begun.map_err(|NoRoom| {
+            // Rather no value than a stale one.
+            if condition.mode == Mode::Set
+                && let Some(old) = self.engine.look_up(key)
+            {
+                self.engine.remove(old);
+            }
+            code(self.engine.refuse_for_memory())
+        })
+    }
+
+    /// See [`Engine::fill`].
+    pub(crate) fn fill(&mut self, held: &Held, at: usize, piece: &[u8]) {
+        self.engine.fill(held, at, piece);
+    }
+
+    /// See [`Engine::finish`].
+    pub(crate) fn finish(&mut self, held: Held, condition: &Condition) -> Outcome {
+        self.engine.finish(held, condition)
+    }
+
+    /// See [`Engine::release`].
+    pub(crate) fn release(&mut self, held: Held) {
+        self.engine.release(held);
+    }
+
+    /// Carries out a request, whose data block, if it has one, is next in the input.
+    pub(crate) fn carry_out(
         &mut self,
         request: Request<'_>,
         input: &mut Input<'_>,
@@ -295,15 +409,15 @@ impl<'m> Service<'m> {
                 let answer = match input.data(bytes) {
                     Ok(value) => {
                         let expiry = self.expiry(exptime);
-                        stored(self.engine.store(mode, key, flags, expiry, value))
+                        code(self.engine.store(mode, key, flags, expiry, value))
                     }
                     // What it says of its length is used for nothing but this.
                     Err(BadChunk) if !self.engine.fits(key, flags, bytes) => {
-                        stored(self.engine.refuse_large(mode, key))
+                        code(self.engine.refuse_large(mode, key))
                     }
                     Err(BadChunk) => {
                         self.engine.stats_mut().cmd_set += 1;
-                        b"CLIENT_ERROR bad data chunk\r\n"
+                        BAD_CHUNK
                     }
                 };
                 (answer, noreply)
@@ -318,21 +432,31 @@ impl<'m> Service<'m> {
             Request::Change { key, delta, noreply } => match self.engine.change(key, delta) {
                 Ok(number) if !noreply => return out.put_number(number),
                 Ok(_) => return Ok(()),
-                Err(DeltaError::NotFound) => (NOT_FOUND, noreply),
-                Err(DeltaError::NotANumber) => {
-                    (b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n", noreply)
-                }
+                // (Only if a CAS id is asked for, which this command cannot.)
+                Err(DeltaError::NotFound | DeltaError::Exists) => (NOT_FOUND, noreply),
+                Err(DeltaError::NotANumber) => (NOT_A_NUMBER, noreply),
                 Err(DeltaError::OutOfMemory) => (b"SERVER_ERROR out of memory\r\n", noreply),
             },
             Request::FlushAll { delay, noreply } => {
                 self.flush_all(delay);
                 (OK, noreply)
             }
-            Request::Stats(StatsKind::General) => return self.put_stats(out),
+            Request::MetaGet(meta) => return self.meta_get(&meta, out),
+            Request::MetaSet { meta, mode, bytes } => match input.data(bytes) {
+                Ok(value) => return self.meta_set(&meta, mode, value, out),
+                Err(BadChunk) => (self.bad_chunk_of_meta(&meta, bytes), false),
+            },
+            Request::MetaDelete(meta) => return self.meta_delete(&meta, out),
+            Request::MetaArithmetic { meta, delta } => {
+                return self.meta_arithmetic(&meta, delta, out);
+            }
+            Request::MetaDebug(meta) => return self.meta_debug(&meta, out),
+            Request::MetaNoop => (b"MN\r\n", false),
             Request::Stats(StatsKind::Reset) => {
-                *self.engine.stats_mut() = Default::default();
+                self.reset_stats();
                 (b"RESET\r\n", false)
             }
+            Request::Stats(kind) => return self.put_stats(kind, stats::Form::Text, out),
             Request::Verbosity { noreply } => (OK, noreply),
             Request::Version => (VERSION, false),
             Request::Quit => (b"", true),
@@ -341,10 +465,31 @@ impl<'m> Service<'m> {
     }
 
     fn flush_all(&mut self, delay: i32) {
+        self.flush_at(u32::try_from(delay).unwrap_or(0));
+    }
+
+    /// Empties the store, at once for 0.
+    fn flush_at(&mut self, delay: u32) {
         self.engine.stats_mut().cmd_flush += 1;
         match delay {
-            ..=0 => self.engine.flush(),
+            0 => self.engine.flush(),
             _ => self.engine.flush_later(self.second(delay)),
+        }
+    }
+
+    /// Sets the counters back.
+    pub(crate) fn reset_stats(&mut self) {
+        *self.engine.stats_mut() = Default::default();
+        self.total_connections = 0;
+    }
+
+    /// Counts a connection that has come, or gone.
+    pub(crate) fn count_connection(&mut self, more: bool) {
+        if more {
+            self.connections += 1;
+            self.total_connections += 1;
+        } else {
+            self.connections -= 1;
         }
     }
 
@@ -355,17 +500,21 @@ impl<'m> Service<'m> {
     }
 
     /// An expiry time of a request.
-    fn expiry(&self, exptime: i32) -> Expiry {
+    pub(crate) fn expiry(&self, exptime: i32) -> Expiry {
         match exptime {
             0 => Expiry::NEVER,
             ..0 => Expiry::at(1),
-            _ => Expiry::at(self.second(exptime)),
+            _ => Expiry::at(self.second(exptime.unsigned_abs())),
         }
     }
 
+    /// An expiry time of a request of the binary protocol, which has no sign.
+    fn expiry_of(&self, exptime: u32) -> Expiry {
+        if exptime == 0 { Expiry::NEVER } else { Expiry::at(self.second(exptime)) }
+    }
+
     /// A time of a request, above zero, on the engine's clock.
-    fn second(&self, time: i32) -> u32 {
-        let time = time.unsigned_abs();
+    fn second(&self, time: u32) -> u32 {
         if time <= MONTH as u32 {
             return self.clock().saturating_add(time);
         }
@@ -375,9 +524,12 @@ impl<'m> Service<'m> {
 }
 
 const OK: &[u8] = b"OK\r\n";
+pub(crate) const BAD_CHUNK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
+const NOT_A_NUMBER: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
 const NOT_FOUND: &[u8] = b"NOT_FOUND\r\n";
 
-fn stored(outcome: Stored) -> &'static [u8] {
+/// The text commands' word for an outcome.
+pub(crate) fn code(outcome: Stored) -> &'static [u8] {
     match outcome {
         Stored::Stored => b"STORED\r\n",
         Stored::NotStored => b"NOT_STORED\r\n",

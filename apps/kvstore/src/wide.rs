@@ -46,6 +46,22 @@ pub(crate) fn first_mark(marks: u64) -> usize {
     (marks.trailing_zeros() / 8) as usize
 }
 
+/// Where the first `wanted` is.
+pub(crate) fn position(bytes: &[u8], wanted: u8) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let pattern = ONES * u64::from(wanted);
+    for (i, word) in words.iter().enumerate() {
+        // A byte that is wanted becomes zero; the lowest mark is exact.
+        let other = u64::from_le_bytes(*word) ^ pattern;
+        let marks = other.wrapping_sub(ONES) & !other & HIGHS;
+        if marks != 0 {
+            return Some(8 * i + first_mark(marks));
+        }
+    }
+    let at = rest.iter().position(|&byte| byte == wanted)?;
+    Some(bytes.len() - rest.len() + at)
+}
+
 /// Whether there is a space or a control character.
 #[inline(always)]
 pub(crate) fn has_blank(bytes: &[u8]) -> bool {
@@ -113,6 +129,19 @@ mod tests {
                     bytes[place] = value;
                     let expected = if value <= b' ' { place } else { 8 };
                     assert_eq!(first_mark(blanks(u64::from_le_bytes(bytes))), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_byte_is_found_at_every_place() {
+        for len in 0..30 {
+            for place in 0..=len {
+                for (filler, wanted) in [(0xff, b'\n'), (0x0b, b'\n'), (0, 1), (b' ', 0xff)] {
+                    let mut bytes = std::vec![filler; len];
+                    bytes[place..].fill(wanted);
+                    assert_eq!(position(&bytes, wanted), (place < len).then_some(place));
                 }
             }
         }

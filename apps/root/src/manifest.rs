@@ -63,10 +63,21 @@ pub struct App {
     pub on_exit: OnExit,
 }
 
-/// A UDP port of an application that is reached through a port of the host's loopback
+/// What a port is a port of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// The User Datagram Protocol.
+    Udp,
+    /// The Transmission Control Protocol.
+    Tcp,
+}
+
+/// A port of an application that is reached through a port of the host's loopback
 /// interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
+    /// Of what both are ports.
+    pub transport: Transport,
     /// The port at the application's address.
     pub guest: u16,
     /// The port on the host.
@@ -249,7 +260,7 @@ mod tests {
             slots: 24,
             core: None,
             address: Some([10, 0, 2, last]),
-            forward: vec![Forward { guest: 11211, host: 11211 }],
+            forward: vec![Forward { transport: Transport::Udp, guest: 11211, host: 11211 }],
             args: vec!["--verbose".into()],
             grants: Grants { console: true, net: true, machine: false },
             on_exit: OnExit::PowerOff,

@@ -8,11 +8,13 @@
 //! | [`NetDevice`] | frames in, frames out | [`Rings`](rings::Rings), [`Wire`](wire::Wire), and in front of either [`FaultInjector`](fault::FaultInjector), [`Tap`](tap::Tap) |
 //! | [`UdpStack`] | datagrams in, datagrams out | [`FastUdp`](udp::FastUdp), [`SmolUdp`](smol::SmolUdp) |
 //! | [`Service`] | an application that answers | the application's own |
+//! | [`TcpStack`](stream::TcpStack) | connections in, bytes out | [`FastTcp`](tcp::FastTcp), [`SmolTcp`](smol::tcp::SmolTcp); with UDP [`Dual`](dual::Dual) |
+//! | [`StreamService`](stream::StreamService) | an application that serves connections | the application's own |
 //! | [`UdpSocket`](socket::UdpSocket) | the same for `async` tasks | over `SmolUdp` |
 //! | `bind` | makes rings and filters | guest only |
 //! | [`serve`](serve::serve) | a server's loop | |
 //! | [`answerers`] | which datagrams no service gets | |
-//! | [`conformance`] | what every stack must do | |
+//! | [`conformance`], [`stream_conformance`] | what every stack must do | |
 
 mod announce;
 pub mod answerers;
@@ -20,6 +22,7 @@ pub mod answerers;
 pub mod bind;
 pub mod conformance;
 mod device;
+pub mod dual;
 pub mod fault;
 mod link;
 pub mod rings;
@@ -27,7 +30,10 @@ pub mod serve;
 pub mod smol;
 pub mod socket;
 mod stack;
+pub mod stream;
+pub mod stream_conformance;
 pub mod tap;
+pub mod tcp;
 pub mod udp;
 pub mod wire;
 

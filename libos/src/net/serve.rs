@@ -30,21 +30,35 @@ pub fn serve<B: Doorbell>(
     park: &mut impl Park,
     mut handle: impl FnMut(&mut Rings<B>) -> Result<u32, Error>,
 ) -> Error {
+    serve_in_time(device, clock, park, |device| Ok((handle(device)?, None)))
+}
+
+/// The same for a stack that has something to do even if nothing comes: `handle` returns as well
+/// after how many microseconds that is, if ever.
+pub fn serve_in_time<B: Doorbell>(
+    device: &mut Rings<B>,
+    clock: &impl Clock,
+    park: &mut impl Park,
+    mut handle: impl FnMut(&mut Rings<B>) -> Result<(u32, Option<u64>), Error>,
+) -> Error {
     let mut refusal = Error::WrongState;
     let turn = || {
-        let moved = handle(device).and_then(|moved| {
+        let moved = handle(device).and_then(|(moved, wait)| {
             if moved > 0 || device.has_unsent() {
                 device.sync()?;
             }
-            Ok(moved)
+            Ok((moved, wait))
         });
         match moved {
             // There may be more than one batch.
-            Ok(BATCH..) => Turn::Progress,
+            Ok((BATCH.., _)) => Turn::Progress,
             // Answers wait for the device: look again soon, or when more comes.
-            Ok(_) if device.has_unsent() => Turn::Idle(Some(clock.after_micros(BUSY_MICROS))),
+            Ok((_, wait)) if device.has_unsent() => {
+                let wait = wait.map_or(BUSY_MICROS, |wait| wait.min(BUSY_MICROS));
+                Turn::Idle(Some(clock.after_micros(wait)))
+            }
             // What has come since the beginning of this turn was an event.
-            Ok(_) => Turn::Idle(None),
+            Ok((_, wait)) => Turn::Idle(wait.map(|micros| clock.after_micros(micros))),
             Err(error) => {
                 refusal = error;
                 Turn::Done(0)
@@ -90,6 +104,17 @@ mod tests {
                 _ => self.0.ring(),
             }
         }
+    }
+
+    #[test]
+    fn sleeps_no_longer_than_the_stack_wants() {
+        let mut rings = model::Kernel::rings(3).with_bell(|kernel| Busy(kernel, 0));
+        let (mut park, mut waits) = (Noted::default(), [Some(7), None].into_iter());
+        let clock = ManualClock::default();
+        serve_in_time(&mut rings, &clock, &mut park, |_| {
+            Ok((0, waits.next().ok_or(Error::BadHandle)?))
+        });
+        assert_eq!(park.0, [Some(Ticks(7)), None]);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! while it asks for one peer's station, and knows eight; `Link` sends answers where their
 //! questions came from.
 
+pub mod tcp;
+
 use alloc::boxed::Box;
 use alloc::vec;
 use core::task::Waker;
@@ -34,14 +36,10 @@ pub const MAX_PAYLOAD: usize = FRAME_MAX - 42;
 /// **Limits** its queues are never freed: a stack lives as long as its
 /// application.
 pub struct SmolUdp {
-    interface: Interface,
+    host: Host,
     sockets: SocketSet<'static>,
     socket: SocketHandle,
     port: u16,
-    link: Link,
-    /// A received frame is copied here, so that its slot and the slot of the
-    /// answer need not be borrowed at once.
-    frame: Box<[u8; BUFFER_BYTES]>,
     reply: Box<[u8; MAX_PAYLOAD]>,
 }
 
@@ -58,21 +56,7 @@ impl SmolUdp {
         device: &mut D,
         now: u64,
     ) -> Option<Self> {
-        let mut frame = Box::new([0; BUFFER_BYTES]);
-        let mut link = Link::new(config);
-        let mut adapter = Adapter { device, link: &mut link, frame: &mut frame, now, moved: 0 };
-        let hardware = Config::new(HardwareAddress::Ip);
-        let mut interface = Interface::new(hardware, &mut adapter, instant(now));
-        let address = Ipv4Address::from(config.address);
-        let prefix_len = config.prefix_len.min(32);
-        interface.update_ip_addrs(|list| {
-            // The list is empty, and has room for one.
-            let _ = list.push(IpCidr::new(IpAddress::Ipv4(address), prefix_len));
-        });
-        let gateway = Ipv4Address::from(config.gateway);
-        // As above: the table of routes is empty.
-        let _ = interface.routes_mut().add_default_ipv4_route(gateway);
-
+        let host = Host::new(config, device, now);
         let queue = || {
             let packets = vec![udp::PacketMetadata::EMPTY; QUEUE].leak();
             udp::PacketBuffer::new(packets, vec![0; QUEUE_BYTES].leak())
@@ -82,17 +66,13 @@ impl SmolUdp {
         let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY].leak());
         let socket = sockets.add(socket);
         let reply = Box::new([0; MAX_PAYLOAD]);
-        Some(Self { interface, sockets, socket, port, link, frame, reply })
+        Some(Self { host, sockets, socket, port, reply })
     }
 
     /// Moves frames between `device` and the queues. Returns how many. `now` is
     /// in microseconds.
     pub fn exchange<D: NetDevice>(&mut self, device: &mut D, now: u64) -> u32 {
-        let Self { interface, sockets, link, frame, .. } = self;
-        let mut adapter = Adapter { device, link, frame, now, moved: 0 };
-        interface.poll(instant(now), &mut adapter, sockets);
-        adapter.release();
-        adapter.moved
+        self.host.exchange(device, &mut self.sockets, now)
     }
 
     /// Takes the oldest datagram off the queue, into the front of `buffer`.
@@ -171,12 +151,56 @@ impl UdpStack for SmolUdp {
     }
 
     fn wait_micros(&mut self, now: u64) -> Option<u64> {
-        let delay = self.interface.poll_delay(instant(now), &self.sockets)?;
+        let delay = self.host.interface.poll_delay(instant(now), &self.sockets)?;
         Some(delay.total_micros())
     }
 }
 
-fn instant(micros: u64) -> Instant {
+/// smoltcp's interface with Ethernet below it: what all stacks made of smoltcp share.
+pub(super) struct Host {
+    pub(super) interface: Interface,
+    pub(super) link: Link,
+    /// A received frame is copied here, so that its slot and the slot of the
+    /// answer need not be borrowed at once.
+    pub(super) frame: Box<[u8; BUFFER_BYTES]>,
+}
+
+impl Host {
+    /// An interface for `device` with the addresses in `config`. `now` is in microseconds.
+    pub(super) fn new<D: NetDevice>(config: &NetConfig, device: &mut D, now: u64) -> Self {
+        let mut frame = Box::new([0; BUFFER_BYTES]);
+        let mut link = Link::new(config);
+        let mut adapter = Adapter { device, link: &mut link, frame: &mut frame, now, moved: 0 };
+        let hardware = Config::new(HardwareAddress::Ip);
+        let mut interface = Interface::new(hardware, &mut adapter, instant(now));
+        let address = Ipv4Address::from(config.address);
+        let prefix_len = config.prefix_len.min(32);
+        interface.update_ip_addrs(|list| {
+            // The list is empty, and has room for one.
+            let _ = list.push(IpCidr::new(IpAddress::Ipv4(address), prefix_len));
+        });
+        let gateway = Ipv4Address::from(config.gateway);
+        // As above: the table of routes is empty.
+        let _ = interface.routes_mut().add_default_ipv4_route(gateway);
+        Self { interface, link, frame }
+    }
+
+    /// Moves frames between `device` and `sockets`. Returns how many were moved.
+    pub(super) fn exchange<D: NetDevice>(
+        &mut self,
+        device: &mut D,
+        sockets: &mut SocketSet<'_>,
+        now: u64,
+    ) -> u32 {
+        let Self { interface, link, frame } = self;
+        let mut adapter = Adapter { device, link, frame, now, moved: 0 };
+        interface.poll(instant(now), &mut adapter, sockets);
+        adapter.release();
+        adapter.moved
+    }
+}
+
+pub(super) fn instant(micros: u64) -> Instant {
     Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 

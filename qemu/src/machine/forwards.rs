@@ -1,22 +1,24 @@
 //! The host's ports that lead into a machine: which, and to whose ports.
 //!
-//! Not on the packet path: QEMU's user-mode network passes datagrams of these ports on. The
+//! Not on the packet path: QEMU's user-mode network passes on what comes to these ports. The
 //! manifest says which there are (`forward`), a test may have any that are free instead.
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, bail};
-use root::manifest::Manifest;
+use root::manifest::{Manifest, Transport};
 
 use super::STORE_PORT;
 use super::config::{Config, HostPorts, Network};
-use super::ports::{Protocol, free_port};
+use super::ports::{Protocol, free_port, free_port_of};
 
-/// A UDP port of the host's loopback interface that leads to an application.
+/// A port of the host's loopback interface that leads to an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarded {
     /// The application's name.
     pub app: String,
+    /// Of what both are ports.
+    pub transport: Transport,
     /// Its address and port.
     pub guest: (Ipv4Addr, u16),
     /// The port on the host.
@@ -27,7 +29,17 @@ impl Forwarded {
     /// What QEMU is told of it.
     pub(super) fn hostfwd(&self) -> String {
         let (address, port) = self.guest;
-        format!("hostfwd=udp:127.0.0.1:{}-{address}:{port}", self.host)
+        let protocol = match self.transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        };
+        format!("hostfwd={protocol}:127.0.0.1:{}-{address}:{port}", self.host)
+    }
+
+    /// What both are ports of, as it is called.
+    #[must_use]
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.transport.into()
     }
 }
 
@@ -38,6 +50,7 @@ pub(crate) fn stated(manifest: &Manifest) -> Vec<Forwarded> {
     apps.flat_map(|(app, address)| {
         app.forward.iter().map(move |forward| Forwarded {
             app: app.name.clone(),
+            transport: forward.transport,
             guest: (address, forward.guest),
             host: forward.host,
         })
@@ -48,12 +61,16 @@ pub(crate) fn stated(manifest: &Manifest) -> Vec<Forwarded> {
 /// Fails if a port of the host is to lead to two places.
 pub(crate) fn ensure_distinct(forwards: &[Forwarded]) -> Result<()> {
     for (index, forward) in forwards.iter().enumerate() {
-        let earlier = forwards.iter().take(index).find(|other| other.host == forward.host);
+        let is_same = |other: &&Forwarded| {
+            (other.transport, other.host) == (forward.transport, forward.host)
+        };
+        let earlier = forwards.iter().take(index).find(is_same);
         let Some(Forwarded { app, guest, .. }) = earlier else { continue };
         bail!(
-            "UDP port {} of the host is to lead to port {} of \"{app}\" and to port {} of \"{}\"; \
+            "{} port {} of the host is to lead to port {} of \"{app}\" and to port {} of \"{}\"; \
              choose another for one (`forward = [\"udp:PORT:HOSTPORT\"]` in the manifest; --port \
              and --echo-port)",
+            forward.protocol(),
             forward.host,
             guest.1,
             forward.guest.1,
@@ -69,7 +86,8 @@ pub(super) fn choose(config: &Config) -> Result<Vec<Forwarded>> {
         Network::User(ports) => ports,
         Network::Store(address) => {
             let (app, guest) = ("store".to_owned(), (address, STORE_PORT));
-            return Ok(vec![Forwarded { app, guest, host: free_port(Protocol::Udp)? }]);
+            let (transport, host) = (Transport::Udp, free_port(Protocol::Udp)?);
+            return Ok(vec![Forwarded { app, transport, guest, host }]);
         }
         Network::Frames | Network::VhostUser(_) => return Ok(Vec::new()),
     };
@@ -78,8 +96,17 @@ pub(super) fn choose(config: &Config) -> Result<Vec<Forwarded>> {
         HostPorts::None => forwards.clear(),
         HostPorts::Stated => ensure_distinct(&forwards)?,
         HostPorts::Free => {
-            for forward in &mut forwards {
-                forward.host = free_port(Protocol::Udp)?;
+            // What has one number in the manifest has one here.
+            let stated = forwards.clone();
+            for (index, own) in stated.iter().enumerate() {
+                let with_own = |other: &Forwarded| other.host == own.host;
+                forwards[index].host = match stated.iter().position(with_own) {
+                    Some(first) if first < index => forwards[first].host,
+                    _ => {
+                        let twins = stated.iter().filter(|other| with_own(other));
+                        free_port_of(&twins.map(Forwarded::protocol).collect::<Vec<_>>())?
+                    }
+                };
             }
         }
     }
@@ -88,7 +115,7 @@ pub(super) fn choose(config: &Config) -> Result<Vec<Forwarded>> {
 
 #[cfg(test)]
 mod tests {
-    use root::manifest::Forward;
+    use root::manifest::{Forward, Transport};
 
     use super::*;
 
@@ -96,7 +123,8 @@ mod tests {
     fn the_manifest_says_which() {
         let mut config = Config::named("default").unwrap();
         config.network = Network::User(HostPorts::Stated);
-        let [store, echo] = &choose(&config).unwrap()[..] else { panic!() };
+        let [store, tcp, echo] = &choose(&config).unwrap()[..] else { panic!() };
+        assert_eq!((tcp.host, tcp.guest, tcp.transport), (11211, store.guest, Transport::Tcp));
         let address = |last| Ipv4Addr::new(10, 0, 2, last);
         assert_eq!((store.host, store.guest), (11211, (address(15), 11211)));
         assert_eq!((echo.host, echo.guest), (7007, (address(16), 7)));
@@ -104,13 +132,16 @@ mod tests {
         // Whatever an application is called, and however many ports it has.
         let app = &mut config.manifest.apps[1];
         (app.name, app.image) = ("mine".to_owned(), "other".to_owned());
-        app.forward.push(Forward { guest: 9999, host: 12345 });
-        let mine = Forwarded { app: "mine".into(), guest: (address(16), 9999), host: 12345 };
-        assert_eq!(choose(&config).unwrap()[2], mine);
+        let transport = Transport::Udp;
+        app.forward.push(Forward { transport, guest: 9999, host: 12345 });
+        let guest = (address(16), 9999);
+        let mine = Forwarded { app: "mine".into(), transport, guest, host: 12345 };
+        assert_eq!(choose(&config).unwrap()[3], mine);
 
         config.network = Network::User(HostPorts::Free);
         let free = choose(&config).unwrap();
-        assert_eq!(free[2].guest, mine.guest);
+        assert_eq!(free[3].guest, mine.guest);
+        assert_eq!(free[0].host, free[1].host, "one number for UDP and TCP");
         assert!(free.iter().all(|forward| forward.host > 0));
         config.network = Network::User(HostPorts::None);
         assert_eq!(choose(&config).unwrap(), []);

@@ -17,7 +17,7 @@
 //! backtraces explained.
 //!
 //! Nothing is on the packet path here but sockets: with [`Network::User`] QEMU's
-//! user-mode network forwards UDP ports of the host's loopback interface; with
+//! user-mode network forwards ports of the host's loopback interface; with
 //! [`Network::Frames`] a test exchanges raw Ethernet frames with the NIC itself; with
 //! [`Network::VhostUser`] another part of this process is the NIC.
 
@@ -45,6 +45,7 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
 use crate::client::Client;
 use crate::guest;
+use crate::manifest::Transport;
 use crate::symbols::Symboliser;
 use crate::workspace;
 
@@ -178,18 +179,25 @@ impl Machine {
     /// that has it forwarded.
     #[must_use]
     pub fn udp_port(&self) -> Option<u16> {
-        self.port_to(STORE_PORT)
+        self.port_to(Transport::Udp, STORE_PORT)
+    }
+
+    /// The host port that leads to the store's connections, as [`Machine::udp_port`].
+    #[must_use]
+    pub fn tcp_port(&self) -> Option<u16> {
+        self.port_to(Transport::Tcp, STORE_PORT)
     }
 
     /// The host port that leads to the echo service: to [`ECHO_PORT`].
     #[must_use]
     pub fn echo_port(&self) -> Option<u16> {
-        self.port_to(ECHO_PORT)
+        self.port_to(Transport::Udp, ECHO_PORT)
     }
 
-    fn port_to(&self, port: u16) -> Option<u16> {
+    fn port_to(&self, transport: Transport, port: u16) -> Option<u16> {
         let mut forwards = self.forwards.iter();
-        forwards.find(|forward| forward.guest.1 == port).map(|forward| forward.host)
+        let leads = |forward: &&Forwarded| (forward.transport, forward.guest.1) == (transport, port);
+        forwards.find(leads).map(|forward| forward.host)
     }
 
     /// A client of the store, once the store answers.

@@ -5,12 +5,22 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use anyhow::{Context, Result, anyhow};
+use root::manifest::Transport;
 
 /// What a port is a port of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Udp,
     Tcp,
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Udp => Self::Udp,
+            Transport::Tcp => Self::Tcp,
+        }
+    }
 }
 
 impl fmt::Display for Protocol {
@@ -38,6 +48,19 @@ pub(crate) fn ensure_free(
 /// A port that was free a moment ago.
 pub(crate) fn free_port(protocol: Protocol) -> Result<u16> {
     bind(protocol, 0).with_context(|| format!("no free {protocol} port"))
+}
+
+/// A number that was free a moment ago as a port of all of `protocols`.
+pub(crate) fn free_port_of(protocols: &[Protocol]) -> Result<u16> {
+    const TRIES: usize = 100;
+    let first = protocols.first().copied().unwrap_or(Protocol::Udp);
+    for _ in 0..TRIES {
+        let port = free_port(first)?;
+        if protocols.iter().all(|&protocol| bind(protocol, port).is_ok()) {
+            return Ok(port);
+        }
+    }
+    Err(anyhow!("no number that is free as a port of both UDP and TCP"))
 }
 
 /// The port, once it was bound.

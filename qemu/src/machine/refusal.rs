@@ -59,8 +59,9 @@ fn port(complaints: &str) -> Option<String> {
         "a service",
         "--port or --echo-port",
     );
+    let service = ("host forwarding rule 'tcp:127.0.0.1:", Protocol::Tcp, udp.2, udp.3);
     let tcp = ("-gdb tcp:127.0.0.1:", Protocol::Tcp, "a debugger", "--gdb PORT");
-    [udp, tcp].into_iter().find_map(|(sign, protocol, purpose, option)| {
+    [udp, service, tcp].into_iter().find_map(|(sign, protocol, purpose, option)| {
         let (_, rest) = complaints.split_once(sign)?;
         let port = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
         Some(match ensure_free(protocol, port, option, purpose) {

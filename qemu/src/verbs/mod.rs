@@ -5,6 +5,7 @@ pub(crate) mod attack;
 pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod client;
+pub(crate) mod conform;
 pub(crate) mod doc;
 pub(crate) mod figures;
 pub(crate) mod filter;

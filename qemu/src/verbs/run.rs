@@ -15,7 +15,7 @@ use crate::machine::{
     self, Accel, Choice, Config, ECHO_PORT, Filters, Forwarded, HostPorts, MAX_CPUS, MAX_MEMORY,
     Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port, stated,
 };
-use crate::manifest::{self, App, Manifest};
+use crate::manifest::{self, App, Forward, Manifest, Transport};
 use crate::output::{note, say};
 use crate::prerequisites::QEMU;
 use crate::signals::{Interrupted, Signals};
@@ -48,7 +48,7 @@ const KVM_HINT: &str = "the store does not answer yet; if nothing comes, KVM may
 /// reset. 141: the reader of its output has gone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// UDP port of the store on 127.0.0.1: whatever has port 11211 forwarded
+    /// Port of the store on 127.0.0.1, UDP and TCP alike: whatever has port 11211 forwarded
     /// [default: what the manifest says, 11211]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
@@ -160,7 +160,9 @@ fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
 
 /// The host's port that leads to the store.
 fn store_port(forwards: &[Forwarded]) -> u16 {
-    let is_store = |forward: &&Forwarded| forward.guest.1 == STORE_PORT;
+    let is_store = |forward: &&Forwarded| {
+        forward.transport == Transport::Udp && forward.guest.1 == STORE_PORT
+    };
     forwards.iter().find(is_store).map_or(PORT, |forward| forward.host)
 }
 
@@ -177,9 +179,12 @@ fn server(port: u16) -> String {
 fn invitation(forwards: &[Forwarded]) -> String {
     let port = store_port(forwards);
     let server = server(port);
+    let is_tcp = |forward: &Forwarded| forward.transport == Transport::Tcp;
+    let both = forwards.iter().any(|forward| is_tcp(forward) && forward.host == port);
+    let protocols = if both { "TCP and UDP" } else { "UDP" };
     let others = forwards.iter().filter(|forward| forward.host != port);
     format!(
-        "ready: memcached UDP on 127.0.0.1:{port}{}; try `cargo exo client {server}set greeting \
+        "ready: memcached {protocols} on 127.0.0.1:{port}{}; try `cargo exo client {server}set greeting \
          hello` in another terminal; Ctrl-C ends the machine",
         ways_in(others)
     )
@@ -188,8 +193,8 @@ fn invitation(forwards: &[Forwarded]) -> String {
 /// The host's ports that lead to applications, each after a comma.
 fn ways_in<'a>(forwards: impl IntoIterator<Item = &'a Forwarded>) -> String {
     let way = |forward: &Forwarded| match forward.guest.1 {
-        ECHO_PORT => format!(", UDP echo on 127.0.0.1:{}", forward.host),
-        _ => format!(", UDP to {} on 127.0.0.1:{}", forward.app, forward.host),
+        ECHO_PORT => format!(", {} echo on 127.0.0.1:{}", forward.protocol(), forward.host),
+        _ => format!(", {} to {} on 127.0.0.1:{}", forward.protocol(), forward.app, forward.host),
     };
     forwards.into_iter().map(way).collect()
 }
@@ -213,16 +218,21 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
     }
     let forwards = stated(&config.manifest);
     ensure_distinct(&forwards)?;
-    for Forwarded { app, guest: (_, guest), host } in forwards {
+    for forward in forwards {
+        let protocol = forward.protocol();
+        let Forwarded { app, guest: (_, guest), host, .. } = forward;
         match guest {
-            STORE_PORT => ensure_free(Protocol::Udp, host, "--port", "the store")?,
+            STORE_PORT => ensure_free(protocol, host, "--port", "the store")?,
             ECHO_PORT => {
-                ensure_free(Protocol::Udp, host, "--echo-port (0 for none)", "the echo service")?;
+                ensure_free(protocol, host, "--echo-port (0 for none)", "the echo service")?;
             }
             _ => ensure_free(
-                Protocol::Udp,
+                protocol,
                 host,
-                &format!("`forward = [\"udp:{guest}:HOSTPORT\"]` in the manifest"),
+                &format!(
+                    "`forward = [\"{}:{guest}:HOSTPORT\"]` in the manifest",
+                    protocol.to_string().to_lowercase()
+                ),
                 &format!("\"{app}\""),
             )?,
         }
@@ -236,16 +246,23 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
     Ok(config)
 }
 
-/// Lets the first forward of the guest's `port` begin at `host`, which `option` asked for.
+/// Lets the first forwards, one of UDP and one of TCP, of the guest's `port` begin at `host`,
+/// which `option` asked for.
 fn redirect(manifest: &mut Manifest, port: u16, host: u16, option: &str) -> Result<()> {
-    let mut forwards = manifest.apps.iter_mut().flat_map(|app| &mut app.forward);
-    let forward = forwards.find(|forward| forward.guest == port).with_context(|| {
-        format!(
-            "{option} {host} leads nowhere: no application of this manifest has its UDP port {port} \
-             forwarded; to the one that serves there add `forward = [\"udp:{port}:{host}\"]`"
-        )
-    })?;
-    forward.host = host;
+    let mut redirected = false;
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let mut forwards = manifest.apps.iter_mut().flat_map(|app| &mut app.forward);
+        let leads = |forward: &&mut Forward| (forward.transport, forward.guest) == (transport, port);
+        if let Some(forward) = forwards.find(leads) {
+            forward.host = host;
+            redirected = true;
+        }
+    }
+    ensure!(
+        redirected,
+        "{option} {host} leads nowhere: no application of this manifest has its port {port} \
+         forwarded; to the one that serves there add `forward = [\"udp:{port}:{host}\"]`"
+    );
     Ok(())
 }
 
@@ -442,7 +459,7 @@ mod tests {
         assert_eq!(forwards(&format!("--port {other}"))[0].host, other);
         let manifest = std::fs::read_to_string(workspace::manifest("default")).unwrap();
         let forwards = configured(&format!("--port {other} --echo-port 0"), &manifest).unwrap();
-        assert_eq!(forwards.iter().map(|forward| forward.host).collect::<Vec<_>>(), [other]);
+        assert_eq!(forwards.iter().map(|forward| forward.host).collect::<Vec<_>>(), [other, other]);
         let line = format!("--port {other} --echo-port {other}");
         let error = configured(&line, &manifest).unwrap_err().to_string();
         assert!(error.contains("\"kvstore\"") && error.contains("\"echo\""), "{error}");
@@ -452,6 +469,7 @@ mod tests {
     fn says_how_to_get_in_and_where_there_is_no_way() {
         let forward = |app: &str, port, host| Forwarded {
             app: app.into(),
+            transport: Transport::Udp,
             guest: (std::net::Ipv4Addr::LOCALHOST, port),
             host,
         };

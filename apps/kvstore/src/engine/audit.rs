@@ -18,6 +18,7 @@ impl Engine<'_> {
         let mut free_chunks = HashSet::new();
         let mut carved_free = 0;
         let mut held = [0u32; 256];
+        let mut held_pages = 0;
         let mut page = 0;
         while page < slabs.pages().len() {
             let slab = match slabs.pages().get(PageId(page)) {
@@ -32,7 +33,7 @@ impl Engine<'_> {
             let shape = slabs.classes().get(slab.class);
             held[usize::from(slab.class.0)] += 1;
             assert!(u32::from(slab.carved) <= shape.per_slab);
-            let mut live = 0;
+            let (mut live, mut held_here) = (0, 0);
             for chunk in slabs.chunks(PageId(page), slab) {
                 assert_eq!(slabs.class_of(chunk), Some(slab.class));
                 let (header, wire) = self.heap.open(chunk);
@@ -41,16 +42,24 @@ impl Engine<'_> {
                     continue;
                 }
                 live += 1;
+                if self.is_held_as(chunk, &header) {
+                    held_here += 1;
+                }
+                if self.is_unlinked(chunk, &header) {
+                    continue;
+                }
                 items += 1;
                 bytes += header.size() as u64;
                 assert!(header.size() <= shape.chunk as usize);
                 assert!(HEADER + header.head_len() + 2 <= header.size());
-                let key = Key::new(&wire[..usize::from(header.key_len)]).unwrap();
+                let key = Key::any(&wire[..usize::from(header.key_len)]).unwrap();
                 assert_eq!(header.hash, self.hash_key.hash(key));
                 assert_eq!(self.index.find(&self.heap, header.hash, key), Some(chunk));
                 assert!(header.cas <= self.last_cas);
             }
             assert_eq!(live, slab.live, "items in the slab at page {page}");
+            assert_eq!(held_here, slab.held, "held items in the slab at page {page}");
+            held_pages += if slab.held > 0 { shape.span } else { 0 };
             for rest in 1..shape.span {
                 assert_eq!(slabs.pages().get(PageId(page + rest)), Page::Rest(PageId(page)));
             }
@@ -58,6 +67,7 @@ impl Engine<'_> {
         }
         assert_eq!((items, bytes), (self.usage.items, self.usage.bytes));
         assert_eq!(free_pages, slabs.pages().free());
+        assert_eq!(held_pages, self.held_pages);
 
         for (i, held) in held.iter().enumerate().take(slabs.classes().all().len()) {
             let class = ClassId(i as u8);

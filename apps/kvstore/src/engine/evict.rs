@@ -60,7 +60,7 @@ impl Engine<'_> {
         for step in 0..=CLOCK_STEPS {
             let item = self.slabs.next_at_hand(class)?;
             let header = self.heap.header(item);
-            if header.state == State::FREE {
+            if header.state == State::FREE || self.is_held_as(item, &header) {
                 continue;
             }
             if header.state.is_warm() && !self.is_dead(&header) && step < CLOCK_STEPS {

@@ -1,8 +1,8 @@
 //! An item: a header, then the bytes that a reply sends.
 //!
 //! ```text
-//! 0     4     8            16      20      24   25   26      28    32
-//! | next | hash | cas       | expiry | wire | key | sfx | state | sum | key flags bytes\r\nvalue\r\n
+//! 0     4     8            16      20      24   25   26   28      30    32
+//! | next | hash | cas       | expiry | wire | key | sfx | sum | state | used | key flags bytes\r\nvalue\r\n | own cas | holds |
 //! ```
 //!
 //! From byte 32 an item is kept as `get` answers it, without the word `VALUE`: a
@@ -10,7 +10,11 @@
 //! CAS id between suffix and value. `sum` is the sum of these bytes for checksums, once it
 //! was wanted: a value is summed once, not with every answer. `next` links the items of one hash chain; in a
 //! free chunk it links the free chunks of one bucket, and `prev`, where an item has
-//! its CAS id, links them back.
+//! its CAS id, links them back. `used` is the second in which it was last used, as far as two
+//! bytes tell it. The upper three bits of `sfx` are its [`Marks`].
+//!
+//! Behind the wire form an item has its own CAS id, if a client chose one, and a long one the
+//! number of its holders ([`super::hold`]).
 
 use core::num::NonZeroU32;
 
@@ -23,6 +27,50 @@ pub(super) const HEADER: usize = 32;
 
 /// The longest suffix: two spaces, two ten-digit numbers, a line end.
 pub(super) const MAX_SUFFIX: usize = 24;
+
+/// The longest wire form that is always sent, and taken, as a whole.
+pub(super) const SHORT: usize = 2048;
+
+/// What the meta commands note of an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(pub(super) u8);
+
+impl Marks {
+    pub(super) const NONE: Self = Self(0);
+    /// Its value is out of date.
+    pub(super) const STALE: Self = Self(0x20);
+    /// A client was told that it is the one to replace it.
+    pub(super) const WON: Self = Self(0x40);
+    /// Its CAS id was chosen by a client, and lies behind the wire form. The one in the header
+    /// still tells when it was stored.
+    pub(super) const OWN_CAS: Self = Self(0x80);
+
+    pub(super) fn has(self, mark: Self) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    pub(super) fn with(self, mark: Self) -> Self {
+        Self(self.0 | mark.0)
+    }
+
+    pub(super) fn without(self, mark: Self) -> Self {
+        Self(self.0 & !mark.0)
+    }
+}
+
+/// The bits of the byte with the suffix's length that tell it.
+const SUFFIX_BITS: u8 = 0x1f;
+
+/// Bytes in use of a chunk with a wire form of this length.
+#[inline(always)]
+pub(super) fn chunk_len(wire_len: usize, marks: Marks) -> usize {
+    let own_cas = if marks.has(Marks::OWN_CAS) { OWN_CAS_LEN } else { 0 };
+    let holds = if wire_len > SHORT { HOLDS_LEN } else { 0 };
+    HEADER + wire_len + own_cas + holds
+}
+
+const OWN_CAS_LEN: usize = 8;
+const HOLDS_LEN: usize = 4;
 
 /// Where an item is in the heap: its offset in units of 8 bytes, plus 1. Zero is
 /// kept for "none", so that zeroed memory is an empty index.
@@ -66,6 +114,11 @@ impl Expiry {
         Self(second.max(1))
     }
 
+    /// The second in which it ends, if it does.
+    pub(crate) fn second(self) -> Option<u32> {
+        (self != Self::NEVER).then_some(self.0)
+    }
+
     #[inline(always)]
     pub(super) fn is_past(self, now: u32) -> bool {
         self.0.wrapping_sub(1) < now
@@ -83,15 +136,19 @@ pub(super) struct Header {
     pub(super) wire_len: u32,
     pub(super) key_len: u8,
     pub(super) suffix_len: u8,
-    pub(super) state: State,
+    pub(super) marks: Marks,
     /// The sum of the bytes from the key on ([`Heap::sum`]); zero if it is not known.
-    pub(super) sum: u32,
+    pub(super) sum: u16,
+    pub(super) state: State,
+    /// The second of the engine's clock in which it was last used, modulo 2^16.
+    pub(super) used: u16,
 }
 
 impl Header {
     #[inline(always)]
     pub(super) fn decode(b: &[u8; HEADER]) -> Self {
         let word = |at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+        let stamp = Stamp(word(STAMP));
         Self {
             next: ItemRef::from_raw(word(0)),
             hash: word(4),
@@ -99,9 +156,11 @@ impl Header {
             expiry: Expiry(word(16)),
             wire_len: word(20),
             key_len: b[24],
-            suffix_len: b[25],
-            state: State(u16::from_le_bytes([b[26], b[27]])),
-            sum: word(28),
+            suffix_len: b[25] & SUFFIX_BITS,
+            marks: Marks(b[25] & !SUFFIX_BITS),
+            sum: u16::from_le_bytes([b[26], b[27]]),
+            state: stamp.state(),
+            used: stamp.used(),
         }
     }
 
@@ -114,9 +173,9 @@ impl Header {
         b[16..20].copy_from_slice(&self.expiry.0.to_le_bytes());
         b[20..24].copy_from_slice(&self.wire_len.to_le_bytes());
         b[24] = self.key_len;
-        b[25] = self.suffix_len;
-        b[26..28].copy_from_slice(&self.state.0.to_le_bytes());
-        b[28..32].copy_from_slice(&self.sum.to_le_bytes());
+        b[25] = self.suffix_len | self.marks.0;
+        b[26..28].copy_from_slice(&self.sum.to_le_bytes());
+        b[28..32].copy_from_slice(&self.stamp().0.to_le_bytes());
         b
     }
 
@@ -131,8 +190,40 @@ impl Header {
     }
 
     /// Bytes of the chunk that are in use.
+    #[inline(always)]
     pub(super) fn size(&self) -> usize {
-        HEADER + self.wire_len as usize
+        chunk_len(self.wire_len as usize, self.marks)
+    }
+
+    /// Whether it may be sent, or have been taken, piece by piece.
+    pub(super) fn is_long(&self) -> bool {
+        self.wire_len as usize > SHORT
+    }
+
+    #[inline(always)]
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp::new(self.state, self.used)
+    }
+}
+
+/// What an item says of its last use: how, and in which second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(u32);
+
+impl Stamp {
+    #[inline(always)]
+    pub(super) fn new(state: State, used: u16) -> Self {
+        Self(u32::from(state.0) | u32::from(used) << 16)
+    }
+
+    #[inline(always)]
+    fn state(self) -> State {
+        State(self.0 as u16)
+    }
+
+    #[inline(always)]
+    fn used(self) -> u16 {
+        (self.0 >> 16) as u16
     }
 }
 
@@ -141,8 +232,10 @@ const NEXT: usize = 0;
 const PREV: usize = 8;
 const CAS: usize = 8;
 const EXPIRY: usize = 16;
-const STATE: usize = 26;
-const SUM: usize = 28;
+const SUFFIX: usize = 25;
+const SUM: usize = 26;
+const STATE: usize = 28;
+const STAMP: usize = 28;
 
 /// The memory items live in.
 ///
@@ -188,9 +281,9 @@ impl<'m> Heap<'m> {
     }
 
     /// The sum of an item's bytes from its key on. Kept with it.
-    pub(super) fn sum(&mut self, item: ItemRef, header: &Header) -> u32 {
+    pub(super) fn sum(&mut self, item: ItemRef, header: &Header) -> u16 {
         let wire = &self.open(item).1[..header.wire_len as usize];
-        let sum = Sum::of(wire).as_field() as u32;
+        let sum = Sum::of(wire).as_field() as u16;
         self.set(item, SUM, sum.to_le_bytes());
         sum
     }
@@ -198,7 +291,7 @@ impl<'m> Heap<'m> {
     /// The bytes of an item from its key on, to be written: their sum is no longer known.
     pub(super) fn wire_mut(&mut self, item: ItemRef, len: usize) -> &mut [u8] {
         let (header, wire) = self.bytes[item.offset()..].split_at_mut(HEADER);
-        header[SUM..].fill(0);
+        header[SUM..STAMP].fill(0);
         &mut wire[..len]
     }
 
@@ -228,6 +321,41 @@ impl<'m> Heap<'m> {
     #[inline(always)]
     pub(super) fn set_state(&mut self, item: ItemRef, state: State) {
         self.set(item, STATE, state.0.to_le_bytes());
+    }
+
+    #[inline(always)]
+    pub(super) fn set_stamp(&mut self, item: ItemRef, stamp: Stamp) {
+        self.set(item, STAMP, stamp.0.to_le_bytes());
+    }
+
+    pub(super) fn set_marks(&mut self, item: ItemRef, header: &Header, marks: Marks) {
+        self.set(item, SUFFIX, [header.suffix_len | marks.0]);
+    }
+
+    /// The CAS id of an item.
+    pub(super) fn cas(&self, item: ItemRef, header: &Header) -> u64 {
+        if !header.marks.has(Marks::OWN_CAS) {
+            return header.cas;
+        }
+        let own = self.open(item).1.get(header.wire_len as usize..).and_then(|at| at.first_chunk());
+        own.map_or(0, |own| u64::from_le_bytes(*own))
+    }
+
+    /// Writes the CAS id that a client chose. The item has [`Marks::OWN_CAS`].
+    pub(super) fn set_own_cas(&mut self, item: ItemRef, wire_len: usize, cas: u64) {
+        self.set(item, HEADER + wire_len, cas.to_le_bytes());
+    }
+
+    /// The word behind a long item that tells of its holders.
+    pub(super) fn holds(&self, item: ItemRef, header: &Header) -> u32 {
+        let at = header.size() - HEADER - HOLDS_LEN;
+        let word = self.open(item).1.get(at..).and_then(|at| at.first_chunk());
+        word.map_or(0, |word| u32::from_le_bytes(*word))
+    }
+
+    /// Writes that word.
+    pub(super) fn set_holds(&mut self, item: ItemRef, header: &Header, holds: u32) {
+        self.set(item, header.size() - HOLDS_LEN, holds.to_le_bytes());
     }
 
     /// The link back of a free chunk.
@@ -267,8 +395,10 @@ mod tests {
             wire_len: 99,
             key_len: 250,
             suffix_len: 21,
+            marks: Marks::STALE.with(Marks::OWN_CAS),
             state: State::stored(now),
-            sum: 0x0a0b_0c0d,
+            sum: 0x0a0b,
+            used: 0x0c0d,
         };
         heap.set_header(item, header);
         assert_eq!(heap.header(item), header);

@@ -2,7 +2,7 @@
 
 use crate::wide;
 
-/// A key: 1 to 250 bytes, none of them a space or a line feed.
+/// A key: 1 to 250 bytes, none of them a space or a line feed if it came as a token.
 ///
 /// `protocol.txt` ("Keys") rules out control characters, but memcached takes them, and
 /// clients use them. The two bytes that remain matter: items are kept in the form in which
@@ -35,6 +35,20 @@ impl<'a> Key<'a> {
         let valid = (1..=Self::MAX_LEN).contains(&bytes.len())
             && (!wide::has_blank(bytes) || !bytes.iter().any(|byte| matches!(byte, b' ' | b'\n')));
         valid.then(|| Self::made_of(bytes))
+    }
+
+    /// Checks the length alone: keys of the binary protocol, and those that come encoded, may
+    /// hold any byte. What stands in a reply to a line can be none with a space or a line feed,
+    /// as no line asks for it.
+    #[must_use]
+    pub fn any(bytes: &'a [u8]) -> Option<Self> {
+        (1..=Self::MAX_LEN).contains(&bytes.len()).then(|| Self::made_of(bytes))
+    }
+
+    /// Whether it can stand in a line as it is.
+    #[must_use]
+    pub fn is_token(self) -> bool {
+        Self::new(self.bytes).is_some()
     }
 
     /// The same, if no control character is among `bytes`, which is quicker to see.

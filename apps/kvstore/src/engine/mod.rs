@@ -7,7 +7,8 @@
 //!   to chunks
 //! - `state`, `evict`, `rebalance`: how old an item is, what to give up within a bucket
 //!   when memory is full, and how pages move between buckets
-//! - `read`, `store`, `arithmetic`: the operations
+//! - `read`, `store`, `arithmetic`, `meta`: the operations
+//! - `hold`: long items on their way in or out, which stay as they are meanwhile
 //!
 //! The engine is single-threaded by type: every operation takes `&mut self`. On
 //! several cores each core has an engine and a part of the keys of its own.
@@ -23,9 +24,11 @@ mod classes;
 mod config;
 mod evict;
 mod hash;
+mod hold;
 mod index;
 mod item;
 mod key;
+mod meta;
 mod pages;
 mod read;
 mod rebalance;
@@ -38,20 +41,22 @@ mod tests;
 
 pub use arithmetic::{Delta, DeltaError};
 pub use config::{Config, SetupError};
+pub use hold::{Held, NoRoom};
 pub use item::Expiry;
 pub use key::Key;
+pub use meta::{Found, Info};
 pub use read::Value;
-pub use stats::{Stats, Usage};
-pub use store::{Mode, Stored, WireForm};
+pub use stats::{BucketUsage, Stats, Usage};
+pub use store::{Condition, Mode, Outcome, Stored, WireForm};
 
-use classes::Classes;
+use classes::{ClassId, Classes};
 use hash::HashKey;
 use index::Index;
-use item::{Header, Heap, ItemRef};
+use item::{Header, Heap, ItemRef, Stamp};
 use pages::PageTable;
 use rebalance::Pressure;
 use slabs::Slabs;
-use state::Epoch;
+use state::{Epoch, State};
 
 /// A store in a given memory.
 pub struct Engine<'m> {
@@ -61,6 +66,10 @@ pub struct Engine<'m> {
     slabs: Slabs<'m>,
     pressure: Pressure,
     epoch: Epoch,
+    /// What an item says that is read now.
+    stamp: Stamp,
+    /// Pages with chunks that must stay where they are.
+    held_pages: u32,
     /// Bytes stored in this epoch.
     stored_in_epoch: usize,
     /// Seconds on the engine's clock, from 1.
@@ -102,6 +111,8 @@ impl<'m> Engine<'m> {
             slabs: Slabs::new(pages, classes, config.page_size),
             pressure: Pressure::new(),
             epoch: Epoch::FIRST,
+            stamp: Stamp::new(State::read(Epoch::FIRST), 1),
+            held_pages: 0,
             stored_in_epoch: 0,
             now: 1,
             last_cas: 0,
@@ -118,6 +129,7 @@ impl<'m> Engine<'m> {
     #[inline]
     pub fn set_time(&mut self, now: u32) {
         self.now = now;
+        self.stamp = Stamp::new(State::read(self.epoch), now as u16);
         if self.flush_at.is_some_and(|at| at <= now) {
             self.flush();
         }
@@ -155,7 +167,32 @@ impl<'m> Engine<'m> {
     pub fn usage(&self) -> Usage {
         let free = u64::from(self.slabs.pages().free());
         let page = self.heap.len() as u64 / u64::from(self.slabs.pages().len()).max(1);
-        Usage { free_pages: free, page_size: page, ..self.usage }
+        let pages = self.slabs.pages().len().into();
+        Usage { pages, free_pages: free, page_size: page, ..self.usage }
+    }
+
+    /// Bytes of the largest item, header and key included.
+    #[must_use]
+    pub fn max_item(&self) -> usize {
+        self.max_item as usize
+    }
+
+    /// What the buckets hold that have memory, by rising chunk size.
+    ///
+    /// Cost: proportional to the number of pages.
+    pub fn buckets(&self) -> impl Iterator<Item = BucketUsage> + '_ {
+        let classes = self.slabs.classes().all().iter().zip(0..);
+        classes.filter_map(|(shape, class)| {
+            let slabs = u64::from(self.slabs.slabs(ClassId(class)));
+            (slabs > 0).then(|| BucketUsage {
+                class,
+                chunk: shape.chunk.into(),
+                per_slab: shape.per_slab.into(),
+                pages: slabs * u64::from(shape.span),
+                chunks: slabs * u64::from(shape.per_slab),
+                used: self.slabs.live(ClassId(class)),
+            })
+        })
     }
 
     /// Epochs pass as items are stored.
@@ -166,6 +203,7 @@ impl<'m> Engine<'m> {
         while self.stored_in_epoch >= epoch {
             self.stored_in_epoch -= epoch;
             self.epoch = self.epoch.next();
+            self.stamp = Stamp::new(State::read(self.epoch), self.now as u16);
         }
     }
 
@@ -203,10 +241,13 @@ impl<'m> Engine<'m> {
         self.discard(item);
     }
 
-    /// Takes an item out of the index and gives its memory back.
+    /// Takes an item out of the index and gives its memory back, unless it is held: then that
+    /// happens when it no longer is.
     fn discard(&mut self, item: ItemRef) {
         self.forget(item);
-        self.slabs.give(&mut self.heap, item);
+        if !self.keep_for_holders(item) {
+            self.slabs.give(&mut self.heap, item);
+        }
     }
 
     /// Takes an item out of the index.

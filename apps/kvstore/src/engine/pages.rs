@@ -31,6 +31,8 @@ pub(super) struct Slab {
     pub(super) carved: u16,
     /// Chunks that hold an item.
     pub(super) live: u16,
+    /// Of these, how many must stay where they are ([`super::hold`]).
+    pub(super) held: u16,
     pub(super) next: PageId,
     pub(super) prev: PageId,
 }
@@ -72,6 +74,7 @@ impl<'m> PageTable<'m> {
                 class: ClassId(e[1]),
                 carved: half(2),
                 live: half(4),
+                held: half(6),
                 next: id(8),
                 prev: id(12),
             }),
@@ -95,6 +98,7 @@ impl<'m> PageTable<'m> {
         e[1] = slab.class.0;
         e[2..4].copy_from_slice(&slab.carved.to_le_bytes());
         e[4..6].copy_from_slice(&slab.live.to_le_bytes());
+        e[6..8].copy_from_slice(&slab.held.to_le_bytes());
         e[8..12].copy_from_slice(&slab.next.0.to_le_bytes());
         e[12..16].copy_from_slice(&slab.prev.0.to_le_bytes());
     }
@@ -111,7 +115,7 @@ impl<'m> PageTable<'m> {
             run == span
         })?;
         let first = PageId(last + 1 - span);
-        self.set_slab(first, Slab { class, carved: 0, live: 0, next: first, prev: first });
+        self.set_slab(first, Slab { class, carved: 0, live: 0, held: 0, next: first, prev: first });
         for rest in first.0 + 1..=last {
             let e = &mut self.entries[rest as usize];
             e[0] = REST;

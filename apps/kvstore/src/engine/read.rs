@@ -3,7 +3,7 @@
 use super::Engine;
 use super::item::{Expiry, Header, ItemRef};
 use super::key::Key;
-use super::state::State;
+use super::meta::Found;
 
 /// An item as a reply sends it.
 #[derive(Clone, Copy, Debug)]
@@ -11,14 +11,14 @@ pub struct Value<'e> {
     wire: &'e [u8],
     value_at: usize,
     cas: u64,
-    sum: u32,
+    sum: u16,
 }
 
 impl<'e> Value<'e> {
     #[inline(always)]
-    fn new(header: &Header, from_key: &'e [u8], sum: u32) -> Self {
+    pub(super) fn new(header: &Header, from_key: &'e [u8], sum: u16, cas: u64) -> Self {
         let wire = &from_key[..header.wire_len as usize];
-        Self { wire, value_at: header.head_len(), cas: header.cas, sum }
+        Self { wire, value_at: header.head_len(), cas, sum }
     }
 
     /// `<key> <flags> <bytes>\r\n<value>\r\n`.
@@ -55,6 +55,12 @@ impl<'e> Value<'e> {
         self.wire.get(self.value_at..self.wire.len() - 2).unwrap_or_default()
     }
 
+    /// Where in the wire form the value starts.
+    #[must_use]
+    pub fn value_at(&self) -> usize {
+        self.value_at
+    }
+
     /// The unique id of this version of the item.
     #[must_use]
     pub fn cas(&self) -> u64 {
@@ -79,6 +85,24 @@ impl Engine<'_> {
         };
         self.stats.get_hits += 1;
         Some(self.read(item))
+    }
+
+    /// The item with this key, counted and used as by [`Engine::get`] or, with a new expiry
+    /// time, [`Engine::get_and_touch`].
+    pub fn get_found(&mut self, key: Key<'_>, touch: Option<Expiry>) -> Option<Found> {
+        let item = match touch {
+            Some(expiry) => self.touched(key, expiry)?,
+            None => {
+                let Some(item) = self.find(self.hash_key.hash(key), key) else {
+                    self.stats.get_misses += 1;
+                    return None;
+                };
+                self.stats.get_hits += 1;
+                self.mark_read(item);
+                item
+            }
+        };
+        Some(Found::new(item))
     }
 
     /// The item with this key, which gets a new expiry time.
@@ -116,22 +140,31 @@ impl Engine<'_> {
     /// Notes that an item was used now.
     #[inline(always)]
     pub(super) fn mark_read(&mut self, item: ItemRef) {
-        // A popular item's cache line stays clean: written at most once an epoch.
-        let state = State::read(self.epoch);
-        if self.heap.header(item).state != state {
-            self.heap.set_state(item, state);
+        // A popular item's cache line stays clean: written at most once an epoch or second.
+        if self.heap.header(item).stamp() != self.stamp {
+            self.heap.set_stamp(item, self.stamp);
+        }
+    }
+
+    /// The same, if it was not for a client to see its value.
+    pub(super) fn mark_used(&mut self, item: ItemRef) {
+        let was_read = self.heap.header(item).state.was_read();
+        self.mark_read(item);
+        if !was_read {
+            let state = self.heap.header(item).state;
+            self.heap.set_state(item, state.never_read());
         }
     }
 
     /// An item as a reply sends it; it was used now.
     #[inline(always)]
-    fn read(&mut self, item: ItemRef) -> Value<'_> {
+    pub(super) fn read(&mut self, item: ItemRef) -> Value<'_> {
         let header = self.heap.header(item);
-        if header.sum == 0 || header.state != State::read(self.epoch) {
+        if header.sum == 0 || header.stamp() != self.stamp {
             return self.read_first(item);
         }
         let (header, wire) = self.heap.open(item);
-        Value::new(&header, wire, header.sum)
+        Value::new(&header, wire, header.sum, self.heap.cas(item, &header))
     }
 
     /// The same, for the first time after it was stored or an epoch has passed.
@@ -141,6 +174,6 @@ impl Engine<'_> {
         self.mark_read(item);
         let header = self.heap.header(item);
         let sum = if header.sum == 0 { self.heap.sum(item, &header) } else { header.sum };
-        Value::new(&header, self.heap.open(item).1, sum)
+        Value::new(&header, self.heap.open(item).1, sum, self.heap.cas(item, &header))
     }
 }

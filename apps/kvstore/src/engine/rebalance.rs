@@ -27,7 +27,7 @@
 
 use super::Engine;
 use super::classes::{Class, ClassId, MAX_CLASSES};
-use super::item::ItemRef;
+use super::item::{HEADER, ItemRef};
 use super::pages::{PageId, Slab};
 use super::state::{OLDEST, State};
 
@@ -98,7 +98,7 @@ impl Engine<'_> {
             let places = (self.slabs.pages().len() + 1).checked_sub(span).filter(|&n| n > 0)?;
             let start = (0..places)
                 .map(|i| (self.pressure.next_page + i) % places)
-                .find(|&at| (at..at + span).all(|page| !self.slab_holds(PageId(page), keep)))?;
+                .find(|&at| (at..at + span).all(|page| !self.must_stay(PageId(page), keep)))?;
             self.empty_run(start, span);
         }
         Some(())
@@ -142,7 +142,7 @@ impl Engine<'_> {
         });
         let others = next
             .chain(random)
-            .filter(|&(page, slab)| slab.class != not && !self.slab_holds(page, keep));
+            .filter(|&(page, slab)| slab.class != not && !self.must_stay(page, keep));
         others.map(|(page, slab)| (self.samples(page, slab)[2], page, slab)).max_by_key(|it| it.0)
     }
 
@@ -163,7 +163,7 @@ impl Engine<'_> {
             let old = match self.slabs.pages().slab_of(PageId(page)) {
                 None => true,
                 Some((first, slab)) => {
-                    !self.slab_holds(first, keep) && self.samples(first, slab)[1] > limit
+                    !self.must_stay(first, keep) && self.samples(first, slab)[1] > limit
                 }
             };
             run = if old { run + 1 } else { 0 };
@@ -235,7 +235,7 @@ impl Engine<'_> {
                     self.slabs.claim(&mut self.heap, place);
                     break place;
                 }
-                if self.age(place) > limit && Some(place) != keep {
+                if self.age(place) > limit && Some(place) != keep && !self.is_held(place) {
                     self.evict(place);
                     break place;
                 }
@@ -248,16 +248,18 @@ impl Engine<'_> {
     fn relocate(&mut self, item: ItemRef, place: ItemRef) {
         let header = self.heap.header(item);
         self.index.unlink(&mut self.heap, item);
-        self.heap.copy((item, 0), (place, 0), header.wire_len as usize);
+        self.heap.copy((item, 0), (place, 0), header.size() - HEADER);
         self.heap.set_header(place, header);
         self.index.link(&mut self.heap, header.hash, place);
         self.slabs.give(&mut self.heap, item);
     }
 
-    /// Whether the slab that `page` belongs to holds this item.
-    fn slab_holds(&self, page: PageId, item: Option<ItemRef>) -> bool {
+    /// Whether the slab that `page` belongs to must stay: for this item, or one that is held.
+    fn must_stay(&self, page: PageId, item: Option<ItemRef>) -> bool {
+        let slab = self.slabs.pages().slab_of(page);
         let first = |page| self.slabs.pages().slab_of(page).map(|(first, _)| first);
-        item.is_some_and(|item| first(page) == first(self.slabs.page_of(item)))
+        slab.is_some_and(|(_, slab)| slab.held > 0)
+            || item.is_some_and(|item| first(page) == first(self.slabs.page_of(item)))
     }
 }
 

@@ -15,7 +15,7 @@
 //! chunk left is the affair of [`super::evict`].
 
 use super::classes::{ClassId, Classes, MAX_CLASSES};
-use super::item::{Expiry, Header, Heap, ItemRef};
+use super::item::{Expiry, Header, Heap, ItemRef, Marks};
 use super::pages::{Page, PageId, PageTable, Slab};
 use super::state::State;
 
@@ -59,6 +59,17 @@ impl<'m> Slabs<'m> {
     /// Slabs a bucket holds.
     pub(super) fn slabs(&self, class: ClassId) -> u32 {
         self.bucket(class).slabs
+    }
+
+    /// Chunks of a bucket that hold an item. Cost: proportional to its slabs.
+    pub(super) fn live(&self, class: ClassId) -> u64 {
+        let first = self.slab_at_hand(class);
+        let next = |(_, slab): &(PageId, Slab)| {
+            self.pages
+                .slab_of(slab.next)
+                .filter(|(page, _)| first.is_some_and(|(at, _)| at != *page))
+        };
+        core::iter::successors(first, next).map(|(_, slab)| u64::from(slab.live)).sum()
     }
 
     /// The bucket a chunk belongs to.
@@ -106,6 +117,18 @@ impl<'m> Slabs<'m> {
         self.empty -= u32::from(was_empty);
     }
 
+    /// Counts the chunks of a slab that are held: one more, or one less. Returns by how many
+    /// the number of pages with such chunks has changed.
+    pub(super) fn count_held(&mut self, chunk: ItemRef, more: bool) -> u32 {
+        let Some((page, slab)) = self.pages.slab_of(self.page_of(chunk)) else { return 0 };
+        let before = slab.held;
+        self.pages.update(page, |slab| {
+            slab.held = if more { slab.held + 1 } else { slab.held.saturating_sub(1) };
+        });
+        let changes = if more { before == 0 } else { before == 1 };
+        if changes { self.classes.get(slab.class).span } else { 0 }
+    }
+
     /// Gives a chunk back.
     pub(super) fn give(&mut self, heap: &mut Heap<'_>, chunk: ItemRef) {
         let Some(class) = self.class_of(chunk) else { return };
@@ -120,8 +143,10 @@ impl<'m> Slabs<'m> {
                 wire_len: 0,
                 key_len: 0,
                 suffix_len: 0,
-                state: State::FREE,
+                marks: Marks::NONE,
                 sum: 0,
+                state: State::FREE,
+                used: 0,
             },
         );
         if let Some(next) = next {

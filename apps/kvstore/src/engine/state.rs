@@ -6,28 +6,28 @@
 //! compared. A clock of seconds would say nothing under a burst and too much when
 //! nobody stores.
 //!
-//! Sixteen bits hold it all: fifteen of the epoch, and whether the item was read since
-//! the clock hand last passed. The epochs come round after 128 heaps; an item
+//! Sixteen bits hold it all: fourteen of the epoch, whether the item was read since it was
+//! stored, and since the clock hand last passed. The epochs come round after 64 heaps; an item
 //! that was neither used nor evicted for so long would look young for a while.
 
 /// Epochs after which they come round.
-const ROUND: u16 = 0x7fff;
+const ROUND: u16 = 0x3fff;
 
 /// The older of two ages is larger. No item is of this age: it stands for what may go at
 /// once.
 pub(super) const OLDEST: u16 = ROUND;
 
-/// A time, in epochs: from 1 to [`ROUND`], in the upper fifteen bits; the lowest is
+/// A time, in epochs: from 1 to [`ROUND`], in the upper fourteen bits; the others are
 /// set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Epoch(u16);
 
 impl Epoch {
-    pub(super) const FIRST: Self = Self(1 << 1 | 1);
+    pub(super) const FIRST: Self = Self(1 << 2 | 3);
 
     pub(super) fn next(self) -> Self {
-        let number = self.0 >> 1;
-        Self((number % ROUND + 1) << 1 | 1)
+        let number = self.0 >> 2;
+        Self((number % ROUND + 1) << 2 | 3)
     }
 }
 
@@ -41,7 +41,7 @@ impl State {
 
     /// An item just stored: cold, until it is read.
     pub(super) fn stored(now: Epoch) -> Self {
-        Self(now.0 & !1)
+        Self(now.0 & !3)
     }
 
     /// An item just read.
@@ -55,6 +55,16 @@ impl State {
         self.0 & 1 != 0
     }
 
+    /// Whether the item was ever read.
+    pub(super) fn was_read(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// The same, of an item that was never read.
+    pub(super) fn never_read(self) -> Self {
+        Self(self.0 & !2)
+    }
+
     /// The same, passed by the hand. When it was last used stays.
     pub(super) fn cooled(self) -> Self {
         Self(self.0 & !1)
@@ -65,7 +75,7 @@ impl State {
         if self == Self::FREE {
             return OLDEST;
         }
-        let (now, used) = (now.0 >> 1, self.0 >> 1);
+        let (now, used) = (now.0 >> 2, self.0 >> 2);
         if used <= now { now - used } else { now + ROUND - used }
     }
 }
@@ -80,7 +90,8 @@ mod tests {
         for _ in 0..40 {
             let (cold, warm) = (State::stored(start), State::read(start));
             assert!(cold != State::FREE && warm != State::FREE);
-            assert!(!cold.is_warm() && warm.is_warm() && warm.cooled() == cold);
+            assert!(!cold.is_warm() && warm.is_warm() && !warm.cooled().is_warm());
+            assert!(!cold.was_read() && warm.was_read() && warm.cooled().was_read());
             let mut now = start;
             for age in 0..ROUND {
                 assert_eq!((cold.age(now), warm.age(now)), (age, age));

@@ -48,8 +48,27 @@ pub struct Usage {
     pub limit: u64,
     /// Of which the index takes this.
     pub index: u64,
+    /// Pages in all.
+    pub pages: u64,
     /// Pages in no bucket.
     pub free_pages: u64,
     /// Bytes in a page.
     pub page_size: u64,
+}
+
+/// What one bucket of the allocator holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketUsage {
+    /// Its number, from 0.
+    pub class: u8,
+    /// Bytes in a chunk.
+    pub chunk: u64,
+    /// Chunks in a slab.
+    pub per_slab: u64,
+    /// Pages of its slabs.
+    pub pages: u64,
+    /// Chunks of its slabs.
+    pub chunks: u64,
+    /// Of these, how many hold an item.
+    pub used: u64,
 }

@@ -1,7 +1,8 @@
 //! Storing items: `set` and its relatives.
 
 use super::Engine;
-use super::item::{Expiry, HEADER, Header, ItemRef, MAX_SUFFIX};
+use super::hold::Held;
+use super::item::{Expiry, Header, ItemRef, MAX_SUFFIX, Marks, chunk_len};
 use super::key::Key;
 use super::state::State;
 use crate::number;
@@ -39,6 +40,61 @@ pub enum Stored {
     TooLarge,
     /// No chunk could be had.
     OutOfMemory,
+}
+
+/// Under which condition, and how, an item is stored: what the meta and the binary commands
+/// say beyond a [`Mode`].
+#[derive(Clone, Copy, Debug)]
+pub struct Condition {
+    /// The condition of the text commands.
+    pub mode: Mode,
+    /// `Append` and `Prepend`: the CAS id of the item, 0 for any.
+    pub compare: u64,
+    /// `Cas`: an id below that of the item will do; then the new item is out of date.
+    pub allow_stale: bool,
+    /// The CAS id of the new item; one is given to it otherwise.
+    pub own_cas: Option<u64>,
+    /// `Append` and `Prepend`: if there is no item, one is made that ends then.
+    pub vivify: Option<Expiry>,
+}
+
+impl Condition {
+    /// A text command's.
+    #[must_use]
+    pub fn of(mode: Mode) -> Self {
+        Self { mode, compare: 0, allow_stale: false, own_cas: None, vivify: None }
+    }
+}
+
+/// What became of it, and what it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What became of it.
+    pub stored: Stored,
+    /// Its CAS id, if it is stored, otherwise 0.
+    pub cas: u64,
+    /// Bytes of its value, if it is stored, otherwise 0.
+    pub value_len: usize,
+}
+
+impl Outcome {
+    fn not(stored: Stored) -> Self {
+        Self { stored, cas: 0, value_len: 0 }
+    }
+}
+
+enum Plan {
+    /// It takes the place of the old one; it has this expiry time, if any, instead of its own.
+    Put { expiry: Option<Expiry>, marks: Marks },
+    /// It is joined with this one.
+    Join(ItemRef),
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Bytes(&'a [u8]),
+    Held(ItemRef),
 }
 
 /// ` <flags> <bytes>\r\n`, what stands in a reply between key and value.
@@ -96,14 +152,14 @@ impl Engine<'_> {
     pub fn set(&mut self, item: &WireForm<'_>, expiry: Expiry) -> Stored {
         let WireForm { key, head, tail, value_len } = *item;
         let wire_len = head.len() + tail.len();
-        if HEADER + wire_len > self.max_item as usize {
+        if chunk_len(wire_len, Marks::NONE) > self.max_item as usize {
             return self.refuse_large(Mode::Set, key);
         }
         self.stats.cmd_set += 1;
         let hash = self.hash_key.hash(key);
         let old = self.find(hash, key);
         let suffix_len = (wire_len - key.bytes().len() - value_len - 2) as u8;
-        let place = match self.place(wire_len, old) {
+        let place = match self.place(wire_len, Marks::NONE, old) {
             Ok(place) => place,
             Err(refusal) => return refusal,
         };
@@ -111,7 +167,7 @@ impl Engine<'_> {
         let (to_head, to_tail) = wire.split_at_mut(head.len());
         to_head.copy_from_slice(head);
         to_tail.copy_from_slice(tail);
-        self.put_in_place(place, hash, key, expiry, wire_len as u32, suffix_len);
+        self.put_in_place(place, hash, key, expiry, (wire_len as u32, suffix_len, Marks::NONE));
         Stored::Stored
     }
 
@@ -124,35 +180,129 @@ impl Engine<'_> {
         expiry: Expiry,
         value: &[u8],
     ) -> Stored {
+        self.store_if(&Condition::of(mode), key, flags, expiry, value).stored
+    }
+
+    /// Stores an item, if it is as the condition has it.
+    pub fn store_if(
+        &mut self,
+        condition: &Condition,
+        key: Key<'_>,
+        flags: u32,
+        expiry: Expiry,
+        value: &[u8],
+    ) -> Outcome {
         let suffix = Suffix::new(flags, value.len());
         if !self.holds(key, &suffix, value.len()) {
-            return self.refuse_large(mode, key);
+            return Outcome::not(self.refuse_large(condition.mode, key));
         }
         self.stats.cmd_set += 1;
         let hash = self.hash_key.hash(key);
         let old = self.find(hash, key);
-        match (mode, old) {
-            (Mode::Set, _) | (Mode::Add, None) | (Mode::Replace, Some(_)) => {}
+        match self.plan(condition, old) {
+            Err(refusal) => Outcome::not(refusal),
+            Ok(Plan::Join(item)) => self.join(item, key, Source::Bytes(value), condition),
+            Ok(Plan::Put { expiry: other, marks }) => {
+                let expiry = other.unwrap_or(expiry);
+                let place = (hash, key, old);
+                let stored = self.put(place, &suffix, expiry, value, (marks, condition.own_cas));
+                Outcome {
+                    stored,
+                    cas: condition.own_cas.unwrap_or(self.last_cas),
+                    value_len: value.len(),
+                }
+            }
+        }
+    }
+
+    /// Stores an item that came piece by piece, if it is as the condition has it; its own CAS
+    /// id, if it is to have one, was given to [`Engine::begin`].
+    pub fn finish(&mut self, held: Held, condition: &Condition) -> Outcome {
+        self.stats.cmd_set += 1;
+        let header = self.heap.header(held.item);
+        let (key, len) = self.key_of(held.item);
+        let Some(key) = key.get(..len).and_then(Key::any) else {
+            self.release(held);
+            return Outcome::not(Stored::NotStored);
+        };
+        let old = self.find(header.hash, key);
+        let own_cas = header.marks.has(Marks::OWN_CAS).then(|| self.heap.cas(held.item, &header));
+        let condition = &Condition { own_cas, ..*condition };
+        let outcome = match self.plan(condition, old) {
+            Err(refusal) => Outcome::not(refusal),
+            Ok(Plan::Join(item)) => self.join(item, key, Source::Held(held.item), condition),
+            Ok(Plan::Put { expiry, marks }) => {
+                if let Some(old) = old {
+                    self.discard(old);
+                }
+                let header = Header {
+                    cas: self.next_cas(),
+                    expiry: expiry.unwrap_or(header.expiry),
+                    marks: header.marks.with(marks),
+                    state: State::stored(self.epoch),
+                    used: self.now as u16,
+                    ..header
+                };
+                self.link_held(&held, header);
+                self.usage.bytes += header.size() as u64;
+                self.stats.total_items += 1;
+                self.pass_time(header.size());
+                let cas = self.heap.cas(held.item, &header);
+                Outcome { stored: Stored::Stored, cas, value_len: header.value_len() }
+            }
+        };
+        self.release(held);
+        outcome
+    }
+
+    /// What is to be done with an item, where `old` is the one with its key.
+    fn plan(&mut self, condition: &Condition, old: Option<ItemRef>) -> Result<Plan, Stored> {
+        let put = Plan::Put { expiry: None, marks: Marks::NONE };
+        match (condition.mode, old) {
+            (Mode::Set, _) | (Mode::Add, None) | (Mode::Replace, Some(_)) => Ok(put),
             (Mode::Append | Mode::Prepend, Some(item)) => {
-                return self.join(item, key, value, mode == Mode::Append);
+                let cas = self.cas(item);
+                if condition.compare == 0 || condition.compare == cas {
+                    Ok(Plan::Join(item))
+                } else {
+                    Err(Stored::Exists)
+                }
+            }
+            (Mode::Append | Mode::Prepend, None) if condition.vivify.is_some() => {
+                Ok(Plan::Put { expiry: condition.vivify, marks: Marks::NONE })
             }
             (Mode::Add, Some(item)) => {
                 // As memcached does: to be asked for is to be used.
-                self.mark_read(item);
-                return Stored::NotStored;
+                self.mark_used(item);
+                Err(Stored::NotStored)
             }
-            (Mode::Replace | Mode::Append | Mode::Prepend, None) => return Stored::NotStored,
+            (Mode::Replace | Mode::Append | Mode::Prepend, None) => Err(Stored::NotStored),
             (Mode::Cas(_), None) => {
                 self.stats.cas_misses += 1;
-                return Stored::NotFound;
+                Err(Stored::NotFound)
             }
-            (Mode::Cas(cas), Some(item)) if self.heap.header(item).cas != cas => {
-                self.stats.cas_badval += 1;
-                return Stored::Exists;
+            (Mode::Cas(wanted), Some(item)) => {
+                let header = self.heap.header(item);
+                let cas = self.heap.cas(item, &header);
+                if wanted != 0 && wanted == cas {
+                    self.stats.cas_hits += 1;
+                    Ok(put)
+                } else if condition.allow_stale && wanted != 0 && wanted < cas {
+                    // Of an older version: it is kept, as out of date.
+                    self.stats.cas_hits += 1;
+                    let won = Marks(header.marks.0 & Marks::WON.0);
+                    Ok(Plan::Put { expiry: Some(header.expiry), marks: Marks::STALE.with(won) })
+                } else {
+                    self.stats.cas_badval += 1;
+                    Err(Stored::Exists)
+                }
             }
-            (Mode::Cas(_), Some(_)) => self.stats.cas_hits += 1,
         }
-        self.put(hash, key, old, &suffix, expiry, value)
+    }
+
+    /// The CAS id of an item.
+    pub(super) fn cas(&self, item: ItemRef) -> u64 {
+        self.heap.cas(item, &self.heap.header(item))
     }
 
     /// What [`Engine::store`] does with an item that is too large. Rather no value than
@@ -174,25 +324,28 @@ impl Engine<'_> {
     }
 
     fn holds(&self, key: Key<'_>, suffix: &Suffix, value_len: usize) -> bool {
-        let head = HEADER + key.bytes().len() + suffix.len();
-        head.saturating_add(value_len).saturating_add(2) <= self.max_item as usize
+        let head = key.bytes().len() + suffix.len();
+        let wire_len = head.saturating_add(value_len).saturating_add(2);
+        let most = self.max_item as usize;
+        // With a CAS id of its own, if it is to have one.
+        wire_len <= most && chunk_len(wire_len, Marks::OWN_CAS) <= most
     }
 
-    /// Writes an item in place of `old`, which is the one with its key. Into the same
+    /// Writes an item with this hash and key in place of the one that has it. Into the same
     /// chunk if the new size belongs to the same bucket.
     pub(super) fn put(
         &mut self,
-        hash: u32,
-        key: Key<'_>,
-        old: Option<ItemRef>,
+        (hash, key, old): (u32, Key<'_>, Option<ItemRef>),
         suffix: &Suffix,
         expiry: Expiry,
         value: &[u8],
+        (marks, own_cas): (Marks, Option<u64>),
     ) -> Stored {
         let key_len = key.bytes().len();
         let head_len = key_len + suffix.len();
         let wire_len = head_len + value.len() + 2;
-        let place = match self.place(wire_len, old) {
+        let marks = if own_cas.is_some() { marks.with(Marks::OWN_CAS) } else { marks };
+        let place = match self.place(wire_len, marks, old) {
             Ok(place) => place,
             Err(refusal) => return refusal,
         };
@@ -203,21 +356,32 @@ impl Engine<'_> {
         let (text, end) = body.split_at_mut(value.len());
         text.copy_from_slice(value);
         end.copy_from_slice(b"\r\n");
-        self.put_in_place(place, hash, key, expiry, wire_len as u32, suffix.len);
+        if let Some(cas) = own_cas {
+            self.heap.set_own_cas(place.item, wire_len, cas);
+        }
+        self.put_in_place(place, hash, key, expiry, (wire_len as u32, suffix.len, marks));
         Stored::Stored
     }
 
     /// A chunk for an item of so many bytes, in place of `old`: the same if it belongs to
     /// the same bucket, otherwise `old` is discarded.
     #[inline(always)]
-    fn place(&mut self, wire_len: usize, old: Option<ItemRef>) -> Result<Place, Stored> {
-        let class = self.slabs.classes().holding(HEADER + wire_len).ok_or(Stored::TooLarge)?;
+    fn place(
+        &mut self,
+        wire_len: usize,
+        marks: Marks,
+        old: Option<ItemRef>,
+    ) -> Result<Place, Stored> {
+        let len = chunk_len(wire_len, marks);
+        let class = self.slabs.classes().holding(len).ok_or(Stored::TooLarge)?;
         if let Some(item) = old
             && self.slabs.class_of(item) == Some(class)
         {
-            let Header { next, .. } = self.heap.header(item);
-            self.usage.bytes -= self.heap.header(item).size() as u64;
-            return Ok(Place { item, next, linked: true });
+            let header = self.heap.header(item);
+            if !self.is_held_as(item, &header) {
+                self.usage.bytes -= header.size() as u64;
+                return Ok(Place { item, next: header.next, linked: true });
+            }
         }
         if let Some(old) = old {
             self.discard(old);
@@ -237,8 +401,7 @@ impl Engine<'_> {
         hash: u32,
         key: Key<'_>,
         expiry: Expiry,
-        wire_len: u32,
-        suffix_len: u8,
+        (wire_len, suffix_len, marks): (u32, u8, Marks),
     ) {
         let Place { item, next, linked } = place;
         let header = Header {
@@ -249,10 +412,13 @@ impl Engine<'_> {
             wire_len,
             key_len: key.bytes().len() as u8,
             suffix_len,
-            state: State::stored(self.epoch),
+            marks,
             sum: 0,
+            state: State::stored(self.epoch),
+            used: self.now as u16,
         };
         self.heap.set_header(item, header);
+        self.clear_holds(item, &header);
         if !linked {
             self.index.link(&mut self.heap, hash, item);
             self.usage.items += 1;
@@ -271,52 +437,74 @@ impl Engine<'_> {
     }
 
     /// Stores the value of an item joined with another.
-    fn join(&mut self, item: ItemRef, key: Key<'_>, value: &[u8], append: bool) -> Stored {
+    fn join(
+        &mut self,
+        item: ItemRef,
+        key: Key<'_>,
+        more: Source<'_>,
+        condition: &Condition,
+    ) -> Outcome {
         let old = self.heap.header(item);
         let old_len = old.value_len();
-        let new_len = old_len + value.len();
+        let more_len = match more {
+            Source::Bytes(value) => value.len(),
+            Source::Held(held) => self.heap.header(held).value_len(),
+        };
+        let new_len = old_len + more_len;
         let flags = self.flags(item);
         let suffix = Suffix::new(flags, new_len);
         if !self.holds(key, &suffix, new_len) {
-            return Stored::NotStored;
+            return Outcome::not(Stored::NotStored);
         }
         let key_len = key.bytes().len();
         let head_len = key_len + suffix.len();
         let wire_len = head_len + new_len + 2;
-        let Some(class) = self.slabs.classes().holding(HEADER + wire_len) else {
-            return Stored::NotStored;
+        let marks = if condition.own_cas.is_some() { Marks::OWN_CAS } else { Marks::NONE };
+        let Some(class) = self.slabs.classes().holding(chunk_len(wire_len, marks)) else {
+            return Outcome::not(Stored::NotStored);
         };
-        let place = if self.slabs.class_of(item) == Some(class) {
+        let place = if self.slabs.class_of(item) == Some(class) && !self.is_held(item) {
             item
         } else {
             // The old value is still needed: whatever is evicted, it must not be.
             let Some(place) = self.allocate(class, Some(item)) else {
                 self.stats.store_no_memory += 1;
-                return Stored::NotStored;
+                return Outcome::not(Stored::NotStored);
             };
             place
         };
 
         // Where they may overlap the value moves first, then its surroundings.
-        let (old_at, new_at) = if append {
+        let (old_at, new_at) = if condition.mode == Mode::Append {
             (head_len, head_len + old_len)
         } else {
-            (head_len + value.len(), head_len)
+            (head_len + more_len, head_len)
         };
         self.heap.copy((item, old.head_len()), (place, old_at), old_len);
         let wire = self.heap.wire_mut(place, wire_len);
         wire[..key_len].copy_from_slice(key.bytes());
         wire[key_len..head_len].copy_from_slice(suffix.text());
-        wire[new_at..new_at + value.len()].copy_from_slice(value);
         wire[wire_len - 2..].copy_from_slice(b"\r\n");
+        match more {
+            Source::Bytes(value) => wire[new_at..new_at + more_len].copy_from_slice(value),
+            Source::Held(held) => {
+                let head_len = self.heap.header(held).head_len();
+                self.heap.copy((held, head_len), (place, new_at), more_len);
+            }
+        }
+        if let Some(cas) = condition.own_cas {
+            self.heap.set_own_cas(place, wire_len, cas);
+        }
 
         let header = Header {
             next: self.heap.header(item).next,
             cas: self.next_cas(),
             wire_len: wire_len as u32,
             suffix_len: suffix.len,
-            state: State::stored(self.epoch),
+            marks,
             sum: 0,
+            state: State::stored(self.epoch),
+            used: self.now as u16,
             ..old
         };
         if place == item {
@@ -328,9 +516,11 @@ impl Engine<'_> {
             self.index.link(&mut self.heap, header.hash, place);
             self.usage.items += 1;
         }
+        self.clear_holds(place, &header);
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;
         self.pass_time(header.size());
-        Stored::Stored
+        let cas = condition.own_cas.unwrap_or(header.cas);
+        Outcome { stored: Stored::Stored, cas, value_len: new_len }
     }
 }

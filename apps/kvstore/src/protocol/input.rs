@@ -42,6 +42,43 @@ impl<'a> Input<'a> {
         Self { buf: datagram.get(..end).unwrap_or_default(), at: start }
     }
 
+    /// The text of a stream from byte `at`. Only a line that has its end in it may be read
+    /// ([`Input::line_len`]).
+    #[must_use]
+    pub fn of_stream(stream: &'a [u8], at: usize) -> Self {
+        Self { buf: stream, at }
+    }
+
+    /// Where the next line, token or data block starts.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Goes on reading at byte `at` of the text, as [`Input::at`] has it.
+    pub fn go_to(&mut self, at: usize) {
+        self.at = at.min(self.buf.len());
+    }
+
+    /// Passes over `len` bytes, or as many as there are. Returns how many.
+    pub fn skip(&mut self, len: usize) -> usize {
+        let len = len.min(self.rest().len());
+        self.at += len;
+        len
+    }
+
+    /// What has not been read.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.buf.get(self.at..).unwrap_or_default()
+    }
+
+    /// Bytes of this line, its end included. `None` if its end is not there.
+    #[must_use]
+    pub fn line_len(&self) -> Option<usize> {
+        wide::position(self.rest(), b'\n').map(|end| end + 1)
+    }
+
     /// Whether there is another line.
     #[must_use]
     #[inline(always)]
@@ -56,12 +93,18 @@ impl<'a> Input<'a> {
         rest.iter().position(|&byte| byte == b'\n').is_none_or(|end| end + 1 == rest.len())
     }
 
-    /// Whether this line has no more tokens.
+    /// Passes over spaces.
     #[inline(always)]
-    pub(super) fn at_line_end(&mut self) -> bool {
+    pub fn skip_blanks(&mut self) {
         while self.buf.get(self.at) == Some(&b' ') {
             self.at += 1;
         }
+    }
+
+    /// Whether this line has no more tokens.
+    #[inline(always)]
+    pub(super) fn at_line_end(&mut self) -> bool {
+        self.skip_blanks();
         matches!(self.buf.get(self.at..), Some([b'\n', ..] | [b'\r', b'\n', ..]))
     }
 
@@ -100,6 +143,13 @@ impl<'a> Input<'a> {
     pub fn key(&mut self) -> Option<Result<Key<'a>, BadKey>> {
         let token = self.token()?;
         Some(Key::from_token(token).ok_or(BadKey))
+    }
+
+    /// What is left of this line, without its end.
+    pub(super) fn rest_of_line(&self) -> &'a [u8] {
+        let line = self.rest().get(..self.line_len().unwrap_or(0)).unwrap_or_default();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        line.strip_suffix(b"\r").unwrap_or(line)
     }
 
     /// Goes to the start of the next line.

@@ -38,16 +38,22 @@
 //! what is there before use, and a reply is bounded by its buffer, so that one
 //! datagram never causes more than one.
 
+mod base64;
+pub mod binary;
 mod frame;
 mod input;
+mod meta;
 mod reflection;
 mod reply;
 mod request;
 mod usual;
 
+pub(crate) use base64::{Decoded, encode as encode_base64};
 pub use frame::Frame;
 pub use input::{BadChunk, BadKey, Input};
+pub(crate) use meta::put_key;
+pub use meta::{Flags, Meta, SetAnswer};
 pub use reflection::is_reply;
-pub use reply::{Reply, TooLarge};
+pub use reply::{Reply, Rest, TooLarge};
 pub use request::{Refusal, Request, StatsKind};
 pub use usual::{SingleSet, single_get, single_set};

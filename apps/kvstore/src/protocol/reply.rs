@@ -1,13 +1,13 @@
 //! The reply under construction.
 //!
-//! A buffer of fixed size, one datagram. What does not fit is refused before any
+//! A buffer of fixed size. What does not fit is refused before any
 //! of it is written, and the caller then goes back to where the answer began and
 //! says so instead: a client gets a whole answer or an error, never a part.
 //!
-//! A reply in several datagrams would be built here too: the answer would be
-//! written once, and each datagram sent from its part behind a frame of its own.
+//! In a stream a long item may follow the buffer: then the reply holds it, and its bytes are
+//! sent from where they lie as there is room.
 
-use crate::engine::Value;
+use crate::engine::Held;
 use crate::number::Decimal;
 
 /// A reply, of which some is written.
@@ -15,6 +15,21 @@ use crate::number::Decimal;
 pub struct Reply<'b> {
     buf: &'b mut [u8],
     len: usize,
+    /// Whether an item may follow piece by piece.
+    in_pieces: bool,
+    /// The item that follows.
+    rest: Option<Rest>,
+}
+
+/// Bytes of an item that are still to be sent, counted from its key on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// The item.
+    pub held: Held,
+    /// The next byte.
+    pub at: u32,
+    /// The byte behind the last.
+    pub end: u32,
 }
 
 /// There is no room for that.
@@ -25,7 +40,30 @@ impl<'b> Reply<'b> {
     /// An empty reply, to be written to `buf`.
     #[inline(always)]
     pub fn new(buf: &'b mut [u8]) -> Self {
-        Self { buf, len: 0 }
+        Self { buf, len: 0, in_pieces: false, rest: None }
+    }
+
+    /// The same, of a stream: a long item that does not fit may follow piece by piece.
+    pub fn of_stream(buf: &'b mut [u8]) -> Self {
+        Self { buf, len: 0, in_pieces: true, rest: None }
+    }
+
+    /// Whether a long item may follow piece by piece.
+    #[must_use]
+    pub fn in_pieces(&self) -> bool {
+        self.in_pieces
+    }
+
+    /// Bytes of an item follow what is written.
+    pub fn set_rest(&mut self, rest: Rest) {
+        self.rest = Some(rest);
+    }
+
+    /// The bytes of an item that follow what is written, if there are any. The caller sends
+    /// them.
+    #[must_use]
+    pub fn take_rest(&mut self) -> Option<Rest> {
+        self.rest.take()
     }
 
     /// Bytes written.
@@ -65,32 +103,6 @@ impl<'b> Reply<'b> {
         Ok(())
     }
 
-    /// Adds an item as `get` shows it.
-    ///
-    /// # Errors
-    /// If not at least `spare` bytes would be left. Part may be written then.
-    #[inline(always)]
-    pub fn put_value(&mut self, value: &Value<'_>, spare: usize) -> Result<(), TooLarge> {
-        if self.room() < b"VALUE ".len() + value.wire().len() + spare {
-            return Err(TooLarge);
-        }
-        self.put(b"VALUE ")?;
-        self.put(value.wire())
-    }
-
-    /// Adds an item as `gets` shows it: with its CAS id.
-    ///
-    /// # Errors
-    /// As for [`Reply::put_value`].
-    pub fn put_value_with_cas(&mut self, value: &Value<'_>, spare: usize) -> Result<(), TooLarge> {
-        self.put(b"VALUE ")?;
-        self.put(value.head())?;
-        self.put(b" ")?;
-        self.put(Decimal::new(value.cas()).text())?;
-        self.put(value.tail())?;
-        if self.room() < spare { Err(TooLarge) } else { Ok(()) }
-    }
-
     /// Adds a line with a number.
     ///
     /// # Errors
@@ -100,14 +112,12 @@ impl<'b> Reply<'b> {
         self.put(b"\r\n")
     }
 
-    /// Adds a line of `stats`.
+    /// Adds a flag of a meta command's answer, with a number.
     ///
     /// # Errors
     /// If it does not fit. Part may be written then.
-    pub fn put_stat(&mut self, name: &str, number: u64) -> Result<(), TooLarge> {
-        self.put(b"STAT ")?;
-        self.put(name.as_bytes())?;
-        self.put(b" ")?;
-        self.put_number(number)
+    pub fn put_flag(&mut self, flag: u8, number: u64) -> Result<(), TooLarge> {
+        self.put(&[b' ', flag])?;
+        self.put(Decimal::new(number).text())
     }
 }

@@ -8,6 +8,7 @@
 //! Where older versions, newer ones and this store differ is in `docs/memcached.md`.
 
 use super::input::Input;
+use super::meta::Meta;
 use crate::engine::{Delta, Key, Mode};
 use crate::number;
 
@@ -31,6 +32,18 @@ pub enum Request<'a> {
     FlushAll { delay: i32, noreply: bool },
     /// `stats`.
     Stats(StatsKind),
+    /// `mg`.
+    MetaGet(Meta<'a>),
+    /// `ms`: the data block follows; take it with [`Input::data`].
+    MetaSet { meta: Meta<'a>, mode: Mode, bytes: usize },
+    /// `md`.
+    MetaDelete(Meta<'a>),
+    /// `ma`.
+    MetaArithmetic { meta: Meta<'a>, delta: Delta },
+    /// `me`.
+    MetaDebug(Meta<'a>),
+    /// `mn`.
+    MetaNoop,
     /// `verbosity`: accepted, without effect.
     Verbosity { noreply: bool },
     /// `version`.
@@ -46,6 +59,32 @@ pub enum StatsKind {
     General,
     /// Setting the counters back.
     Reset,
+    /// What the store was made with.
+    Settings,
+    /// Items by bucket.
+    Items,
+    /// Memory by bucket.
+    Slabs,
+    /// Items by size: not counted.
+    Sizes,
+    /// Connections: known to their owner, not here.
+    Connections,
+}
+
+impl StatsKind {
+    /// The statistics of this name; of none, the general ones.
+    pub(crate) fn of(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"" => Self::General,
+            b"reset" => Self::Reset,
+            b"settings" => Self::Settings,
+            b"items" => Self::Items,
+            b"slabs" => Self::Slabs,
+            b"sizes" => Self::Sizes,
+            b"conns" => Self::Connections,
+            _ => return None,
+        })
+    }
 }
 
 /// Why a line is not a request: what to answer.
@@ -55,8 +94,9 @@ pub struct Refusal {
     pub text: &'static [u8],
     /// Not to be sent: the line asked for no reply.
     pub noreply: bool,
-    /// Bytes of the data block that follows the line, if one does. It has been passed over.
-    data: Option<usize>,
+    /// Bytes of the data block that follows the line, if one does: it is to be passed over
+    /// ([`Input::skip_data`]).
+    pub data: Option<usize>,
 }
 
 impl Refusal {
@@ -126,6 +166,7 @@ impl<'a> Input<'a> {
             b"gets" => return self.get(true),
             b"gat" => return self.get_and_touch(false),
             b"gats" => return self.get_and_touch(true),
+            [b'm', kind @ (b'g' | b's' | b'd' | b'a' | b'e' | b'n')] => return self.meta(*kind),
             _ => {}
         }
         let args = Args::read(self);
@@ -143,11 +184,19 @@ impl<'a> Input<'a> {
             b"flush_all" => flush_all(&args),
             b"verbosity" => verbosity(&args),
             b"version" => Ok(Request::Version),
-            b"stats" => match (args.count, args.list[0]) {
-                (0, _) => Ok(Request::Stats(StatsKind::General)),
-                (_, b"reset") => Ok(Request::Stats(StatsKind::Reset)),
-                _ => Err(Refusal::new(Refusal::UNKNOWN, false)),
+            b"stats" => match StatsKind::of(args.list[0]) {
+                Some(kind) => Ok(Request::Stats(kind)),
+                None => Err(Refusal::new(stats_refusal(&args), false)),
             },
+            b"shutdown" => Err(args.refuse(b"ERROR: shutdown not enabled\r\n")),
+            b"cache_memlimit" => Err(args.refuse(memory_limit(&args))),
+            b"slabs" if args.list[0] == b"reassign" && args.count == 3 => {
+                Err(args.refuse(b"CLIENT_ERROR slab reassignment disabled\r\n"))
+            }
+            b"lru_crawler" if matches!((args.list[0], args.count), (b"crawl" | b"metadump", 2)) => {
+                Err(args.refuse(b"CLIENT_ERROR lru crawler disabled\r\n"))
+            }
+            b"watch" => Err(args.refuse(b"CLIENT_ERROR watch commands not allowed\r\n")),
             b"quit" => Ok(Request::Quit),
             // What a browser sends: nothing of it is meant for us.
             [b'A'..=b'Z', _, ..] if args.last.starts_with(b"HTTP/") => Ok(Request::Quit),
@@ -155,10 +204,44 @@ impl<'a> Input<'a> {
             _ => Err(args.refuse(Refusal::UNKNOWN)),
         };
         self.end_line();
-        if let Err(Refusal { data: Some(len), .. }) = request {
-            self.skip_data(len);
-        }
         request
+    }
+
+    fn meta(&mut self, kind: u8) -> Result<Request<'a>, Refusal> {
+        let refuse = |text| Refusal::new(text, false);
+        let key = if kind == b'n' { b"" } else { self.token().unwrap_or_default() };
+        let bytes = if kind == b's' { self.token().unwrap_or_default() } else { b"" };
+        let tokens = self.rest_of_line();
+        self.end_line();
+        let meta = || Meta::read(key, tokens);
+        match kind {
+            b's' => meta_set(key, bytes, tokens),
+            b'g' => meta().map(Request::MetaGet).map_err(refuse),
+            b'd' => meta().map(Request::MetaDelete).map_err(refuse),
+            b'e' => {
+                // Of its flags only the first matters, and only if it is this.
+                let first = tokens.split(|&byte| byte == b' ').find(|token| !token.is_empty());
+                let tokens = if first == Some(b"b") { b"b" as &[u8] } else { b"" };
+                let meta = Meta::read(key, tokens).map_err(|_| refuse(Refusal::FORMAT))?;
+                Ok(Request::MetaDebug(meta))
+            }
+            b'a' => {
+                let fault = b"CLIENT_ERROR invalid or duplicate flag\r\n";
+                let meta = meta().map_err(|text| match text {
+                    Refusal::FORMAT => refuse(text),
+                    text if text.starts_with(b"CLIENT_ERROR op") => refuse(text),
+                    _ => refuse(fault),
+                })?;
+                let by = meta.flags.delta.unwrap_or(1);
+                let delta = match meta.flags.mode {
+                    0 | b'I' | b'+' => Delta::Up(by),
+                    b'D' | b'-' => Delta::Down(by),
+                    _ => return Err(refuse(b"CLIENT_ERROR invalid mode for ma M token\r\n")),
+                };
+                Ok(Request::MetaArithmetic { meta, delta })
+            }
+            _ => Ok(Request::MetaNoop),
+        }
     }
 
     fn get(&mut self, with_cas: bool) -> Result<Request<'a>, Refusal> {
@@ -183,6 +266,25 @@ impl<'a> Input<'a> {
     }
 }
 
+/// What to say of statistics that there are not.
+fn stats_refusal(args: &Args<'_>) -> &'static [u8] {
+    match args.list[0] {
+        b"detail" => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+        b"cachedump" => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+        _ => Refusal::UNKNOWN,
+    }
+}
+
+/// The memory was given once and for all: why the limit does not change.
+fn memory_limit(args: &Args<'_>) -> &'static [u8] {
+    match number::unsigned(args.list[0]) {
+        None => Refusal::UNKNOWN,
+        Some(..8) => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
+        Some(1_000_000_001..) => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
+        Some(_) => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
+    }
+}
+
 fn store<'a>(mode: Mode, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
     let [key, flags, exptime, bytes] = args.first()?;
     // memcached adds two for the line end and keeps the sum in an int.
@@ -202,6 +304,26 @@ fn store<'a>(mode: Mode, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
     read().ok_or(Refusal { data: Some(bytes), ..args.refuse(Refusal::FORMAT) })
 }
 
+fn meta_set<'a>(key: &'a [u8], bytes: &[u8], tokens: &'a [u8]) -> Result<Request<'a>, Refusal> {
+    let bytes = number::signed_whole(bytes).and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = bytes.filter(|&n| n <= i32::MAX as usize - 2);
+    let bytes = bytes.ok_or(Refusal::new(Refusal::FORMAT, false))?;
+    let refuse = |text| Refusal { text, noreply: false, data: Some(bytes) };
+    let meta = Meta::read(key, tokens).map_err(refuse)?;
+    let mode = match (meta.flags.mode, meta.flags.compare) {
+        (0 | b'S' | b'R', Some(cas)) => Mode::Cas(cas),
+        (mode, _) => match mode {
+            0 | b'S' => Mode::Set,
+            b'R' => Mode::Replace,
+            b'E' => Mode::Add,
+            b'A' => Mode::Append,
+            b'P' => Mode::Prepend,
+            _ => return Err(refuse(b"CLIENT_ERROR invalid mode for ms M token\r\n")),
+        },
+    };
+    Ok(Request::MetaSet { meta, mode, bytes })
+}
+
 fn change<'a>(delta: fn(u64) -> Delta, args: &Args<'a>) -> Result<Request<'a>, Refusal> {
     let [key, by] = args.first()?;
     let key = Key::from_token(key).ok_or(args.refuse(Refusal::FORMAT))?;
@@ -211,6 +333,10 @@ fn change<'a>(delta: fn(u64) -> Delta, args: &Args<'a>) -> Result<Request<'a>, R
 
 fn delete<'a>(args: &Args<'a>) -> Result<Request<'a>, Refusal> {
     let [key] = args.first()?;
+    // A key, a time to hold it, and `noreply`: more was never a `delete`.
+    if args.count > 3 {
+        return Err(Refusal::new(Refusal::UNKNOWN, false));
+    }
     // A key of that name is not a wish to hear nothing.
     let noreply = args.count > 1 && args.noreply();
     let key = Key::from_token(key).ok_or(Refusal::new(Refusal::FORMAT, noreply))?;

@@ -18,7 +18,7 @@ pub(super) mod arp;
 mod datagram;
 mod drops;
 mod head;
-mod icmp;
+pub(super) mod icmp;
 pub(super) mod ipv4;
 
 use exo_abi::Error;
@@ -30,8 +30,7 @@ use self::head::{Template, sender};
 use self::ipv4::Own;
 use super::{NetConfig, NetDevice, Service, TxBuffer, UdpStack};
 
-/// Protocol numbers (RFC 790).
-const ICMP: u8 = 1;
+/// UDP's protocol number (RFC 790).
 const UDP: u8 = 17;
 
 /// A UDP server on one port.
@@ -65,11 +64,57 @@ impl FastUdp {
         buffer: &mut TxBuffer,
         service: &mut S,
     ) -> usize {
+        self.handle_or(frame, buffer, service, |_, _, _| None)
+    }
+
+    /// The same; what is no usual datagram is given to `other` first, which returns the length
+    /// of its answer if the frame was for it.
+    #[inline(always)]
+    pub fn handle_or<S: Service>(
+        &mut self,
+        frame: &[u8],
+        buffer: &mut TxBuffer,
+        service: &mut S,
+        other: impl FnOnce(&[u8], &mut TxBuffer, &mut S) -> Option<usize>,
+    ) -> usize {
         let Some((head, request)) = self.template.request(&self.own, frame) else {
-            return self.judge(frame, buffer, service);
+            return match other(frame, buffer, service) {
+                Some(length) => length,
+                None => self.judge(frame, buffer, service),
+            };
         };
         let answer = service.answer_with_sum(request, sender(head), &mut buffer[HEADERS..]);
         answer.map_or(0, |answer| self.template.answer(head, buffer, answer))
+    }
+
+    /// [`UdpStack::poll`], with `other` as in [`FastUdp::handle_or`].
+    ///
+    /// # Errors
+    /// Those of [`NetDevice::sync`].
+    #[inline]
+    pub fn poll_or<D: NetDevice, S: Service>(
+        &mut self,
+        device: &mut D,
+        service: &mut S,
+        budget: u32,
+        mut other: impl FnMut(&[u8], &mut TxBuffer, &mut S) -> Option<usize>,
+    ) -> Result<u32, Error> {
+        let mut handled = 0;
+        loop {
+            handled += device.exchange(budget - handled, |frame, buffer| {
+                self.handle_or(frame, buffer, service, &mut other)
+            });
+            if handled == budget || !device.is_full() || device.slots().received.is_none() {
+                return Ok(handled);
+            }
+            device.sync()?;
+            if device.is_full() {
+                // Waiting could be for ever: what frees a buffer is no event.
+                self.drops.add(Dropped::NoRoom);
+                device.consume();
+                handled += 1;
+            }
+        }
     }
 
     #[cold]
@@ -100,7 +145,7 @@ impl FastUdp {
                 let packet = self.own.check(ethernet.payload())?;
                 match packet.protocol {
                     UDP => self.datagram(frame, packet, buffer, service),
-                    ICMP => self.echo(source, packet, buffer),
+                    icmp::ICMP => icmp::answer(&self.own, source, packet, buffer),
                     _ => Err(Dropped::Protocol),
                 }
             }
@@ -122,21 +167,7 @@ impl UdpStack for FastUdp {
         _now: u64,
         budget: u32,
     ) -> Result<u32, Error> {
-        let mut handled = 0;
-        loop {
-            handled += device
-                .exchange(budget - handled, |frame, buffer| self.handle(frame, buffer, service));
-            if handled == budget || !device.is_full() || device.slots().received.is_none() {
-                return Ok(handled);
-            }
-            device.sync()?;
-            if device.is_full() {
-                // Waiting could be for ever: what frees a buffer is no event.
-                self.drops.add(Dropped::NoRoom);
-                device.consume();
-                handled += 1;
-            }
-        }
+        self.poll_or(device, service, budget, |_, _, _| None)
     }
 
     fn wait_micros(&mut self, _now: u64) -> Option<u64> {

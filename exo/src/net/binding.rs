@@ -10,6 +10,7 @@ use super::{filter, ring};
 use crate::capability::Progress;
 use crate::env::Env;
 use crate::kernel::Kernel;
+use crate::memory::CLEAR;
 use crate::object::{self, KernelObject};
 
 /// A binding.
@@ -23,8 +24,10 @@ pub struct Binding {
     pub produced: Cell<u32>,
     /// Packets taken from the transmit ring: the kernel's own index.
     pub taken: Cell<u32>,
-    /// Frames that the device reads from the run.
-    pub in_flight: Cell<u32>,
+    /// Of these, those whose buffers the owner was given back.
+    pub sent: Cell<u32>,
+    /// Transmit slots from which the device reads.
+    pub lent: Cell<ring::Slots>,
     /// The scope it was made by; none once that is gone.
     scope: Cell<Option<&'static Scope>>,
     pub(crate) scope_previous: Cell<Pfn>,
@@ -85,6 +88,9 @@ impl Binding {
     }
 }
 
+/// What it costs to check and pin a frame of the run, and to unpin it.
+const PIN: u32 = 50;
+
 /// Makes a binding of `env` in frame `object_frame` over the run from `first`,
 /// with filters within `scope`.
 ///
@@ -100,6 +106,7 @@ pub fn bind(
     object_frame: Pfn,
 ) -> Result<&'static Binding, Error> {
     let frames = &kernel.frames;
+    kernel.here().work.spend(CLEAR + PIN * order.frames());
     if kernel.net.borrow().nic.is_none() {
         return Err(Error::NoDevice);
     }
@@ -157,9 +164,10 @@ pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<
         return Ok(Progress::Again);
     }
     reclaim(kernel, net);
-    if binding.in_flight.get() != 0 {
+    if binding.lent.get() != ring::Slots::default() {
         return Err(Error::InUse);
     }
+    kernel.here().work.spend(CLEAR + PIN / 2 * binding.order().frames());
     binding.leave_scope(kernel);
     binding.run().for_each(|pfn| frames.unpin(pfn));
     let (previous, next) = (binding.previous.get(), binding.next.get());

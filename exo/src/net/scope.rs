@@ -34,7 +34,11 @@ pub const WIRE_MAX: usize = KEYS * MAX_WIRE;
 /// Scopes from the kernel's own to the deepest.
 const DEPTH: u32 = 8;
 /// Most keys of all scopes that are made directly under one.
-const SIBLING_KEYS: usize = 256;
+const SIBLING_KEYS: usize = 128;
+
+/// What it costs to make a key of a scope, and to compare those of a scope beside it.
+const KEY: u32 = 30_000;
+const SIBLING: u32 = 100;
 
 /// In tags of keys, and in none of bindings.
 pub(super) const IS_KEY: u32 = 1 << 31;
@@ -223,9 +227,14 @@ impl Entry {
         unsafe { &*memory::physical(u64::from(tag.0 & !IS_KEY) * ENTRY_UNIT).cast() }
     }
 
-    /// The scope that it is of.
-    pub(super) fn scope(&self, kernel: &Kernel) -> Option<&'static Scope> {
-        object::get(&kernel.frames, self.of.get())
+    /// How many ways what is behind it makes a packet try beside the first.
+    pub(super) fn ways(&self) -> u32 {
+        self.inner.get().forks() + self.filters.get().forks()
+    }
+
+    /// The account of the scope that it is of.
+    pub(super) fn account(&self, kernel: &Kernel) -> Option<&'static Scope> {
+        object::get::<Scope>(&kernel.frames, self.of.get())?.account()
     }
 }
 
@@ -242,6 +251,7 @@ pub fn of(kernel: &Kernel, net: Object) -> Option<&'static Scope> {
 /// one, nothing is done, and the sibling's frame comes back as an error.
 ///
 /// # Errors
+/// [`Error::Again`] in a batch behind calls that did much;
 /// [`Error::BadFilter`] for what is no key, for keys that share packets, and for none;
 /// [`Error::NoRight`] if one is not within one of the parent's; [`Error::TooMuch`] for more
 /// than [`KEYS`], a scope too deep, or too many or too odd ones beside it; and as for every
@@ -254,12 +264,17 @@ pub fn create(
     [pfn, code]: [Pfn; 2],
 ) -> Result<Result<&'static Scope, Pfn>, Error> {
     let frames = &kernel.frames;
+    // Nothing costs more that cannot stop in the middle: it does not come on top of much.
+    if kernel.here().work.is_long() {
+        return Err(Error::Again);
+    }
     frames.check_donation(pfn, maker.id())?;
     frames.check_donation(code, maker.id())?;
     if pfn == code {
         return Err(Error::BadArgument);
     }
     let (keys, count) = decode(wire)?;
+    kernel.here().work.spend(count as u32 * KEY);
     let keys = keys.get(..count).unwrap_or_default();
     if parent.depth.get() + 1 >= DEPTH {
         return Err(Error::TooMuch);
@@ -271,6 +286,7 @@ pub fn create(
     }
     let mut beside = count;
     for sibling in parent.children(kernel) {
+        kernel.here().work.spend(SIBLING);
         let apart = |entry: &Entry| keys.iter().all(|key| key.contradicts(&entry.key.get()));
         if !sibling.entries().iter().all(apart) {
             return Ok(Err(sibling.frame()));
@@ -390,6 +406,7 @@ pub fn remove_step(kernel: &Kernel, scope: &Scope) -> Result<Progress, Error> {
         return Ok(Progress::Again);
     }
     let Some(parent) = get(deepest.parent.get()) else { return Ok(Progress::Done) };
+    kernel.here().work.spend(deepest.count.get() as u32 * KEY / 2);
     unmerge(kernel, parent, deepest);
     let (previous, next) = (deepest.previous.get(), deepest.next.get());
     match get(previous) {

@@ -20,13 +20,13 @@ pub(super) fn batch(caller: Caller<'_>, calls: UserPtr, count: u32) -> Result<u6
     let root = caller.env.root_table.get();
     let words = UserWords::<BATCH_WORDS>::hold(frames, root, calls, count as usize)?;
     let work = caller.work();
+    work.spend(count * CALL);
     let mut made = 0;
     for [number, arguments @ .., code, value] in words.get() {
         if work.is_spent() {
             break;
         }
         made += 1;
-        work.spend(CALL);
         let argument = |index: usize| arguments.get(index).map_or(0, |word| word.load(Relaxed));
         // A batch makes only calls that return.
         match call::<true>(caller, number.load(Relaxed), argument) {

@@ -10,6 +10,7 @@ use super::{filter, ring};
 use crate::capability::Progress;
 use crate::env::Env;
 use crate::kernel::Kernel;
+use crate::list::{self, Links};
 use crate::memory::CLEAR;
 use crate::object::{self, KernelObject};
 
@@ -47,6 +48,10 @@ unsafe impl KernelObject for Binding {
     const KIND: FrameKind = FrameKind::Binding;
 }
 
+/// Its place among its owner's, and among those made by its scope.
+const OF_OWNER: Links<Binding> = |it| (&it.previous, &it.next);
+const OF_SCOPE: Links<Binding> = |it| (&it.scope_previous, &it.scope_next);
+
 impl Binding {
     /// Size of the rings.
     #[inline]
@@ -62,19 +67,9 @@ impl Binding {
 
     /// Takes it out of its scope's list; it must have no filters.
     pub(super) fn leave_scope(&self, kernel: &Kernel) {
-        let Some(scope) = self.scope() else { return };
-        let get = |pfn| object::get::<Self>(&kernel.frames, pfn);
-        let (previous, next) = (self.scope_previous.get(), self.scope_next.get());
-        match get(previous) {
-            Some(before) => before.scope_next.set(next),
-            None => scope.bindings.set(next),
+        if let Some(scope) = self.scope.replace(None) {
+            list::remove(&kernel.frames, &scope.bindings, self, OF_SCOPE);
         }
-        if let Some(after) = get(next) {
-            after.scope_previous.set(previous);
-        }
-        self.scope.set(None);
-        self.scope_previous.set(NOBODY);
-        self.scope_next.set(NOBODY);
     }
 
     /// The frame the binding lies in.
@@ -138,18 +133,8 @@ pub fn bind(
     for index in [&ring.rx_produced, &ring.rx_consumed, &ring.tx_produced, &ring.tx_consumed] {
         index.0.store(0, core::sync::atomic::Ordering::Relaxed);
     }
-    let old = env.bindings.get();
-    binding.next.set(old);
-    if let Some(old) = object::get::<Binding>(frames, old) {
-        old.previous.set(object_frame);
-    }
-    env.bindings.set(object_frame);
-    let beside = scope.bindings.get();
-    binding.scope_next.set(beside);
-    if let Some(beside) = object::get::<Binding>(frames, beside) {
-        beside.scope_previous.set(object_frame);
-    }
-    scope.bindings.set(object_frame);
+    list::push(frames, &env.bindings, object_frame, OF_OWNER);
+    list::push(frames, &scope.bindings, object_frame, OF_SCOPE);
     Ok(binding)
 }
 
@@ -170,17 +155,8 @@ pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<
     kernel.here().work.spend(CLEAR + PIN / 2 * binding.order().frames());
     binding.leave_scope(kernel);
     binding.run().for_each(|pfn| frames.unpin(pfn));
-    let (previous, next) = (binding.previous.get(), binding.next.get());
-    match object::get::<Binding>(frames, previous) {
-        Some(before) => before.next.set(next),
-        None => {
-            if let Some(owner) = kernel.env(binding.owner.get()) {
-                owner.bindings.set(next);
-            }
-        }
-    }
-    if let Some(after) = object::get::<Binding>(frames, next) {
-        after.previous.set(previous);
+    if let Some(owner) = kernel.env(binding.owner.get()) {
+        list::remove(frames, &owner.bindings, binding, OF_OWNER);
     }
     frames.retire(binding.frame());
     Ok(Progress::Done)

@@ -21,6 +21,7 @@ use super::binding::Binding;
 use super::scope::{Entry, IS_KEY};
 use super::storage::{self, Frames, Installed, block};
 use crate::kernel::Kernel;
+use crate::list::{self, Links};
 use crate::memory;
 use crate::object;
 
@@ -28,6 +29,9 @@ use crate::object;
 /// than so many ends and one, each after at most [`dpf::MAX_ATOMS`] tests, which bounds the
 /// work on it.
 pub const FORKS: u32 = 64;
+
+/// A filter's place among those of its binding.
+const OF_BINDING: Links<Installed> = |it| (&it.previous, &it.next);
 
 /// What compiled filters answer, in `rax` and `rdx`.
 #[repr(C)]
@@ -147,12 +151,7 @@ pub fn install(
         return Err(error);
     }
     installed.binding.set(binding.frame());
-    let old = binding.filters.get();
-    installed.next.set(old);
-    if let Some(old) = object::get::<Installed>(frames, old) {
-        old.previous.set(pfn);
-    }
-    binding.filters.set(pfn);
+    list::push(frames, &binding.filters, pfn, OF_BINDING);
     Ok(())
 }
 
@@ -178,14 +177,7 @@ pub fn remove(kernel: &Kernel, binding: &Binding, pfn: Pfn) -> Result<(), Error>
         entry.filters.set(trie);
         entry.relink(kernel);
     }
-    let (previous, next) = (installed.previous.get(), installed.next.get());
-    match object::get::<Installed>(frames, previous) {
-        Some(before) if previous != NOBODY => before.next.set(next),
-        _ => binding.filters.set(next),
-    }
-    if let Some(after) = object::get::<Installed>(frames, next) {
-        after.previous.set(previous);
-    }
+    list::remove(frames, &binding.filters, installed, OF_BINDING);
     storage::retire_code(kernel, installed.room.code.get());
     frames.retire(pfn);
     Ok(())

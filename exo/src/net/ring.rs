@@ -95,7 +95,7 @@ pub fn publish_sent(binding: &Binding) {
 /// Some slots of a ring, a bit for each.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Slots([u64; 1 << (MAX_RING_ORDER - 6)]);
+pub struct Slots(pub(crate) [u64; 1 << (MAX_RING_ORDER - 6)]);
 
 impl Slots {
     /// And this one.
@@ -115,11 +115,5 @@ impl Slots {
     pub fn without(mut self, others: Self) -> Self {
         self.0.iter_mut().zip(others.0).for_each(|(word, other)| *word &= !other);
         self
-    }
-
-    /// How many.
-    #[cfg(any(test, exo_check))]
-    pub fn count(self) -> u32 {
-        self.0.iter().map(|word| word.count_ones()).sum()
     }
 }

@@ -213,10 +213,16 @@ impl Conjunction {
 
     /// Says nothing of these bits any more.
     pub(crate) fn unpin(&mut self, these: &Bits) {
-        for bits in self.bits.iter_mut().take(self.windows) {
-            bits.mask &= !these.seen_at(bits.at).0;
-            bits.value &= bits.mask;
+        let mut kept = 0;
+        for at in 0..self.windows {
+            let Some(Bits { at, mask, value }) = self.bits.get(at).copied() else { break };
+            let mask = mask & !these.seen_at(at).0;
+            if let (Some(place), true) = (self.bits.get_mut(kept), mask != 0) {
+                *place = Bits { at, mask, value: value & mask };
+                kept += 1;
+            }
         }
+        self.windows = kept;
     }
 }
 

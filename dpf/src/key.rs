@@ -75,7 +75,7 @@ impl Key {
     pub fn contradicts(&self, other: &Self) -> bool {
         let masks = self.mask.iter().zip(&other.mask);
         let values = self.value.iter().zip(&other.value);
-        masks.zip(values).any(|((m, n), (v, w))| m & n & (v ^ w) != 0)
+        masks.zip(values).fold(0, |differ, ((m, n), (v, w))| differ | m & n & (v ^ w)) != 0
     }
 
     /// Whether every packet that has this key has `outer`, too: it pins the same and maybe more.

@@ -287,6 +287,9 @@ impl Block {
 /// **Trust**: whoever implements this; nobody else may write to blocks, buckets or code.
 /// No name is [`NodeId::NONE`] if no block begins at the base.
 pub trait Store {
+    /// Most groups of a trie that are not the first of their node ([`crate::Trie::forks`]).
+    const MOST_FORKS: u32 = u32::MAX;
+
     /// The node, at its place behind the base. On the packet path.
     fn node(&self, id: NodeId) -> &Node;
     /// The same, to change it.

@@ -37,6 +37,7 @@ errors! {
     pub enum TrieError {
         Duplicate = 1: "a filter that takes the same frames is already installed",
         NotInstalled = 2: "the filter is not installed with this block",
+        TooManyForks = 3: "frames would have to try more tests at one place than they may",
     }
 }
 
@@ -71,7 +72,8 @@ impl Trie {
     /// higher `rank`, are reported as `tag`. A rank is not zero, and is best that of no other
     /// ([`Filter::rank`]).
     ///
-    /// Errors: [`TrieError::Duplicate`], and then nothing has changed.
+    /// Errors: [`TrieError::Duplicate`], and [`TrieError::TooManyForks`] beyond
+    /// [`Store::MOST_FORKS`]; then nothing has changed.
     /// **Cost**: bounded by [`MAX_ATOMS`] and the number of groups along the path.
     pub fn insert<S: Store>(
         &mut self,
@@ -109,6 +111,12 @@ impl Trie {
             (node.rank, node.tag, node.owner) = (rank, tag, block);
             self.enter(store, &path, count);
             return Ok(());
+        }
+        let forks = known < count
+            && path.get(known).is_some_and(|step| step.0 == GroupId::NONE)
+            && groups_of(store, self.root, parent(&path, known)) != GroupId::NONE;
+        if forks && self.forks >= S::MOST_FORKS {
+            return Err(TrieError::TooManyForks);
         }
         // The first depth whose group is new.
         let new = known + path.get(known).map_or(0, |step| usize::from(step.0 != GroupId::NONE));

@@ -37,6 +37,7 @@ pub mod cores;
 pub mod env;
 pub mod frames;
 pub mod kernel;
+pub mod list;
 pub mod memory;
 #[cfg(test)]
 mod model;

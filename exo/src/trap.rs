@@ -337,7 +337,6 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         cores::unlock();
         cpu::halt_until_interrupt();
         cores::lock();
-        core.work.begin();
         if watches {
             end_measuring(kernel);
         }
@@ -348,6 +347,7 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         core::hint::spin_loop();
         cores::lock();
     }
+    core.work.begin();
     if core.stale.get() {
         kernel.catch_up();
     }

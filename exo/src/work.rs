@@ -35,6 +35,12 @@ impl Work {
         self.0.set(BUDGET);
     }
 
+    /// How much is left.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.0.get()
+    }
+
     /// Whether nothing is left.
     #[inline]
     pub fn is_spent(&self) -> bool {

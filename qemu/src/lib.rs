@@ -32,5 +32,5 @@ mod verbs;
 pub mod workspace;
 
 pub use anyhow::{Error, Result};
-pub use bench::get::classify_cost;
+pub use bench::get::cost as get_cost;
 pub use bench::primitives::unmeasured as unmeasured_primitives;

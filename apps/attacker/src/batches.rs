@@ -5,13 +5,15 @@ use alloc::vec::Vec;
 
 use exo_abi::boot::SELF;
 use exo_abi::{
-    BATCH_MAX, BATCH_WORDS, Error, FrameKind, Pfn, UserPtr, VirtAddr, Word, call_number,
+    BATCH_MAX, BATCH_WORDS, Error, FrameKind, Handle, Pfn, Protection, SyncCounts, UserPtr,
+    VirtAddr, Word, call_number,
 };
 use libos::sys;
-use selftest::child::Child;
+use selftest::child::{Child, until_done};
 use selftest::frames::{read, write};
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
+use crate::nic::Nic;
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "batch from memory that is not one's own to write", run: foreign_memory },
@@ -21,6 +23,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "batch guessed destructions", run: guessed },
     Attack { name: "batch the destruction of a child, 32 steps at a time", run: destructions },
     Attack { name: "have the answers in a kernel object", run: answers_in_object },
+    Attack { name: "take all of the device's transmit slots by many bindings", run: all_slots },
 ];
 
 const BYTES: usize = BATCH_WORDS * 8;
@@ -207,4 +210,58 @@ fn answers_in_object(attacker: &mut Attacker) -> Attempt {
     let refused = got[1..6].iter().all(|answer| *answer == (Error::InUse.code(), 0));
     let unharmed = done == 7 && refused && got[6].0 != 0 && kind == Some(FrameKind::Memory);
     Ok(Verdict::harmless(unharmed, "in use, 5 times"))
+}
+
+/// Bindings, whose rings together hold twice as much as one may have with the device.
+const BINDINGS: usize = 8;
+/// The most that a source of authority may have there: half of what there is.
+const MOST: u32 = 64;
+/// Where their rings are mapped.
+const RUNS: u64 = 0x4900_0000;
+
+/// All of them send long packets in one batch. The device reads those where they are, and
+/// the kernel says which it has finished.
+fn all_slots(attacker: &mut Attacker) -> Attempt {
+    let frames = attacker.frames;
+    let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
+    let order = nic.order;
+    let mut packet = [0; 1000];
+    packet[..60].copy_from_slice(&nic.datagram());
+    packet[16..18].copy_from_slice(&986_u16.to_be_bytes());
+    packet[38..40].copy_from_slice(&966_u16.to_be_bytes());
+    crate::nic::seal(&mut packet);
+    let rows = attacker.window()?;
+    let page = frames.page(rows)?;
+    let mut bound = Vec::new();
+    for number in 0..BINDINGS as u64 {
+        let run = frames.take(SELF, order.frames() + 1)?;
+        let at = VirtAddr::new(RUNS + (number << 20)).ok_or(Error::BadAddress)?;
+        frames.map((SELF, SELF), run, at, order.frames(), Protection::ReadWrite)?;
+        let binding = sys::net_bind(nic.net, run, order, run.plus(order.frames()))?;
+        let mut ring = Nic::borrowed(nic, Handle::from_word(binding)?, run, order, at.get());
+        for _ in 0..order.slots() {
+            ring.write(&packet);
+            ring.commit(packet.len() as u16);
+        }
+        put(rows, number as usize, "net_sync", &[binding]);
+        bound.push((ring, at));
+    }
+    let made = sys::batch(UserPtr(rows.get()), BINDINGS as u32)? as usize;
+    let (mut taken, mut held) = (0, 0);
+    for ((ring, _), (code, value)) in bound.iter().zip(answers(rows, made)) {
+        let counts = SyncCounts::from_value(if code == 0 { value } else { 0 });
+        let returned = ring.page().tx_consumed.0.load(core::sync::atomic::Ordering::Relaxed);
+        taken += counts.taken - counts.refused;
+        held += counts.taken.wrapping_sub(returned);
+    }
+    for (ring, at) in bound {
+        // What was not sent is not to be, and the device has to finish what was.
+        while until_done(|| sys::net_unbind(ring.binding)) == Err(Error::InUse) {}
+        sys::cap_drop(ring.binding)?;
+        sys::unmap(SELF, at, order.frames())?;
+        frames.give(ring.run, order.frames() + 1)?;
+    }
+    frames.drop_page(rows, page)?;
+    let bounded = held <= MOST && taken > order.slots();
+    Ok(Verdict::harmless(bounded, alloc::format!("{held} of {taken} sent are with the device")))
 }

@@ -52,6 +52,12 @@ pub(crate) fn hoard(attacker: &mut Attacker) -> Result<(), Error> {
         installed += 1;
     }
     libos::println!("hoarding {installed} filters, {odd} of them odd, and {scopes} scopes");
+    sleep()
+}
+
+/// Sleeps with nothing but what every attacker has, and reads no packet: to be compared with.
+pub(crate) fn sleep() -> Result<(), Error> {
+    libos::println!("sleeping");
     loop {
         let seen = sys::wait(EventCount(u64::MAX), 0)?;
         sys::wait(EventCount(seen), 0)?;

@@ -4,8 +4,9 @@
 //!
 //! One line for each, `longest NAME INSTRUCTIONS`; for a batch of the call NAME is `batch of
 //! NAME`. Calls that go on when called again are called until they are done, and each time
-//! counts. The network's calls have lines of their own elsewhere.
+//! counts. The network's calls are in [`network`].
 
+use alloc::vec::Vec;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -19,7 +20,9 @@ use libos::runtime::Environment;
 use libos::sys;
 use libos::time::timestamp;
 use selftest::child::{Child, Maker, until_done};
-use selftest::frames::{LARGE_PAGES, window, write};
+use selftest::frames::{LARGE_PAGES, read, window, write};
+
+mod network;
 
 const PAGE: VirtAddr = window(0);
 /// Where the U-area of a child is written to.
@@ -79,14 +82,42 @@ fn tell(name: &str, instructions: u64) {
 /// Puts the same call into all rows, or with its first words counted up by `step`.
 fn fill(name: &str, words: Words, step: Words) {
     for place in 0..u64::from(BATCH_MAX) {
-        let row = place as usize * BATCH_WORDS * 8;
-        write(PAGE, row, call_number(name));
-        // No answer of a call that was not made.
-        write(PAGE, row + 56, u64::MAX);
-        for (index, (word, step)) in words.iter().zip(step).enumerate() {
-            write(PAGE, row + 8 + 8 * index, word.wrapping_add(step * place));
-        }
+        let mut row = words;
+        row.iter_mut().zip(step).for_each(|(word, step)| *word = word.wrapping_add(step * place));
+        put(place as usize, name, &row);
     }
+}
+
+/// Writes row `place` of a batch.
+fn put(place: usize, name: &str, words: &Words) {
+    let row = place * BATCH_WORDS * 8;
+    write(PAGE, row, call_number(name));
+    // No answer of a call that was not made.
+    write(PAGE, row + 56, u64::MAX);
+    for (index, word) in words.iter().enumerate() {
+        write(PAGE, row + 8 + 8 * index, *word);
+    }
+}
+
+/// What a batch said in row `place`.
+fn answer(place: usize) -> Result<u64, Error> {
+    let row = place * BATCH_WORDS * 8;
+    match read(PAGE, row + 56) {
+        0 => Ok(read(PAGE, row + 64)),
+        code => Err(Error::from_code(code).unwrap_or(Error::NoSuchCall)),
+    }
+}
+
+/// A batch of these calls, as far as it goes: its instructions, and what it said of each that
+/// it made.
+fn batch_of(name: &str, rows: &[Words]) -> Result<(u64, Vec<Option<u64>>), Error> {
+    let rows = rows.get(..BATCH_MAX as usize).unwrap_or(rows);
+    for (place, words) in rows.iter().enumerate() {
+        put(place, name, words);
+    }
+    let (instructions, made) = timed(|| sys::batch(UserPtr(PAGE.get()), rows.len() as u32));
+    let said = (0..made? as usize).map(|place| answer(place).ok());
+    Ok((instructions, said.collect()))
 }
 
 /// One full batch of a call, as far as it goes.
@@ -113,6 +144,7 @@ fn measure(environment: &Environment) -> Result<(), Error> {
     objects(&maker)?;
     authority()?;
     removals(&maker)?;
+    network::measure(environment, &maker)?;
     maker.close()
 }
 
@@ -248,13 +280,9 @@ fn objects(maker: &Maker) -> Result<(), Error> {
     tell("batch of env_create", batch("env_create", create, [4, 4, 4, 4, 0, 0])?);
     // What was made is destroyed, the rest given back.
     for number in 0..BATCH_MAX {
-        let row = number as usize * BATCH_WORDS * 8;
-        let (code, value) =
-            (selftest::frames::read(PAGE, row + 56), selftest::frames::read(PAGE, row + 64));
-        if code == 0 && value != 0 {
-            Handle::from_word(value).and_then(selftest::child::destroy)?;
-        } else {
-            frames.give(parts.plus(4 * number), 4)?;
+        match answer(number as usize) {
+            Ok(env) => Handle::from_word(env).and_then(selftest::child::destroy)?,
+            Err(_) => frames.give(parts.plus(4 * number), 4)?,
         }
     }
     // Page tables in one directory.

@@ -122,8 +122,8 @@ macro_rules! syscall_table {
             /// again. Needs [`Rights::FILTER`].
             24 filter_remove(binding: Handle, object: Pfn);
             /// Moves a batch both ways: checks and sends what the transmit ring
-            /// holds, at most 128 packets, delivers some of what has arrived, to every
-            /// owner, and takes back transmit buffers the device is done with. Returns
+            /// holds, and delivers what has arrived, to every owner, both as far as one
+            /// call may work; and takes back transmit buffers the device is done with. Returns
             /// [`SyncCounts`].
             /// Needs [`Rights::SYNC`].
             25 net_sync(binding: Handle);
@@ -137,7 +137,8 @@ macro_rules! syscall_table {
             /// ([`Error::BadFilter`]) or of a scope made from `net` before: then it is
             /// [`Error::FilterConflict`], with the frame of that scope. From now on the holder
             /// of `net` does not receive these packets. The scope lies in the frames `object`
-            /// and `code`. Returns a handle. Needs [`Rights::GRANT`] and [`Rights::BIND`].
+            /// and `code`. Returns a handle. [`Error::Again`] in a batch, behind calls that
+            /// did much. Needs [`Rights::GRANT`] and [`Rights::BIND`].
             27 net_scope(net: Handle, keys: UserPtr, length: u64, object: Pfn, code: Pfn);
             /// Takes the scope in the caller's frame `object` away, with the scopes made from
             /// it and the filters of bindings made by them all, of any owner; such

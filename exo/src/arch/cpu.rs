@@ -127,33 +127,25 @@ pub fn time_stamp() -> u64 {
 /// What the processor offers of randomness, as far as it says that it succeeded (SDM vol. 2,
 /// RDRAND and RDSEED).
 pub fn random() -> [Option<u64>; 2] {
-    const RDRAND: u32 = 1 << 30;
-    const RDSEED: u32 = 1 << 18;
-    let has_leaf = core::arch::x86_64::__cpuid(0).eax >= 7;
-    let (mut random, mut seed) = (None, None);
-    if core::arch::x86_64::__cpuid(1).ecx & RDRAND != 0 {
-        random = ask(|| {
-            let (word, valid): (u64, u8);
-            // SAFETY: the processor has it; it changes a register and the flags.
-            unsafe {
-                asm!("rdrand {}", "setc {}", out(reg) word, out(reg_byte) valid,
-                    options(nomem, nostack));
-            }
-            (valid != 0).then_some(word)
-        });
+    use core::arch::x86_64::{__cpuid, __cpuid_count};
+    macro_rules! source {
+        ($instruction:literal, $there:expr) => {
+            ask(|| {
+                if !$there {
+                    return None;
+                }
+                let (word, valid): (u64, u8);
+                // SAFETY: the processor has it; it changes a register and the flags.
+                unsafe {
+                    asm!(concat!($instruction, " {}"), "setc {}", out(reg) word,
+                        out(reg_byte) valid, options(nomem, nostack));
+                }
+                (valid != 0).then_some(word)
+            })
+        };
     }
-    if has_leaf && core::arch::x86_64::__cpuid_count(7, 0).ebx & RDSEED != 0 {
-        seed = ask(|| {
-            let (word, valid): (u64, u8);
-            // SAFETY: as above.
-            unsafe {
-                asm!("rdseed {}", "setc {}", out(reg) word, out(reg_byte) valid,
-                    options(nomem, nostack));
-            }
-            (valid != 0).then_some(word)
-        });
-    }
-    [random, seed]
+    let seeds = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & 1 << 18 != 0;
+    [source!("rdrand", __cpuid(1).ecx & 1 << 30 != 0), source!("rdseed", seeds)]
 }
 
 /// Halts with interrupts on until one has been served, then turns them off

@@ -1,6 +1,6 @@
-//! Capability tables and the derivation tree: C1 to C4.
+//! Capability tables and the derivation tree: C1 to C5.
 
-use exo_abi::{FrameKind, Pfn, Rights};
+use exo_abi::{DERIVATION_DEPTH, FrameKind, Pfn, Rights};
 
 use super::{Outcome, ensure, environments, frames, is_whole, same};
 use crate::capability::{BADGE_END, CapRef, Kind, Object, SLOTS_PER_FRAME, Slot};
@@ -29,9 +29,11 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
         if slot.kind() == Kind::Empty {
             let bare = slot.rights() == Rights::NONE && slot.child.get() == CapRef::NONE;
             ensure(bare, "C1", "an empty slot is not empty", place.frame())?;
+            ensure(!slot.revoking.get(), "C5", "an empty slot is marked", place.frame())?;
             continue;
         }
         live += 1;
+        ensure(!is_too_deep(frames, slot), "C5", "a capability lies too deep", place.frame())?;
         neighbours(frames, place, slot)?;
         match slot.parent.get().get(frames) {
             Some(parent) => below(parent, slot, place.frame())?,
@@ -46,6 +48,12 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
     }
     same("C2", "a parent is in no table", Pfn(0), (roots, 0))?;
     same("C2", "a capability is its own ancestor", Pfn(0), (reached, live))
+}
+
+/// C5: whether it has more ancestors than there may be.
+fn is_too_deep(frames: &FrameTable, slot: &'static Slot) -> bool {
+    let up = core::iter::successors(Some(slot), |slot| slot.parent.get().get(frames));
+    up.take(DERIVATION_DEPTH as usize + 1).count() > DERIVATION_DEPTH as usize
 }
 
 /// C1: the free list against the tables.

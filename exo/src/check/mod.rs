@@ -57,6 +57,8 @@
 //! - C3: A capability's rights are among its parent's, if both are for the same kind of
 //!   thing; otherwise it is a binding's and its parent the network's.
 //! - C4: Its range lies in its parent's, or it is for the same object.
+//! - C5: None lies deeper than anything may be derived, and nothing is marked as being revoked
+//!   in an empty slot.
 //!
 //! **Processor time** ([`time`])
 //! - S1: The published owner of a slot and the environment's own mask agree.

@@ -75,6 +75,7 @@ fn damage_is_noticed() {
         "C2"
     );
     assert_eq!(damaged(|kernel, env| slot(kernel, env, 1).rights.set(Rights::ALL)), "C3");
+    assert_eq!(damaged(|kernel, env| slot(kernel, env, 40).revoking.set(true)), "C5");
     assert_eq!(damaged(|_, env| env.slots[0].set(1)), "S1");
     assert_eq!(damaged(|_, env| env.set_state(EnvState::New)), "S2");
     assert_eq!(damaged(|kernel, env| kernel.cores[1].running.set(Some(env))), "S3");

@@ -16,8 +16,6 @@ use crate::work::Work;
 const LOOK: u32 = 24;
 /// What looking at a capability slot costs.
 const SLOT: u32 = 24;
-/// What a step of dissolving a binding costs.
-const UNBIND: u32 = 20_000;
 
 /// The stages, in order. Stage and position are kept in the environment, so
 /// that the caller may stop and resume between any two steps.
@@ -84,13 +82,10 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
             }
             _ => (stage::BINDINGS, 0),
         },
-        stage::BINDINGS => {
-            work.spend(UNBIND);
-            match net::unbind_first(kernel, env)? {
-                Progress::Again => (stage::BINDINGS, 0),
-                Progress::Done => (stage::SCOPES, 0),
-            }
-        }
+        stage::BINDINGS => match net::unbind_first(kernel, env)? {
+            Progress::Again => (stage::BINDINGS, 0),
+            Progress::Done => (stage::SCOPES, 0),
+        },
         stage::SCOPES => {
             let mut found = None;
             let next = scan(kernel, env, position, stage, work, |pfn, kind| {
@@ -98,13 +93,10 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
                 found.is_none()
             });
             match found.and_then(|pfn| object::get::<net::scope::Scope>(frames, pfn)) {
-                Some(scope) => {
-                    work.spend(UNBIND);
-                    match net::scope::remove_step(kernel, scope)? {
-                        Progress::Again => (stage, scope.frame().0),
-                        Progress::Done => next,
-                    }
-                }
+                Some(scope) => match net::scope::remove_step(kernel, scope)? {
+                    Progress::Again => (stage, scope.frame().0),
+                    Progress::Done => next,
+                },
                 None => next,
             }
         }

@@ -8,52 +8,35 @@
 //! does the derivation tree: it can stop after any step, and needs no recursion
 //! however deep the family is.
 
-use core::cell::Cell;
-
 use exo_abi::{EnvState, Pfn};
 
 use super::Env;
 use crate::kernel::Kernel;
+use crate::list::{self, Links};
 use crate::object;
+
+/// A member's place among its creator's children, or among the silenced of them.
+const IN_FAMILY: Links<Env> = |env| (&env.previous, &env.next);
 
 /// Makes `env` the first child of `creator`.
 pub(super) fn adopt(kernel: &Kernel, creator: &Env, env: &Env) {
-    push(kernel, &creator.children, env);
+    list::push(&kernel.frames, &creator.children, Pfn(env.id().0), IN_FAMILY);
     env.creator.set(creator.id());
-}
-
-fn push(kernel: &Kernel, list: &Cell<Pfn>, env: &Env) {
-    let place = Pfn(env.id().0);
-    let first = list.get();
-    env.previous.set(Pfn(0));
-    env.next.set(first);
-    if let Some(first) = object::get::<Env>(&kernel.frames, first) {
-        first.previous.set(place);
-    }
-    list.set(place);
 }
 
 /// Takes `env` out of its creator's lists.
 pub(super) fn leave(kernel: &Kernel, env: &Env) {
-    let frames = &kernel.frames;
-    if let Some(before) = object::get::<Env>(frames, env.previous.get()) {
-        before.next.set(env.next.get());
-    } else if let Some(creator) = kernel.env(env.creator.get()) {
-        for list in [&creator.children, &creator.silenced] {
-            if list.get() == Pfn(env.id().0) {
-                list.set(env.next.get());
-            }
-        }
-    }
-    if let Some(after) = object::get::<Env>(frames, env.next.get()) {
-        after.previous.set(env.previous.get());
-    }
+    let Some(creator) = kernel.env(env.creator.get()) else { return };
+    let is_silenced = creator.silenced.get() == Pfn(env.id().0);
+    // Which of the two matters only for the first of a list.
+    let head = if is_silenced { &creator.silenced } else { &creator.children };
+    list::remove(&kernel.frames, head, env, IN_FAMILY);
 }
 
 /// Puts the child `env`, which has no family of its own, among the silenced.
 pub(super) fn silence(kernel: &Kernel, creator: &Env, env: &Env) {
     leave(kernel, env);
-    push(kernel, &creator.silenced, env);
+    list::push(&kernel.frames, &creator.silenced, Pfn(env.id().0), IN_FAMILY);
 }
 
 /// What to do next about the children of an environment.

@@ -22,7 +22,7 @@
 //! rights and what it is for, the owners of slots, the mapped pages, and that frames
 //! taken are zero and handles of what is gone are refused.
 //!
-//! Not here: scopes, packets, running and sleeping; what happens between the steps
+//! Not here: packets, running and sleeping; what happens between the steps
 //! of a call that answers `again` (it is called until it is done); and what the
 //! documents do not say: which of a family goes first when one member cannot go, an
 //! environment that destroys its own creator

@@ -10,6 +10,8 @@ use super::{filter, ring};
 use crate::capability::Progress;
 use crate::env::Env;
 use crate::kernel::Kernel;
+use crate::list::{self, Links};
+use crate::memory::CLEAR;
 use crate::object::{self, KernelObject};
 
 /// A binding.
@@ -23,8 +25,10 @@ pub struct Binding {
     pub produced: Cell<u32>,
     /// Packets taken from the transmit ring: the kernel's own index.
     pub taken: Cell<u32>,
-    /// Frames that the device reads from the run.
-    pub in_flight: Cell<u32>,
+    /// Of these, those whose buffers the owner was given back.
+    pub sent: Cell<u32>,
+    /// Transmit slots from which the device reads.
+    pub lent: Cell<ring::Slots>,
     /// The scope it was made by; none once that is gone.
     scope: Cell<Option<&'static Scope>>,
     pub(crate) scope_previous: Cell<Pfn>,
@@ -44,6 +48,10 @@ unsafe impl KernelObject for Binding {
     const KIND: FrameKind = FrameKind::Binding;
 }
 
+/// Its place among its owner's, and among those made by its scope.
+const OF_OWNER: Links<Binding> = |it| (&it.previous, &it.next);
+const OF_SCOPE: Links<Binding> = |it| (&it.scope_previous, &it.scope_next);
+
 impl Binding {
     /// Size of the rings.
     #[inline]
@@ -59,19 +67,9 @@ impl Binding {
 
     /// Takes it out of its scope's list; it must have no filters.
     pub(super) fn leave_scope(&self, kernel: &Kernel) {
-        let Some(scope) = self.scope() else { return };
-        let get = |pfn| object::get::<Self>(&kernel.frames, pfn);
-        let (previous, next) = (self.scope_previous.get(), self.scope_next.get());
-        match get(previous) {
-            Some(before) => before.scope_next.set(next),
-            None => scope.bindings.set(next),
+        if let Some(scope) = self.scope.replace(None) {
+            list::remove(&kernel.frames, &scope.bindings, self, OF_SCOPE);
         }
-        if let Some(after) = get(next) {
-            after.scope_previous.set(previous);
-        }
-        self.scope.set(None);
-        self.scope_previous.set(NOBODY);
-        self.scope_next.set(NOBODY);
     }
 
     /// The frame the binding lies in.
@@ -84,6 +82,9 @@ impl Binding {
         (0..self.order().frames()).map(move |offset| first.plus(offset))
     }
 }
+
+/// What it costs to check and pin a frame of the run, and to unpin it.
+const PIN: u32 = 50;
 
 /// Makes a binding of `env` in frame `object_frame` over the run from `first`,
 /// with filters within `scope`.
@@ -100,6 +101,7 @@ pub fn bind(
     object_frame: Pfn,
 ) -> Result<&'static Binding, Error> {
     let frames = &kernel.frames;
+    kernel.here().work.spend(CLEAR + PIN * order.frames());
     if kernel.net.borrow().nic.is_none() {
         return Err(Error::NoDevice);
     }
@@ -131,18 +133,8 @@ pub fn bind(
     for index in [&ring.rx_produced, &ring.rx_consumed, &ring.tx_produced, &ring.tx_consumed] {
         index.0.store(0, core::sync::atomic::Ordering::Relaxed);
     }
-    let old = env.bindings.get();
-    binding.next.set(old);
-    if let Some(old) = object::get::<Binding>(frames, old) {
-        old.previous.set(object_frame);
-    }
-    env.bindings.set(object_frame);
-    let beside = scope.bindings.get();
-    binding.scope_next.set(beside);
-    if let Some(beside) = object::get::<Binding>(frames, beside) {
-        beside.scope_previous.set(object_frame);
-    }
-    scope.bindings.set(object_frame);
+    list::push(frames, &env.bindings, object_frame, OF_OWNER);
+    list::push(frames, &scope.bindings, object_frame, OF_SCOPE);
     Ok(binding)
 }
 
@@ -157,22 +149,14 @@ pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<
         return Ok(Progress::Again);
     }
     reclaim(kernel, net);
-    if binding.in_flight.get() != 0 {
+    if binding.lent.get() != ring::Slots::default() {
         return Err(Error::InUse);
     }
+    kernel.here().work.spend(CLEAR + PIN / 2 * binding.order().frames());
     binding.leave_scope(kernel);
     binding.run().for_each(|pfn| frames.unpin(pfn));
-    let (previous, next) = (binding.previous.get(), binding.next.get());
-    match object::get::<Binding>(frames, previous) {
-        Some(before) => before.next.set(next),
-        None => {
-            if let Some(owner) = kernel.env(binding.owner.get()) {
-                owner.bindings.set(next);
-            }
-        }
-    }
-    if let Some(after) = object::get::<Binding>(frames, next) {
-        after.previous.set(previous);
+    if let Some(owner) = kernel.env(binding.owner.get()) {
+        list::remove(frames, &owner.bindings, binding, OF_OWNER);
     }
     frames.retire(binding.frame());
     Ok(Progress::Done)

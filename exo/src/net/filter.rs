@@ -13,7 +13,7 @@
 
 use core::cell::Cell;
 
-use dpf::{BlockId, Filter, Tag, Trie};
+use dpf::{BlockId, Filter, Tag, Trie, TrieError};
 use exo_abi::{Error, Pfn};
 
 use super::NOBODY;
@@ -21,6 +21,7 @@ use super::binding::Binding;
 use super::scope::{Entry, IS_KEY};
 use super::storage::{self, Frames, Installed, block};
 use crate::kernel::Kernel;
+use crate::list::{self, Links};
 use crate::memory;
 use crate::object;
 
@@ -29,6 +30,9 @@ use crate::object;
 /// work on it.
 pub const FORKS: u32 = 64;
 
+/// A filter's place among those of its binding.
+const OF_BINDING: Links<Installed> = |it| (&it.previous, &it.next);
+
 /// What compiled filters answer, in `rax` and `rdx`.
 #[repr(C)]
 struct Answer {
@@ -36,31 +40,35 @@ struct Answer {
     rank: u64,
 }
 
-/// What is known of a packet after a look at the keys.
-pub(super) enum Owner {
-    /// The key by which the deepest scope holds it. Its filters are to sort it.
-    Key(&'static Entry),
-    /// They have: for this binding, or none.
-    Sorted(Pfn),
+/// What a filter costs to install or to remove, for each of its tests and beside them.
+const TEST: u32 = 2_000;
+const CHANGE: u32 = 5_000;
+
+/// Spends what it costs to merge `filter`, or to take it out again.
+pub(super) fn spend(kernel: &Kernel, filter: &Filter) {
+    kernel.here().work.spend(CHANGE + TEST * filter.steps().count() as u32);
 }
 
-/// The owner of `packet`.
+/// The frame of the binding that owns `packet`, or of none. What lies behind each key that the
+/// packet has, and can make it try more than one way, is looked at only if `may` says so; else
+/// the whole is `None`.
 #[inline]
-pub(super) fn owner(kernel: &Kernel, packet: &[u8]) -> Owner {
+pub(super) fn classify(
+    kernel: &Kernel,
+    packet: &[u8],
+    mut may: impl FnMut(&Entry) -> bool,
+) -> Option<Pfn> {
     let mut found = kernel.network.entry(0);
-    loop {
-        match look_up(kernel, &found.inner.get(), packet) {
-            None => return Owner::Key(found),
-            Some(Tag(pfn)) if pfn & IS_KEY == 0 => return Owner::Sorted(Pfn(pfn)),
-            Some(tag) => found = Entry::of_tag(tag),
+    while let Some(Tag(pfn)) = look_up(kernel, &found.inner.get(), packet) {
+        if pfn & IS_KEY == 0 {
+            return Some(Pfn(pfn));
+        }
+        found = Entry::of_tag(Tag(pfn));
+        if !may(found) {
+            return None;
         }
     }
-}
-
-/// The frame of the binding for which the filters behind a key sort `packet`.
-#[inline]
-pub(super) fn sort(kernel: &Kernel, entry: &Entry, packet: &[u8]) -> Option<Pfn> {
-    look_up(kernel, &entry.filters.get(), packet).map(|tag| Pfn(tag.0))
+    Some(look_up(kernel, &found.filters.get(), packet).map_or(NOBODY, |tag| Pfn(tag.0)))
 }
 
 /// The tag that `packet` has in a trie.
@@ -95,16 +103,13 @@ pub(super) fn add(
     tag: Tag,
     rank: u64,
 ) -> Result<(), Error> {
-    let store = &mut Frames(kernel);
     let mut merged = trie.get();
-    merged.insert(store, filter, block, tag, rank).map_err(|_| Error::FilterConflict)?;
-    let fits = merged.forks() <= FORKS;
-    if !fits {
-        let removed = merged.remove(store, filter, block);
-        debug_assert!(removed.is_ok(), "it was installed just now");
+    match merged.insert(&mut Frames(kernel), filter, block, tag, rank) {
+        Err(TrieError::TooManyForks) => return Err(Error::TooMuch),
+        result => result.map_err(|_| Error::FilterConflict)?,
     }
     trie.set(merged);
-    if fits { Ok(()) } else { Err(Error::TooMuch) }
+    Ok(())
 }
 
 /// Attaches `filter` to `binding`, in frame `pfn` of the binding's owner, and its code in
@@ -120,6 +125,7 @@ pub fn install(
     filter: &Filter,
     [pfn, code]: [Pfn; 2],
 ) -> Result<(), Error> {
+    spend(kernel, filter);
     let frames = &kernel.frames;
     frames.check_donation(pfn, binding.owner.get())?;
     frames.check_donation(code, binding.owner.get())?;
@@ -145,12 +151,7 @@ pub fn install(
         return Err(error);
     }
     installed.binding.set(binding.frame());
-    let old = binding.filters.get();
-    installed.next.set(old);
-    if let Some(old) = object::get::<Installed>(frames, old) {
-        old.previous.set(pfn);
-    }
-    binding.filters.set(pfn);
+    list::push(frames, &binding.filters, pfn, OF_BINDING);
     Ok(())
 }
 
@@ -170,19 +171,13 @@ pub fn remove(kernel: &Kernel, binding: &Binding, pfn: Pfn) -> Result<(), Error>
         let mut trie = entry.filters.get();
         // SAFETY: `install` wrote it before it attached the filter.
         let filter = unsafe { installed.filter() };
+        spend(kernel, filter);
         let removed = trie.remove(&mut Frames(kernel), filter, block(pfn, 0)?);
         debug_assert!(removed.is_ok(), "an attached filter is in the trie");
         entry.filters.set(trie);
         entry.relink(kernel);
     }
-    let (previous, next) = (installed.previous.get(), installed.next.get());
-    match object::get::<Installed>(frames, previous) {
-        Some(before) if previous != NOBODY => before.next.set(next),
-        _ => binding.filters.set(next),
-    }
-    if let Some(after) = object::get::<Installed>(frames, next) {
-        after.previous.set(previous);
-    }
+    list::remove(frames, &binding.filters, installed, OF_BINDING);
     storage::retire_code(kernel, installed.room.code.get());
     frames.retire(pfn);
     Ok(())

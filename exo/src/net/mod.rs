@@ -32,13 +32,16 @@ use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::object;
 use binding::Binding;
-use filter::Owner;
 use nic::Nic;
 use scope::Entry;
 
-/// Work done on received packets in one call, to bound its time: one for each packet, and one
-/// more for each way that its owner's filters can make it try beside the first.
-const RECEIVE_WORK: u32 = 128;
+/// What a packet of no length costs that arrives, and a way that it is made to try.
+const PACKET: i32 = 300;
+const WAY: i32 = 100;
+/// What is copied costs a unit for so many bytes.
+const BYTES: usize = 8;
+/// What a packet costs that the device is done with.
+const RETURN: u32 = 50;
 /// Cycles of a period, of less than a slice.
 const PERIOD: u64 = 1 << 20;
 /// The most of that which packets of one account may cause in a period, beside one for each.
@@ -81,36 +84,37 @@ fn deliver(kernel: &Kernel, net: &mut Net) {
     let Some(nic) = &mut net.nic else { return };
     let mut run: Option<ring::Run> = None;
     let (mut received, mut unclaimed, mut overflowed, mut copied) = (0_u32, 0_u32, 0_u32, 0_u64);
-    let mut work = 0;
-    while work < RECEIVE_WORK
+    let (work, period) = (&kernel.here().work, net.period);
+    let had = work.left();
+    let mut left = had as i32;
+    // Every packet goes the ways of the first scope.
+    let each = PACKET + WAY * kernel.network.entry(0).ways() as i32;
+    while left > 0
         && let Some(packet) = nic.next_received()
     {
         crate::stamp!(Receive);
         received += 1;
         let frame = nic.contents(&packet);
-        work += 1;
-        let sorted = match filter::owner(kernel, frame) {
-            Owner::Sorted(pfn) => Some(pfn),
-            Owner::Key(key) => match charge(kernel, net.period, key) {
-                Some(more) => {
-                    work += more;
-                    filter::sort(kernel, key, frame)
-                }
-                None => {
-                    overflowed += 1;
-                    nic.recycle(packet);
-                    continue;
-                }
-            },
+        left -= each + (frame.len() / BYTES) as i32;
+        let may = |key: &Entry| {
+            let ways = key.ways();
+            let may = ways == 0
+                || key.account(kernel).is_some_and(|it| it.spend(period, ways, ACCOUNT_WORK));
+            left -= WAY * if may { 1 + ways as i32 } else { 0 };
+            may
+        };
+        let Some(sorted) = filter::classify(kernel, frame, may) else {
+            overflowed += 1;
+            nic.recycle(packet);
+            continue;
         };
         crate::stamp!(Classify);
-        let is_next = |run: &ring::Run| sorted == Some(run.binding().frame());
+        let is_next = |run: &ring::Run| sorted == run.binding().frame();
         if !run.as_ref().is_some_and(is_next)
-            && let Some(binding) =
-                sorted.and_then(|pfn| object::get::<Binding>(&kernel.frames, pfn))
+            && let Some(binding) = object::get::<Binding>(&kernel.frames, sorted)
             && let Some(before) = run.replace(ring::Run::begin(binding))
         {
-            tell(kernel, before.end());
+            tell(kernel, before);
         }
         match &mut run {
             Some(run) if is_next(run) => {
@@ -126,8 +130,9 @@ fn deliver(kernel: &Kernel, net: &mut Net) {
         crate::stamp!(Deliver);
     }
     if let Some(last) = run {
-        tell(kernel, last.end());
+        tell(kernel, last);
     }
+    work.spend(had - left.max(0) as u32);
     if received != 0 {
         let info = kernel.info;
         Kernel::count(&info.received, received.into());
@@ -140,18 +145,10 @@ fn deliver(kernel: &Kernel, net: &mut Net) {
     }
 }
 
-/// Charges what the filters behind a key can cost a packet, beside the first unit, to their
-/// account: how much; `None` if it has spent what it may.
-fn charge(kernel: &Kernel, period: u32, key: &Entry) -> Option<u32> {
-    let more = key.filters.get().forks();
-    if more != 0 && !key.scope(kernel)?.account()?.spend(period, more, ACCOUNT_WORK) {
-        return None;
-    }
-    Some(more)
-}
-
-fn tell(kernel: &Kernel, binding: &Binding) {
-    if let Some(owner) = kernel.env(binding.owner.get()) {
+fn tell(kernel: &Kernel, run: ring::Run) {
+    if let Some(binding) = run.end()
+        && let Some(owner) = kernel.env(binding.owner.get())
+    {
         env::notify(kernel, owner);
     }
 }
@@ -170,31 +167,33 @@ fn take_back(kernel: &Kernel, net: &mut Net) {
     let Some(first) = nic.next_sent() else { return };
     // Counted once for a run of packets of one binding.
     let (mut binding, mut account) = (first.binding, first.account);
-    let (mut frames, mut lent) = (1, u32::from(first.lends));
+    let none = ring::Slots::default();
+    let (mut frames, mut lent) = (1, first.lends.map_or(none, |slot| none.with(slot)));
     while let Some(sender) = nic.next_sent() {
         if (sender.binding, sender.account) != (binding, account) {
             returned(kernel, binding, account, frames, lent);
-            (binding, account, frames, lent) = (sender.binding, sender.account, 0, 0);
+            (binding, account, frames, lent) = (sender.binding, sender.account, 0, none);
         }
         frames += 1;
-        lent += u32::from(sender.lends);
+        lent = sender.lends.map_or(lent, |slot| lent.with(slot));
     }
     returned(kernel, binding, account, frames, lent);
 }
 
 /// The device is done with so many `frames` of this binding and account, of which it has read
-/// `lent` from the binding's memory.
-fn returned(kernel: &Kernel, binding: Pfn, account: Pfn, frames: u32, lent: u32) {
+/// those of the slots `lent` from the binding's memory.
+fn returned(kernel: &Kernel, binding: Pfn, account: Pfn, frames: u32, lent: ring::Slots) {
+    kernel.here().work.spend(RETURN * frames);
     // An account may go while its packets are with the device, and another may come in
     // its place; then counts are too low for a moment, never too high. A binding that
     // lends memory stays.
     if let Some(account) = object::get::<scope::Scope>(&kernel.frames, account) {
         account.held.set(account.held.get().saturating_sub(frames));
     }
-    if lent != 0
+    if lent != ring::Slots::default()
         && let Some(binding) = object::get::<Binding>(&kernel.frames, binding)
     {
-        binding.in_flight.set(binding.in_flight.get().saturating_sub(lent));
+        binding.lent.set(binding.lent.get().without(lent));
         ring::publish_sent(binding);
     }
 }

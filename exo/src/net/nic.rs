@@ -96,8 +96,8 @@ pub struct Sender {
     pub binding: Pfn,
     /// The scope that its slot counts for.
     pub account: Pfn,
-    /// Whether the device reads from its frames.
-    pub lends: bool,
+    /// The slot of its transmit ring that the device reads from, if it reads there.
+    pub lends: Option<u32>,
 }
 
 /// A received frame, until it is recycled.

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use exo_abi::{RingOrder, RingPage};
+use exo_abi::{MAX_RING_ORDER, RingOrder, RingPage};
 
 use super::binding::Binding;
 use crate::memory;
@@ -67,20 +67,53 @@ impl Run {
         true
     }
 
-    /// Shows them to the owner.
+    /// Shows them to the owner. The binding, unless there are none: then nothing is to be told.
     #[inline]
-    pub fn end(self) -> &'static Binding {
-        self.binding.produced.set(self.produced);
+    pub fn end(self) -> Option<&'static Binding> {
+        let any = self.binding.produced.replace(self.produced) != self.produced;
         self.shared.rx_produced.0.store(self.produced, Release);
-        self.binding
+        any.then_some(self.binding)
     }
 }
 
-/// Shows the owner which transmit buffers it may use again: all that were
-/// taken, once the device reads none of them.
+/// Shows the owner which transmit buffers it may use again: those that were taken, up to the
+/// first that the device reads.
 #[inline]
 pub fn publish_sent(binding: &Binding) {
-    if binding.in_flight.get() == 0 {
-        shared(binding).tx_consumed.0.store(binding.taken.get(), Release);
+    let (taken, lent) = (binding.taken.get(), binding.lent.get());
+    let mut sent = taken;
+    if lent != Slots::default() {
+        sent = binding.sent.get();
+        while sent != taken && !lent.has(sent & (binding.order().slots() - 1)) {
+            sent = sent.wrapping_add(1);
+        }
+    }
+    binding.sent.set(sent);
+    shared(binding).tx_consumed.0.store(sent, Release);
+}
+
+/// Some slots of a ring, a bit for each.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slots(pub(crate) [u64; 1 << (MAX_RING_ORDER - 6)]);
+
+impl Slots {
+    /// And this one.
+    pub fn with(mut self, slot: u32) -> Self {
+        if let Some(word) = self.0.get_mut(slot as usize / 64) {
+            *word |= 1 << (slot % 64);
+        }
+        self
+    }
+
+    /// Whether this is one of them.
+    pub fn has(self, slot: u32) -> bool {
+        self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    /// Those that are not among `others`.
+    pub fn without(mut self, others: Self) -> Self {
+        self.0.iter_mut().zip(others.0).for_each(|(word, other)| *word &= !other);
+        self
     }
 }

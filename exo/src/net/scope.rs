@@ -24,8 +24,10 @@ use super::{NOBODY, filter, station};
 use crate::capability::{Object, Progress};
 use crate::env::Env;
 use crate::kernel::Kernel;
+use crate::list::{self, Links};
 use crate::memory;
 use crate::object::{self, KernelObject};
+use crate::work::BUDGET;
 
 /// Most keys of a scope: one address needs two, for IPv4 and for ARP.
 pub const KEYS: usize = 2;
@@ -34,7 +36,17 @@ pub const WIRE_MAX: usize = KEYS * MAX_WIRE;
 /// Scopes from the kernel's own to the deepest.
 const DEPTH: u32 = 8;
 /// Most keys of all scopes that are made directly under one.
-const SIBLING_KEYS: usize = 256;
+const SIBLING_KEYS: usize = 128;
+
+/// What an entry has left that has done little, be it a full batch.
+const FRESH: u32 = BUDGET - 15_000;
+
+/// What it costs to make a key of a scope, and to compare those of a scope beside it.
+const KEY: u32 = 30_000;
+const SIBLING: u32 = 100;
+
+/// A scope's place among those made under the same.
+const OF_PARENT: Links<Scope> = |it| (&it.previous, &it.next);
 
 /// In tags of keys, and in none of bindings.
 pub(super) const IS_KEY: u32 = 1 << 31;
@@ -55,8 +67,9 @@ pub struct Entry {
     mirrored: Cell<usize>,
     /// The packets.
     key: Cell<Key>,
-    /// Its scope.
+    /// Its scope, and of which key of the parent it is.
     of: Cell<Pfn>,
+    outer: Cell<usize>,
     /// Where it is merged; none for the key of everything.
     block: Cell<BlockId>,
 }
@@ -67,8 +80,6 @@ pub struct Scope {
     pub(crate) room: Room<KEYS>,
     entries: [Entry; KEYS],
     count: Cell<usize>,
-    /// For each key, of which key of the parent it is.
-    outer: [Cell<usize>; KEYS],
     itself: Cell<Pfn>,
     pub(crate) parent: Cell<Pfn>,
     pub(crate) depth: Cell<u32>,
@@ -223,9 +234,14 @@ impl Entry {
         unsafe { &*memory::physical(u64::from(tag.0 & !IS_KEY) * ENTRY_UNIT).cast() }
     }
 
-    /// The scope that it is of.
-    pub(super) fn scope(&self, kernel: &Kernel) -> Option<&'static Scope> {
-        object::get(&kernel.frames, self.of.get())
+    /// How many ways what is behind it makes a packet try beside the first.
+    pub(super) fn ways(&self) -> u32 {
+        self.inner.get().forks() + self.filters.get().forks()
+    }
+
+    /// The account of the scope that it is of.
+    pub(super) fn account(&self, kernel: &Kernel) -> Option<&'static Scope> {
+        object::get::<Scope>(&kernel.frames, self.of.get())?.account()
     }
 }
 
@@ -242,6 +258,7 @@ pub fn of(kernel: &Kernel, net: Object) -> Option<&'static Scope> {
 /// one, nothing is done, and the sibling's frame comes back as an error.
 ///
 /// # Errors
+/// [`Error::Again`] in a batch behind calls that did much;
 /// [`Error::BadFilter`] for what is no key, for keys that share packets, and for none;
 /// [`Error::NoRight`] if one is not within one of the parent's; [`Error::TooMuch`] for more
 /// than [`KEYS`], a scope too deep, or too many or too odd ones beside it; and as for every
@@ -254,12 +271,17 @@ pub fn create(
     [pfn, code]: [Pfn; 2],
 ) -> Result<Result<&'static Scope, Pfn>, Error> {
     let frames = &kernel.frames;
+    // Nothing costs more that cannot stop in the middle: it does not come on top of much.
+    if kernel.here().work.left() < FRESH {
+        return Err(Error::Again);
+    }
     frames.check_donation(pfn, maker.id())?;
     frames.check_donation(code, maker.id())?;
     if pfn == code {
         return Err(Error::BadArgument);
     }
     let (keys, count) = decode(wire)?;
+    kernel.here().work.spend(count as u32 * KEY);
     let keys = keys.get(..count).unwrap_or_default();
     if parent.depth.get() + 1 >= DEPTH {
         return Err(Error::TooMuch);
@@ -271,6 +293,7 @@ pub fn create(
     }
     let mut beside = count;
     for sibling in parent.children(kernel) {
+        kernel.here().work.spend(SIBLING);
         let apart = |entry: &Entry| keys.iter().all(|key| key.contradicts(&entry.key.get()));
         if !sibling.entries().iter().all(apart) {
             return Ok(Err(sibling.frame()));
@@ -295,9 +318,7 @@ pub fn create(
             // A packet that is cut off within what its key is about is not sent.
             entry.least.set(mirror.reach().max(key.reach()).max(exo_abi::FRAME_MIN));
         }
-        if let Some(place) = scope.outer.get(number) {
-            place.set(outer);
-        }
+        entry.outer.set(outer);
         scope.count.set(number + 1);
         if merge(kernel, parent, scope, number).is_err() {
             // The last one is not there.
@@ -309,12 +330,7 @@ pub fn create(
         }
     }
     scope.parent.set(parent.frame());
-    let next = parent.children.get();
-    scope.next.set(next);
-    if let Some(next) = object::get::<Scope>(frames, next) {
-        next.previous.set(pfn);
-    }
-    parent.children.set(pfn);
+    list::push(frames, &parent.children, pfn, OF_PARENT);
     Ok(Ok(scope))
 }
 
@@ -339,15 +355,14 @@ fn decode(mut wire: &[u8]) -> Result<([Key; KEYS], usize), Error> {
 /// Enters key `number` of `scope` behind the parent's key that it is of.
 fn merge(kernel: &Kernel, parent: &Scope, scope: &Scope, number: usize) -> Result<(), Error> {
     const ONLY: u64 = 1;
-    let outer = parent.entry(scope.outer.get(number).map_or(0, Cell::get));
-    let inner = &outer.inner;
-    let filter = scope.entry(number).key.get().filter().ok_or(Error::TooMuch)?;
-    let block = storage::block(scope.frame(), number)?;
     let entry = scope.entry(number);
+    let outer = parent.entry(entry.outer.get());
+    let filter = entry.key.get().filter().ok_or(Error::TooMuch)?;
+    let block = storage::block(scope.frame(), number)?;
     entry.of.set(scope.frame());
     entry.block.set(block);
     let tag = entry.tag()?;
-    let added = filter::add(kernel, inner, &filter, block, tag, ONLY);
+    let added = filter::add(kernel, &outer.inner, &filter, block, tag, ONLY);
     outer.relink(kernel);
     added
 }
@@ -355,17 +370,16 @@ fn merge(kernel: &Kernel, parent: &Scope, scope: &Scope, number: usize) -> Resul
 /// Takes the keys of `scope` out again.
 fn unmerge(kernel: &Kernel, parent: &Scope, scope: &Scope) {
     for (number, entry) in scope.entries().iter().enumerate() {
-        let outer = parent.entry(scope.outer.get(number).map_or(0, Cell::get));
-        let inner = &outer.inner;
+        let outer = parent.entry(entry.outer.get());
         let (Some(filter), Ok(block)) =
             (entry.key.get().filter(), storage::block(scope.frame(), number))
         else {
             continue;
         };
-        let mut trie = inner.get();
+        let mut trie = outer.inner.get();
         let removed = trie.remove(&mut Frames(kernel), &filter, block);
         debug_assert!(removed.is_ok(), "a scope's keys are merged");
-        inner.set(trie);
+        outer.inner.set(trie);
         outer.relink(kernel);
     }
 }
@@ -390,15 +404,9 @@ pub fn remove_step(kernel: &Kernel, scope: &Scope) -> Result<Progress, Error> {
         return Ok(Progress::Again);
     }
     let Some(parent) = get(deepest.parent.get()) else { return Ok(Progress::Done) };
+    kernel.here().work.spend(deepest.count.get() as u32 * KEY / 2);
     unmerge(kernel, parent, deepest);
-    let (previous, next) = (deepest.previous.get(), deepest.next.get());
-    match get(previous) {
-        Some(before) => before.next.set(next),
-        None => parent.children.set(next),
-    }
-    if let Some(after) = get(next) {
-        after.previous.set(previous);
-    }
+    list::remove(frames, &parent.children, deepest, OF_PARENT);
     let over = core::ptr::eq(deepest, scope);
     storage::retire_code(kernel, deepest.room.code.get());
     frames.retire(deepest.frame());

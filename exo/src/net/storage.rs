@@ -134,6 +134,8 @@ impl Frames<'_> {
 // node or group wholly before it asks for it; and it changes only through a store that is
 // borrowed mutably: each operation on a trie makes one and drops it before it returns.
 impl Store for Frames<'_> {
+    const MOST_FORKS: u32 = super::filter::FORKS;
+
     #[inline]
     fn node(&self, id: NodeId) -> &Node {
         // SAFETY: see above.

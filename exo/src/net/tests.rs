@@ -11,8 +11,9 @@ use crate::memory;
 use crate::net::filter::FORKS;
 use crate::testing::{
     ALL_FRAMES, NET, NIC_FIRST, OWN, STATION, call, child, destroy, explained, free_frames,
-    machine, tables,
+    machine, stint, tables,
 };
+use crate::work::BUDGET;
 
 const CLIENT: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const STORE: [u8; 4] = [10, 0, 2, 15];
@@ -95,13 +96,27 @@ impl Device {
 
     /// The device has finished sending everything it was given.
     fn finish(&mut self) {
-        while self.finished != self.sent {
-            let index = self.word16(3, 4 + 2 * usize::from(self.finished % 256));
-            let at = 1024 + 4 + 8 * usize::from(self.finished % 256);
-            self.put(3, at, u32::from(index));
-            self.finished = self.finished.wrapping_add(1);
-            self.put(3, 1024 + 2, self.finished);
+        self.finish_up_to(0);
+    }
+
+    /// The same, but for the last so many.
+    fn finish_up_to(&mut self, left: u16) {
+        while self.finished.wrapping_add(left) != self.sent {
+            self.finish_as(self.finished);
         }
+    }
+
+    /// It has finished packet `number` of the last three, whether or not it was its turn.
+    fn finish_one(&mut self, number: u16) {
+        self.finish_as(self.sent.wrapping_sub(3).wrapping_add(number));
+    }
+
+    fn finish_as(&mut self, turn: u16) {
+        let index = self.word16(3, 4 + 2 * usize::from(turn % 256));
+        let at = 1024 + 4 + 8 * usize::from(self.finished % 256);
+        self.put(3, at, u32::from(index));
+        self.finished = self.finished.wrapping_add(1);
+        self.put(3, 1024 + 2, self.finished);
     }
 }
 
@@ -499,6 +514,39 @@ fn what_decides_cannot_change_after_the_check() {
     assert_eq!(store.page().tx_consumed.0.load(Relaxed), 1);
 }
 
+/// Under load the device always has one, so that no buffer came back.
+#[test]
+fn buffers_come_back_while_the_device_reads_others() {
+    let (kernel, root) = machine();
+    let mut device = Device::default();
+    let mut store = App::new(kernel, root, 600);
+    let returned = |store: &App| store.page().tx_consumed.0.load(Relaxed);
+    for round in 0..40 {
+        // Two of which the device reads the rest, one that was copied; the last is not done yet.
+        for length in [1400, 20, 1000] {
+            store.send(&reply(&vec![1; length]));
+        }
+        assert_eq!(store.sync(), SyncCounts { taken: 3, refused: 0 });
+        assert_eq!(returned(&store), 3 * round, "all that the device has finished");
+        while device.next_sent().is_some() {}
+        device.finish_up_to(1);
+        store.sync();
+        assert_eq!(returned(&store), 3 * round + 2, "the short one, too");
+        device.finish();
+        store.sync();
+        assert_eq!(returned(&store), 3 * round + 3);
+    }
+    // Out of turn: none comes back before its time.
+    (0..3).for_each(|_| store.send(&reply(&[1; 1400])));
+    store.sync();
+    while device.next_sent().is_some() {}
+    for (of, wanted) in [(1, 120), (0, 122), (2, 123)] {
+        device.finish_one(of);
+        store.sync();
+        assert_eq!(returned(&store), wanted);
+    }
+}
+
 #[test]
 fn lies_in_the_ring_page_hurt_only_the_liar() {
     let (kernel, root) = machine();
@@ -759,10 +807,12 @@ fn work_on_odd_filters_is_bounded_and_is_its_owners() {
     for number in 0..4 {
         device.receive(&request(&[number]));
     }
-    // As much as one call does is done after two of them.
+    // What one entry has is spent after two of them.
+    stint(8_000);
     store.sync();
     assert_eq!(kernel.info.received.load(Relaxed), 2);
-    store.sync();
+    stint(BUDGET);
+    (0..3).for_each(|_| _ = store.sync());
     assert_eq!(kernel.info.received.load(Relaxed), 104);
     assert_eq!(store.received().len(), 4);
     assert_eq!(neighbour.received().len(), 2);

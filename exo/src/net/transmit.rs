@@ -17,9 +17,8 @@ use super::{Net, reclaim, ring};
 use crate::kernel::Kernel;
 use crate::memory;
 
-/// Most packets taken in one call, sent or refused, to bound its time: as many as can be with
-/// the device.
-const MOST: u32 = 128;
+/// What a packet costs, sent or refused, whatever its length, and when the device returns it.
+const PACKET: u32 = 150;
 
 /// Takes what the transmit ring holds, as far as the device has room.
 pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts {
@@ -37,10 +36,11 @@ pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts
     let (held, copied) = (account.held.get(), 0);
     let mut outbox = Outbox { nic, binding, scope, account: account.frame(), held, copied };
     // More than the ring holds is a lie.
-    for taken in 0..waiting.min(order.slots()).min(MOST) {
+    let work = &kernel.here().work;
+    for taken in 0..waiting.min(order.slots()).min(work.left() / PACKET) {
         let slot = first.wrapping_add(taken) & (order.slots() - 1);
         let length = shared.tx_length.get(slot as usize).map_or(0, |length| length.load(Relaxed));
-        match outbox.send_one(order.tx_offset(slot), usize::from(length)) {
+        match outbox.send_one(slot, usize::from(length)) {
             Outcome::Sent => {}
             Outcome::Refused => counts.refused += 1,
             Outcome::NoRoom => break,
@@ -49,6 +49,7 @@ pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts
         crate::stamp!(Transmit);
     }
     let Outbox { held, copied, .. } = outbox;
+    work.spend(counts.taken * PACKET);
     if counts.taken != 0 {
         account.held.set(held);
         binding.taken.set(first.wrapping_add(counts.taken));
@@ -81,13 +82,14 @@ struct Outbox<'a> {
 }
 
 impl Outbox<'_> {
-    /// Sends the `length` bytes at `offset` in the binding's run.
+    /// Sends the `length` bytes in transmit buffer `slot`.
     #[inline(always)]
-    fn send_one(&mut self, offset: usize, length: usize) -> Outcome {
+    fn send_one(&mut self, slot: u32, length: usize) -> Outcome {
         if !(FRAME_MIN..=FRAME_MAX).contains(&length) {
             return Outcome::Refused;
         }
         let Some(kernel_slot) = self.nic.take_slot(self.held) else { return Outcome::NoRoom };
+        let offset = self.binding.order().tx_offset(slot);
         let source = memory::frame(self.binding.first.get()).wrapping_add(offset);
         let copied = if length <= COPY_MAX { length } else { HEAD };
         // SAFETY: the buffer lies in the binding's pinned run and holds more than
@@ -100,18 +102,15 @@ impl Outbox<'_> {
         }
         self.copied += copied as u64;
         self.held += 1;
-        let rest =
-            if copied == length { None } else { Some(self.lend(offset + copied, length - copied)) };
+        // The device reads the rest where it is.
+        let rest = (copied != length).then(|| {
+            self.binding.lent.set(self.binding.lent.get().with(slot));
+            let address = self.binding.first.get().address() + (offset + copied) as u64;
+            Buffer { address, length: (length - copied) as u32 }
+        });
         let (binding, account) = (self.binding.frame(), self.account);
-        let sender = Sender { binding, account, lends: rest.is_some() };
+        let sender = Sender { binding, account, lends: rest.map(|_| slot) };
         self.nic.send(sender, kernel_slot, copied, rest);
         Outcome::Sent
-    }
-
-    /// The `length` bytes at `offset` in the run, for the device to read.
-    fn lend(&mut self, offset: usize, length: usize) -> Buffer {
-        self.binding.in_flight.set(self.binding.in_flight.get() + 1);
-        let address = self.binding.first.get().address() + offset as u64;
-        Buffer { address, length: length as u32 }
     }
 }

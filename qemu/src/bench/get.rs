@@ -11,7 +11,6 @@ use super::conditions::Conditions;
 use super::counter::Counter;
 use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
 use super::report::{Report, Scenario, save};
-use super::rows::Row;
 use super::steps::Steps;
 use super::table::Table;
 use crate::machine::{Config, Filters, Machine, Network, STORE_PORT};
@@ -84,6 +83,7 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
         offers: offers(&args.outstanding),
         requests: args.requests,
         passes: args.passes,
+        beside: None,
     };
     let (table, scenarios) = count(config, &plan, interrupt)?;
     let conditions = Conditions::now("TCG, -icount shift=0,sleep=off");
@@ -94,22 +94,23 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     Ok(())
 }
 
-/// How many instructions tell whose packet a request is, in the machine that a manifest
-/// describes, which must have the store.
+/// How many instructions a GET takes in the machine of `manifest`, from sleep to sleep: one at a
+/// time, and 32 that are there at once. Before each request a datagram arrives for the address
+/// and port `beside`.
 ///
 /// # Errors
 /// If the machine does not start, or does not answer.
-pub fn classify_cost(manifest: &std::path::Path) -> Result<f64> {
+pub fn cost(manifest: Manifest, beside: Option<([u8; 4], u16)>) -> Result<[f64; 2]> {
     let plan = Plan {
         workload: Workload::gets(16, 64),
-        offers: vec![Offer::Held(1)],
-        requests: 64,
+        offers: vec![Offer::Held(1), Offer::Held(32)],
+        requests: KEYS,
         passes: 1,
+        beside: beside.map(|(address, port)| (address.into(), port)),
     };
-    let config = Config::new(manifest::read(manifest)?);
-    let (_, scenarios) = count(config, &plan, &Signals::register()?)?;
-    let cost = scenarios.first().and_then(|scenario| scenario.of(Row::Classify));
-    cost.context("nothing was counted")
+    let (_, scenarios) = count(Config::new(manifest), &plan, &Signals::register()?)?;
+    let costs: Vec<f64> = scenarios.iter().map(Scenario::total).collect();
+    costs.try_into().ok().context("nothing was counted")
 }
 
 /// What is asked for.
@@ -118,6 +119,8 @@ pub(super) struct Plan {
     pub(super) offers: Vec<Offer>,
     pub(super) requests: u32,
     pub(super) passes: u32,
+    /// Where a datagram goes before each request of a held load.
+    pub(super) beside: Option<(Ipv4Addr, u16)>,
 }
 
 /// Boots the machine of `config`, asks what `plan` says of its store and counts by step.
@@ -151,6 +154,9 @@ pub(super) fn count(
     counter.ensure_ready(&machine)?;
     let address = Ipv4Addr::from(address);
     let mut load = Load::start(&machine, &counter, interrupt, &capture, plan.workload, address)?;
+    if let Some((address, port)) = plan.beside {
+        load.send_beside(address, port);
+    }
 
     let mut scenarios = Vec::new();
     for &offer in &plan.offers {

@@ -114,6 +114,8 @@ pub(crate) struct Load<'a> {
     next_key: u32,
     /// Keys asked for by request id.
     asked: HashMap<u16, u32>,
+    /// What arrives before each request of a held load, for another of the machine.
+    beside: Option<Vec<u8>>,
 }
 
 impl Workload {
@@ -219,6 +221,7 @@ impl<'a> Load<'a> {
             next_id: 0,
             next_key: 0,
             asked: HashMap::new(),
+            beside: None,
         };
         load.send(&arp_request(HOST, address))?;
         // The guest may be announcing itself just now; that is no answer.
@@ -235,6 +238,13 @@ impl<'a> Load<'a> {
         load.take_result()?;
         counter.wait_until_counting(machine, interrupt)?;
         Ok(load)
+    }
+
+    /// From now on a datagram to that address and port arrives before each request of a held
+    /// load. It must not be answered.
+    pub(crate) fn send_beside(&mut self, address: Ipv4Addr, port: u16) {
+        let other = Station { address, port, ..self.store };
+        self.beside = Some(datagram(HOST, other, b"for another"));
     }
 
     /// Goes on with another workload in the same machine.
@@ -392,6 +402,9 @@ impl<'a> Load<'a> {
     /// Puts `count` requests into the device's ring.
     fn put(&mut self, count: u32) -> Result<()> {
         for _ in 0..count {
+            if let Some(frame) = self.beside.clone() {
+                self.send(&frame)?;
+            }
             self.send_request()?;
         }
         let arrived = || self.capture.length() >= self.captured;

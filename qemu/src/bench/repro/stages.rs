@@ -28,7 +28,7 @@ pub(super) fn put_grid(
 ) -> Result<[Scenario; 2]> {
     note!("repro: {title}, by step");
     let offers = vec![Offer::Held(1), Offer::Held(SATURATED)];
-    let plan = Plan { workload, offers, requests: REQUESTS, passes: PASSES };
+    let plan = Plan { workload, offers, requests: REQUESTS, passes: PASSES, beside: None };
     let (_, scenarios) = get::count(Config::named(manifest)?, &plan, interrupt)?;
     let scenarios: [Scenario; 2] = scenarios.try_into().ok().context("a pass is missing")?;
     let line = |name: String, value: &dyn Fn(&Scenario) -> Option<f64>| {

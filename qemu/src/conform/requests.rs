@@ -154,8 +154,9 @@ impl Requests {
 
     fn number(&mut self) -> String {
         match self.chance.below(10) {
-            0 => self.chance.number().to_string(),
-            1 => (u64::MAX - self.chance.below(3) as u64).to_string(),
+            // Far from 2^63: above that, memcached refuses a number if it finds a `-` in the memory
+            // behind it.
+            0..2 => (self.chance.number() >> 2).to_string(),
             2 => self.chance.pick(&["x", "18446744073709551616", "0"]).into(),
             _ => self.chance.below(2000).to_string(),
         }
@@ -288,8 +289,9 @@ impl Requests {
             "ms" => "ckOqFCITM",
             "md" => "kOqCIT",
             // Up to 1.6.18 an `ma` that makes an item is told in spite of `q`.
-            _ if !self.newest => "OtcvkNJDTMC",
-            _ => "OqtcvkNJDTMC",
+            // And memcached forgets the `T` of an `ma` whose number gets longer.
+            _ if !self.newest => "OtcvkNJDMC",
+            _ => "OqtcvkNJDMC",
         };
         let newest = match verb {
             "mg" => "EC",
@@ -315,9 +317,9 @@ impl Requests {
                     "opaque",
                     "0123456789012345678901234567890",
                 ])),
-                b'N' | b'T' | b'R' => {
-                    line.push_str(self.chance.pick(&["0", "30", "1000", "1000", "0"]))
-                }
+                b'N' | b'T' => line.push_str(self.chance.pick(&["0", "30", "1000", "1000", "0"])),
+                // None of the times above: whether one is below itself is a matter of ticks.
+                b'R' => line.push_str(self.chance.pick(&["0", "500"])),
                 b'F' | b'D' | b'J' => {
                     let _ = write!(line, "{}", self.chance.below(100_000));
                 }

@@ -65,6 +65,10 @@ pub struct Requests {
     /// Whether the peer knows what came with 1.6.40 and before.
     newest: bool,
     marks: u32,
+    /// Keys that the round has read. As long as memcached has not sent the answer, a number
+    /// under such a key is not changed in its place: the new one is then not padded with blanks,
+    /// and what was noted of the item is lost. So none is changed.
+    read: Vec<&'static str>,
 }
 
 const KEYS: [&str; 8] = [
@@ -84,11 +88,12 @@ impl Requests {
     /// Of this seed, for a peer that knows the newest commands or does not.
     #[must_use]
     pub fn new(seed: u64, newest: bool) -> Self {
-        Self { chance: Chance(seed), last_cas: 0, newest, marks: 0 }
+        Self { chance: Chance(seed), last_cas: 0, newest, marks: 0, read: Vec::new() }
     }
 
     /// The next round.
     pub fn round(&mut self) -> Round {
+        self.read.clear();
         let commands = 1 + self.chance.below(16) as u64;
         let protocol = if self.chance.one_in(3) { Protocol::Binary } else { Protocol::Text };
         let mut bytes = Vec::new();
@@ -118,6 +123,19 @@ impl Requests {
         self.chance.pick(&KEYS)
     }
 
+    /// A key that is read.
+    fn key_to_read(&mut self) -> &'static str {
+        let key = self.key();
+        self.read.push(key);
+        key
+    }
+
+    /// A key whose number may be changed.
+    fn key_to_change(&mut self) -> &'static str {
+        let key = self.key();
+        if self.read.contains(&key) { "absent" } else { key }
+    }
+
     fn value(&mut self) -> Vec<u8> {
         match self.chance.below(24) {
             0 => Vec::new(),
@@ -136,8 +154,9 @@ impl Requests {
 
     fn number(&mut self) -> String {
         match self.chance.below(10) {
-            0 => self.chance.number().to_string(),
-            1 => (u64::MAX - self.chance.below(3) as u64).to_string(),
+            // Far from 2^63: above that, memcached refuses a number if it finds a `-` in the memory
+            // behind it.
+            0..2 => (self.chance.number() >> 2).to_string(),
             2 => self.chance.pick(&["x", "18446744073709551616", "0"]).into(),
             _ => self.chance.below(2000).to_string(),
         }
@@ -166,20 +185,23 @@ impl Requests {
         let key = self.key();
         let noreply = if self.chance.one_in(6) { " noreply" } else { "" };
         let line = match self.chance.below(24) {
-            0..4 => format!("get {key}"),
+            0..4 => format!("get {}", self.key_to_read()),
             4 => {
-                let keys: Vec<_> = (0..self.chance.below(30)).map(|_| self.key()).collect();
-                format!("{} {key} {}", self.chance.pick(&["get", "gets"]), keys.join(" "))
+                let keys: Vec<_> =
+                    (0..1 + self.chance.below(30)).map(|_| self.key_to_read()).collect();
+                format!("{} {}", self.chance.pick(&["get", "gets"]), keys.join(" "))
             }
             5 => format!(
-                "{} {} {key} {}",
+                "{} {} {} {}",
                 self.chance.pick(&["gat", "gats"]),
                 self.exptime(),
-                self.key()
+                self.key_to_read(),
+                self.key_to_read()
             ),
-            6 => format!("gets {key}"),
+            6 => format!("gets {}", self.key_to_read()),
             7 => {
-                format!("{} {key} {}{noreply}", self.chance.pick(&["incr", "decr"]), self.number())
+                let (verb, key) = (self.chance.pick(&["incr", "decr"]), self.key_to_change());
+                format!("{verb} {key} {}{noreply}", self.number())
             }
             8 => format!("delete {key}{noreply}"),
             9 => format!("touch {key} {}{noreply}", self.exptime()),
@@ -200,7 +222,6 @@ impl Requests {
                     "stats sizes",
                     "stats detail",
                     "   ",
-                    "mn x",
                 ])
                 .into(),
             12 => format!("get {}", "L".repeat(240 + self.chance.below(11))),
@@ -233,7 +254,15 @@ impl Requests {
     fn meta(&mut self, bytes: &mut Vec<u8>) {
         let (key, mut line) = (self.meta_key(), String::new());
         let (key, encoded) = key;
-        let verb = self.chance.pick(&["mg", "mg", "ms", "ms", "md", "ma", "me"]);
+        let verb = match self.chance.pick(&["mg", "mg", "ms", "ms", "md", "ma", "me"]) {
+            // (For the reason below, in `flags`.)
+            "me" if !encoded.is_empty() => "mg",
+            "ma" if self.read.contains(&key) => "md",
+            verb => verb,
+        };
+        if verb == "mg" {
+            self.read.push(key);
+        }
         let _ = write!(line, "{verb} {key}");
         let value = self.value();
         if verb == "ms" {
@@ -241,7 +270,7 @@ impl Requests {
         }
         line.push_str(encoded);
         if verb != "me" {
-            self.flags(verb, &mut line);
+            self.flags(verb, !encoded.is_empty(), &mut line);
         }
         if verb == "ms" {
             Self::block(bytes, &line, &value);
@@ -251,12 +280,18 @@ impl Requests {
         }
     }
 
-    fn flags(&mut self, verb: &str, line: &mut String) {
+    fn flags(&mut self, verb: &str, is_encoded: bool, line: &mut String) {
         let known = match verb {
+            // memcached answers the key of an item that `ms` did not make in base64 as it is,
+            // blanks and all.
+            "mg" if is_encoded => "cfhlOqstuvNRT",
             "mg" => "cfhklOqstuvNRT",
             "ms" => "ckOqFCITM",
             "md" => "kOqCIT",
-            _ => "OqtcvkNJDTMC",
+            // Up to 1.6.18 an `ma` that makes an item is told in spite of `q`.
+            // And memcached forgets the `T` of an `ma` whose number gets longer.
+            _ if !self.newest => "OtcvkNJDMC",
+            _ => "OqtcvkNJDMC",
         };
         let newest = match verb {
             "mg" => "EC",
@@ -282,9 +317,9 @@ impl Requests {
                     "opaque",
                     "0123456789012345678901234567890",
                 ])),
-                b'N' | b'T' | b'R' => {
-                    line.push_str(self.chance.pick(&["0", "30", "1000", "1000", "0"]))
-                }
+                b'N' | b'T' => line.push_str(self.chance.pick(&["0", "30", "1000", "1000", "0"])),
+                // None of the times above: whether one is below itself is a matter of ticks.
+                b'R' => line.push_str(self.chance.pick(&["0", "500"])),
                 b'F' | b'D' | b'J' => {
                     let _ = write!(line, "{}", self.chance.below(100_000));
                 }
@@ -319,12 +354,18 @@ impl Requests {
         let exptime = exptime.to_be_bytes();
         let (opcodes, extras, key, value): (&[u8], &[u8], &str, &[u8]) = match self.chance.below(20)
         {
-            0..5 => (&[0, 9, 0x0c, 0x0d], b"", key, b""),
+            0..5 => {
+                self.read.push(key);
+                (&[0, 9, 0x0c, 0x0d], b"", key, b"")
+            }
             5..10 => (&[1, 2, 3, 0x11, 0x12, 0x13], &store, key, &value),
             10..12 => (&[0x0e, 0x0f, 0x19, 0x1a], b"", key, &value),
-            12..14 => (&[5, 6, 0x15, 0x16], &change, key, b""),
+            12..14 if !self.read.contains(&key) => (&[5, 6, 0x15, 0x16], &change, key, b""),
             14..16 => (&[4, 0x14], b"", key, b""),
-            16..18 => (&[0x1c, 0x1d, 0x1e, 0x23, 0x24], &exptime, key, b""),
+            16..18 => {
+                self.read.push(key);
+                (&[0x1c, 0x1d, 0x1e, 0x23, 0x24], &exptime, key, b"")
+            }
             18 => (&[0x0a, 0x7f, 0x20, 0x40], b"", "", b""),
             _ => (&[0x09, 0x0d], b"", "absent", b""),
         };

@@ -2,7 +2,7 @@
 
 use super::stats::Form;
 use super::{Service, VERSION};
-use crate::engine::{Condition, DeltaError, Expiry, Key, Mode, Outcome, Stored};
+use crate::engine::{Condition, DeltaError, Expiry, Key, Mode, NoRoom, Outcome, Stored};
 use crate::number::Decimal;
 use crate::protocol::binary::{Asked, Command, HEADER, Head, Status, change_extras, number};
 use crate::protocol::{Reply, StatsKind, TooLarge};
@@ -173,15 +173,14 @@ impl Service<'_> {
         let Some((delta, initial, exptime)) = change_extras(up, extras) else {
             return asked.refuse(Status::INVALID, out);
         };
-        let number = match self.engine.change_if(key, delta, head.cas, None) {
-            Ok(number) => number,
+        let (number, made) = match self.engine.change_if(key, delta, head.cas, None) {
+            Ok(number) => (number, None),
             Err(DeltaError::NotFound) if exptime != NONE_IS_MADE => {
                 let expiry = self.expiry_of(exptime);
-                let made = self.engine.vivify(key, Decimal::new(initial).text(), expiry, None);
-                if made.is_err() {
-                    return asked.refuse(Status::NO_MEMORY, out);
+                match self.engine.vivify(key, Decimal::new(initial).text(), expiry, None) {
+                    Ok(made) => (initial, Some(made)),
+                    Err(NoRoom) => return asked.refuse(Status::NO_MEMORY, out),
                 }
-                initial
             }
             Err(DeltaError::NotFound) => return asked.refuse(Status::NOT_FOUND, out),
             Err(DeltaError::Exists) => return asked.refuse(Status::EXISTS, out),
@@ -191,7 +190,9 @@ impl Service<'_> {
         if head.quiet {
             return Ok(());
         }
-        let cas = self.engine.look_up(key).map_or(0, |found| self.engine.info(found).cas);
+        // One that was made may have ended already.
+        let found = made.or_else(|| self.engine.look_up(key));
+        let cas = found.map_or(0, |found| self.engine.info(found).cas);
         asked.put(cas, b"", b"", &number.to_be_bytes(), out)
     }
 }

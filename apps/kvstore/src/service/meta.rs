@@ -1,7 +1,9 @@
 //! The meta commands, carried out.
 
 use super::{Service, code};
-use crate::engine::{Condition, Delta, DeltaError, Expiry, Found, Key, Mode, Outcome, Stored};
+use crate::engine::{
+    Condition, Delta, DeltaError, Expiry, Found, Key, Mode, NoRoom, Outcome, Stored,
+};
 use crate::number::Decimal;
 use crate::protocol::{Decoded, Meta, Refusal, Reply, SetAnswer, TooLarge, encode_base64, put_key};
 
@@ -217,7 +219,7 @@ impl Service<'_> {
         let (flags, mut room) = (meta.flags, None);
         let Some(key) = meta.key(&mut room) else { return out.put(Refusal::FORMAT) };
         let compare = flags.compare.unwrap_or(0);
-        let mut made = false;
+        let mut made = None;
         let number = match self.engine.change_if(key, delta, compare, flags.own_cas) {
             Ok(number) => number,
             Err(DeltaError::NotFound) => {
@@ -225,22 +227,34 @@ impl Service<'_> {
                     return self.answer_miss(b"NF", key, meta, out);
                 };
                 let (number, expiry) = (Decimal::new(flags.initial), self.expiry(exptime));
-                let stored = self.engine.vivify(key, number.text(), expiry, flags.own_cas);
-                if stored.is_err() {
-                    return out.put(b"SERVER_ERROR Out of memory allocating new item\r\n");
+                match self.engine.vivify(key, number.text(), expiry, flags.own_cas) {
+                    Ok(found) => made = Some(found),
+                    Err(NoRoom) => {
+                        return out.put(b"SERVER_ERROR Out of memory allocating new item\r\n");
+                    }
                 }
-                made = true;
                 flags.initial
             }
             Err(DeltaError::Exists) => return self.answer_miss(b"EX", key, meta, out),
             Err(DeltaError::NotANumber) => return out.put(super::NOT_A_NUMBER),
             Err(DeltaError::OutOfMemory) => return out.put(b"SERVER_ERROR out of memory\r\n"),
         };
-        let found = self.engine.look_up(key);
+        // One that was made may have ended already.
+        let (found, made) = (made.or_else(|| self.engine.look_up(key)), made.is_some());
         if !flags.quiet {
             self.answer_number(meta, key, number, (found, made), out)?;
         }
-        if let (Some(found), Some(exptime)) = (found, flags.exptime) {
+        // Of two times the later in the line counts.
+        let mut exptime = None;
+        meta.answer_flags(|flag| {
+            match flag {
+                b'T' => exptime = flags.exptime,
+                b'N' if made => exptime = flags.vivify,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        if let (Some(found), Some(exptime)) = (found, exptime) {
             let expiry = self.expiry(exptime);
             self.engine.set_expiry(found, expiry);
         }

@@ -3,4 +3,5 @@
 pub(in crate::net) mod client;
 pub(in crate::net) mod service;
 mod conversation;
+mod fuzz;
 mod network;

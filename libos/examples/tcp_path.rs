@@ -58,7 +58,8 @@ fn main() {
 
 /// Nanoseconds for each request.
 fn measure(stack: &str, connections: usize, requests: usize) -> f64 {
-    let mut device = Single { frame: Vec::new(), is_there: false, sent: Box::new([0; FRAME_MAX]), length: 0 };
+    let mut device =
+        Single { frame: Vec::new(), is_there: false, sent: Box::new([0; FRAME_MAX]), length: 0 };
     match stack {
         "ours" => {
             // Each holds one until its answer is acknowledged, with the next request.

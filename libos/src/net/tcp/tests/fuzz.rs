@@ -14,8 +14,7 @@ use crate::net::{Endpoint, NetDevice};
 
 const BUFFERS: usize = 6;
 const CLIENTS: usize = 4;
-const LIMITS: TcpLimits =
-    TcpLimits { connections: 6, half_open: 2, time_wait: 1, keep_alive: 100 };
+const LIMITS: TcpLimits = TcpLimits { connections: 6, half_open: 2, time_wait: 1, keep_alive: 100 };
 
 /// Asks for odd amounts: consumes, produces and waits for what its input's bytes say.
 #[derive(Default)]
@@ -40,7 +39,7 @@ impl StreamService for Odd {
         let produced = (usize::from(first) * 40).min(output.len());
         let next = match first % 11 {
             7 => Next::Close,
-            0..3 if *calls % 3 != 0 => Next::Room,
+            0..3 if !calls.is_multiple_of(3) => Next::Room,
             _ => Next::Input,
         };
         Progress { consumed, produced, next }
@@ -89,7 +88,9 @@ fn play(input: &[u8]) {
             let who = usize::from(op) % 5;
             let client = &mut clients[who];
             let bits = take();
-            let near = |code: u8| u32::from(code).wrapping_sub(128).wrapping_mul(if code == 255 { 900 } else { 1 });
+            let near = |code: u8| {
+                u32::from(code).wrapping_sub(128).wrapping_mul(if code == 255 { 900 } else { 1 })
+            };
             let seq = client.next.wrapping_add(near(take()));
             let ack = client.ack.wrapping_add(near(take()));
             let (window, options) = (u16::from(take()) << 4, options(take() % 8));

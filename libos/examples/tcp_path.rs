@@ -58,11 +58,12 @@ fn main() {
 
 /// Nanoseconds for each request.
 fn measure(stack: &str, connections: usize, requests: usize) -> f64 {
-    let mut device = Single { frame: Vec::new(), is_there: false, sent: Box::new([0; FRAME_MAX]), length: 0 };
+    let mut device =
+        Single { frame: Vec::new(), is_there: false, sent: Box::new([0; FRAME_MAX]), length: 0 };
     match stack {
         "ours" => {
-            // One is asked at a time, so a few buffers are enough for all.
-            let mut memory = vec![0; 16 * BUFFER];
+            // Each holds one until its answer is acknowledged, with the next request.
+            let mut memory = vec![0; (connections + 2) * BUFFER];
             let limits = TcpLimits { connections: connections as u32, ..TcpLimits::default() };
             let stack = FastTcp::new(&SERVER, PORT, &mut memory, limits, [1, 2], 0);
             run(stack, device, connections, requests)

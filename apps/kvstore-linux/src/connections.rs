@@ -108,13 +108,8 @@ fn accept(
         let token = Token(*next);
         poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let session = lock(store).connect();
-        let peer = Peer {
-            stream,
-            session,
-            input: Vec::new(),
-            output: Vec::new(),
-            wants: Next::Room,
-        };
+        let peer =
+            Peer { stream, session, input: Vec::new(), output: Vec::new(), wants: Next::Room };
         peers.insert(token, peer);
         turns.push_back(token);
     }

@@ -45,16 +45,23 @@ impl<'m, C> Dual<'m, C> {
         S: Service + StreamService<Connection = C>,
     {
         let Self { udp, tcp } = self;
-        tcp.set_time(now);
         let handled = udp.poll_or(device, service, budget, |frame, buffer, service| {
-            FastTcp::<C>::may_be_for(frame).then(|| tcp.handle(frame, buffer, service))
+            FastTcp::<C>::may_be_for(frame).then(|| {
+                tcp.set_time(now);
+                tcp.handle(frame, buffer, service)
+            })
         })?;
+        // Without connections they cost nothing.
+        if tcp.is_idle() {
+            return Ok(handled);
+        }
+        tcp.set_time(now);
         Ok(handled + tcp.flush(device, service)?)
     }
 
     /// Microseconds until something is due, if anything is.
     #[inline]
     pub fn wait_micros(&self, now: u64) -> Option<u64> {
-        self.tcp.wait_micros(now)
+        if self.tcp.is_idle() { None } else { self.tcp.wait_micros(now) }
     }
 }

@@ -219,7 +219,8 @@ impl<T: TcpStack<Repeat>> Network<T> {
     /// Says a segment, and takes what is said to it.
     fn say(&mut self, client: &mut Client, bits: u8, data: &[u8]) {
         let frame = client.segment(bits, data);
-        client.seq = client.seq.wrapping_add(data.len() as u32 + u32::from(bits & (SYN | FIN) != 0));
+        client.seq =
+            client.seq.wrapping_add(data.len() as u32 + u32::from(bits & (SYN | FIN) != 0));
         self.say_frame(client, &frame);
     }
 
@@ -249,8 +250,7 @@ impl<T: TcpStack<Repeat>> Network<T> {
         for _ in 0..1000 {
             self.now += 1;
             self.far.sync().expect("a wire");
-            let polled =
-                self.stack.poll(&mut self.near, &mut self.service, self.now, SLOTS as u32);
+            let polled = self.stack.poll(&mut self.near, &mut self.service, self.now, SLOTS as u32);
             polled.expect("a wire");
             self.near.sync().expect("a wire");
             let mut news = false;

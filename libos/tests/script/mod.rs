@@ -35,7 +35,7 @@ pub(crate) fn run(file: &Path) -> Result<(), String> {
     let (far, near) = Wire::pair(64);
     let mut stage = Stage {
         stack: FastTcp::new(&SERVER, PORTS.1, &mut memory, limits, [1, 2], 0),
-        service: Lines::default(),
+        service: Lines,
         near,
         far,
         now: 0,
@@ -48,7 +48,8 @@ pub(crate) fn run(file: &Path) -> Result<(), String> {
         if line.is_empty() {
             continue;
         }
-        let failed = |error: String| format!("{}:{}: {line}\n    {error}", file.display(), number + 1);
+        let failed =
+            |error: String| format!("{}:{}: {line}\n    {error}", file.display(), number + 1);
         stage.line(line, &mut line_time).map_err(failed)?;
     }
     match stage.sent.front() {

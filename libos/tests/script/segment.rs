@@ -46,8 +46,11 @@ impl Segment {
         let range = words.next().ok_or("no numbers")?;
         let numbers: Vec<_> = range.split([':', '(', ')']).collect();
         let number = |at: usize| numbers.get(at).and_then(|number| number.parse::<u32>().ok());
-        let (first, end, length) =
-            number(0).zip(number(1)).zip(number(2)).map(|((a, b), c)| (a, b, c)).ok_or("numbers?")?;
+        let (first, end, length) = number(0)
+            .zip(number(1))
+            .zip(number(2))
+            .map(|((a, b), c)| (a, b, c))
+            .ok_or("numbers?")?;
         if first + length != end {
             return Err(format!("{first} and {length} are not {end}"));
         }
@@ -208,9 +211,9 @@ impl fmt::Display for Segment {
 
 /// RFC 1071.
 fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let words = bytes.chunks(2).map(|pair| {
-        u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default())
-    });
+    let words = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -3,7 +3,6 @@
 use libos::net::Endpoint;
 use libos::net::stream::{Next, Progress, StreamService};
 
-#[derive(Default)]
 pub(crate) struct Lines;
 
 /// Bytes that are still to be sent for a `send`.

@@ -61,9 +61,8 @@ pub(crate) fn stated(manifest: &Manifest) -> Vec<Forwarded> {
 /// Fails if a port of the host is to lead to two places.
 pub(crate) fn ensure_distinct(forwards: &[Forwarded]) -> Result<()> {
     for (index, forward) in forwards.iter().enumerate() {
-        let is_same = |other: &&Forwarded| {
-            (other.transport, other.host) == (forward.transport, forward.host)
-        };
+        let is_same =
+            |other: &&Forwarded| (other.transport, other.host) == (forward.transport, forward.host);
         let earlier = forwards.iter().take(index).find(is_same);
         let Some(Forwarded { app, guest, .. }) = earlier else { continue };
         bail!(

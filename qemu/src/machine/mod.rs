@@ -196,7 +196,8 @@ impl Machine {
 
     fn port_to(&self, transport: Transport, port: u16) -> Option<u16> {
         let mut forwards = self.forwards.iter();
-        let leads = |forward: &&Forwarded| (forward.transport, forward.guest.1) == (transport, port);
+        let leads =
+            |forward: &&Forwarded| (forward.transport, forward.guest.1) == (transport, port);
         forwards.find(leads).map(|forward| forward.host)
     }
 

@@ -160,9 +160,8 @@ fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
 
 /// The host's port that leads to the store.
 fn store_port(forwards: &[Forwarded]) -> u16 {
-    let is_store = |forward: &&Forwarded| {
-        forward.transport == Transport::Udp && forward.guest.1 == STORE_PORT
-    };
+    let is_store =
+        |forward: &&Forwarded| forward.transport == Transport::Udp && forward.guest.1 == STORE_PORT;
     forwards.iter().find(is_store).map_or(PORT, |forward| forward.host)
 }
 
@@ -252,7 +251,8 @@ fn redirect(manifest: &mut Manifest, port: u16, host: u16, option: &str) -> Resu
     let mut redirected = false;
     for transport in [Transport::Udp, Transport::Tcp] {
         let mut forwards = manifest.apps.iter_mut().flat_map(|app| &mut app.forward);
-        let leads = |forward: &&mut Forward| (forward.transport, forward.guest) == (transport, port);
+        let leads =
+            |forward: &&mut Forward| (forward.transport, forward.guest) == (transport, port);
         if let Some(forward) = forwards.find(leads) {
             forward.host = host;
             redirected = true;

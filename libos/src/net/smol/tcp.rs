@@ -120,15 +120,18 @@ impl<C> Slot<C> {
                 Next::Input => length > self.seen,
                 _ => room > 0,
             };
-            if !is_news && !(ended && *wants == Next::Input) {
-                return served;
+            match (is_news, ended, &wants) {
+                (true, ..) => {}
+                (false, true, Next::Input) => {
+                    *wants = Next::Close;
+                    continue;
+                }
+                _ => return served,
             }
-            if !is_news {
-                *wants = Next::Close;
-                continue;
-            }
-            let (shown, room) =
-                (input.get(..length).unwrap_or_default(), output.get_mut(..room).unwrap_or_default());
+            let (shown, room) = (
+                input.get(..length).unwrap_or_default(),
+                output.get_mut(..room).unwrap_or_default(),
+            );
             let progress = service.serve(connection, shown, room);
             *wants = progress.next;
             served = true;
@@ -137,7 +140,8 @@ impl<C> Slot<C> {
             let mut consumed = progress.consumed.min(length);
             self.seen = length - consumed;
             while consumed > 0 {
-                let some = |bytes: &mut [u8]| (bytes.len().min(consumed), bytes.len().min(consumed));
+                let some =
+                    |bytes: &mut [u8]| (bytes.len().min(consumed), bytes.len().min(consumed));
                 let Ok(count) = socket.recv(some) else { break };
                 consumed -= count;
             }

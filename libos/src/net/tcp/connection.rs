@@ -243,9 +243,7 @@ impl<'m> Tcb<'m> {
         let window = scaled(segment.window, self.scale);
         let same_window = window == self.window;
         let seq = segment.seq;
-        if self.window_seq.before(seq)
-            || self.window_seq == seq && !self.window_ack.after(ack)
-        {
+        if self.window_seq.before(seq) || self.window_seq == seq && !self.window_ack.after(ack) {
             self.window = window;
             self.max_window = self.max_window.max(window);
             (self.window_seq, self.window_ack) = (seq, ack);
@@ -344,7 +342,11 @@ impl<'m> Tcb<'m> {
         }
         let may_close = matches!(
             self.state,
-            State::Established | State::CloseWait | State::FinWait1 | State::Closing | State::LastAck
+            State::Established
+                | State::CloseWait
+                | State::FinWait1
+                | State::Closing
+                | State::LastAck
         );
         let end = self.una + self.tx.len() as u32;
         let fin = closing && may_close && self.nxt + length as u32 == end;

@@ -88,8 +88,9 @@ const _: () = assert!(
     size_of::<Entry<'static, ()>>()
         + Table::<Entry<'static, ()>>::OVERHEAD
         + size_of::<wheel::Timer>()
-        + size_of::<u32>()
-        <= IDLE_BYTES
+        + size_of::<Id>()
+        + size_of::<bool>()
+        < IDLE_BYTES
 );
 
 /// How much a stack takes on.
@@ -210,6 +211,12 @@ impl<'m, C> FastTcp<'m, C> {
     /// Buffers that no connection holds.
     pub fn free_buffers(&self) -> usize {
         self.pool.free()
+    }
+
+    /// Whether there is no connection and nothing to be sent, so that nothing is ever due.
+    #[inline(always)]
+    pub fn is_idle(&self) -> bool {
+        self.table.len() == 0 && self.ready.is_empty() && self.aborts.is_empty()
     }
 
     /// Says what time it is, in microseconds: before a batch.
@@ -333,8 +340,7 @@ impl<S: StreamService> TcpStack<S> for FastTcp<'_, S::Connection> {
         budget: u32,
     ) -> Result<u32, Error> {
         self.set_time(now);
-        let handled =
-            device.exchange(budget, |frame, buffer| self.handle(frame, buffer, service));
+        let handled = device.exchange(budget, |frame, buffer| self.handle(frame, buffer, service));
         Ok(handled + self.flush(device, service)?)
     }
 

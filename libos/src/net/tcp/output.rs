@@ -30,10 +30,8 @@ impl<C> FastTcp<'_, C> {
         let mut sent = 0;
         while let Some(abort) = self.aborts.last().copied() {
             let Some(buffer) = room(device)? else { return Ok(sent) };
-            let route =
-                Route { own: &self.own, port: self.port, mac: abort.mac, peer: abort.peer };
-            let header =
-                Header { seq: abort.seq, ack: Some(abort.ack), bits: bit::RST, window: 0 };
+            let route = Route { own: &self.own, port: self.port, mac: abort.mac, peer: abort.peer };
+            let header = Header { seq: abort.seq, ack: Some(abort.ack), bits: bit::RST, window: 0 };
             let length = write(buffer, route, header, &Options::NONE, &[]);
             device.commit(length);
             self.aborts.pop();
@@ -88,8 +86,11 @@ impl<C> FastTcp<'_, C> {
             return write(buffer, route, header, &Options::syn(tcb.scaled, tcb.sack), &[]);
         }
 
-        let options =
-            if tcb.sack && !tcb.beyond.is_empty() { Options::sack(&tcb.beyond) } else { Options::NONE };
+        let options = if tcb.sack && !tcb.beyond.is_empty() {
+            Options::sack(&tcb.beyond)
+        } else {
+            Options::NONE
+        };
         let most = usize::from(tcb.mss.min(MSS)).saturating_sub(options.len());
         let edge = tcb.new_edge();
         let window = (edge - tcb.rcv).min(u16::MAX.into()) as u16;

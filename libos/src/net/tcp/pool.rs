@@ -170,7 +170,10 @@ mod tests {
         assert!(held.write_beyond(BUFFER - 51, b"z", 13));
         assert!(!held.write_beyond(BUFFER - 50, b"z", 13));
         held.extend(BUFFER - 50);
-        assert_eq!((held.bytes()[..50].to_vec(), &held.bytes()[60..63]), (rest[50..].to_vec(), &b"abc"[..]));
+        assert_eq!(
+            (held.bytes()[..50].to_vec(), &held.bytes()[60..63]),
+            (rest[50..].to_vec(), &b"abc"[..])
+        );
         assert_eq!(held.bytes()[BUFFER - 1], b'z');
         held.release(&mut pool);
         assert!(held.is_empty() && !held.is_held() && pool.free() == 2);

@@ -41,8 +41,7 @@ impl Ranges {
 
     fn push(&mut self, start: Seq, end: Seq) -> bool {
         let index = usize::from(self.count);
-        let (Some(place), Some(length)) =
-            (self.starts.get_mut(index), self.lengths.get_mut(index))
+        let (Some(place), Some(length)) = (self.starts.get_mut(index), self.lengths.get_mut(index))
         else {
             return false;
         };

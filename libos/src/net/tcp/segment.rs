@@ -242,8 +242,7 @@ pub(super) fn write(
     let [e, f, g, h] = header.ack.unwrap_or_default().0.to_be_bytes();
     let bits = header.bits | if header.ack.is_some() { bit::ACK } else { 0 };
     let [i, j] = header.window.to_be_bytes();
-    *fields =
-        [p, q, r, s, a, b, c, d, e, f, g, h, (data << 2) as u8, bits, i, j, 0, 0, 0, 0];
+    *fields = [p, q, r, s, a, b, c, d, e, f, g, h, (data << 2) as u8, bits, i, j, 0, 0, 0, 0];
     let (place, rest) = rest.split_at_mut(options.len());
     place.copy_from_slice(options.bytes());
     rest.copy_from_slice(payload);

@@ -89,8 +89,12 @@ impl<T> Table<T> {
         let index = hash as usize & (self.buckets.len() - 1);
         let bucket = self.buckets.get_mut(index)?;
         self.free = node.next;
-        *node =
-            Node { next: core::mem::replace(bucket, id), bucket: index as u32, peer, entry: Some(entry) };
+        *node = Node {
+            next: core::mem::replace(bucket, id),
+            bucket: index as u32,
+            peer,
+            entry: Some(entry),
+        };
         self.used += 1;
         Some(Id(id))
     }

@@ -102,4 +102,3 @@ impl<C> FastTcp<'_, C> {
         }
     }
 }
-

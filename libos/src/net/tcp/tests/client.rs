@@ -4,9 +4,9 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{IpAddress, IpEndpoint};
 
+use crate::net::NetDevice;
 use crate::net::smol::{Host, instant};
 use crate::net::tests::{CLIENT, PORT, SERVER};
-use crate::net::NetDevice;
 
 pub(in crate::net) struct Client {
     host: Host,

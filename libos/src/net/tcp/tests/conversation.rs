@@ -124,7 +124,9 @@ fn bad_network(seed: u64) {
 fn a_bad_network_loses_nothing_either() {
     let seeds = std::env::var("TCP_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     for seed in 1..=seeds.unwrap_or(200) {
-        if std::env::var("TCP_SEED").is_ok_and(|only| only != seed.to_string()) { continue; }
+        if std::env::var("TCP_SEED").is_ok_and(|only| only != seed.to_string()) {
+            continue;
+        }
         if let Err(panic) = std::panic::catch_unwind(|| bad_network(seed)) {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(panic);

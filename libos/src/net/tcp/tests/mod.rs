@@ -1,6 +1,7 @@
 //! The stack against smoltcp's client, over good wires and bad.
 
 pub(in crate::net) mod client;
-pub(in crate::net) mod service;
 mod conversation;
+mod fuzz;
 mod network;
+pub(in crate::net) mod service;

@@ -199,7 +199,7 @@ fn device(kernel: &Kernel, nic: &Nic) -> Outcome {
         let mine = || nic.sender.iter().flatten().filter(|sender| sender.binding == pfn);
         let lent = mine().filter(|sender| sender.lends.is_some()).count() as u64;
         let counts =
-            (u64::from(binding.lent.get().0.map(u64::count_ones).iter().sum::<u32>()), lent);
+            (u64::from(binding.lent.iter().map(|word| word.get().count_ones()).sum::<u32>()), lent);
         same("O7", "frames that the device reads are miscounted", pfn, counts)?;
     }
     for pfn in frames(kernel) {

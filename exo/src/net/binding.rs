@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use exo_abi::{EnvId, Error, FrameKind, Pfn, RingOrder};
+use exo_abi::{EnvId, Error, FrameKind, MAX_RING_ORDER, Pfn, RingOrder};
 
 use super::scope::Scope;
 use super::{NOBODY, Net, reclaim};
@@ -27,8 +27,8 @@ pub struct Binding {
     pub taken: Cell<u32>,
     /// Of these, those whose buffers the owner was given back.
     pub sent: Cell<u32>,
-    /// Transmit slots from which the device reads.
-    pub lent: Cell<ring::Slots>,
+    /// Transmit slots from which the device reads, a bit for each.
+    pub(crate) lent: [Cell<u64>; 1 << (MAX_RING_ORDER - 6)],
     /// The scope it was made by; none once that is gone.
     scope: Cell<Option<&'static Scope>>,
     pub(crate) scope_previous: Cell<Pfn>,
@@ -70,6 +70,33 @@ impl Binding {
         if let Some(scope) = self.scope.replace(None) {
             list::remove(&kernel.frames, &scope.bindings, self, OF_SCOPE);
         }
+    }
+
+    /// Notes that the device reads from transmit slot `slot`.
+    pub(super) fn lend(&self, slot: u32) {
+        let (word, bit) = self.lent(slot);
+        word.set(word.get() | bit);
+    }
+
+    /// Notes that it does not any more.
+    pub(super) fn take_back(&self, slot: u32) {
+        let (word, bit) = self.lent(slot);
+        word.set(word.get() & !bit);
+    }
+
+    /// Whether it reads from the slot of the packet `index`.
+    pub(super) fn has_lent(&self, index: u32) -> bool {
+        let (word, bit) = self.lent(index & (self.order().slots() - 1));
+        word.get() & bit != 0
+    }
+
+    /// Whether it reads from any.
+    pub(super) fn lends(&self) -> bool {
+        self.lent.iter().any(|word| word.get() != 0)
+    }
+
+    fn lent(&self, slot: u32) -> (&Cell<u64>, u64) {
+        (&self.lent[slot as usize / 64 % self.lent.len()], 1 << (slot % 64))
     }
 
     /// The frame the binding lies in.
@@ -149,7 +176,7 @@ pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<
         return Ok(Progress::Again);
     }
     reclaim(kernel, net);
-    if binding.lent.get() != ring::Slots::default() {
+    if binding.lends() {
         return Err(Error::InUse);
     }
     kernel.here().work.spend(CLEAR + PIN / 2 * binding.order().frames());

@@ -167,22 +167,32 @@ fn take_back(kernel: &Kernel, net: &mut Net) {
     let Some(first) = nic.next_sent() else { return };
     // Counted once for a run of packets of one binding.
     let (mut binding, mut account) = (first.binding, first.account);
-    let none = ring::Slots::default();
-    let (mut frames, mut lent) = (1, first.lends.map_or(none, |slot| none.with(slot)));
+    let (mut frames, mut lent) = (1, unlend(kernel, &first));
     while let Some(sender) = nic.next_sent() {
         if (sender.binding, sender.account) != (binding, account) {
             returned(kernel, binding, account, frames, lent);
-            (binding, account, frames, lent) = (sender.binding, sender.account, 0, none);
+            (binding, account, frames, lent) = (sender.binding, sender.account, 0, false);
         }
         frames += 1;
-        lent = sender.lends.map_or(lent, |slot| lent.with(slot));
+        lent |= unlend(kernel, &sender);
     }
     returned(kernel, binding, account, frames, lent);
 }
 
+/// Notes that the device reads no more from where this packet lies, if it did.
+#[inline]
+fn unlend(kernel: &Kernel, sender: &nic::Sender) -> bool {
+    if let Some(slot) = sender.lends
+        && let Some(binding) = object::get::<Binding>(&kernel.frames, sender.binding)
+    {
+        binding.take_back(slot);
+    }
+    sender.lends.is_some()
+}
+
 /// The device is done with so many `frames` of this binding and account, of which it has read
-/// those of the slots `lent` from the binding's memory.
-fn returned(kernel: &Kernel, binding: Pfn, account: Pfn, frames: u32, lent: ring::Slots) {
+/// some from the binding's memory if any were `lent`.
+fn returned(kernel: &Kernel, binding: Pfn, account: Pfn, frames: u32, lent: bool) {
     kernel.here().work.spend(RETURN * frames);
     // An account may go while its packets are with the device, and another may come in
     // its place; then counts are too low for a moment, never too high. A binding that
@@ -190,10 +200,7 @@ fn returned(kernel: &Kernel, binding: Pfn, account: Pfn, frames: u32, lent: ring
     if let Some(account) = object::get::<scope::Scope>(&kernel.frames, account) {
         account.held.set(account.held.get().saturating_sub(frames));
     }
-    if lent != ring::Slots::default()
-        && let Some(binding) = object::get::<Binding>(&kernel.frames, binding)
-    {
-        binding.lent.set(binding.lent.get().without(lent));
+    if lent && let Some(binding) = object::get::<Binding>(&kernel.frames, binding) {
         ring::publish_sent(binding);
     }
 }

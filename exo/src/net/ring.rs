@@ -5,7 +5,7 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use exo_abi::{MAX_RING_ORDER, RingOrder, RingPage};
+use exo_abi::{RingOrder, RingPage};
 
 use super::binding::Binding;
 use crate::memory;
@@ -80,40 +80,13 @@ impl Run {
 /// first that the device reads.
 #[inline]
 pub fn publish_sent(binding: &Binding) {
-    let (taken, lent) = (binding.taken.get(), binding.lent.get());
-    let mut sent = taken;
-    if lent != Slots::default() {
-        sent = binding.sent.get();
-        while sent != taken && !lent.has(sent & (binding.order().slots() - 1)) {
+    let mut sent = binding.taken.get();
+    if binding.lends() {
+        let taken = core::mem::replace(&mut sent, binding.sent.get());
+        while sent != taken && !binding.has_lent(sent) {
             sent = sent.wrapping_add(1);
         }
     }
     binding.sent.set(sent);
     shared(binding).tx_consumed.0.store(sent, Release);
-}
-
-/// Some slots of a ring, a bit for each.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Slots(pub(crate) [u64; 1 << (MAX_RING_ORDER - 6)]);
-
-impl Slots {
-    /// And this one.
-    pub fn with(mut self, slot: u32) -> Self {
-        if let Some(word) = self.0.get_mut(slot as usize / 64) {
-            *word |= 1 << (slot % 64);
-        }
-        self
-    }
-
-    /// Whether this is one of them.
-    pub fn has(self, slot: u32) -> bool {
-        self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
-    }
-
-    /// Those that are not among `others`.
-    pub fn without(mut self, others: Self) -> Self {
-        self.0.iter_mut().zip(others.0).for_each(|(word, other)| *word &= !other);
-        self
-    }
 }

@@ -104,7 +104,7 @@ impl Outbox<'_> {
         self.held += 1;
         // The device reads the rest where it is.
         let rest = (copied != length).then(|| {
-            self.binding.lent.set(self.binding.lent.get().with(slot));
+            self.binding.lend(slot);
             let address = self.binding.first.get().address() + (offset + copied) as u64;
             Buffer { address, length: (length - copied) as u32 }
         });

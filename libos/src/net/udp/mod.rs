@@ -78,10 +78,7 @@ impl FastUdp {
         other: impl FnOnce(&[u8], &mut TxBuffer, &mut S) -> Option<usize>,
     ) -> usize {
         let Some((head, request)) = self.template.request(&self.own, frame) else {
-            return match other(frame, buffer, service) {
-                Some(length) => length,
-                None => self.judge(frame, buffer, service),
-            };
+            return self.unusual(frame, buffer, service, other);
         };
         let answer = service.answer_with_sum(request, sender(head), &mut buffer[HEADERS..]);
         answer.map_or(0, |answer| self.template.answer(head, buffer, answer))
@@ -117,8 +114,19 @@ impl FastUdp {
         }
     }
 
+    /// Kept out of the loop over datagrams, which needs the registers.
     #[cold]
     #[inline(never)]
+    fn unusual<S: Service>(
+        &mut self,
+        frame: &[u8],
+        buffer: &mut TxBuffer,
+        service: &mut S,
+        other: impl FnOnce(&[u8], &mut TxBuffer, &mut S) -> Option<usize>,
+    ) -> usize {
+        other(frame, buffer, service).unwrap_or_else(|| self.judge(frame, buffer, service))
+    }
+
     fn judge<S: Service>(&mut self, frame: &[u8], buffer: &mut TxBuffer, service: &mut S) -> usize {
         let outcome = self.other(frame, buffer, service);
         outcome.unwrap_or_else(|reason| {

@@ -1,5 +1,6 @@
 //! Boots a contender, asks it, and counts.
 
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,10 @@ const REQUESTS: u32 = 1024;
 /// Passes before those that count: caches fill, and a kernel just booted has work left.
 const WARM_UP: usize = 2;
 /// Passes; the mean of all is told. What Linux does now and then beside answering is in some of
-/// them, and belongs to what it costs.
-const PASSES: usize = 5;
+/// them, and belongs to what it costs: there are more passes until the mean is known.
+const PASSES: RangeInclusive<usize> = 5..=40;
+/// When it is: its standard error, as a share of it.
+const KNOWN: f64 = 0.002;
 
 /// Held while what a contender needs is fetched, built and started: two can be measured at the
 /// same time, but share the folders that this is done in.
@@ -130,11 +133,30 @@ pub(crate) fn figures(
             for _ in 0..WARM_UP {
                 load.pass(offer, KEYS)?;
             }
-            let passes = (0..PASSES).map(|_| load.pass(offer, REQUESTS));
-            figures.push(Figure::new(scenario, &passes.collect::<Result<Vec<_>>>()?));
+            let mut passes = Vec::new();
+            while !is_known(&passes) {
+                passes.push(load.pass(offer, REQUESTS)?);
+            }
+            figures.push(Figure::new(scenario, &passes));
         }
         Ok(figures)
     })
+}
+
+/// Whether the mean of `passes` is known well enough, or would take too long to know.
+fn is_known(passes: &[Counts]) -> bool {
+    if passes.len() < *PASSES.start() {
+        return false;
+    }
+    if passes.len() >= *PASSES.end() {
+        return true;
+    }
+    let count = passes.len() as f64;
+    let of_passes = || passes.iter().map(|counts| counts.repeats_once() as f64);
+    let mean = of_passes().sum::<f64>() / count;
+    let squares: f64 = of_passes().map(|one| (one - mean).powi(2)).sum();
+    let standard_error = (squares / (count - 1.0) / count).sqrt();
+    standard_error <= mean * KNOWN
 }
 
 /// Boots `contender`, lets it serve, fills it with what `workload` asks for, and has `ask` ask
@@ -216,6 +238,22 @@ impl Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mean_takes_as_many_passes_as_it_is_unsteady() {
+        let passes = |totals: &[u64]| -> Vec<Counts> {
+            totals.iter().map(|&total| Counts { total, ..Counts::default() }).collect()
+        };
+        assert!(!is_known(&passes(&[1000; 4])));
+        assert!(is_known(&passes(&[1000; 5])));
+        // One in five does a tenth more: the standard error is 2 % of the mean.
+        let mut unsteady = [1000, 1000, 1000, 1000, 1100].repeat(7);
+        assert!(!is_known(&passes(&unsteady[..5])) && !is_known(&passes(&unsteady)));
+        unsteady.extend([1000; 5]);
+        assert!(is_known(&passes(&unsteady)));
+        // One pass in a thousand that differs by little.
+        assert!(is_known(&passes(&[1000, 1001, 1000, 1000, 1000])));
+    }
 
     #[test]
     fn all_passes_count() {

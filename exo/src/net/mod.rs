@@ -190,6 +190,7 @@ fn unlend(kernel: &Kernel, sender: &nic::Sender) -> bool {
 
 /// The device is done with so many `frames` of this binding and account, of which it has read
 /// some from the binding's memory if any were `lent`.
+#[inline(never)]
 fn returned(kernel: &Kernel, binding: Pfn, account: Pfn, frames: u32, lent: bool) {
     // An account may go while its packets are with the device, and another may come in
     // its place; then counts are too low for a moment, never too high. A binding that

@@ -92,7 +92,7 @@ impl Binding {
 
     /// Whether it reads from any.
     pub(super) fn lends(&self) -> bool {
-        self.lent.iter().any(|word| word.get() != 0)
+        self.lent.iter().fold(0, |all, word| all | word.get()) != 0
     }
 
     fn lent(&self, slot: u32) -> (&Cell<u64>, u64) {

@@ -40,8 +40,6 @@ const PACKET: i32 = 300;
 const WAY: i32 = 100;
 /// What is copied costs a unit for so many bytes.
 const BYTES: usize = 8;
-/// What a packet costs that the device is done with.
-const RETURN: u32 = 50;
 /// Cycles of a period, of less than a slice.
 const PERIOD: u64 = 1 << 20;
 /// The most of that which packets of one account may cause in a period, beside one for each.
@@ -192,8 +190,8 @@ fn unlend(kernel: &Kernel, sender: &nic::Sender) -> bool {
 
 /// The device is done with so many `frames` of this binding and account, of which it has read
 /// some from the binding's memory if any were `lent`.
+#[inline(never)]
 fn returned(kernel: &Kernel, binding: Pfn, account: Pfn, frames: u32, lent: bool) {
-    kernel.here().work.spend(RETURN * frames);
     // An account may go while its packets are with the device, and another may come in
     // its place; then counts are too low for a moment, never too high. A binding that
     // lends memory stays.

@@ -125,11 +125,7 @@ const RULES: &[Rule] = &[
             ("disarm", To(Schedule)),
         ],
     ),
-    (
-        "exo/src/net/filter.rs",
-        To(Other),
-        &[("owner", To(Classify)), ("sort", To(Classify)), ("look_up", To(Classify))],
-    ),
+    ("exo/src/net/filter.rs", To(Other), &[("classify", To(Classify)), ("look_up", To(Classify))]),
     (
         "exo/src/net/scope.rs",
         Neutral,

@@ -1,7 +1,9 @@
 //! The memcached protocol: bytes to meaning and back.
 //!
 //! - [`Frame`]: the eight bytes before every UDP payload
-//! - [`Input`], [`Request`]: the text protocol, read from one datagram
+//! - [`Input`], [`Request`]: the text protocol, read from a datagram or a stream
+//! - [`Meta`]: the flags of the meta commands
+//! - [`binary`]: the headers of the binary protocol
 //! - [`Reply`]: the reply, written into a buffer of fixed size
 //!
 //! The wording of every answer, and which of two faults is found first, is that of
@@ -29,10 +31,10 @@
 //! - `quit` and HTTP requests get no answer; memcached answers `quit` with an empty
 //!   datagram.
 //!
-//! Not there (answered `ERROR`): the meta commands, `bget`, statistics other than the
-//! general ones, and the commands that tune memcached's own inside (`slabs`, `lru`,
-//! `lru_crawler`, `cache_memlimit`, `watch`, `extstore`, `shutdown`). The binary
-//! protocol is not recognised.
+//! Over TCP see [`crate::stream`], and `docs/memcached.md` for what differs there. Not there
+//! (answered in memcached's words, or with `ERROR`): `bget`, and the commands that tune
+//! memcached's own inside (`slabs`, `lru`, `lru_crawler`, `cache_memlimit`, `watch`, `extstore`,
+//! `shutdown`); authentication.
 //!
 //! **Trust.** Everything here reads what a stranger sent. Lengths are compared with
 //! what is there before use, and a reply is bounded by its buffer, so that one

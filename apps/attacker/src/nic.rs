@@ -179,15 +179,18 @@ impl Nic {
     pub(crate) fn resync(&mut self) -> Result<(), Error> {
         const LIE: u32 = 0x5555_5555;
         let page = self.page();
-        // Frames without a length are refused and counted, and the kernel shows its
-        // index whenever it has taken something and the device has nothing left of
-        // this binding's.
+        // Frames without a length are refused and counted, and the kernel shows how far it
+        // and the device are. If that is all it takes, more often than there are slots, the
+        // device has nothing left of this binding's.
         page.tx_length.iter().for_each(|length| length.store(0, Relaxed));
         page.tx_consumed.0.store(LIE, Release);
-        while page.tx_consumed.0.load(Acquire) == LIE {
-            let produced = page.tx_produced.0.load(Relaxed).wrapping_add(1);
-            page.tx_produced.0.store(produced, Release);
-            self.sync()?;
+        let mut steady = 0;
+        while steady < 2 * self.order.slots() {
+            let before = page.tx_consumed.0.load(Acquire);
+            page.tx_produced.0.store(before.wrapping_add(1), Release);
+            let taken = self.sync()?.taken;
+            let all = before.wrapping_add(taken) == page.tx_consumed.0.load(Acquire);
+            steady = if all && taken == 1 { steady + 1 } else { 0 };
         }
         self.next = page.tx_consumed.0.load(Acquire);
         page.tx_produced.0.store(self.next, Release);

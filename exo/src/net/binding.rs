@@ -72,16 +72,10 @@ impl Binding {
         }
     }
 
-    /// Notes that the device reads from transmit slot `slot`.
-    pub(super) fn lend(&self, slot: u32) {
+    /// Notes whether the device reads from transmit slot `slot`.
+    pub(super) fn set_lent(&self, slot: u32, lent: bool) {
         let (word, bit) = self.lent(slot);
-        word.set(word.get() | bit);
-    }
-
-    /// Notes that it does not any more.
-    pub(super) fn take_back(&self, slot: u32) {
-        let (word, bit) = self.lent(slot);
-        word.set(word.get() & !bit);
+        word.set(if lent { word.get() | bit } else { word.get() & !bit });
     }
 
     /// Whether it reads from the slot of the packet `index`.

@@ -183,7 +183,7 @@ fn unlend(kernel: &Kernel, sender: &nic::Sender) -> bool {
     if let Some(slot) = sender.lends
         && let Some(binding) = object::get::<Binding>(&kernel.frames, sender.binding)
     {
-        binding.take_back(slot);
+        binding.set_lent(slot, false);
     }
     sender.lends.is_some()
 }

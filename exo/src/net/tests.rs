@@ -547,6 +547,26 @@ fn buffers_come_back_while_the_device_reads_others() {
     }
 }
 
+/// A buffer that is sent again while the device reads it would seem to be given back by the first
+/// that is done, and could be freed under the device.
+#[test]
+fn no_buffer_is_with_the_device_twice() {
+    let (kernel, root) = machine();
+    let mut device = Device::default();
+    let mut store = App::new(kernel, root, 600);
+    store.send(&reply(&[1; 1400]));
+    assert_eq!(store.sync(), SyncCounts { taken: 1, refused: 0 });
+    // A liar goes once round its ring without waiting.
+    (0..7).for_each(|_| store.send(&reply(b"short")));
+    store.send(&reply(&[2; 1400]));
+    assert_eq!(store.sync(), SyncCounts { taken: 7, refused: 0 });
+    assert_eq!(call(kernel, store.env, "net_unbind", &[store.binding]), Err(Error::InUse));
+    while device.next_sent().is_some() {}
+    device.finish();
+    assert_eq!(store.sync(), SyncCounts { taken: 1, refused: 0 });
+    assert_eq!(call(kernel, store.env, "net_unbind", &[store.binding]), Err(Error::InUse));
+}
+
 #[test]
 fn lies_in_the_ring_page_hurt_only_the_liar() {
     let (kernel, root) = machine();

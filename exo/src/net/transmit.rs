@@ -88,6 +88,11 @@ impl Outbox<'_> {
         if !(FRAME_MIN..=FRAME_MAX).contains(&length) {
             return Outcome::Refused;
         }
+        // The device reads there still: it is lent once at a time, or it would seem to be given
+        // back too early.
+        if length > COPY_MAX && self.binding.has_lent(slot) {
+            return Outcome::NoRoom;
+        }
         let Some(kernel_slot) = self.nic.take_slot(self.held) else { return Outcome::NoRoom };
         let offset = self.binding.order().tx_offset(slot);
         let source = memory::frame(self.binding.first.get()).wrapping_add(offset);
@@ -104,7 +109,7 @@ impl Outbox<'_> {
         self.held += 1;
         // The device reads the rest where it is.
         let rest = (copied != length).then(|| {
-            self.binding.lend(slot);
+            self.binding.set_lent(slot, true);
             let address = self.binding.first.get().address() + (offset + copied) as u64;
             Buffer { address, length: (length - copied) as u32 }
         });

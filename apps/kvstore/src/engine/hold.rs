@@ -1,10 +1,11 @@
 //! Long items on their way in or out.
 //!
 //! An item whose wire form is longer than [`SHORT`] bytes may be sent or taken piece by piece,
-//! between which other requests are carried out. Meanwhile its chunk is *held*: it is neither
-//! moved nor evicted nor written over. A held item that is replaced or deleted leaves the index
-//! at once, and its memory is given back by its last holder; an item on its way in is held from
-//! the start and enters the index at the end.
+//! between which other requests are carried out. Meanwhile its slab is *held*: none of its long
+//! items is moved, evicted or written over. One that is replaced or deleted leaves the index
+//! at once, and its memory is given back with the last hold on the slab; an item on its way in is
+//! held from the start and enters the index at the end. (Counting for each slab, of at most 31
+//! such items, costs them no byte.)
 //!
 //! Clients decide how long that takes, so what is held is bounded: pages with held chunks are
 //! at most half of all. Beyond that an item is neither taken nor given, with an error.
@@ -14,6 +15,7 @@
 use super::Engine;
 use super::item::{Expiry, Header, ItemRef, Marks, SHORT, chunk_len};
 use super::key::Key;
+use super::pages::{PageId, Slab};
 use super::state::State;
 use super::store::{Stored, Suffix};
 
@@ -26,9 +28,6 @@ pub struct Held {
 /// Too much is held already, or no chunk could be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
-
-/// In the word that counts holders: the item is not in the index.
-const UNLINKED: u32 = 1 << 31;
 
 impl Engine<'_> {
     /// Makes room for a long item of `value_len` bytes, which comes piece by piece. What is
@@ -65,7 +64,7 @@ impl Engine<'_> {
             suffix_len: suffix.len() as u8,
             marks,
             sum: 0,
-            state: State::stored(self.epoch),
+            state: State::UNLINKED,
             used: self.now as u16,
         };
         self.heap.set_header(item, header);
@@ -76,7 +75,6 @@ impl Engine<'_> {
         if let Some(cas) = own_cas {
             self.heap.set_own_cas(item, wire_len, cas);
         }
-        self.heap.set_holds(item, &header, UNLINKED | 1);
         self.held_pages += self.slabs.count_held(item, true);
         Ok(Held { item })
     }
@@ -102,15 +100,12 @@ impl Engine<'_> {
         if !header.is_long() {
             return Ok(None);
         }
-        let holds = self.heap.holds(item, &header);
-        if holds == 0 {
-            let class = self.slabs.class_of(item).ok_or(NoRoom)?;
-            if self.is_too_much(self.slabs.classes().get(class).span) {
-                return Err(NoRoom);
-            }
-            self.held_pages += self.slabs.count_held(item, true);
+        let (_, slab) = self.slab(item).ok_or(NoRoom)?;
+        let more = if slab.held == 0 { self.slabs.classes().get(slab.class).span } else { 0 };
+        if slab.held == u16::MAX || self.is_too_much(more) {
+            return Err(NoRoom);
         }
-        self.heap.set_holds(item, &header, holds + 1);
+        self.held_pages += self.slabs.count_held(item, true);
         Ok(Some(Held { item }))
     }
 
@@ -134,41 +129,36 @@ impl Engine<'_> {
     }
 
     /// Gives a held item back. One on its way in is gone then.
+    ///
+    /// Cost: proportional to the chunks of its slab, at most 31.
     pub fn release(&mut self, held: Held) {
-        let item = held.item;
-        let header = self.heap.header(item);
-        let holds = self.heap.holds(item, &header) - 1;
-        self.heap.set_holds(item, &header, holds);
-        if holds & !UNLINKED != 0 {
+        self.held_pages -= self.slabs.count_held(held.item, false);
+        let Some((page, slab)) = self.slab(held.item).filter(|(_, slab)| slab.held == 0) else {
             return;
-        }
-        self.held_pages -= self.slabs.count_held(item, false);
-        if holds == UNLINKED {
-            self.slabs.give(&mut self.heap, item);
+        };
+        for chunk in self.slabs.chunks(page, slab) {
+            if self.heap.header(chunk).state == State::UNLINKED {
+                self.slabs.give(&mut self.heap, chunk);
+            }
         }
     }
 
     /// Puts an item that came piece by piece into the index, where none has its key. It
     /// stays held.
     pub(super) fn link_held(&mut self, held: &Held, header: Header) {
-        let item = held.item;
-        let holds = self.heap.holds(item, &header);
-        self.heap.set_header(item, header);
-        self.heap.set_holds(item, &header, holds & !UNLINKED);
-        self.index.link(&mut self.heap, header.hash, item);
+        self.heap.set_header(held.item, header);
+        self.index.link(&mut self.heap, header.hash, held.item);
         self.usage.items += 1;
     }
 
-    /// Notes of an item that is no longer in the index that its holders give it back. Whether
-    /// it has any.
+    /// Notes of an item that is no longer in the index that its memory is given back later,
+    /// if it is held. Whether it is.
     pub(super) fn keep_for_holders(&mut self, item: ItemRef) -> bool {
-        let header = self.heap.header(item);
-        if !self.is_held_as(item, &header) {
-            return false;
+        let is_held = self.is_held(item);
+        if is_held {
+            self.heap.set_state(item, State::UNLINKED);
         }
-        let holds = self.heap.holds(item, &header);
-        self.heap.set_holds(item, &header, holds | UNLINKED);
-        true
+        is_held
     }
 
     pub(super) fn is_held(&self, item: ItemRef) -> bool {
@@ -178,24 +168,15 @@ impl Engine<'_> {
     /// The same, of an item with this header.
     #[inline(always)]
     pub(super) fn is_held_as(&self, item: ItemRef, header: &Header) -> bool {
-        header.is_long() && self.heap.holds(item, header) & !UNLINKED != 0
+        header.is_long() && self.slab(item).is_some_and(|(_, slab)| slab.held > 0)
     }
 
-    /// Whether a chunk with this header is an item that clients do not see.
-    #[cfg(test)]
-    pub(super) fn is_unlinked(&self, item: ItemRef, header: &Header) -> bool {
-        header.is_long() && self.heap.holds(item, header) & UNLINKED != 0
+    fn slab(&self, item: ItemRef) -> Option<(PageId, Slab)> {
+        self.slabs.pages().slab_of(self.slabs.page_of(item))
     }
 
     fn is_too_much(&self, span: u32) -> bool {
-        (self.held_pages + span) > self.slabs.pages().len() / 2
-    }
-
-    /// Readies a long item that is being stored: none holds it.
-    pub(super) fn clear_holds(&mut self, item: ItemRef, header: &Header) {
-        if header.is_long() {
-            self.heap.set_holds(item, header, 0);
-        }
+        self.held_pages + span > self.slabs.pages().len() / 2
     }
 
     /// The key of an item, of the length it has. For what is stored under the key of an item

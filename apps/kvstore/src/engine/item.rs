@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0     4     8            16      20      24   25   26   28      30    32
-//! | next | hash | cas       | expiry | wire | key | sfx | sum | state | used | key flags bytes\r\nvalue\r\n | own cas | holds |
+//! | next | hash | cas       | expiry | wire | key | sfx | sum | state | used | key flags bytes\r\nvalue\r\n | own cas |
 //! ```
 //!
 //! From byte 32 an item is kept as `get` answers it, without the word `VALUE`: a
@@ -13,8 +13,7 @@
 //! its CAS id, links them back. `used` is the second in which it was last used, as far as two
 //! bytes tell it. The upper three bits of `sfx` are its [`Marks`].
 //!
-//! Behind the wire form an item has its own CAS id, if a client chose one, and a long one the
-//! number of its holders ([`super::hold`]).
+//! Behind the wire form an item has its own CAS id, if a client chose one.
 
 use core::num::NonZeroU32;
 
@@ -65,12 +64,10 @@ const SUFFIX_BITS: u8 = 0x1f;
 #[inline(always)]
 pub(super) fn chunk_len(wire_len: usize, marks: Marks) -> usize {
     let own_cas = if marks.has(Marks::OWN_CAS) { OWN_CAS_LEN } else { 0 };
-    let holds = if wire_len > SHORT { HOLDS_LEN } else { 0 };
-    HEADER + wire_len + own_cas + holds
+    HEADER + wire_len + own_cas
 }
 
 const OWN_CAS_LEN: usize = 8;
-const HOLDS_LEN: usize = 4;
 
 /// Where an item is in the heap: its offset in units of 8 bytes, plus 1. Zero is
 /// kept for "none", so that zeroed memory is an empty index.
@@ -344,18 +341,6 @@ impl<'m> Heap<'m> {
     /// Writes the CAS id that a client chose. The item has [`Marks::OWN_CAS`].
     pub(super) fn set_own_cas(&mut self, item: ItemRef, wire_len: usize, cas: u64) {
         self.set(item, HEADER + wire_len, cas.to_le_bytes());
-    }
-
-    /// The word behind a long item that tells of its holders.
-    pub(super) fn holds(&self, item: ItemRef, header: &Header) -> u32 {
-        let at = header.size() - HEADER - HOLDS_LEN;
-        let word = self.open(item).1.get(at..).and_then(|at| at.first_chunk());
-        word.map_or(0, |word| u32::from_le_bytes(*word))
-    }
-
-    /// Writes that word.
-    pub(super) fn set_holds(&mut self, item: ItemRef, header: &Header, holds: u32) {
-        self.set(item, header.size() - HOLDS_LEN, holds.to_le_bytes());
     }
 
     /// The link back of a free chunk.

@@ -166,7 +166,7 @@ impl Engine<'_> {
     /// Gives an item a new CAS id, or the one that a client chose. It may move.
     pub(super) fn give_cas(&mut self, item: ItemRef, own: Option<u64>) -> Result<ItemRef, NoRoom> {
         let old = self.heap.header(item);
-        let cas = self.next_cas();
+        let cas = if own.is_some() { self.last_cas } else { self.next_cas() };
         if own.is_none() && !old.marks.has(Marks::OWN_CAS) {
             self.heap.set_cas(item, cas);
             return Ok(item);
@@ -178,7 +178,6 @@ impl Engine<'_> {
         let new = Header { cas, marks, ..old };
         let class = self.slabs.class_of(item).ok_or(NoRoom)?;
         let fits = new.size() <= self.slabs.classes().get(class).chunk as usize;
-        // The number of its holders lies behind what changes here.
         let place = if fits && !self.is_held(item) {
             self.usage.bytes -= old.size() as u64;
             self.heap.set_header(item, new);
@@ -197,7 +196,6 @@ impl Engine<'_> {
         if let Some(cas) = own {
             self.heap.set_own_cas(place, new.wire_len as usize, cas);
         }
-        self.clear_holds(place, &new);
         Ok(place)
     }
 }

@@ -39,6 +39,10 @@ impl State {
     /// No item.
     pub(super) const FREE: Self = Self(0);
 
+    /// An item that clients do not see: on its way in, or held though it was replaced
+    /// ([`super::hold`]). (There is no epoch 0.)
+    pub(super) const UNLINKED: Self = Self(1);
+
     /// An item just stored: cold, until it is read.
     pub(super) fn stored(now: Epoch) -> Self {
         Self(now.0 & !3)

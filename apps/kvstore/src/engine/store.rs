@@ -236,7 +236,7 @@ impl Engine<'_> {
                     self.discard(old);
                 }
                 let header = Header {
-                    cas: self.next_cas(),
+                    cas: if own_cas.is_some() { self.last_cas } else { self.next_cas() },
                     expiry: expiry.unwrap_or(header.expiry),
                     marks: header.marks.with(marks),
                     state: State::stored(self.epoch),
@@ -407,7 +407,7 @@ impl Engine<'_> {
         let header = Header {
             next,
             hash,
-            cas: self.next_cas(),
+            cas: if marks.has(Marks::OWN_CAS) { self.last_cas } else { self.next_cas() },
             expiry,
             wire_len,
             key_len: key.bytes().len() as u8,
@@ -418,7 +418,6 @@ impl Engine<'_> {
             used: self.now as u16,
         };
         self.heap.set_header(item, header);
-        self.clear_holds(item, &header);
         if !linked {
             self.index.link(&mut self.heap, hash, item);
             self.usage.items += 1;
@@ -498,7 +497,7 @@ impl Engine<'_> {
 
         let header = Header {
             next: self.heap.header(item).next,
-            cas: self.next_cas(),
+            cas: if marks.has(Marks::OWN_CAS) { self.last_cas } else { self.next_cas() },
             wire_len: wire_len as u32,
             suffix_len: suffix.len,
             marks,
@@ -516,7 +515,6 @@ impl Engine<'_> {
             self.index.link(&mut self.heap, header.hash, place);
             self.usage.items += 1;
         }
-        self.clear_holds(place, &header);
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;
         self.pass_time(header.size());

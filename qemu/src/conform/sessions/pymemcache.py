@@ -18,7 +18,7 @@ c.set("pm:n", b"41", noreply=False)
 assert c.incr("pm:n", 1) == 42 and c.decr("pm:n", 50) == 0
 big = bytes(range(256)) * 3900
 assert c.set("pm:big", big, noreply=False) and c.get("pm:big") == big
-assert c.touch("pm:k", 100, noreply=False) and c.gat("pm:k", 100) == b"swapped"
+assert c.touch("pm:k", 100, noreply=False) and c.get("pm:k") == b"swapped"
 assert c.delete("pm:k", noreply=False) and c.get("pm:k") is None
 assert b"curr_items" in c.stats() and c.version()
 c.delete_many([f"pm:{n}" for n in range(300)])

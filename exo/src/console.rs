@@ -7,7 +7,7 @@
 
 use core::cell::Cell;
 
-use crate::schedule::Payer;
+use crate::slots::Payer;
 
 /// Bytes of the buffer: a power of two, and room for the longest text of a call.
 const ROOM: usize = 4096;

@@ -12,57 +12,16 @@
 //! ring 3: when the call ends nobody can use the old translation, because the way
 //! back to ring 3 leads past the mark.
 
-use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 pub use exo_abi::MAX_CORES;
 use exo_abi::{EnvId, EnvState, Pfn};
 
-use crate::env::Env;
-use crate::env::transfer::CHAIN;
-use crate::kernel::Kernel;
 use crate::memory;
-use crate::schedule::Schedule;
-use crate::work::Work;
-
-/// A processor.
-pub struct Core {
-    /// Its slice vector's state.
-    pub schedule: Schedule,
-    /// The environment whose page tables are loaded.
-    pub current: Cell<EnvId>,
-    /// The environment that runs, or on whose behalf the kernel does. It exists: while
-    /// its page tables are loaded it is not destroyed.
-    pub running: Cell<Option<&'static Env>>,
-    /// Another processor wants the page tables loaded again: translations may be cached
-    /// that are no longer true, or their environment is not to run any more. Looked at
-    /// wherever the lock has been taken: it is set only by who holds the lock.
-    pub stale: Cell<bool>,
-    /// What the entry that it serves may still do.
-    pub work: Work,
-    /// Something became ready that another processor could run, and this one may.
-    passes_on: Cell<bool>,
-    /// It halts, or is about to.
-    pub idle: Cell<bool>,
-    /// It is in ring 3, or on the way there.
-    outside: AtomicBool,
-}
-
-impl Default for Core {
-    /// One on which nothing has run.
-    fn default() -> Self {
-        Self {
-            schedule: Schedule::new(),
-            current: Cell::new(EnvId(0)),
-            running: Cell::new(None),
-            stale: Cell::new(false),
-            work: Work::default(),
-            passes_on: Cell::new(false),
-            idle: Cell::new(false),
-            outside: AtomicBool::new(false),
-        }
-    }
-}
+use crate::state::State;
+use crate::state::env::Env;
+pub use crate::state::percore::Core;
+use crate::state::transfer::CHAIN;
 
 /// The lock. Tickets, so that nobody waits for ever.
 struct Lock {
@@ -94,7 +53,7 @@ pub fn number() -> usize {
     processor::number()
 }
 
-impl Kernel {
+impl State {
     /// This processor.
     #[inline]
     pub fn here(&self) -> &Core {
@@ -266,19 +225,19 @@ impl Kernel {
 mod processor {
     use exo_abi::Pfn;
 
-    use super::{Core, Kernel};
-    use crate::arch::{apic, cpu, entry};
+    use super::{Core, State};
+    use crate::arch::{apic, cpu, percpu};
 
     #[inline]
-    pub(super) fn core(_kernel: &Kernel) -> &Core {
+    pub(super) fn core(_state: &State) -> &Core {
         // SAFETY: set to one of the kernel's, which stay where they are, before this
         // processor first enters the schedule.
-        unsafe { &*entry::core_data() }
+        unsafe { &*percpu::core_data() }
     }
 
     #[inline]
     pub(super) fn number() -> usize {
-        entry::core_number()
+        percpu::core_number()
     }
 
     pub(super) fn interrupt(core: usize) {
@@ -305,8 +264,8 @@ pub(crate) mod processor {
         NUMBER.get()
     }
 
-    pub(super) fn core(kernel: &super::Kernel) -> &super::Core {
-        &kernel.cores[number() % super::MAX_CORES]
+    pub(super) fn core(state: &super::State) -> &super::Core {
+        &state.cores[number() % super::MAX_CORES]
     }
 
     pub(super) fn interrupt(_core: usize) {}

@@ -12,12 +12,12 @@
 //! | [`calls`] | system calls: dispatch from the table in `exo_abi`, one handler each |
 //! | [`frames`], [`paging`] | who owns which frame; mappings proposed and checked |
 //! | [`capability`] | tables, derivation tree, revocation |
+//! | [`state`] | what all of them work on: environments, processors, the frame table |
 //! | [`env`] | environments: creation, death, destruction |
-//! | [`schedule`], [`cores`] | slice vectors, sleeping; processors and the lock |
+//! | [`schedule`], [`slots`], [`cores`] | whose turn it is; slots; processors and the lock |
 //! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
-//! | `secret` | a number that ring 3 cannot know |
 //! | `console` | what was printed and has not gone out yet |
 //! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
@@ -46,10 +46,10 @@ pub mod paging;
 #[cfg(exo_guest)]
 pub mod panic;
 pub mod schedule;
+pub mod slots;
 #[cfg(any(exo_guest, test))]
-pub mod secret;
-#[cfg(exo_guest)]
 pub mod start;
+pub mod state;
 #[cfg(test)]
 mod testing;
 #[cfg(exo_guest)]

@@ -19,6 +19,7 @@ use crate::net::scope::Scope;
 use crate::net::storage::Merged;
 use crate::object;
 use crate::paging::{ROOT_LEVEL, Table};
+use crate::state::State;
 use crate::work::BUDGET;
 
 /// Frames of the simulated machine.
@@ -53,14 +54,16 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     // SAFETY: a zeroed frame, shared for ever; all fields are atomics.
     let info = unsafe { &*memory::frame(info_frame).cast() };
     let kernel = Box::leak(Box::new(Kernel {
-        frames,
-        info,
-        info_frame,
-        root_table,
-        first: Cell::new(EnvId(0)),
-        over: Cell::new(false),
-        cores: Default::default(),
-        clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
+        state: State {
+            frames,
+            info,
+            info_frame,
+            root_table,
+            first: Cell::new(EnvId(0)),
+            over: Cell::new(false),
+            cores: Default::default(),
+            clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
+        },
         net: RefCell::new(Net::new(Some(interface()))),
         network,
         merged: {
@@ -85,7 +88,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     for (kind, count) in [(Kind::Frames, FRAMES), (Kind::Slots, 64), (Kind::Net, 0)] {
         capability::insert(
             &kernel.frames,
-            root,
+            &root.capabilities,
             Object::range(kind, 0, count),
             Rights::ALL,
             CapRef::NONE,

@@ -12,15 +12,16 @@ use exo_abi::{
     BACKTRACE_DEPTH, EnvState, EnvStatus, GRACE_MICROSECONDS, USER_TOP, Upcall, UserPtr,
 };
 
-use crate::arch::entry::{resume, set_upcalls, set_vector_state};
+use crate::arch::exit::resume;
+use crate::arch::percpu::{set_upcalls, set_vector_state};
 use crate::arch::{apic, cpu, serial};
 use crate::console::Left;
 use crate::cores::{self, Core, MAX_CORES, number};
 use crate::env::{self, Context, Env, VectorState, upcall};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, kernel};
 use crate::net;
 use crate::schedule::{self, Payer, SLICE_MICROSECONDS, Slice};
-use crate::start::kernel;
+use crate::state::State;
 use crate::user::UserSlice;
 
 const GENERAL_PROTECTION: u64 = 13;
@@ -74,7 +75,7 @@ pub extern "C" fn trap(frame: &mut Context) {
     let kernel = kernel();
     let was_long = kernel.here().work.is_long();
     let core = kernel.come_in();
-    Kernel::count(&kernel.info.traps, 1);
+    State::count(&kernel.info.traps, 1);
     let env = running(core);
     if core.stale.get() {
         kernel.catch_up();
@@ -168,7 +169,7 @@ pub extern "C" fn interrupted_while_halted(vector: u64) {
 
 /// The error code that ring 3 is shown: that of a page fault. Others name a selector,
 /// which may be none of ring 3's: QEMU's emulation lets a far return of ring 3 take it
-/// from the kernel's memory (`arch::descriptors`).
+/// from the kernel's memory (`start::descriptors`).
 fn error_code(frame: &Context, vector: u64) -> u64 {
     if vector == PAGE_FAULT { frame.error } else { 0 }
 }
@@ -271,7 +272,7 @@ pub fn switch_to(kernel: &Kernel, env: &'static Env) {
     let core = kernel.here();
     core.current.set(env.id());
     env.core.set(number() as u32);
-    Kernel::count(&kernel.info.switches, 1);
+    State::count(&kernel.info.switches, 1);
     core.stale.set(false);
     // SAFETY: the environment's root has the kernel's half like every other, made by
     // `paging::create_root`.
@@ -332,7 +333,7 @@ fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
         // wake-up at most, and stopping it would cost every short sleep more.
         let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(_));
         let watches = !runs && begin_rest(kernel, now, deadline, text == Left::Blocked);
-        Kernel::count(&kernel.info.halts, 1);
+        State::count(&kernel.info.halts, 1);
         core.idle.set(true);
         cores::unlock();
         cpu::halt_until_interrupt();

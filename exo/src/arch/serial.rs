@@ -5,8 +5,8 @@ use core::fmt;
 
 use super::cpu::{in8, out8, time_stamp};
 use crate::console::{Console, Left};
-use crate::kernel::Kernel;
-use crate::schedule::Payer;
+use crate::slots::Payer;
+use crate::state::State;
 use crate::work::Work;
 
 const PORT: u16 = 0x3f8;
@@ -42,12 +42,12 @@ pub fn print(text: &[u8], payer: Payer, work: &Work) -> bool {
 
 /// Lets a piece go out, at the expense of the environment that printed last.
 #[inline]
-pub fn drain(kernel: &Kernel) -> Left {
+pub fn drain(kernel: &State) -> Left {
     if BUFFER.0.is_empty() { Left::Nothing } else { drain_piece(kernel) }
 }
 
 #[cold]
-fn drain_piece(kernel: &Kernel) -> Left {
+fn drain_piece(kernel: &State) -> Left {
     let Buffer(console) = &BUFFER;
     let begin = time_stamp();
     let left = console.drain(PIECE, take);

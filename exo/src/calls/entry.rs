@@ -2,15 +2,16 @@
 
 use exo_abi::{SYSCALLS, call_number};
 
-use super::{Caller, Leaving, Reply, call};
-use crate::arch::entry::{
+use super::call;
+use super::caller::{Caller, Leaving, Reply};
+use crate::arch::exit::{
     call_context, go_on_at, load_initial_vectors, load_saved_vectors, return_place,
     save_caller_vectors, save_vectors,
 };
 use crate::env::transfer::{self, Switch};
 use crate::env::{Env, upcall};
-use crate::kernel::Kernel;
-use crate::start::kernel;
+use crate::kernel::{Kernel, kernel};
+use crate::state::State;
 use crate::trap;
 
 /// What goes back in `rax` and `rdx`.
@@ -52,7 +53,7 @@ extern "C" fn serve<const NUMBER: u64>(
     let core = kernel.come_in();
     #[cfg(exo_check)]
     crate::check::entered(kernel, NUMBER, words);
-    Kernel::count(&kernel.info.calls, 1);
+    State::count(&kernel.info.calls, 1);
     let env = trap::running(core);
     if core.stale.get() {
         trap::look_up(kernel, env);

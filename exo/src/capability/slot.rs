@@ -4,7 +4,6 @@ use core::cell::Cell;
 
 use exo_abi::{FrameKind, Pfn, Rights};
 
-use crate::env::Env;
 use crate::frames::FrameTable;
 use crate::object::{self, KernelObject};
 
@@ -75,16 +74,14 @@ impl Object {
         Self::range(kind, 0, 0)
     }
 
-    /// Whether the object in a frame, or the entry, that the capability names is gone.
+    /// Whether the object in a frame that the capability names is gone. Whether an entry's
+    /// life is over only its environment knows.
     pub fn is_stale(self, frames: &FrameTable) -> bool {
         match self.kind {
             Kind::Net if self.first == 0 => false,
-            Kind::Env | Kind::Binding | Kind::Net | Kind::Doorbell => {
+            Kind::Env | Kind::Binding | Kind::Net | Kind::Doorbell | Kind::Entry => {
                 frames.generation(Pfn(self.first)) != self.extent
             }
-            Kind::Entry => object::get_live::<Env>(frames, Pfn(self.first), self.extent)
-                .and_then(|env| env.transfer.entry(self.badge / BADGE_END, self.life))
-                .is_none(),
             _ => false,
         }
     }

@@ -51,7 +51,7 @@ fn damaged(damage: impl FnOnce(&Kernel, &'static Env)) -> &'static str {
 #[test]
 fn damage_is_noticed() {
     let slot = |kernel: &Kernel, env: &Env, index| {
-        crate::capability::table_slot(&kernel.frames, env, index).expect("a slot").1
+        crate::capability::table_slot(&kernel.frames, &env.capabilities, index).expect("a slot").1
     };
     assert_eq!(damaged(|kernel, _| kernel.frames.remove_mapping(Pfn(620))), "M1");
     assert_eq!(damaged(|kernel, _| kernel.frames.remove_mapping(Pfn(612))), "M2");
@@ -69,7 +69,7 @@ fn damage_is_noticed() {
     assert_eq!(damaged(|_, env| env.children.set(Pfn(600))), "O4");
     assert_eq!(damaged(|_, env| env.set_state(EnvState::Dying)), "O5");
     assert_eq!(damaged(|kernel, _| kernel.frames.set_kind(Pfn(629), FrameKind::Revoked, 0)), "O6");
-    assert_eq!(damaged(|_, env| env.cap_free.set(crate::capability::CapRef::NONE)), "C1");
+    assert_eq!(damaged(|_, env| env.capabilities.free.set(crate::capability::CapRef::NONE)), "C1");
     assert_eq!(
         damaged(|kernel, env| slot(kernel, env, 1).parent.set(crate::capability::CapRef::NONE)),
         "C2"

@@ -12,17 +12,17 @@ use core::cell::Cell;
 
 use exo_abi::{EnvState, Pfn};
 
-use super::Env;
-use crate::kernel::Kernel;
 use crate::object;
+use crate::state::State;
+use crate::state::env::Env;
 
 /// Makes `env` the first child of `creator`.
-pub(super) fn adopt(kernel: &Kernel, creator: &Env, env: &Env) {
+pub(super) fn adopt(kernel: &State, creator: &Env, env: &Env) {
     push(kernel, &creator.children, env);
     env.creator.set(creator.id());
 }
 
-fn push(kernel: &Kernel, list: &Cell<Pfn>, env: &Env) {
+fn push(kernel: &State, list: &Cell<Pfn>, env: &Env) {
     let place = Pfn(env.id().0);
     let first = list.get();
     env.previous.set(Pfn(0));
@@ -34,7 +34,7 @@ fn push(kernel: &Kernel, list: &Cell<Pfn>, env: &Env) {
 }
 
 /// Takes `env` out of its creator's lists.
-pub(super) fn leave(kernel: &Kernel, env: &Env) {
+pub(super) fn leave(kernel: &State, env: &Env) {
     let frames = &kernel.frames;
     if let Some(before) = object::get::<Env>(frames, env.previous.get()) {
         before.next.set(env.next.get());
@@ -51,7 +51,7 @@ pub(super) fn leave(kernel: &Kernel, env: &Env) {
 }
 
 /// Puts the child `env`, which has no family of its own, among the silenced.
-pub(super) fn silence(kernel: &Kernel, creator: &Env, env: &Env) {
+pub(super) fn silence(kernel: &State, creator: &Env, env: &Env) {
     leave(kernel, env);
     push(kernel, &creator.silenced, env);
 }
@@ -67,7 +67,7 @@ pub(super) enum Next {
 }
 
 /// The first child, once its own family has moved up. Constant time.
-pub(super) fn next_child(kernel: &Kernel, env: &Env) -> Next {
+pub(super) fn next_child(kernel: &State, env: &Env) -> Next {
     let frames = &kernel.frames;
     let Some(child) = object::get::<Env>(frames, env.children.get()) else { return Next::Done };
     if child.state() != EnvState::Dying {
@@ -85,12 +85,12 @@ pub(super) fn next_child(kernel: &Kernel, env: &Env) -> Next {
     Next::Again
 }
 
-fn silence_below(kernel: &Kernel, env: &Env, grandchild: &Env) {
+fn silence_below(kernel: &State, env: &Env, grandchild: &Env) {
     silence(kernel, env, grandchild);
     grandchild.creator.set(env.id());
 }
 
 /// The first of the silenced. They have no family.
-pub(super) fn next_silenced(kernel: &Kernel, env: &Env) -> Next {
+pub(super) fn next_silenced(kernel: &State, env: &Env) -> Next {
     object::get::<Env>(&kernel.frames, env.silenced.get()).map_or(Next::Done, Next::Child)
 }

@@ -106,7 +106,8 @@ fn endow(kernel: &Kernel, env: &Env) {
         (boot::CONSOLE, Object::only(Kind::Console)),
         (boot::MACHINE, Object::only(Kind::Machine)),
     ] {
-        let handle = capability::insert(frames, env, object, Rights::ALL, CapRef::NONE);
+        let handle =
+            capability::insert(frames, &env.capabilities, object, Rights::ALL, CapRef::NONE);
         assert_eq!(handle, Ok::<Handle, _>(expected), "the table is empty");
     }
 }

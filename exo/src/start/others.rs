@@ -6,13 +6,12 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::arch::{apic, cpu, descriptors, entry};
+use super::{descriptors, processor, timer};
+use crate::arch::{apic, cpu, percpu};
 use crate::cores::{self, MAX_CORES};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, kernel};
 use crate::memory;
 use crate::say;
-
-use super::kernel;
 
 /// Physical address of the page other processors start in.
 const START_PAGE: u64 = 0x8000;
@@ -45,8 +44,8 @@ pub(super) fn start(kernel: &Kernel) {
     unsafe { code.copy_to_nonoverlapping(memory::physical(START_PAGE), length) };
     for number in 1..count().min(MAX_CORES as u32) {
         NEXT.store(number, Ordering::Relaxed);
-        OTHER_STACK.store(entry::stack_top(number as usize), Ordering::Release);
-        apic::start_core(number, START_PAGE);
+        OTHER_STACK.store(percpu::stack_top(number as usize), Ordering::Release);
+        timer::start_core(number, START_PAGE);
         let start = cpu::time_stamp();
         let patience = PATIENCE_MICROSECONDS * apic::ticks_per_microsecond();
         while UP.load(Ordering::Acquire) == number {
@@ -75,12 +74,12 @@ extern "C" fn other_main() -> ! {
     // final tables map the image, where this runs, as the boot tables do.
     unsafe {
         descriptors::load(number);
-        cpu::enable_protection();
+        processor::enable_protection();
         cpu::set_page_table(kernel.root_table.address());
-        entry::start(number);
-        entry::set_core_data(&kernel.cores[number], &kernel.info.exceptions[number]);
+        processor::accept_calls(number);
+        percpu::set_core_data(&kernel.cores[number], &kernel.info.exceptions[number]);
     }
-    apic::start_local();
+    timer::start_local();
     UP.store(number as u32 + 1, Ordering::Release);
     cores::lock();
     crate::trap::leave(kernel, false)

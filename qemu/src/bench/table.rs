@@ -228,7 +228,7 @@ mod tests {
                 "{frames:?}"
             );
         }
-        let entry = "exo::arch::entry::syscall_entry";
+        let entry = "exo::arch::syscall::syscall_entry";
         assert_eq!(
             judge(&[], entry, &Steps::default()),
             (entry.to_owned(), Charge::To(Row::Crossing))

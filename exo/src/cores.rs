@@ -1,8 +1,8 @@
-//! Processors: what each has of its own, and how one makes another look up.
+//! Processors: how one makes another look up.
 //!
-//! One lock guards all of ring 0. It is taken at every entry and given back at every
-//! exit, so everything else in the kernel is written as for one processor. What an
-//! entry does is bounded, and so is the wait for it: the lock goes round in order of
+//! One lock guards the kernel's state ([`crate::kernel`]). It is taken at every entry and given
+//! back at every exit, so everything else in the kernel is written as for one processor. What
+//! an entry does is bounded, and so is the wait for it: the lock goes round in order of
 //! arrival.
 //!
 //! An environment runs on one processor at a time; its slots may lie on several. A
@@ -12,40 +12,17 @@
 //! ring 3: when the call ends nobody can use the old translation, because the way
 //! back to ring 3 leads past the mark.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 pub use exo_abi::MAX_CORES;
 use exo_abi::{EnvId, EnvState, Pfn};
 
 use crate::memory;
+use crate::shootdown;
 use crate::state::State;
 use crate::state::env::Env;
 pub use crate::state::percore::Core;
 use crate::state::transfer::CHAIN;
-
-/// The lock. Tickets, so that nobody waits for ever.
-struct Lock {
-    next: AtomicU32,
-    serving: AtomicU32,
-}
-
-static LOCK: Lock = Lock { next: AtomicU32::new(0), serving: AtomicU32::new(0) };
-
-/// Takes the lock.
-#[inline]
-pub fn lock() {
-    let ticket = LOCK.next.fetch_add(1, Ordering::Relaxed);
-    while LOCK.serving.load(Ordering::Acquire) != ticket {
-        core::hint::spin_loop();
-    }
-}
-
-/// Gives the lock back.
-#[inline]
-pub fn unlock() {
-    let serving = LOCK.serving.load(Ordering::Relaxed);
-    LOCK.serving.store(serving.wrapping_add(1), Ordering::Release);
-}
 
 /// The number of this processor.
 #[inline]
@@ -107,12 +84,11 @@ impl State {
     pub fn expel(&self, space: EnvId) {
         for (number, core) in self.others().filter(|(_, core)| core.current.get() == space) {
             core.stale.set(true);
-            if core.outside.load(Ordering::Acquire) {
-                processor::interrupt(number);
-                while core.outside.load(Ordering::Acquire) {
-                    core::hint::spin_loop();
-                }
-            }
+            shootdown::expel(
+                processor::door(number),
+                || processor::interrupt(number),
+                core::hint::spin_loop,
+            );
         }
     }
 
@@ -186,24 +162,6 @@ impl State {
         }
     }
 
-    /// Takes the lock on the way in from ring 3.
-    #[inline]
-    pub fn come_in(&self) -> &Core {
-        let core = self.here();
-        core.outside.store(false, Ordering::Release);
-        lock();
-        core.work.begin();
-        core
-    }
-
-    /// Gives the lock back on the way to ring 3, where the environment goes on whose
-    /// page tables are loaded.
-    #[inline]
-    pub fn go_out(&self) {
-        self.here().outside.store(true, Ordering::Release);
-        unlock();
-    }
-
     /// Does what another processor wanted when it marked this one: forgets what it caches,
     /// and lets go of the page tables of an environment that will not run again.
     #[inline(never)]
@@ -223,6 +181,8 @@ impl State {
 
 #[cfg(exo_guest)]
 mod processor {
+    use core::sync::atomic::AtomicBool;
+
     use exo_abi::Pfn;
 
     use super::{Core, State};
@@ -240,6 +200,10 @@ mod processor {
         percpu::core_number()
     }
 
+    pub(super) fn door(number: usize) -> &'static AtomicBool {
+        percpu::door(number)
+    }
+
     pub(super) fn interrupt(core: usize) {
         apic::interrupt(core as u32, apic::LOOK_UP_VECTOR);
     }
@@ -255,6 +219,7 @@ mod processor {
 #[cfg(not(exo_guest))]
 pub(crate) mod processor {
     use std::cell::Cell;
+    use std::sync::atomic::AtomicBool;
 
     thread_local! {
         pub(crate) static NUMBER: Cell<usize> = const { Cell::new(0) };
@@ -266,6 +231,12 @@ pub(crate) mod processor {
 
     pub(super) fn core(state: &super::State) -> &super::Core {
         &state.cores[number() % super::MAX_CORES]
+    }
+
+    /// None is in ring 3 here.
+    pub(super) fn door(_number: usize) -> &'static AtomicBool {
+        static DOOR: AtomicBool = AtomicBool::new(false);
+        &DOOR
     }
 
     pub(super) fn interrupt(_core: usize) {}

@@ -1,4 +1,9 @@
 //! All of the kernel's state: memory, time and processors ([`State`]), and the network.
+//!
+//! In the guest there is one, behind a lock, and a reference to it comes from there alone
+//! ([`Locked`]): what changes the state takes a `&Kernel` or `&State`, and so cannot
+//! be called without the lock. That the references to objects in frames end with the entry is
+//! up to [`crate::object`]'s rules.
 
 use core::cell::RefCell;
 use core::ops::Deref;
@@ -29,36 +34,11 @@ impl Deref for Kernel {
     }
 }
 
+// SAFETY: it holds references to what lies in frames and in the direct map, which are the
+// same on every processor; whichever works on it holds the lock.
+unsafe impl Send for Kernel {}
+
 #[cfg(exo_guest)]
-mod instance {
-    use core::cell::UnsafeCell;
-    use core::mem::MaybeUninit;
-
-    use super::Kernel;
-
-    struct Cellar(UnsafeCell<MaybeUninit<Kernel>>);
-
-    // SAFETY: written once by `install` before anything reads it; afterwards
-    // only shared, and used by whichever processor holds the lock.
-    unsafe impl Sync for Cellar {}
-
-    static KERNEL: Cellar = Cellar(UnsafeCell::new(MaybeUninit::uninit()));
-
-    /// Makes `kernel` the machine's.
-    ///
-    /// # Safety
-    /// Once, before anything calls [`kernel`].
-    pub unsafe fn install(kernel: Kernel) -> &'static Kernel {
-        // SAFETY: nothing has read it yet.
-        unsafe { (*KERNEL.0.get()).write(kernel) }
-    }
-
-    /// The kernel's state.
-    #[inline]
-    pub fn kernel() -> &'static Kernel {
-        // SAFETY: entries from ring 3 exist only after `install`.
-        unsafe { (*KERNEL.0.get()).assume_init_ref() }
-    }
-}
+mod lock;
 #[cfg(exo_guest)]
-pub use instance::{install, kernel};
+pub use lock::{Locked, enter, install, lock, of_the_end};

@@ -18,7 +18,8 @@
 //! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
-//! | `console` | what was printed and has not gone out yet |
+//! | [`shootdown`] | how translations are taken away from other processors |
+//! | [`console`] | what was printed and has not gone out yet |
 //! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
 
@@ -31,7 +32,6 @@ pub mod capability;
 #[cfg(any(test, exo_check))]
 pub mod check;
 pub mod clock;
-#[cfg(any(exo_guest, test))]
 pub mod console;
 pub mod cores;
 pub mod env;
@@ -46,6 +46,7 @@ pub mod paging;
 #[cfg(exo_guest)]
 pub mod panic;
 pub mod schedule;
+pub mod shootdown;
 pub mod slots;
 #[cfg(any(exo_guest, test))]
 pub mod start;

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{EnvId, EnvState, Pfn, SLOT_COUNT};
 
+pub use crate::console::Payer;
 use crate::cores::number;
 use crate::object;
 use crate::state::State;
@@ -17,14 +18,6 @@ use crate::state::transfer::CHAIN;
 
 /// Length of a slice in microseconds.
 pub const SLICE_MICROSECONDS: u64 = 1000;
-
-/// An environment that pays for time. It stays in debt to itself only: once it is gone
-/// none pays, whichever environment its number names then.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Payer {
-    env: EnvId,
-    generation: u32,
-}
 
 impl Payer {
     /// The environment `env`, if there is one.

@@ -9,6 +9,7 @@ pub(crate) use crate::calls::Reply;
 use crate::calls::{self, Caller};
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::clock::{Clock, Rate};
+use crate::console::Console;
 use crate::env::{self, Env, Parts};
 use crate::frames::FrameTable;
 use crate::kernel::Kernel;
@@ -63,6 +64,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
             over: Cell::new(false),
             cores: Default::default(),
             clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
+            console: Console::new(),
         },
         net: RefCell::new(Net::new(Some(interface()))),
         network,

@@ -4,17 +4,37 @@
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use exo_abi::{MAX_CORES, UpcallArea};
 
 use super::stack::Stack;
+use crate::shootdown::Door;
 use crate::state::context::VectorState;
 use crate::state::percore;
 
 const STACK_BYTES: usize = 32 * 1024;
 
 static STACKS: [Stack<STACK_BYTES>; MAX_CORES] = [const { Stack::new() }; MAX_CORES];
+
+/// What belongs to a processor alone: no lock is needed, and no other gets at it.
+pub struct PerCore<T>([T; MAX_CORES]);
+
+// SAFETY: each is used by its own processor (`here`), which is not interrupted meanwhile.
+unsafe impl<T: Send> Sync for PerCore<T> {}
+
+impl<T> PerCore<T> {
+    /// One of `all` for each.
+    pub const fn new(all: [T; MAX_CORES]) -> Self {
+        Self(all)
+    }
+
+    /// This processor's.
+    #[inline]
+    pub fn here(&self) -> &T {
+        &self.0[core_number() % MAX_CORES]
+    }
+}
 
 /// What `gs` points to in ring 0.
 #[repr(C)]
@@ -24,6 +44,8 @@ pub(super) struct Core {
     pub(super) user_stack: Cell<u64>,
     pub(super) vector_state: Cell<*mut VectorState>,
     number: Cell<usize>,
+    /// Whether it is in ring 3, or on the way there.
+    outside: AtomicBool,
     data: Cell<*const percore::Core>,
     /// The upcall words of the environment whose page tables are loaded.
     pub(super) upcalls: Cell<*const UpcallArea>,
@@ -43,6 +65,7 @@ static CORES: [Core; MAX_CORES] = [const {
         user_stack: Cell::new(0),
         vector_state: Cell::new(core::ptr::null_mut()),
         number: Cell::new(0),
+        outside: AtomicBool::new(false),
         data: Cell::new(core::ptr::null()),
         upcalls: Cell::new((&raw const MASKED).cast()),
         exceptions: Cell::new(core::ptr::null()),
@@ -74,6 +97,31 @@ pub fn core_number() -> usize {
             options(nostack, pure, readonly, preserves_flags));
     }
     number
+}
+
+/// This processor's door.
+pub struct OwnDoor;
+
+impl Door for OwnDoor {
+    #[inline(always)]
+    fn set(&self, outside: bool) {
+        // SAFETY: as in `this_core`, an atomic of its. A store releases (SDM vol. 3, 9.2.2), and
+        // the compiler moves no access to memory across. Where the value is known, one
+        // instruction is left.
+        unsafe {
+            match outside {
+                true => asm!("mov byte ptr gs:[{}], 1", const offset_of!(Core, outside),
+                    options(nostack, preserves_flags)),
+                false => asm!("mov byte ptr gs:[{}], 0", const offset_of!(Core, outside),
+                    options(nostack, preserves_flags)),
+            }
+        }
+    }
+}
+
+/// The door of processor `number`.
+pub fn door(number: usize) -> &'static AtomicBool {
+    &CORES[number % MAX_CORES].outside
 }
 
 /// What the kernel keeps of this processor: what [`set_core_data`] set.

@@ -122,7 +122,7 @@ pub(super) fn console_write(
 #[cfg(exo_guest)]
 fn print(caller: Caller<'_>, line: &[u8]) -> bool {
     let payer = schedule::Payer::new(caller.kernel, caller.env.id());
-    crate::arch::serial::print(line, payer, caller.work())
+    crate::arch::serial::print(&caller.kernel.console, line, payer, caller.work())
 }
 
 #[cfg(not(exo_guest))]

@@ -10,6 +10,7 @@ use super::machine::Machine;
 use super::secret::mix;
 use super::{descriptors, first, layout, others, processor, timer};
 use crate::arch::{apic, cpu, percpu};
+use crate::console::Console;
 use crate::frames::FrameTable;
 use crate::kernel::{self, Kernel};
 use crate::net::Net;
@@ -94,15 +95,17 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             over: Cell::new(false),
             cores: Default::default(),
             clock,
+            console: Console::new(),
         },
         net: RefCell::new(Net::new(nic)),
         network,
         merged,
     };
-    // SAFETY: once, before any entry from ring 3 and before other processors run.
+    // SAFETY: once, before any entry from ring 3 and before other processors run. They get
+    // the lock when this one enters ring 3 or halts.
     let kernel = unsafe { kernel::install(kernel) };
     percpu::set_core_data(&kernel.cores[0], &kernel.info.exceptions[0]);
-    others::start(kernel);
-    first::load(kernel, &machine);
+    others::start(&kernel);
+    first::load(&kernel, &machine);
     crate::trap::leave(kernel, false)
 }

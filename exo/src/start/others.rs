@@ -8,10 +8,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{descriptors, processor, timer};
 use crate::arch::{apic, cpu, percpu};
-use crate::cores::{self, MAX_CORES};
-use crate::kernel::{Kernel, kernel};
+use crate::cores::MAX_CORES;
+use crate::kernel::lock;
 use crate::memory;
 use crate::say;
+use crate::state::State;
 
 /// Physical address of the page other processors start in.
 const START_PAGE: u64 = 0x8000;
@@ -28,15 +29,16 @@ unsafe extern "C" {
 /// Stack pointer of the processor being started; read by the boot entry.
 #[unsafe(no_mangle)]
 static OTHER_STACK: AtomicU64 = AtomicU64::new(0);
+/// Physical address of the kernel's root page table.
+static ROOT_TABLE: AtomicU64 = AtomicU64::new(0);
 /// Its number.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Processors that are up.
 static UP: AtomicU32 = AtomicU32::new(1);
 
 /// Starts all others. They wait until this processor gives the lock back.
-pub(super) fn start(kernel: &Kernel) {
-    // Taken here, and given back when this processor enters ring 3 or halts.
-    cores::lock();
+pub(super) fn start(kernel: &State) {
+    ROOT_TABLE.store(kernel.root_table.address(), Ordering::Relaxed);
     let code = &raw const other_entry;
     let length = &raw const other_entry_end as usize - code as usize;
     // SAFETY: the code lies in the kernel's text; the page is memory below 1 MiB that
@@ -68,20 +70,19 @@ pub(super) fn start(kernel: &Kernel) {
 /// Called by the boot entry on each other processor.
 #[unsafe(no_mangle)]
 extern "C" fn other_main() -> ! {
-    let kernel = kernel();
     let number = NEXT.load(Ordering::Acquire) as usize;
     // SAFETY: once on this processor, with interrupts off, after the first one did; the
     // final tables map the image, where this runs, as the boot tables do.
     unsafe {
         descriptors::load(number);
         processor::enable_protection();
-        cpu::set_page_table(kernel.root_table.address());
+        cpu::set_page_table(ROOT_TABLE.load(Ordering::Relaxed));
         processor::accept_calls(number);
-        percpu::set_core_data(&kernel.cores[number], &kernel.info.exceptions[number]);
     }
     timer::start_local();
     UP.store(number as u32 + 1, Ordering::Release);
-    cores::lock();
+    let kernel = lock();
+    percpu::set_core_data(&kernel.cores[number], &kernel.info.exceptions[number]);
     crate::trap::leave(kernel, false)
 }
 

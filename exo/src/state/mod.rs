@@ -16,6 +16,7 @@ use exo_abi::{EnvId, MAX_CORES, Pfn, SystemInfo};
 use self::env::Env;
 use self::percore::Core;
 use crate::clock::Clock;
+use crate::console::Console;
 use crate::frames::FrameTable;
 use crate::object;
 
@@ -37,6 +38,8 @@ pub struct State {
     pub cores: [Core; MAX_CORES],
     /// How fast time passes.
     pub clock: Clock,
+    /// What was printed and has not gone out yet.
+    pub console: Console,
 }
 
 impl State {

@@ -1,7 +1,6 @@
 //! What the kernel keeps of each processor, its slice vector's state included.
 
 use core::cell::Cell;
-use core::sync::atomic::AtomicBool;
 
 use exo_abi::{EnvId, MAX_CORES, SLOT_COUNT};
 
@@ -32,8 +31,6 @@ pub struct Core {
     pub(crate) passes_on: Cell<bool>,
     /// It halts, or is about to.
     pub idle: Cell<bool>,
-    /// It is in ring 3, or on the way there.
-    pub(crate) outside: AtomicBool,
 }
 
 impl Default for Core {
@@ -47,7 +44,6 @@ impl Default for Core {
             work: Work::default(),
             passes_on: Cell::new(false),
             idle: Cell::new(false),
-            outside: AtomicBool::new(false),
         }
     }
 }

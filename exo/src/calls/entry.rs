@@ -32,7 +32,8 @@ pub(crate) const COUNT: usize = SYSCALLS.len();
 const WAIT: u64 = call_number("wait");
 
 macro_rules! entries {
-    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
+        -> $returns:ty $(, $leaves:ident)?;)*) => {
         /// The entry of each call by its number, and last that of numbers that are none.
         /// One function for each, so that a call saves no more registers than it needs.
         pub(crate) static CALLS: [Entry; COUNT + 1] = [$(serve::<$number>,)* serve::<{ COUNT as u64 }>];

@@ -16,8 +16,8 @@ mod time;
 mod transfer;
 
 use exo_abi::{
-    Error, EventCount, Handle, Level, Pages, Pfn, Protection, Rights, RingOrder, UserPtr, VirtAddr,
-    Word, call_number,
+    Error, EventCount, Handle, Level, Pages, Pfn, Protection, Rights, RingOrder, SYSCALLS, UserPtr,
+    VirtAddr, Word,
 };
 
 use batch::batch;
@@ -36,30 +36,9 @@ use transfer::{
     transfer_reply, transfer_send,
 };
 
-/// One bit for each call that may not return to its caller.
-const LEAVING: u64 = {
-    let names = [
-        "exit",
-        "slice_yield",
-        "wait",
-        "machine_exit",
-        "slice_donate",
-        "transfer_call",
-        "transfer_send",
-        "transfer_reply",
-        "batch",
-        "wait_until",
-    ];
-    let (mut mask, mut index) = (0, 0);
-    while index < names.len() {
-        mask |= 1 << call_number(names[index]);
-        index += 1;
-    }
-    mask
-};
-
 macro_rules! dispatcher {
-    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
+        -> $returns:ty $(, $leaves:ident)?;)*) => {
         /// Serves call `number`, whose arguments `word` reads, at most once each. If
         /// `BATCHED`, only calls that return to the caller.
         #[inline(always)]
@@ -70,7 +49,7 @@ macro_rules! dispatcher {
         ) -> Reply {
             match number {
                 $($number => {
-                    if BATCHED && const { LEAVING >> $number & 1 == 1 } {
+                    if BATCHED && const { SYSCALLS[$number].leaves } {
                         return Reply::Done(Err(Error::BadArgument));
                     }
                     #[allow(unused_mut, reason = "some calls have no arguments")]

@@ -46,8 +46,8 @@ pub(super) fn load(kernel: &Kernel, machine: &Machine) {
     let bytes = unsafe {
         core::slice::from_raw_parts(memory::physical(machine.bundle.start), bundle_bytes)
     };
-    let bundle = Bundle::parse(bytes).expect("the boot bundle is not well-formed");
-    let image = bundle.images().next().expect("the boot bundle has no image");
+    let bundle = Bundle::parse(bytes).unwrap_or_else(|error| crate::panic::refuse(error));
+    let image = bundle.root().expect("`parse` has found one");
 
     let bundle_first = Pfn((machine.bundle.start / FRAME_BYTES) as u32);
     let bundle_frames = bundle_bytes.div_ceil(FRAME_BYTES as usize) as u32;
@@ -142,7 +142,7 @@ impl Loader<'_> {
             }
         }
         let mapping = Mapping { owner, first, at, count: 1, protection };
-        paging::map(frames, root, mapping, |_| {}).expect("segments do not overlap");
+        paging::map(frames, root, mapping, |_| {}).expect("`parse` has found room");
     }
 
     /// Maps fresh frames for `length` bytes at `address`, filled with `data`.

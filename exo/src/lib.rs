@@ -20,7 +20,7 @@
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
 //! | [`shootdown`] | how translations are taken away from other processors |
 //! | [`console`] | what was printed and has not gone out yet |
-//! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
+//! | [`memory`], [`frames::object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
 
 #![cfg_attr(exo_guest, no_std)]
@@ -41,7 +41,6 @@ pub mod memory;
 #[cfg(test)]
 mod model;
 pub mod net;
-pub mod object;
 pub mod paging;
 #[cfg(exo_guest)]
 pub mod panic;
@@ -57,6 +56,8 @@ mod testing;
 pub mod trap;
 pub mod user;
 pub mod work;
+
+pub use frames::object;
 
 /// Marks that a step of the packet path is done. Nothing, except in builds made
 /// for measuring.

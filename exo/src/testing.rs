@@ -43,14 +43,14 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     // ever like all simulated memory.
     let entries =
         unsafe { std::slice::from_raw_parts(memory::frame(Pfn(16)).cast(), FRAMES as usize) };
-    let frames = FrameTable::new(entries);
+    let mut frames = FrameTable::new(entries);
     for frame in 0..FIRST_FREE {
-        frames.set_kind(Pfn(frame), FrameKind::Kernel, 0);
+        frames.describe(Pfn(frame), FrameKind::Kernel, 0);
     }
     let (root_table, info_frame) = (Pfn(8), Pfn(9));
-    frames.set_kind(root_table, FrameKind::PageTable, ROOT_LEVEL);
-    frames.set_kind(info_frame, FrameKind::Info, 0);
-    frames.set_kind(NETWORK, FrameKind::Memory, 0);
+    frames.describe(root_table, FrameKind::PageTable, ROOT_LEVEL);
+    frames.describe(info_frame, FrameKind::Info, 0);
+    frames.describe(NETWORK, FrameKind::Memory, 0);
     let network = Scope::everything(&frames, NETWORK);
     // SAFETY: a zeroed frame, shared for ever; all fields are atomics.
     let info = unsafe { &*memory::frame(info_frame).cast() };

@@ -44,8 +44,8 @@ impl CapSpace {
 pub fn donate(frames: &FrameTable, holder: &CapSpace, frame: Pfn) -> Result<(), Error> {
     let position = holder.frames.get();
     let place = holder.tables.get(position as usize).ok_or(Error::TooMuch)?;
-    let table = object::create::<CapTable>(frames, frame).ok_or(Error::InUse)?;
-    frames.set_kind(frame, FrameKind::CapTable, position as u8);
+    let table = object::create_at_level::<CapTable>(frames, frame, position as u8);
+    let table = table.ok_or(Error::InUse)?;
     place.set(frame);
     holder.frames.set(position + 1);
     // Backwards, so that the free list hands slots out in order.

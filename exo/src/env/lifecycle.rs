@@ -47,10 +47,10 @@ pub fn create(kernel: &State, creator: EnvId, parts: Parts) -> Result<&'static E
         }
     }
     let id = EnvId(parts.object.0);
-    let env = object::create::<Env>(frames, parts.object).ok_or(Error::InUse)?;
     for frame in all {
-        frames.set_owner(frame, id);
+        frames.give(frame, creator, id);
     }
+    let env = object::create::<Env>(frames, parts.object).ok_or(Error::InUse)?;
     let kernel_root = object::get::<Table>(frames, kernel.root_table).ok_or(Error::WrongState)?;
     paging::create_root(frames, parts.root_table, kernel_root).ok_or(Error::InUse)?;
     let u_area = object::create::<UArea>(frames, parts.u_area).ok_or(Error::InUse)?;

@@ -75,7 +75,7 @@ pub fn enforce(kernel: &State, env: &Env, now: u64, work: &Work) -> Result<Pfn, 
         demand.victim.set(victim);
         demand.cursor.set(0);
         // From here on nobody can map it, give it away or have it back.
-        frames.set_kind(victim, FrameKind::Revoked, 0);
+        frames.revoke(victim);
     }
     while frames.mappings(victim) != 0 {
         if !work.draw(LOOK) {

@@ -69,16 +69,16 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     // SAFETY: set aside just now for it, and zero.
     let merged = unsafe { Merged::new(heads, bits, secret, compiles) };
     let network_frame = machine.allocate(1);
-    let frames = FrameTable::new(machine.frame_table());
+    let mut frames = FrameTable::new(machine.frame_table());
     let table = machine.frame_table_range();
     info.frame_table.store(table.start, Relaxed);
     info.frame_count.store(frames.len(), Relaxed);
-    machine.classify(&frames);
+    machine.classify(&mut frames);
     for frame in table.chain([info_frame.0, info_frame.0 + 1]) {
-        frames.set_kind(exo_abi::Pfn(frame), FrameKind::Info, 0);
+        frames.describe(exo_abi::Pfn(frame), FrameKind::Info, 0);
     }
-    frames.set_kind(root_table, FrameKind::PageTable, crate::paging::ROOT_LEVEL);
-    frames.set_kind(network_frame, FrameKind::Memory, 0);
+    frames.describe(root_table, FrameKind::PageTable, crate::paging::ROOT_LEVEL);
+    frames.describe(network_frame, FrameKind::Memory, 0);
     let network = Scope::everything(&frames, network_frame);
     say!(
         "{} MiB of memory, {} network interface",

@@ -167,7 +167,7 @@ const RULES: &[Rule] = &[
     ("exo/src/arch/apic.rs", To(Schedule), &[]),
     ("exo/src/arch/cpu.rs", Neutral, &[]),
     ("exo/src/arch/memory_symbols.rs", Neutral, &[]),
-    ("exo/src/object.rs", Neutral, &[]),
+    ("exo/src/frames/", Neutral, &[]),
     ("exo/src/memory.rs", Neutral, &[]),
     ("exo/src/frames.rs", Neutral, &[]),
     ("exo/src/kernel.rs", Neutral, &[]),

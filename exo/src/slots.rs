@@ -1,6 +1,7 @@
 //! Slots of processor time, and which environments could use theirs.
 //!
-//! Who owns a slot is in [`exo_abi::SystemInfo`]; whose owner is ready is a bit in each
+//! The owner of each slot is in [`exo_abi::SystemInfo`]; which slots have an owner that is ready
+//! is a bit each in each
 //! processor's [`Schedule`], kept current when an environment's state changes.
 
 use core::cell::Cell;
@@ -46,7 +47,7 @@ impl Payer {
 pub struct Slice {
     /// Its slot.
     pub slot: u32,
-    /// Whose slot that was when it began.
+    /// The owner of that slot when it began.
     pub payer: Payer,
     /// When it is over, by the time-stamp counter.
     pub end: u64,
@@ -100,7 +101,7 @@ fn place(kernel: &State, slot: u32) -> Option<(usize, &Schedule, u64)> {
 /// What [`assign`] costs.
 pub const ASSIGN: u32 = 250;
 
-/// Gives slot `slot` to `heir`, or to nobody.
+/// Gives slot `slot` to `heir`, or to no environment.
 pub fn assign(kernel: &State, slot: u32, heir: Option<&'static Env>) {
     let Some((number, schedule, bit)) = place(kernel, slot) else { return };
     let Some(entry) = kernel.info.slots.owners.get(slot as usize) else { return };
@@ -140,7 +141,7 @@ pub fn forget(kernel: &State, env: &Env) {
     }
 }
 
-/// Who is at the end of the chain of calls that `env` waits for, whatever it does.
+/// The environment at the end of the chain of calls that `env` waits for, whatever it does.
 #[inline]
 pub fn last_of_line(kernel: &State, mut env: &'static Env) -> Option<&'static Env> {
     for _ in 0..CHAIN {
@@ -152,7 +153,7 @@ pub fn last_of_line(kernel: &State, mut env: &'static Env) -> Option<&'static En
     None
 }
 
-/// Whoever the slots of `env` are for now, the environment itself or whom it waits for
+/// The environment that the slots of `env` are for now, itself or the one that it waits for
 /// in a protected call, if it sleeps until a deadline; and that deadline.
 pub(crate) fn sleeper(kernel: &State, env: &'static Env) -> Option<(&'static Env, u64)> {
     let sleeper = last_of_line(kernel, env)?;

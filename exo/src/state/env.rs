@@ -52,7 +52,7 @@ pub struct Env {
     pub(crate) revocation: Demand,
     /// Cause of death.
     pub(crate) ended: Cell<EnvStatus>,
-    /// Who is told when this environment ends, and with whom it is destroyed.
+    /// The environment that is told when this one ends, and with which it is destroyed.
     pub creator: Cell<EnvId>,
     /// First of the environments it created; of those among them that map
     /// nothing any more because they are being destroyed with it; and this one's
@@ -117,7 +117,7 @@ impl Env {
         &self.vectors[usize::from(self.transfer.serving())]
     }
 
-    /// Whether its slots are worth a look: it can run, or waits for somebody who may,
+    /// Whether its slots are worth a look: it can run, or waits for one that may,
     /// or for a condition that may hold.
     #[inline]
     pub fn may_run(&self) -> bool {

@@ -22,7 +22,7 @@ use crate::object;
 
 /// What the kernel knows of memory, time and processors.
 pub struct State {
-    /// Who owns which frame.
+    /// The owner of each frame, and what the frame is.
     pub frames: FrameTable,
     /// The published page of facts and counters.
     pub info: &'static SystemInfo,
@@ -48,8 +48,8 @@ impl State {
         object::get(&self.frames, Pfn(id.0))
     }
 
-    /// Counts one more `counter` event. Plain load and store: only the kernel
-    /// writes, and whoever is in it holds the lock.
+    /// Counts `amount` more events of `counter`. Plain load and store: only the kernel
+    /// writes, and the core that is in it holds the lock.
     #[inline]
     pub fn count(counter: &AtomicU64, amount: u64) {
         counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);

@@ -18,12 +18,12 @@ pub struct Core {
     pub schedule: Schedule,
     /// The environment whose page tables are loaded.
     pub current: Cell<EnvId>,
-    /// The environment that runs, or on whose behalf the kernel does. It exists: while
+    /// The environment that runs, or for which the kernel does. It exists: while
     /// its page tables are loaded it is not destroyed.
     pub running: Cell<Option<&'static Env>>,
     /// Another processor wants the page tables loaded again: translations may be cached
     /// that are no longer true, or their environment is not to run any more. Looked at
-    /// wherever the lock has been taken: it is set only by who holds the lock.
+    /// wherever the lock has been taken: only a core that holds the lock sets it.
     pub stale: Cell<bool>,
     /// What the entry that it serves may still do.
     pub work: Work,
@@ -55,7 +55,7 @@ pub struct Schedule {
     pub(crate) ready: Cell<u64>,
     /// No deadline of a sleeping environment is earlier.
     pub(crate) nearest: Cell<u64>,
-    /// Who gets the rest of the slice.
+    /// The environment that gets the rest of the slice.
     pub(crate) heir: Cell<EnvId>,
     /// Decisions so far about which environment runs; and in the last of which a condition
     /// on memory was looked at.
@@ -70,7 +70,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// A schedule in which nobody is ready.
+    /// A schedule in which no environment is ready.
     pub const fn new() -> Self {
         Self {
             cursor: Cell::new(0),
@@ -113,7 +113,7 @@ impl Schedule {
         self.ready.get() == 0 && self.heir.get() == NOBODY
     }
 
-    /// Notes that somebody sleeps until `deadline`.
+    /// Notes that an environment sleeps until `deadline`.
     pub fn expect(&self, deadline: u64) {
         self.nearest.set(self.nearest.get().min(deadline));
     }

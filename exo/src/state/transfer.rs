@@ -6,7 +6,7 @@ use exo_abi::{EnvId, Error};
 
 /// Entry points of an environment.
 pub const ENTRIES: usize = 16;
-/// Environments in one chain of calls. Bounds the search for whom to run.
+/// Environments in one chain of calls. Bounds the search for the one to run.
 pub(crate) const CHAIN: u32 = 8;
 
 /// Where a caller goes on.
@@ -42,9 +42,9 @@ pub struct Transfer {
     pub(crate) serving: Cell<bool>,
     /// Links to the end of the chain of calls it is part of.
     pub(crate) depth: Cell<u32>,
-    /// Who waits for the activity's reply, or nobody.
+    /// The environment that waits for the activity's reply, or none.
     pub(crate) caller: Cell<EnvId>,
-    /// Whom it calls, while its state is `Calling`.
+    /// The environment that it calls, while its state is `Calling`.
     pub(crate) callee: Cell<EnvId>,
     /// Where it goes on after its call.
     pub(crate) place: Cell<Place>,

@@ -30,7 +30,7 @@
 
 use core::fmt;
 
-use exo_abi::USER_TOP;
+use exo_abi::{USER_TOP, boot};
 
 /// First eight bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"EXOBNDL1";
@@ -89,6 +89,7 @@ errors! {
     "bad segment length" SegmentLength,
     "segment outside of the user half" NotUser,
     "segments overlap or do not ascend" Overlap,
+    "image 0 lies where its stack or U-area goes" Place,
 }
 
 impl core::error::Error for BundleError {}
@@ -195,6 +196,7 @@ impl<'a> Bundle<'a> {
             next += u64::from(u32_at(entry, 28)?);
             self.read(entry)?.check()?;
         }
+        self.root().map_or(Ok(()), |root| root.check_place())?;
         if next * SEGMENT_LEN as u64 != self.segments.len() as u64 {
             return Err(BundleError::SegmentTable);
         }
@@ -238,6 +240,17 @@ impl<'a> Image<'a> {
             entered |= segment.executable() && (segment.va..end).contains(&self.entry);
         }
         if entered { Ok(()) } else { Err(BundleError::Entry) }
+    }
+
+    /// That the kernel finds room for what it gives the first environment beside its image.
+    fn check_place(&self) -> Result<(), BundleError> {
+        let stack = boot::STACK_TOP - u64::from(boot::STACK_PAGES) * PAGE;
+        let taken = [(stack, boot::STACK_TOP), (boot::U_AREA, boot::U_AREA + PAGE)];
+        let meets = |segment: Segment<'_>| {
+            let end = (segment.va + segment.mem_len).next_multiple_of(PAGE);
+            taken.iter().any(|(from, to)| segment.va < *to && *from < end)
+        };
+        if self.segments().any(meets) { Err(BundleError::Place) } else { Ok(()) }
     }
 }
 
@@ -423,6 +436,8 @@ mod tests {
             (CODE + 32, &[EXEC as u8], E::Flags),
             (CODE + 32, &[READ as u8 | 8], E::Flags),
             (CODE + 32, &[(READ | WRITE | EXEC) as u8], E::WriteExecute),
+            (DATA, &[0, 0, 0, 0x10], E::Place),
+            (DATA, &[0, 0xf0, 0xff, 0x1f], E::Place),
             (DATA + 24, &[0; 8], E::SegmentLength),
             (DATA + 36, &[1], E::Reserved),
         ] {

@@ -7,7 +7,7 @@
 
 use core::cell::Cell;
 
-use crate::schedule::Payer;
+use exo_abi::EnvId;
 
 /// Bytes of the buffer: a power of two, and room for the longest text of a call.
 const ROOM: usize = 4096;
@@ -23,7 +23,15 @@ pub enum Left {
     Blocked,
 }
 
-/// The buffer. In the guest its owner is the holder of the kernel's lock.
+/// An environment that pays for time. It stays in debt to itself only: once it is gone
+/// none pays, whichever environment its number names then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Payer {
+    pub(crate) env: EnvId,
+    pub(crate) generation: u32,
+}
+
+/// The buffer.
 pub struct Console {
     text: [Cell<u8>; ROOM],
     produced: Cell<u32>,

@@ -1,8 +1,8 @@
-//! Processors: what each has of its own, and how one makes another look up.
+//! Processors: how one makes another look up.
 //!
-//! One lock guards all of ring 0. It is taken at every entry and given back at every
-//! exit, so everything else in the kernel is written as for one processor. What an
-//! entry does is bounded, and so is the wait for it: the lock goes round in order of
+//! One lock guards the kernel's state ([`crate::kernel`]). It is taken at every entry and given
+//! back at every exit, so everything else in the kernel is written as for one processor. What
+//! an entry does is bounded, and so is the wait for it: the lock goes round in order of
 //! arrival.
 //!
 //! An environment runs on one processor at a time; its slots may lie on several. A
@@ -12,81 +12,17 @@
 //! ring 3: when the call ends nobody can use the old translation, because the way
 //! back to ring 3 leads past the mark.
 
-use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 pub use exo_abi::MAX_CORES;
 use exo_abi::{EnvId, EnvState, Pfn};
 
-use crate::env::Env;
-use crate::env::transfer::CHAIN;
-use crate::kernel::Kernel;
 use crate::memory;
-use crate::schedule::Schedule;
-use crate::work::Work;
-
-/// A processor.
-pub struct Core {
-    /// Its slice vector's state.
-    pub schedule: Schedule,
-    /// The environment whose page tables are loaded.
-    pub current: Cell<EnvId>,
-    /// The environment that runs, or on whose behalf the kernel does. It exists: while
-    /// its page tables are loaded it is not destroyed.
-    pub running: Cell<Option<&'static Env>>,
-    /// Another processor wants the page tables loaded again: translations may be cached
-    /// that are no longer true, or their environment is not to run any more. Looked at
-    /// wherever the lock has been taken: it is set only by who holds the lock.
-    pub stale: Cell<bool>,
-    /// What the entry that it serves may still do.
-    pub work: Work,
-    /// Something became ready that another processor could run, and this one may.
-    passes_on: Cell<bool>,
-    /// It halts, or is about to.
-    pub idle: Cell<bool>,
-    /// It is in ring 3, or on the way there.
-    outside: AtomicBool,
-}
-
-impl Default for Core {
-    /// One on which nothing has run.
-    fn default() -> Self {
-        Self {
-            schedule: Schedule::new(),
-            current: Cell::new(EnvId(0)),
-            running: Cell::new(None),
-            stale: Cell::new(false),
-            work: Work::default(),
-            passes_on: Cell::new(false),
-            idle: Cell::new(false),
-            outside: AtomicBool::new(false),
-        }
-    }
-}
-
-/// The lock. Tickets, so that nobody waits for ever.
-struct Lock {
-    next: AtomicU32,
-    serving: AtomicU32,
-}
-
-static LOCK: Lock = Lock { next: AtomicU32::new(0), serving: AtomicU32::new(0) };
-
-/// Takes the lock.
-#[inline]
-pub fn lock() {
-    let ticket = LOCK.next.fetch_add(1, Ordering::Relaxed);
-    while LOCK.serving.load(Ordering::Acquire) != ticket {
-        core::hint::spin_loop();
-    }
-}
-
-/// Gives the lock back.
-#[inline]
-pub fn unlock() {
-    let serving = LOCK.serving.load(Ordering::Relaxed);
-    LOCK.serving.store(serving.wrapping_add(1), Ordering::Release);
-}
+use crate::shootdown;
+use crate::state::State;
+use crate::state::env::Env;
+pub use crate::state::percore::Core;
+use crate::state::transfer::CHAIN;
 
 /// The number of this processor.
 #[inline]
@@ -94,7 +30,7 @@ pub fn number() -> usize {
     processor::number()
 }
 
-impl Kernel {
+impl State {
     /// This processor.
     #[inline]
     pub fn here(&self) -> &Core {
@@ -148,12 +84,11 @@ impl Kernel {
     pub fn expel(&self, space: EnvId) {
         for (number, core) in self.others().filter(|(_, core)| core.current.get() == space) {
             core.stale.set(true);
-            if core.outside.load(Ordering::Acquire) {
-                processor::interrupt(number);
-                while core.outside.load(Ordering::Acquire) {
-                    core::hint::spin_loop();
-                }
-            }
+            shootdown::expel(
+                processor::door(number),
+                || processor::interrupt(number),
+                core::hint::spin_loop,
+            );
         }
     }
 
@@ -227,24 +162,6 @@ impl Kernel {
         }
     }
 
-    /// Takes the lock on the way in from ring 3.
-    #[inline]
-    pub fn come_in(&self) -> &Core {
-        let core = self.here();
-        core.outside.store(false, Ordering::Release);
-        lock();
-        core.work.begin();
-        core
-    }
-
-    /// Gives the lock back on the way to ring 3, where the environment goes on whose
-    /// page tables are loaded.
-    #[inline]
-    pub fn go_out(&self) {
-        self.here().outside.store(true, Ordering::Release);
-        unlock();
-    }
-
     /// Does what another processor wanted when it marked this one: forgets what it caches,
     /// and lets go of the page tables of an environment that will not run again.
     #[inline(never)]
@@ -264,21 +181,27 @@ impl Kernel {
 
 #[cfg(exo_guest)]
 mod processor {
+    use core::sync::atomic::AtomicBool;
+
     use exo_abi::Pfn;
 
-    use super::{Core, Kernel};
-    use crate::arch::{apic, cpu, entry};
+    use super::{Core, State};
+    use crate::arch::{apic, cpu, percpu};
 
     #[inline]
-    pub(super) fn core(_kernel: &Kernel) -> &Core {
+    pub(super) fn core(_state: &State) -> &Core {
         // SAFETY: set to one of the kernel's, which stay where they are, before this
         // processor first enters the schedule.
-        unsafe { &*entry::core_data() }
+        unsafe { &*percpu::core_data() }
     }
 
     #[inline]
     pub(super) fn number() -> usize {
-        entry::core_number()
+        percpu::core_number()
+    }
+
+    pub(super) fn door(number: usize) -> &'static AtomicBool {
+        percpu::door(number)
     }
 
     pub(super) fn interrupt(core: usize) {
@@ -296,6 +219,7 @@ mod processor {
 #[cfg(not(exo_guest))]
 pub(crate) mod processor {
     use std::cell::Cell;
+    use std::sync::atomic::AtomicBool;
 
     thread_local! {
         pub(crate) static NUMBER: Cell<usize> = const { Cell::new(0) };
@@ -305,8 +229,14 @@ pub(crate) mod processor {
         NUMBER.get()
     }
 
-    pub(super) fn core(kernel: &super::Kernel) -> &super::Core {
-        &kernel.cores[number() % super::MAX_CORES]
+    pub(super) fn core(state: &super::State) -> &super::Core {
+        &state.cores[number() % super::MAX_CORES]
+    }
+
+    /// None is in ring 3 here.
+    pub(super) fn door(_number: usize) -> &'static AtomicBool {
+        static DOOR: AtomicBool = AtomicBool::new(false);
+        &DOOR
     }
 
     pub(super) fn interrupt(_core: usize) {}

@@ -5,6 +5,8 @@
 //! check elsewhere. It is published read-only, so allocation needs no kernel
 //! policy: an environment looks for frames it likes and asks for them by name.
 
+pub mod object;
+
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{EnvId, Error, FrameInfo, FrameKind, Pages, Pfn};
@@ -105,16 +107,60 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Changes what the frame is. `level` is for page and capability tables.
-    pub fn set_kind(&self, pfn: Pfn, kind: FrameKind, level: u8) {
+    /// Says what a frame is that was found at boot, before the table is shared.
+    pub fn describe(&mut self, pfn: Pfn, kind: FrameKind, level: u8) {
+        self.set_kind(pfn, kind, level);
+    }
+
+    /// Makes `heir` pay for the frame, plain memory of `owner`. False if it is not.
+    pub fn give(&self, pfn: Pfn, owner: EnvId, heir: EnvId) -> bool {
+        let is = self.is_memory_of(pfn, owner);
+        if is {
+            self.set_owner(pfn, heir);
+        }
+        is
+    }
+
+    /// Makes a page table that maps nothing any more and that no entry names plain memory.
+    pub fn end_table(&self, pfn: Pfn) {
+        if self.kind(pfn) == Some(FrameKind::PageTable) && !self.is_referred_to(pfn) {
+            self.set_kind(pfn, FrameKind::Memory, 0);
+        }
+    }
+
+    /// From now on nobody can map the frame, which is plain memory: it is being taken away.
+    pub fn revoke(&self, pfn: Pfn) {
+        if self.kind(pfn) == Some(FrameKind::Memory) {
+            self.set_kind(pfn, FrameKind::Revoked, 0);
+        }
+    }
+
+    /// Makes quiet memory a frame of machine code: the kernel alone writes it.
+    pub fn make_code(&self, pfn: Pfn) {
+        if self.is_quiet_memory(pfn) {
+            self.set_kind(pfn, FrameKind::Code, 0);
+        }
+    }
+
+    /// For tests of what notices.
+    #[cfg(test)]
+    pub fn falsify(&self, pfn: Pfn, kind: FrameKind, level: u8, owner: Option<EnvId>) {
+        self.set_kind(pfn, kind, level);
+        if let Some(owner) = owner {
+            self.set_owner(pfn, owner);
+        }
+    }
+
+    /// Changes what the frame is. `level` is for page and capability tables. Private: that a
+    /// frame of a kind holds what the kind says is argued here and in [`object`].
+    fn set_kind(&self, pfn: Pfn, kind: FrameKind, level: u8) {
         if let Some(entry) = self.entry(pfn) {
             entry.kind.store(kind as u8, Relaxed);
             entry.level.store(level, Relaxed);
         }
     }
 
-    /// Makes `owner` pay for the frame.
-    pub fn set_owner(&self, pfn: Pfn, owner: EnvId) {
+    fn set_owner(&self, pfn: Pfn, owner: EnvId) {
         if let Some(entry) = self.entry(pfn) {
             entry.owner.store(owner.0, Relaxed);
         }

@@ -1,37 +1,22 @@
-//! The kernel's state, in one place, and who may touch it.
+//! All of the kernel's state: memory, time and processors ([`State`]), and the network.
+//!
+//! In the guest there is one, behind a lock, and a reference to it comes from there alone
+//! ([`Locked`]): what changes the state takes a `&Kernel` or `&State`, and so cannot
+//! be called without the lock. That the references to objects in frames end with the entry is
+//! up to [`crate::object`]'s rules.
 
-use core::cell::{Cell, RefCell};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::cell::RefCell;
+use core::ops::Deref;
 
-use exo_abi::{EnvId, Pfn, SystemInfo};
-
-use crate::clock::Clock;
-use crate::cores::{Core, MAX_CORES};
-use crate::env::Env;
-use crate::frames::FrameTable;
 use crate::net::Net;
 use crate::net::scope::Scope;
 use crate::net::storage::Merged;
-use crate::object;
+use crate::state::State;
 
 /// Everything the kernel knows that is not in a kernel object.
 pub struct Kernel {
-    /// Who owns which frame.
-    pub frames: FrameTable,
-    /// The published page of facts and counters.
-    pub info: &'static SystemInfo,
-    /// The frame of that page.
-    pub info_frame: Pfn,
-    /// A root page table whose upper half every environment's copies.
-    pub root_table: Pfn,
-    /// The first environment; the machine ends with it.
-    pub first: Cell<EnvId>,
-    /// Whether it has ended.
-    pub over: Cell<bool>,
-    /// The processors.
-    pub cores: [Core; MAX_CORES],
-    /// How fast time passes.
-    pub clock: Clock,
+    /// All but the network.
+    pub state: State,
     /// The network interface.
     pub net: RefCell<Net>,
     /// The scope that holds every packet.
@@ -40,16 +25,20 @@ pub struct Kernel {
     pub merged: Merged,
 }
 
-impl Kernel {
-    /// The environment called `id`, if it exists.
-    pub fn env(&self, id: EnvId) -> Option<&'static Env> {
-        object::get(&self.frames, Pfn(id.0))
-    }
+impl Deref for Kernel {
+    type Target = State;
 
-    /// Counts one more `counter` event. Plain load and store: only the kernel
-    /// writes, and whoever is in it holds the lock.
     #[inline]
-    pub fn count(counter: &AtomicU64, amount: u64) {
-        counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+    fn deref(&self) -> &State {
+        &self.state
     }
 }
+
+// SAFETY: it holds references to what lies in frames and in the direct map, which are the
+// same on every processor; whichever works on it holds the lock.
+unsafe impl Send for Kernel {}
+
+#[cfg(exo_guest)]
+mod lock;
+#[cfg(exo_guest)]
+pub use lock::{Locked, enter, install, lock, of_the_end};

@@ -12,14 +12,15 @@
 //! | [`calls`] | system calls: dispatch from the table in `exo_abi`, one handler each |
 //! | [`frames`], [`paging`] | who owns which frame; mappings proposed and checked |
 //! | [`capability`] | tables, derivation tree, revocation |
+//! | [`state`] | what all of them work on: environments, processors, the frame table |
 //! | [`env`] | environments: creation, death, destruction |
-//! | [`schedule`], [`cores`] | slice vectors, sleeping; processors and the lock |
+//! | [`schedule`], [`slots`], [`cores`] | whose turn it is; slots; processors and the lock |
 //! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
-//! | `secret` | a number that ring 3 cannot know |
-//! | `console` | what was printed and has not gone out yet |
-//! | [`memory`], [`object`], [`user`] | the three ways to touch memory |
+//! | [`shootdown`] | how translations are taken away from other processors |
+//! | [`console`] | what was printed and has not gone out yet |
+//! | [`memory`], [`frames::object`], [`user`] | the three ways to touch memory |
 //! | `arch`, `trap`, `start` | the processor; guest only |
 
 #![cfg_attr(exo_guest, no_std)]
@@ -31,7 +32,6 @@ pub mod capability;
 #[cfg(any(test, exo_check))]
 pub mod check;
 pub mod clock;
-#[cfg(any(exo_guest, test))]
 pub mod console;
 pub mod cores;
 pub mod env;
@@ -42,21 +42,23 @@ pub mod memory;
 #[cfg(test)]
 mod model;
 pub mod net;
-pub mod object;
 pub mod paging;
 #[cfg(exo_guest)]
 pub mod panic;
 pub mod schedule;
+pub mod shootdown;
+pub mod slots;
 #[cfg(any(exo_guest, test))]
-pub mod secret;
-#[cfg(exo_guest)]
 pub mod start;
+pub mod state;
 #[cfg(test)]
 mod testing;
 #[cfg(exo_guest)]
 pub mod trap;
 pub mod user;
 pub mod work;
+
+pub use frames::object;
 
 /// Marks that a step of the packet path is done. Nothing, except in builds made
 /// for measuring.

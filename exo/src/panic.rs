@@ -6,8 +6,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use exo_abi::EnvState;
 
 use crate::arch::cpu::{halt_forever, out8};
-use crate::kernel::Kernel;
+use crate::arch::serial::flush;
+use crate::kernel::of_the_end;
 use crate::say;
+use crate::state::State;
 
 /// QEMU's `isa-debug-exit` device: writing `v` ends QEMU with status `2v + 1`.
 const EXIT_PORT: u16 = 0xf4;
@@ -15,16 +17,27 @@ const EXIT_PORT: u16 = 0xf4;
 const PANICKED: u8 = 127;
 const BACKTRACE_FRAMES: usize = 24;
 
-/// Ends the machine with `code`.
-pub fn power_off(code: u8) -> ! {
-    crate::arch::serial::flush();
+/// Ends the machine with `code`, when all that was printed has gone out.
+pub fn power_off(kernel: &State, code: u8) -> ! {
+    flush(&kernel.console);
+    off(code)
+}
+
+/// Ends the machine because it cannot start, for this reason.
+pub fn refuse(reason: impl core::fmt::Display) -> ! {
+    say!("cannot start: {reason}");
+    off(PANICKED)
+}
+
+fn off(code: u8) -> ! {
     // SAFETY: the port belongs to the exit device or to nothing.
     unsafe { out8(EXIT_PORT, code) };
     halt_forever()
 }
 
 /// The first environment has ended: nobody is left who could do anything.
-pub fn first_ended(kernel: &Kernel) -> ! {
+pub fn first_ended(kernel: &State) -> ! {
+    flush(&kernel.console);
     if let Some(status) = kernel.env(kernel.first.get()).map(crate::env::Env::status)
         && status.state == EnvState::Faulted as u32
     {
@@ -35,10 +48,10 @@ pub fn first_ended(kernel: &Kernel) -> ! {
             status.address
         );
         print_backtrace("root", core::iter::once(status.rip).chain(status.backtrace));
-        power_off(PANICKED);
+        off(PANICKED);
     }
     say!("the first environment ended");
-    power_off(0)
+    off(0)
 }
 
 fn print_backtrace(image: &str, addresses: impl Iterator<Item = u64>) {
@@ -78,12 +91,15 @@ static PANICKING: AtomicBool = AtomicBool::new(false);
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     if PANICKING.swap(true, Ordering::Relaxed) {
-        power_off(PANICKED);
+        off(PANICKED);
+    }
+    if let Some(kernel) = of_the_end() {
+        flush(&kernel.console);
     }
     match info.location() {
         Some(place) => say!("panic: {} ({}:{})", info.message(), place.file(), place.line()),
         None => say!("panic: {}", info.message()),
     }
     print_backtrace("exokernel", return_addresses());
-    power_off(PANICKED)
+    off(PANICKED)
 }

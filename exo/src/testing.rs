@@ -9,6 +9,7 @@ pub(crate) use crate::calls::Reply;
 use crate::calls::{self, Caller};
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::clock::{Clock, Rate};
+use crate::console::Console;
 use crate::env::{self, Env, Parts};
 use crate::frames::FrameTable;
 use crate::kernel::Kernel;
@@ -19,6 +20,7 @@ use crate::net::scope::Scope;
 use crate::net::storage::Merged;
 use crate::object;
 use crate::paging::{ROOT_LEVEL, Table};
+use crate::state::State;
 use crate::work::BUDGET;
 
 /// Frames of the simulated machine.
@@ -41,26 +43,29 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     // ever like all simulated memory.
     let entries =
         unsafe { std::slice::from_raw_parts(memory::frame(Pfn(16)).cast(), FRAMES as usize) };
-    let frames = FrameTable::new(entries);
+    let mut frames = FrameTable::new(entries);
     for frame in 0..FIRST_FREE {
-        frames.set_kind(Pfn(frame), FrameKind::Kernel, 0);
+        frames.describe(Pfn(frame), FrameKind::Kernel, 0);
     }
     let (root_table, info_frame) = (Pfn(8), Pfn(9));
-    frames.set_kind(root_table, FrameKind::PageTable, ROOT_LEVEL);
-    frames.set_kind(info_frame, FrameKind::Info, 0);
-    frames.set_kind(NETWORK, FrameKind::Memory, 0);
+    frames.describe(root_table, FrameKind::PageTable, ROOT_LEVEL);
+    frames.describe(info_frame, FrameKind::Info, 0);
+    frames.describe(NETWORK, FrameKind::Memory, 0);
     let network = Scope::everything(&frames, NETWORK);
     // SAFETY: a zeroed frame, shared for ever; all fields are atomics.
     let info = unsafe { &*memory::frame(info_frame).cast() };
     let kernel = Box::leak(Box::new(Kernel {
-        frames,
-        info,
-        info_frame,
-        root_table,
-        first: Cell::new(EnvId(0)),
-        over: Cell::new(false),
-        cores: Default::default(),
-        clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
+        state: State {
+            frames,
+            info,
+            info_frame,
+            root_table,
+            first: Cell::new(EnvId(0)),
+            over: Cell::new(false),
+            cores: Default::default(),
+            clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
+            console: Console::new(),
+        },
         net: RefCell::new(Net::new(Some(interface()))),
         network,
         merged: {
@@ -85,7 +90,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     for (kind, count) in [(Kind::Frames, FRAMES), (Kind::Slots, 64), (Kind::Net, 0)] {
         capability::insert(
             &kernel.frames,
-            root,
+            &root.capabilities,
             Object::range(kind, 0, count),
             Rights::ALL,
             CapRef::NONE,

@@ -12,15 +12,16 @@ use exo_abi::{
     BACKTRACE_DEPTH, EnvState, EnvStatus, GRACE_MICROSECONDS, USER_TOP, Upcall, UserPtr,
 };
 
-use crate::arch::entry::{resume, set_upcalls, set_vector_state};
+use crate::arch::exit::resume;
+use crate::arch::percpu::{PerCore, set_upcalls, set_vector_state};
 use crate::arch::{apic, cpu, serial};
 use crate::console::Left;
-use crate::cores::{self, Core, MAX_CORES, number};
+use crate::cores::{Core, MAX_CORES, number};
 use crate::env::{self, Context, Env, VectorState, upcall};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Locked, enter};
 use crate::net;
 use crate::schedule::{self, Payer, SLICE_MICROSECONDS, Slice};
-use crate::start::kernel;
+use crate::state::State;
 use crate::user::UserSlice;
 
 const GENERAL_PROTECTION: u64 = 13;
@@ -44,17 +45,12 @@ impl Timer {
     }
 }
 
-/// State of each processor's timer.
-struct Timers([Cell<Timer>; MAX_CORES]);
-
-// SAFETY: each is used by its own processor, which is not interrupted meanwhile.
-unsafe impl Sync for Timers {}
-
-static TIMERS: Timers = Timers([const { Cell::new(Timer::Off) }; MAX_CORES]);
+/// What each processor's timer runs for.
+static TIMERS: PerCore<Cell<Timer>> = PerCore::new([const { Cell::new(Timer::Off) }; MAX_CORES]);
 
 #[inline]
 fn timer() -> &'static Cell<Timer> {
-    &TIMERS.0[number() % MAX_CORES]
+    TIMERS.here()
 }
 
 /// Serves a trap. Called by the vector stubs; returns if the running environment is to
@@ -71,10 +67,10 @@ pub extern "C" fn trap(frame: &mut Context) {
             frame.rip, frame.error
         );
     }
-    let kernel = kernel();
-    let was_long = kernel.here().work.is_long();
-    let core = kernel.come_in();
-    Kernel::count(&kernel.info.traps, 1);
+    let kernel = enter();
+    let core = kernel.here();
+    let was_long = core.work.begin();
+    State::count(&kernel.info.traps, 1);
     let env = running(core);
     if core.stale.get() {
         kernel.catch_up();
@@ -87,15 +83,15 @@ pub extern "C" fn trap(frame: &mut Context) {
         0..32 if env.state() != EnvState::Ready => {}
         0..32 => {
             env.context().set(*frame);
-            fault(kernel, env, frame, frame.vector);
+            fault(&kernel, env, frame, frame.vector);
         }
         apic::TIMER_VECTOR => {
             apic::end_of_interrupt();
             // One that struck while ring 0 went from one slice to the next comes late:
             // the timer runs for the next already, whose owner must not lose it.
             if !apic::timer_runs() {
-                if slice_ends(kernel, env, frame, was_long) {
-                    return kernel.go_out();
+                if slice_ends(&kernel, env, frame, was_long) {
+                    return kernel.leave();
                 }
                 upcall::expect_begin(env);
                 slice_over = true;
@@ -109,7 +105,7 @@ pub extern "C" fn trap(frame: &mut Context) {
     // come between the two; to return there would be ring 0's fault (SDM vol. 2,
     // IRET: a non-canonical return address).
     if frame.rip >= USER_TOP && env.state() == EnvState::Ready {
-        fault(kernel, env, frame, GENERAL_PROTECTION);
+        fault(&kernel, env, frame, GENERAL_PROTECTION);
     }
     leave(kernel, slice_over)
 }
@@ -125,11 +121,12 @@ pub fn running(core: &Core) -> &'static Env {
 /// life.
 #[cold]
 #[inline(never)]
-pub fn look_up(kernel: &Kernel, env: &Env) {
+pub fn look_up(kernel: Locked, env: &Env) -> Locked {
     kernel.catch_up();
     if env.state() != EnvState::Ready {
         leave(kernel, false);
     }
+    kernel
 }
 
 /// The timer has fired, just after a long entry if `was_long`: then that is why it is late,
@@ -168,7 +165,7 @@ pub extern "C" fn interrupted_while_halted(vector: u64) {
 
 /// The error code that ring 3 is shown: that of a page fault. Others name a selector,
 /// which may be none of ring 3's: QEMU's emulation lets a far return of ring 3 take it
-/// from the kernel's memory (`arch::descriptors`).
+/// from the kernel's memory (`start::descriptors`).
 fn error_code(frame: &Context, vector: u64) -> u64 {
     if vector == PAGE_FAULT { frame.error } else { 0 }
 }
@@ -200,7 +197,7 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
 
 /// Leaves ring 0 because the running environment stopped of itself. Its grace is not
 /// part of its slice: whoever stops in it, in whatever way, has ended the slice.
-pub fn stop(kernel: &Kernel, yields: bool) -> ! {
+pub fn stop(kernel: Locked, yields: bool) -> ! {
     let in_grace = matches!(timer().get(), Timer::Grace(_));
     if in_grace {
         timer().set(Timer::Off);
@@ -213,53 +210,53 @@ pub fn stop(kernel: &Kernel, yields: bool) -> ! {
 /// no other ran in between. If false it is to be saved, and [`stop`] does the rest.
 ///
 /// Only on a machine with one processor: another could run `env` from what is saved of it.
-pub fn sleep(kernel: &Kernel, env: &Env) -> bool {
-    let schedule = &kernel.here().schedule;
-    if kernel.has_others() || !schedule.rests() || matches!(timer().get(), Timer::Grace(_)) {
-        return false;
+pub fn sleep(mut kernel: Locked, env: &Env) -> (Locked, bool) {
+    let rests = |kernel: &Kernel| kernel.here().schedule.rests();
+    if kernel.has_others() || !rests(&kernel) || matches!(timer().get(), Timer::Grace(_)) {
+        return (kernel, false);
     }
     let now = cpu::time_stamp();
-    let deadline = schedule::wake_expired(kernel, now);
-    if schedule.rests() && !kernel.over.get() {
-        halt(kernel, now, deadline);
+    let deadline = schedule::wake_expired(&kernel, now);
+    if rests(&kernel) && !kernel.over.get() {
+        kernel = halt(kernel, now, deadline);
     }
     // The same as `leave` would do: the environment's page tables are loaded, its vector
     // registers are spent, and an upcall would change what is to be saved.
-    let goes_on = schedule::is_its_turn(kernel, env) && env.pending.get() == 0;
+    let goes_on = schedule::is_its_turn(&kernel, env) && env.pending.get() == 0;
     if goes_on {
-        begin_slice(kernel, schedule.slot());
+        begin_slice(&kernel, kernel.here().schedule.slot());
     }
-    goes_on
+    (kernel, goes_on)
 }
 
 /// Leaves ring 0 for whichever environment is to run now; halts while there is
 /// none.
-pub fn leave(kernel: &Kernel, mut slice_over: bool) -> ! {
+pub fn leave(mut kernel: Locked, mut slice_over: bool) -> ! {
     let mut before = kernel.here().running.replace(None);
     loop {
         let now = cpu::time_stamp();
-        let deadline = schedule::wake_expired(kernel, now);
+        let deadline = schedule::wake_expired(&kernel, now);
         if slice_over {
             // The tick is also when others' packets are looked for while an
             // environment computes.
             let net = &mut *kernel.net.borrow_mut();
             net.set_time(now);
-            net::remind(kernel, net);
-            net::receive(kernel, net);
-            serial::drain(kernel);
+            net::remind(&kernel, net);
+            net::receive(&kernel, net);
+            serial::drain(&kernel);
             kernel.here().schedule.end_slice();
             slice_over = false;
         }
-        if let Some(env) = schedule::next_ready(kernel) {
+        if let Some(env) = schedule::next_ready(&kernel) {
             if kernel.has_others() {
                 kernel.pass_on(before, env);
             }
             run(kernel, env);
         }
         if kernel.over.get() {
-            crate::panic::first_ended(kernel);
+            crate::panic::first_ended(&kernel);
         }
-        halt(kernel, now, deadline);
+        kernel = halt(kernel, now, deadline);
         // It may be gone by now.
         before = None;
     }
@@ -271,7 +268,7 @@ pub fn switch_to(kernel: &Kernel, env: &'static Env) {
     let core = kernel.here();
     core.current.set(env.id());
     env.core.set(number() as u32);
-    Kernel::count(&kernel.info.switches, 1);
+    State::count(&kernel.info.switches, 1);
     core.stale.set(false);
     // SAFETY: the environment's root has the kernel's half like every other, made by
     // `paging::create_root`.
@@ -288,17 +285,17 @@ pub fn set_running(kernel: &Kernel, env: &'static Env, vectors: *mut VectorState
     set_vector_state(vectors);
 }
 
-fn run(kernel: &Kernel, env: &'static Env) -> ! {
-    let core = kernel.here();
-    if core.current.get() != env.id() || env.core.get() as usize != number() {
-        switch_to(kernel, env);
+fn run(kernel: Locked, env: &'static Env) -> ! {
+    let current = kernel.here().current.get();
+    if current != env.id() || env.core.get() as usize != number() {
+        switch_to(&kernel, env);
     }
-    set_running(kernel, env, env.vectors().image());
-    begin_slice(kernel, kernel.here().schedule.slot());
+    set_running(&kernel, env, env.vectors().image());
+    begin_slice(&kernel, kernel.here().schedule.slot());
     if env.pending.get() != 0 {
         upcall::make_pending(env);
     }
-    kernel.go_out();
+    kernel.leave();
     // SAFETY: the context is a user state: made by `env::start`, or saved from
     // ring 3 by a trap or call. Nothing on the kernel stack is needed.
     unsafe { resume(env.context().as_ptr(), env.vectors().image()) }
@@ -321,36 +318,37 @@ fn begin_slice(kernel: &Kernel, slot: u32) {
 /// The interface interrupts the first processor. Whichever halts last asks it to, from
 /// the frame on that is to come; so while all sleep it is asked, and the interrupt's
 /// processor gives the frame to its owner and wakes another if that is where it runs.
-fn halt(kernel: &Kernel, now: u64, deadline: Option<u64>) {
-    let core = kernel.here();
-    let text = serial::drain(kernel);
+fn halt(mut kernel: Locked, now: u64, deadline: Option<u64>) -> Locked {
+    let text = serial::drain(&kernel);
     if text == Left::More {
-        return;
+        return kernel;
     }
-    if !net::arm(kernel, &mut kernel.net.borrow_mut()) {
+    if !net::arm(&kernel, &mut kernel.net.borrow_mut()) {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
         let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(_));
-        let watches = !runs && begin_rest(kernel, now, deadline, text == Left::Blocked);
-        Kernel::count(&kernel.info.halts, 1);
-        core.idle.set(true);
-        cores::unlock();
-        cpu::halt_until_interrupt();
-        cores::lock();
+        let watches = !runs && begin_rest(&kernel, now, deadline, text == Left::Blocked);
+        State::count(&kernel.info.halts, 1);
+        kernel.here().idle.set(true);
+        kernel = kernel.without(cpu::halt_until_interrupt);
+        kernel.here().work.begin();
         if watches {
-            end_measuring(kernel);
+            end_measuring(&kernel);
         }
-        core.idle.set(false);
+        kernel.here().idle.set(false);
     } else {
         // Packets keep coming: the others have their turn in between all the same.
-        cores::unlock();
-        core::hint::spin_loop();
-        cores::lock();
+        kernel = kernel.without(core::hint::spin_loop);
     }
-    core.work.begin();
-    if core.stale.get() {
+    if kernel.here().stale.get() {
         kernel.catch_up();
     }
+    look_for_packets(&kernel);
+    kernel
+}
+
+#[inline]
+fn look_for_packets(kernel: &Kernel) {
     let net = &mut *kernel.net.borrow_mut();
     if !kernel.others_sleep() {
         net::disarm(net);

@@ -29,10 +29,12 @@ impl Default for Work {
 }
 
 impl Work {
-    /// An entry begins.
+    /// An entry begins. Says whether the one before [was long](Self::is_long).
     #[inline]
-    pub fn begin(&self) {
+    pub fn begin(&self) -> bool {
+        let was_long = self.is_long();
         self.0.set(BUDGET);
+        was_long
     }
 
     /// How much is left.

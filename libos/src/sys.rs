@@ -73,7 +73,8 @@ fn enter(number: u64, arguments: [MaybeUninit<u64>; 6]) -> Result<u64, (Error, u
 }
 
 macro_rules! stubs {
-    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
+        -> $returns:ty $(, $leaves:ident)?;)*) => {
         $(
             $(#[doc = $doc])*
             ///

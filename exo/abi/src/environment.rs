@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
+use crate::numbered;
 use crate::upcall::{EventRing, Revocation, UpcallArea};
 use crate::{Error, Word};
 
@@ -59,39 +60,24 @@ pub struct UArea {
     pub start: [u8; START_BLOCK_BYTES],
 }
 
-/// What an environment is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum EnvState {
-    /// Created, not yet started.
-    New = 0,
-    /// Running, or ready to run.
-    Ready = 1,
-    /// Asleep in `wait`.
-    Waiting = 2,
-    /// Ended itself with `exit`.
-    Exited = 3,
-    /// Ended by the kernel for a processor exception.
-    Faulted = 4,
-    /// Being destroyed.
-    Dying = 5,
-    /// In a protected call: whoever serves it runs in its slots.
-    Calling = 6,
-}
-
-impl EnvState {
-    /// The state with this number.
-    pub const fn from_u32(number: u32) -> Option<Self> {
-        Some(match number {
-            0 => Self::New,
-            1 => Self::Ready,
-            2 => Self::Waiting,
-            3 => Self::Exited,
-            4 => Self::Faulted,
-            5 => Self::Dying,
-            6 => Self::Calling,
-            _ => return None,
-        })
+numbered! {
+    from_u32;
+    /// What an environment is doing.
+    pub enum EnvState: u32 {
+        /// Created, not yet started.
+        New = 0,
+        /// Running, or ready to run.
+        Ready = 1,
+        /// Asleep in `wait`.
+        Waiting = 2,
+        /// Ended itself with `exit`.
+        Exited = 3,
+        /// Ended by the kernel for a processor exception.
+        Faulted = 4,
+        /// Being destroyed.
+        Dying = 5,
+        /// In a protected call: whoever serves it runs in its slots.
+        Calling = 6,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32};
 
-use crate::{Error, Word};
+use crate::{Error, Word, numbered};
 
 /// Size of a page frame in bytes.
 pub const FRAME_BYTES: u64 = 4096;
@@ -107,26 +107,22 @@ impl Word for Level {
     }
 }
 
-/// How a page may be used. Write and execute at once cannot be expressed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Protection {
-    /// Read only.
-    Read = 0,
-    /// Read and write.
-    ReadWrite = 1,
-    /// Read and execute.
-    ReadExecute = 2,
+numbered! {
+    from_u8;
+    /// How a page may be used. Write and execute at once cannot be expressed.
+    pub enum Protection: u8 {
+        /// Read only.
+        Read = 0,
+        /// Read and write.
+        ReadWrite = 1,
+        /// Read and execute.
+        ReadExecute = 2,
+    }
 }
 
 impl Word for Protection {
     fn from_word(word: u64) -> Result<Self, Error> {
-        match word {
-            0 => Ok(Self::Read),
-            1 => Ok(Self::ReadWrite),
-            2 => Ok(Self::ReadExecute),
-            _ => Err(Error::BadArgument),
-        }
+        u8::try_from(word).ok().and_then(Self::from_u8).ok_or(Error::BadArgument)
     }
 
     fn into_word(self) -> u64 {
@@ -134,61 +130,39 @@ impl Word for Protection {
     }
 }
 
-/// What a frame is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum FrameKind {
-    /// Belongs to nobody; may be taken.
-    Free = 0,
-    /// No memory, or firmware's.
-    Reserved = 1,
-    /// The kernel's image, stacks, frame table or device buffers.
-    Kernel = 2,
-    /// Published by the kernel; anybody may map it read-only.
-    Info = 3,
-    /// Plain memory of its owner.
-    Memory = 4,
-    /// An environment.
-    Env = 5,
-    /// A page table; its owner may map it read-only.
-    PageTable = 6,
-    /// Part of a capability table.
-    CapTable = 7,
-    /// The U-area of an environment; memory that cannot be freed.
-    UArea = 8,
-    /// A network binding.
-    Binding = 9,
-    /// A packet filter with its share of the trie.
-    Filter = 10,
-    /// The keys of the packets that a network capability is for.
-    Scope = 11,
-    /// Memory that is being taken from its owner; nobody can map it any more.
-    Revoked = 12,
-    /// The machine code of a packet filter or a scope's keys, and of what these share with
-    /// others.
-    Code = 13,
-}
-
-impl FrameKind {
-    /// The kind with this number.
-    pub const fn from_u8(number: u8) -> Option<Self> {
-        Some(match number {
-            0 => Self::Free,
-            1 => Self::Reserved,
-            2 => Self::Kernel,
-            3 => Self::Info,
-            4 => Self::Memory,
-            5 => Self::Env,
-            6 => Self::PageTable,
-            7 => Self::CapTable,
-            8 => Self::UArea,
-            9 => Self::Binding,
-            10 => Self::Filter,
-            11 => Self::Scope,
-            12 => Self::Revoked,
-            13 => Self::Code,
-            _ => return None,
-        })
+numbered! {
+    from_u8;
+    /// What a frame is.
+    pub enum FrameKind: u8 {
+        /// Belongs to nobody; may be taken.
+        Free = 0,
+        /// No memory, or firmware's.
+        Reserved = 1,
+        /// The kernel's image, stacks, frame table or device buffers.
+        Kernel = 2,
+        /// Published by the kernel; anybody may map it read-only.
+        Info = 3,
+        /// Plain memory of its owner.
+        Memory = 4,
+        /// An environment.
+        Env = 5,
+        /// A page table; its owner may map it read-only.
+        PageTable = 6,
+        /// Part of a capability table.
+        CapTable = 7,
+        /// The U-area of an environment; memory that cannot be freed.
+        UArea = 8,
+        /// A network binding.
+        Binding = 9,
+        /// A packet filter with its share of the trie.
+        Filter = 10,
+        /// The keys of the packets that a network capability is for.
+        Scope = 11,
+        /// Memory that is being taken from its owner; nobody can map it any more.
+        Revoked = 12,
+        /// The machine code of a packet filter or a scope's keys, and of what these share with
+        /// others.
+        Code = 13,
     }
 }
 

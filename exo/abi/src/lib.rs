@@ -20,6 +20,7 @@ mod environment;
 mod error;
 mod frame;
 mod info;
+mod numbered;
 mod ring;
 mod syscall;
 mod upcall;

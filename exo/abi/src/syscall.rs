@@ -10,7 +10,8 @@
 //! its work and goes on when called again with the same arguments.
 
 /// Invokes `$callback!` with the whole table, one entry per call:
-/// doc comments, number, `name(argument: type, …);`.
+/// doc comments, number, `name(argument: type, …) -> type of the value`, and `, leaves` if the
+/// call may go on elsewhere than in its caller: then it is not for a batch.
 ///
 /// The kernel's dispatcher and the library's stubs are both made from it.
 #[macro_export]
@@ -18,98 +19,98 @@ macro_rules! syscall_table {
     ($callback:ident) => {
         $callback! {
             /// Does nothing: the cost of crossing.
-            0 null();
+            0 null() -> ();
             /// Ends the caller with `code`. Does not return.
-            1 exit(code: u64);
+            1 exit(code: u64) -> (), leaves;
             /// Gives up the rest of the slice.
-            2 slice_yield();
+            2 slice_yield() -> (), leaves;
             /// Sleeps until the caller's event count differs from `seen` or the
             /// time-stamp counter passes `deadline` (zero: none). Returns the
             /// event count. While the caller sleeps the kernel looks for packets by
             /// itself and delivers them; each run of them is an event.
-            3 wait(seen: EventCount, deadline: u64);
+            3 wait(seen: EventCount, deadline: u64) -> EventCount, leaves;
             /// Prints at most 1024 bytes, all or none. Returns how many were printed:
             /// they go out in time. [`Error::Again`] while what was printed before has
             /// left no room for them: the port is slow, or no reader takes what comes out of
             /// it. Needs [`Rights::PRINT`].
-            4 console_write(console: Handle, text: UserPtr, length: u64);
+            4 console_write(console: Handle, text: UserPtr, length: u64) -> u64;
             /// Makes a capability with fewer rights, and for frames and slots
             /// over the sub-range of `count` starting at `first` (both zero for
             /// other kinds). Returns its handle. Needs [`Rights::GRANT`].
             /// As with every capability made from another: [`Error::WrongState`] while
             /// `source` or one that it comes from is being revoked, [`Error::TooMuch`]
             /// if it is the 64th that were derived one from another.
-            5 cap_derive(source: Handle, rights: Rights, first: u64, count: u64);
+            5 cap_derive(source: Handle, rights: Rights, first: u64, count: u64) -> Handle;
             /// Derives a copy of `cap` into the table of `env`. Returns its
             /// handle there. Needs [`Rights::GRANT`] and, on `env`,
             /// [`Rights::ENDOW`].
-            6 cap_grant(cap: Handle, env: Handle);
+            6 cap_grant(cap: Handle, env: Handle) -> Handle;
             /// Removes everything derived from `cap`, in whatever table, leaving
             /// `cap` itself. Bounded: [`Error::Again`]; from the first call on until it is
             /// done nothing more can be derived from any of them.
-            7 cap_revoke(cap: Handle);
+            7 cap_revoke(cap: Handle) -> ();
             /// Removes `cap`, live or stale; what was derived from it stays and becomes
             /// derived from its parent. Bounded: [`Error::Again`].
-            8 cap_drop(cap: Handle);
+            8 cap_drop(cap: Handle) -> ();
             /// Donates `frame`, the caller's own memory, for 64 more capability
             /// slots.
-            9 cap_grow(frame: Pfn);
+            9 cap_grow(frame: Pfn) -> ();
             /// Takes `count` named free frames for `env`. Their contents are
             /// zero. Needs [`Rights::TAKE`] over them, and [`Rights::MEMORY`]
             /// on `env`. At most 64 at a time.
-            10 frames_take(frames: Handle, env: Handle, first: Pfn, count: Pages);
+            10 frames_take(frames: Handle, env: Handle, first: Pfn, count: Pages) -> ();
             /// Gives back frames of plain memory that belong to the caller, are
             /// not mapped and not in use. All or none. At most 64 at a time.
-            11 frames_free(first: Pfn, count: Pages);
+            11 frames_free(first: Pfn, count: Pages) -> ();
             /// Makes `frame`, plain memory of `env`, the page table of `level`
             /// that covers `at` in its address space. Needs [`Rights::MEMORY`].
-            12 table_install(env: Handle, at: VirtAddr, level: Level, frame: Pfn);
+            12 table_install(env: Handle, at: VirtAddr, level: Level, frame: Pfn) -> ();
             /// Takes the empty page table of `level` that covers `at` out again;
             /// its frame becomes plain memory. Needs [`Rights::MEMORY`].
-            13 table_remove(env: Handle, at: VirtAddr, level: Level);
+            13 table_remove(env: Handle, at: VirtAddr, level: Level) -> ();
             /// Maps `count` frames belonging to `owner`, starting with `first`,
             /// at `at` in the address space of `space`. Frames the kernel
             /// publishes may be mapped read-only whoever `owner` is; so may the
             /// owner's own page tables. Needs [`Rights::MEMORY`] on both. All or
             /// none; at most 64 at a time.
-            14 map(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, count: Pages, protection: Protection);
+            14 map(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, count: Pages, protection: Protection) -> ();
             /// Unmaps `count` pages at `at`. Pages not mapped are skipped. At
             /// most 64 at a time. Needs [`Rights::MEMORY`].
-            15 unmap(space: Handle, at: VirtAddr, count: Pages);
+            15 unmap(space: Handle, at: VirtAddr, count: Pages) -> ();
             /// Makes an environment from four frames of the caller's plain
             /// memory: its kernel object, page-table root, first 64 capability
             /// slots and U-area. The frames belong to the new environment from
             /// then on. Its table holds a capability for itself at slot 0.
             /// Returns a handle with every right.
-            16 env_create(object: Pfn, root_table: Pfn, cap_table: Pfn, u_area: Pfn);
+            16 env_create(object: Pfn, root_table: Pfn, cap_table: Pfn, u_area: Pfn) -> Handle;
             /// Starts a new environment at `entry` with stack pointer `stack`
             /// and `argument` in `rdi`. Needs [`Rights::CONTROL`].
-            17 env_start(env: Handle, entry: UserPtr, stack: UserPtr, argument: u64);
+            17 env_start(env: Handle, entry: UserPtr, stack: UserPtr, argument: u64) -> ();
             /// Ends `env` if it still runs, and gives back everything it holds.
             /// Bounded: [`Error::Again`]. [`Error::InUse`] while others still map
             /// its frames or the device still sends from them.
             /// [`Error::WrongState`] for the caller itself, whoever created it, and the
             /// first environment. Needs [`Rights::CONTROL`].
-            18 env_destroy(env: Handle);
+            18 env_destroy(env: Handle) -> ();
             /// Writes the [`EnvStatus`] of `env` to `status`. Needs
             /// [`Rights::INSPECT`].
-            19 env_status(env: Handle, status: UserPtr);
+            19 env_status(env: Handle, status: UserPtr) -> ();
             /// Gives `count` slots from `first` on to `env`. Needs
             /// [`Rights::ASSIGN`] over them, and [`Rights::CONTROL`] on `env`.
             /// In place of slots, `slots` may name the environment that owns
             /// them: the caller itself, or one it has [`Rights::CONTROL`] on.
             /// Slots of all processors are numbered through ([`SlotVector`]).
-            20 slots_assign(slots: Handle, first: u32, count: u32, env: Handle);
+            20 slots_assign(slots: Handle, first: u32, count: u32, env: Handle) -> ();
             /// Makes a network binding whose rings and buffers are the
             /// [`RingOrder::frames`] frames from `first`, plain memory of the
             /// caller, and whose kernel object is `object`. Returns its handle.
             /// Needs [`Rights::BIND`].
-            21 net_bind(net: Handle, first: Pfn, order: RingOrder, object: Pfn);
+            21 net_bind(net: Handle, first: Pfn, order: RingOrder, object: Pfn) -> Handle;
             /// Dissolves the binding with its filters; its frames become plain
             /// memory again. Bounded: [`Error::Again`]; [`Error::InUse`] while
             /// the device still sends from its buffers. Needs
             /// [`Rights::FILTER`].
-            22 net_unbind(binding: Handle);
+            22 net_unbind(binding: Handle) -> ();
             /// Installs the encoded filter at `filter` for `binding`, in the frames `object`
             /// and `code`: the kernel makes it machine code. It must pin all that a key of the
             /// binding's scope pins, before any shift ([`Error::NoRight`]), and sorts packets
@@ -117,19 +118,19 @@ macro_rules! syscall_table {
             /// or else the older. [`Error::FilterConflict`] if the same one is there already,
             /// [`Error::TooMuch`] if it would make packets try too many ways. Only the
             /// binding's owner may. Needs [`Rights::FILTER`].
-            23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn);
+            23 filter_install(binding: Handle, filter: UserPtr, length: u64, object: Pfn, code: Pfn) -> ();
             /// Removes the filter in frame `object`, which becomes plain memory
             /// again. Needs [`Rights::FILTER`].
-            24 filter_remove(binding: Handle, object: Pfn);
+            24 filter_remove(binding: Handle, object: Pfn) -> ();
             /// Moves a batch both ways: checks and sends what the transmit ring
             /// holds, and delivers what has arrived, to every owner, both as far as one
             /// call may work; and takes back transmit buffers the device is done with. Returns
             /// [`SyncCounts`].
             /// Needs [`Rights::SYNC`].
-            25 net_sync(binding: Handle);
+            25 net_sync(binding: Handle) -> SyncCounts;
             /// Powers the machine off with `code` (0: success; 0 to 126). Needs
             /// [`Rights::POWER`].
-            26 machine_exit(machine: Handle, code: u64);
+            26 machine_exit(machine: Handle, code: u64) -> (), leaves;
             /// Makes from `net` a network capability for some of its packets: those that have
             /// one of the keys whose encodings follow each other at `keys` (at most 2). A key is
             /// a filter that only pins bits of the first 64 bytes. Each must be within a key of
@@ -139,24 +140,24 @@ macro_rules! syscall_table {
             /// of `net` does not receive these packets. The scope lies in the frames `object`
             /// and `code`. Returns a handle. [`Error::Again`] in a batch, behind calls that
             /// did much. Needs [`Rights::GRANT`] and [`Rights::BIND`].
-            27 net_scope(net: Handle, keys: UserPtr, length: u64, object: Pfn, code: Pfn);
+            27 net_scope(net: Handle, keys: UserPtr, length: u64, object: Pfn, code: Pfn) -> Handle;
             /// Takes the scope in the caller's frame `object` away, with the scopes made from
             /// it and the filters of bindings made by them all, of any owner; such
             /// bindings receive and send nothing more. Its packets are the parent's again, and
             /// its frames plain memory. Bounded: [`Error::Again`].
-            28 net_unscope(object: Pfn);
+            28 net_unscope(object: Pfn) -> ();
             /// Gives the rest of the slice to `env`, if it is ready.
-            29 slice_donate(env: Handle);
+            29 slice_donate(env: Handle) -> (), leaves;
             /// Makes `address` entry point `index` (below 16) of the caller, entered
             /// with stack pointer `stack`, and returns a capability for it. Address
             /// zero: there is no such entry any more. Either way capabilities for an entry
             /// that was there before are for nothing from now on. One activity at a time is
             /// entered; what the environment did otherwise goes on when that is over.
-            30 entry_create(index: u32, address: UserPtr, stack: UserPtr);
+            30 entry_create(index: u32, address: UserPtr, stack: UserPtr) -> Handle;
             /// Derives from the entry or doorbell `source` one that shows `badge`,
             /// which must not be zero, to whoever it calls or rings. A badge is given
             /// once. Needs [`Rights::GRANT`].
-            31 cap_badge(source: Handle, badge: u64);
+            31 cap_badge(source: Handle, badge: u64) -> Handle;
             /// Protected control transfer: continues at the entry point, in its
             /// environment and in this slice. `rbx rbp r12-r15` pass untouched both
             /// ways and are the message. The other side finds the caller's badge in
@@ -166,52 +167,52 @@ macro_rules! syscall_table {
             /// such are welcome ([`UArea::grants`]). Returns when it replies, with the
             /// handle of what it granted in `rsi`; [`Error::PeerGone`] if it ends
             /// instead, [`Error::Busy`] if it serves another. Needs [`Rights::CALL`].
-            32 transfer_call(entry: Handle, grant: Handle);
+            32 transfer_call(entry: Handle, grant: Handle) -> (), leaves;
             /// The same one way: the caller goes on when it is its turn again, and
             /// gets no reply. Needs [`Rights::CALL`].
-            33 transfer_send(entry: Handle, grant: Handle);
+            33 transfer_send(entry: Handle, grant: Handle) -> (), leaves;
             /// Ends the activity that a transfer began, and replies with the message
             /// registers and `grant`, as in `transfer_call`, if there is a caller. Does
             /// not return, except with [`Error::PeerGone`] when the caller has ended
             /// meanwhile; called again it ends the activity all the same; and when
             /// `grant` is refused. [`Error::WrongState`] outside of one.
-            34 transfer_reply(grant: Handle);
+            34 transfer_reply(grant: Handle) -> (), leaves;
             /// Makes a doorbell of the caller: whoever holds it can wake the caller and
             /// put its badge into the caller's [`EventRing`]. Returns its handle.
-            35 doorbell_create();
+            35 doorbell_create() -> Handle;
             /// Rings. Needs [`Rights::CALL`].
-            36 doorbell_ring(doorbell: Handle);
+            36 doorbell_ring(doorbell: Handle) -> ();
             /// Makes up to 32 calls in one crossing: `count` times nine words at `calls`
             /// (number, six arguments, then the kernel writes error code and value),
             /// all in one page. Calls that would not return to the caller are
             /// [`Error::BadArgument`]. All together do no more work than one call may:
             /// when that is done, the rest is not made. Returns how many were made, at
             /// least one if there is any.
-            37 batch(calls: UserPtr, count: u32);
+            37 batch(calls: UserPtr, count: u32) -> u32, leaves;
             /// Sleeps until the encoded filter at `predicate` matches the bytes at
             /// `memory`, or the time-stamp counter passes `deadline` (zero: none), or
             /// the bytes can no longer be read. The filter may look at no more than
             /// 256 bytes; it is tried when it is the turn of the caller's slots.
             /// Events do not end the sleep: look at [`UArea::events`] for them.
             /// Returns the event count.
-            38 wait_until(predicate: UserPtr, length: u64, memory: UserPtr, deadline: u64);
+            38 wait_until(predicate: UserPtr, length: u64, memory: UserPtr, deadline: u64) -> EventCount, leaves;
             /// Asks `env` for `frames` frames and `slots` slots, until `deadline`. A new
             /// request replaces an old one; one for nothing ends it. Needs
             /// [`Rights::CONTROL`].
-            39 revoke_request(env: Handle, frames: Pages, slots: u32, deadline: u64);
+            39 revoke_request(env: Handle, frames: Pages, slots: u32, deadline: u64) -> ();
             /// After the deadline takes one of the frames `env` still owes, from
             /// whoever maps it; expendable ones first, never one that a device or
             /// kernel object uses. Returns it: it is free then. Bounded:
             /// [`Error::Again`]. [`Error::WrongState`] if nothing is owed yet or any
             /// more, [`Error::Vacant`] if there is none to take. Needs
             /// [`Rights::CONTROL`].
-            40 revoke_enforce(env: Handle);
+            40 revoke_enforce(env: Handle) -> Pfn;
             /// Maps the 512 frames of plain memory from `first`, all of `owner`, as one
             /// page of 2 MiB at `at`. Both are to be multiples of 2 MiB. Needs
             /// [`Rights::MEMORY`] on both.
-            41 map_large(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, protection: Protection);
+            41 map_large(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, protection: Protection) -> ();
             /// Unmaps the page of 2 MiB at `at`. Needs [`Rights::MEMORY`].
-            42 unmap_large(space: Handle, at: VirtAddr);
+            42 unmap_large(space: Handle, at: VirtAddr) -> ();
         }
     };
 }
@@ -230,17 +231,24 @@ pub struct Entry {
     pub name: &'static str,
     /// Argument names and types, in register order.
     pub arguments: &'static [(&'static str, &'static str)],
+    /// Type of the value; `()` if there is none.
+    pub returns: &'static str,
+    /// Whether the call may go on elsewhere than in its caller.
+    pub leaves: bool,
     /// What the call does.
     pub doc: &'static str,
 }
 
 macro_rules! entries {
-    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ident),*);)*) => {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ident),*)
+        -> $returns:ty $(, $leaves:ident)?;)*) => {
         /// The table as data.
         pub const SYSCALLS: &[Entry] = &[$(Entry {
             number: $number,
             name: stringify!($name),
             arguments: &[$((stringify!($arg), stringify!($ty))),*],
+            returns: stringify!($returns),
+            leaves: !matches!(stringify!($($leaves)?).as_bytes(), b""),
             doc: concat!($($doc, "\n"),*),
         }),*];
     };

@@ -35,7 +35,11 @@ fn chapter(name: &str) -> &'static str {
 fn call(entry: &Entry) -> String {
     let arguments: Vec<_> =
         entry.arguments.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
-    format!("{}({})", entry.name, arguments.join(", "))
+    let returns = match entry.returns {
+        "()" => String::new(),
+        returns => format!(" -> {returns}"),
+    };
+    format!("{}({}){returns}", entry.name, arguments.join(", "))
 }
 
 fn page(entry: &Entry) -> String {
@@ -46,6 +50,9 @@ fn page(entry: &Entry) -> String {
     let _ = writeln!(text, "| `rax` | {} |", entry.number);
     for ((name, kind), register) in entry.arguments.iter().zip(registers) {
         let _ = writeln!(text, "| `{register}` | `{name}`: `{kind}` |");
+    }
+    if entry.leaves {
+        text += "\nMay go on elsewhere than in its caller, and so cannot be part of a batch.\n";
     }
     let _ = write!(
         text,

@@ -1,13 +1,12 @@
 //! Interrupt controllers and the timer: local APIC and I/O APIC
 //! (SDM vol. 3, chapter 11; Intel 82093AA data sheet).
 
-use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use exo_boot::layout::{DIRECT_MAP, IO_APIC, LOCAL_APIC};
+use exo_boot::layout::{DIRECT_MAP, LOCAL_APIC};
 
-use super::cpu::{APIC_BASE, out8, read_msr, time_stamp, write_msr};
-use crate::clock::{Clock, Rate, Reading, Told, measure};
+use super::cpu::time_stamp;
+use crate::clock::{Clock, Reading};
 
 /// Vector of the timer interrupt.
 pub const TIMER_VECTOR: u8 = 32;
@@ -19,15 +18,11 @@ pub const LOOK_UP_VECTOR: u8 = 34;
 pub const SPURIOUS_VECTOR: u8 = 47;
 
 const END_OF_INTERRUPT: u64 = 0xb0;
-const SPURIOUS: u64 = 0xf0;
 const COMMAND: u64 = 0x300;
 const COMMAND_TARGET: u64 = 0x310;
-const TIMER_ENTRY: u64 = 0x320;
-const TIMER_INITIAL: u64 = 0x380;
+pub(crate) const TIMER_ENTRY: u64 = 0x320;
+pub(crate) const TIMER_INITIAL: u64 = 0x380;
 const TIMER_CURRENT: u64 = 0x390;
-const TIMER_DIVIDE: u64 = 0x3e0;
-const DIVIDE_BY_1: u32 = 0b1011;
-const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
 const PERIODIC: u32 = 1 << 17;
 
@@ -47,7 +42,7 @@ fn local(register: u64) -> *mut u32 {
     (DIRECT_MAP + LOCAL_APIC + register) as *mut u32
 }
 
-fn write_local(register: u64, value: u32) {
+pub(crate) fn write_local(register: u64, value: u32) {
     // SAFETY: the kernel's tables map the local APIC here, uncached; the
     // registers written are the ones named above, none of which moves memory.
     unsafe { local(register).write_volatile(value) };
@@ -56,34 +51,6 @@ fn write_local(register: u64, value: u32) {
 fn read_local(register: u64) -> u32 {
     // SAFETY: as in `write_local`; reading has no side effect.
     unsafe { local(register).read_volatile() }
-}
-
-/// Turns the controllers on and finds out how fast the time-stamp counter runs: by what
-/// the machine tells, or against the APIC's timer.
-pub fn start() -> Clock {
-    // SAFETY: masking the legacy controllers, where they exist, only silences
-    // them; setting the enable bit of the APIC base keeps its address.
-    unsafe {
-        out8(0x21, 0xff);
-        out8(0xa1, 0xff);
-        write_msr(APIC_BASE, read_msr(APIC_BASE) | 1 << 11);
-    }
-    start_local();
-    let told = Told::by(|leaf| {
-        let words = __cpuid(leaf);
-        [words.eax, words.ebx, words.ecx, words.edx]
-    });
-    let (rate, due) = match told.counter {
-        Some(hz) => (Rate::told(hz, told.apic), u64::MAX),
-        None => {
-            write_local(TIMER_INITIAL, u32::MAX);
-            (measure(read_both), 0)
-        }
-    };
-    write_local(TIMER_INITIAL, 0);
-    let clock = Clock::new(rate, told.apic, due);
-    set_rates(&clock);
-    clock
 }
 
 /// Durations are by what `clock` knows from now on.
@@ -96,7 +63,7 @@ pub fn set_rates(clock: &Clock) {
 /// Reads time-stamp counter and timer. Never inlined, so that what lies between the
 /// readings is always the same.
 #[inline(never)]
-fn read_both() -> Reading {
+pub(crate) fn read_both() -> Reading {
     let before = time_stamp();
     let left = read_local(TIMER_CURRENT);
     let after = time_stamp();
@@ -119,30 +86,12 @@ pub fn end_watch() -> Reading {
     reading
 }
 
-/// Turns this processor's controller on.
-pub fn start_local() {
-    write_local(SPURIOUS, SOFTWARE_ENABLE | u32::from(SPURIOUS_VECTOR));
-    write_local(TIMER_DIVIDE, DIVIDE_BY_1);
-    write_local(TIMER_ENTRY, u32::from(TIMER_VECTOR));
-}
-
 /// Interrupts processor `core`.
 pub fn interrupt(core: u32, vector: u8) {
     command(core, u32::from(vector));
 }
 
-/// Starts processor `core` in real mode at physical address `page`, below 1 MiB
-/// (SDM vol. 3, 9.4.4).
-pub fn start_core(core: u32, page: u64) {
-    const INIT: u32 = 5 << 8 | 1 << 14;
-    const STARTUP: u32 = 6 << 8 | 1 << 14;
-    command(core, INIT);
-    let start = time_stamp();
-    while time_stamp() - start < 200 * ticks_per_microsecond() {}
-    command(core, STARTUP | (page >> 12) as u32);
-}
-
-fn command(core: u32, command: u32) {
+pub(crate) fn command(core: u32, command: u32) {
     const PENDING: u32 = 1 << 12;
     while read_local(COMMAND) & PENDING != 0 {
         core::hint::spin_loop();
@@ -174,19 +123,4 @@ pub fn timer_runs() -> bool {
 /// Ticks of the time-stamp counter in a microsecond.
 pub fn ticks_per_microsecond() -> u64 {
     TSC_HZ.load(Ordering::Relaxed) / 1_000_000
-}
-
-/// Routes interrupt line `line` of the I/O APIC to `vector` on this core,
-/// edge-triggered.
-pub fn route(line: u32, vector: u8) {
-    let select = (DIRECT_MAP + IO_APIC) as *mut u32;
-    let window = (DIRECT_MAP + IO_APIC + 0x10) as *mut u32;
-    // SAFETY: the kernel's tables map the I/O APIC here, uncached; writing one
-    // redirection entry directs one line to a vector the kernel handles.
-    unsafe {
-        select.write_volatile(0x10 + 2 * line + 1);
-        window.write_volatile(0);
-        select.write_volatile(0x10 + 2 * line);
-        window.write_volatile(u32::from(vector));
-    }
 }

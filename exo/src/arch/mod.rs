@@ -6,9 +6,10 @@
 
 pub mod apic;
 pub mod cpu;
-pub mod descriptors;
-pub mod entry;
+pub mod exit;
 pub mod memory_symbols;
+pub mod percpu;
 pub mod serial;
 pub mod stack;
+pub mod syscall;
 pub mod vectors;

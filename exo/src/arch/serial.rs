@@ -5,8 +5,8 @@ use core::fmt;
 
 use super::cpu::{in8, out8, time_stamp};
 use crate::console::{Console, Left};
-use crate::kernel::Kernel;
-use crate::schedule::Payer;
+use crate::slots::Payer;
+use crate::state::State;
 use crate::work::Work;
 
 const PORT: u16 = 0x3f8;
@@ -20,17 +20,9 @@ const PIECE: u32 = 128;
 /// What a byte costs: few instructions, but each access to a port is dear.
 const BYTE: u32 = 100;
 
-struct Buffer(Console);
-
-// SAFETY: used by the holder of the kernel's lock, and by a kernel that ends.
-unsafe impl Sync for Buffer {}
-
-static BUFFER: Buffer = Buffer(Console::new());
-
 /// Puts `text` of the environment that `payer` is into the buffer, and lets a piece of it go
 /// out. False if there is no room for all of it.
-pub fn print(text: &[u8], payer: Payer, work: &Work) -> bool {
-    let Buffer(console) = &BUFFER;
+pub fn print(console: &Console, text: &[u8], payer: Payer, work: &Work) -> bool {
     work.spend(PIECE * BYTE + 8 * text.len() as u32);
     let fits = console.put(text);
     if fits {
@@ -42,13 +34,13 @@ pub fn print(text: &[u8], payer: Payer, work: &Work) -> bool {
 
 /// Lets a piece go out, at the expense of the environment that printed last.
 #[inline]
-pub fn drain(kernel: &Kernel) -> Left {
-    if BUFFER.0.is_empty() { Left::Nothing } else { drain_piece(kernel) }
+pub fn drain(kernel: &State) -> Left {
+    if kernel.console.is_empty() { Left::Nothing } else { drain_piece(kernel) }
 }
 
 #[cold]
-fn drain_piece(kernel: &Kernel) -> Left {
-    let Buffer(console) = &BUFFER;
+fn drain_piece(kernel: &State) -> Left {
+    let console = &kernel.console;
     let begin = time_stamp();
     let left = console.drain(PIECE, take);
     if let Some(payer) = console.payer.get() {
@@ -58,21 +50,20 @@ fn drain_piece(kernel: &Kernel) -> Left {
 }
 
 /// Lets everything go out, as far as the port takes it.
-pub fn flush() {
+pub fn flush(console: &Console) {
     let mut patience = PATIENCE;
-    BUFFER.0.drain(u32::MAX, |byte| {
+    console.drain(u32::MAX, |byte| {
         put(byte, &mut patience);
         true
     });
 }
 
-/// The serial port as a text sink, for the kernel's own lines: behind all that was printed
-/// before, and at once.
+/// The serial port as a text sink, for the kernel's own lines: at once, so that what was
+/// printed before is to be [flushed](flush).
 pub struct Serial;
 
 impl fmt::Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        flush();
         let mut patience = PATIENCE;
         for byte in text.bytes() {
             if byte == b'\n' {

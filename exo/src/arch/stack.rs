@@ -5,8 +5,6 @@ use core::cell::UnsafeCell;
 
 use exo_abi::FRAME_BYTES;
 
-use super::{descriptors, entry};
-
 /// A stack of `BYTES`, whole pages.
 #[repr(C, align(4096))]
 pub struct Stack<const BYTES: usize> {
@@ -40,16 +38,4 @@ impl<const BYTES: usize> Stack<BYTES> {
     pub fn guard(&self) -> u64 {
         &raw const self.guard as u64
     }
-}
-
-unsafe extern "C" {
-    // The page below the stack that the boot entry begins on; only its address means
-    // anything.
-    static boot_stack_guard: u8;
-}
-
-/// The pages of the kernel's image that are not mapped.
-pub fn guards() -> impl Iterator<Item = u64> {
-    let boot = &raw const boot_stack_guard as u64;
-    entry::guards().chain(descriptors::guards()).chain([boot])
 }

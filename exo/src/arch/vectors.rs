@@ -16,7 +16,8 @@ use core::mem::offset_of;
 
 use exo_abi::{Upcall, UpcallArea};
 
-use super::entry::{Core, open_segments, restore_registers};
+use super::exit::{open_segments, restore_registers};
+use super::percpu::Core;
 use crate::env::upcall::CLEARED_FLAGS;
 
 unsafe extern "C" {

@@ -4,7 +4,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{BATCH_MAX, BATCH_WORDS, Error, UserPtr};
 
-use super::{Caller, Reply, call};
+use super::call;
+use super::caller::{Caller, Reply};
 use crate::user::UserWords;
 
 /// What a call costs at most that spends nothing of its own.

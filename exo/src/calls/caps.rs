@@ -2,7 +2,7 @@
 
 use exo_abi::{Error, Handle, Pfn, Rights, Word};
 
-use super::Caller;
+use super::caller::Caller;
 use crate::capability::{self, Kind, Object, Progress, SLOTS_PER_FRAME};
 use crate::memory::CLEAR;
 
@@ -15,7 +15,7 @@ pub(super) fn cap_derive(
     count: u64,
 ) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
-    let (place, slot) = capability::lookup(frames, caller.env, source, Rights::GRANT)?;
+    let (place, slot) = caller.env.lookup(frames, source, Rights::GRANT)?;
     if !slot.rights().allows(rights) {
         return Err(Error::NoRight);
     }
@@ -31,15 +31,16 @@ pub(super) fn cap_derive(
         _ if first != 0 || count != 0 => return Err(Error::BadArgument),
         _ => whole,
     };
-    capability::insert(frames, caller.env, object, rights, place).map(Word::into_word)
+    capability::insert(frames, &caller.env.capabilities, object, rights, place).map(Word::into_word)
 }
 
 #[inline(never)]
 pub(super) fn cap_grant(caller: Caller<'_>, cap: Handle, env: Handle) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
-    let (place, slot) = capability::lookup(frames, caller.env, cap, Rights::GRANT)?;
+    let (place, slot) = caller.env.lookup(frames, cap, Rights::GRANT)?;
     let holder = caller.live_env_with(env, Rights::ENDOW)?;
-    capability::insert(frames, holder, slot.object(), slot.rights(), place).map(Word::into_word)
+    capability::insert(frames, &holder.capabilities, slot.object(), slot.rights(), place)
+        .map(Word::into_word)
 }
 
 fn progress(progress: Progress) -> Result<(), Error> {
@@ -52,7 +53,7 @@ fn progress(progress: Progress) -> Result<(), Error> {
 #[inline(never)]
 pub(super) fn cap_revoke(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
-    let (place, slot) = capability::lookup(frames, caller.env, cap, Rights::NONE)?;
+    let (place, slot) = caller.env.lookup(frames, cap, Rights::NONE)?;
     progress(capability::revoke_step(frames, place, slot, caller.work()))
 }
 
@@ -60,7 +61,7 @@ pub(super) fn cap_revoke(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
 pub(super) fn cap_drop(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     // A stale capability is dropped too: its slot is the caller's.
-    let (place, slot) = capability::occupied(frames, caller.env, cap)?;
+    let (place, slot) = capability::occupied(frames, &caller.env.capabilities, cap)?;
     progress(capability::drop_step(frames, place, slot, caller.work()))
 }
 
@@ -68,5 +69,5 @@ pub(super) fn cap_drop(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
 pub(super) fn cap_grow(caller: Caller<'_>, frame: Pfn) -> Result<(), Error> {
     caller.work().spend(CLEAR + SLOTS_PER_FRAME * 16);
     caller.kernel.frames.check_donation(frame, caller.env.id())?;
-    capability::donate(&caller.kernel.frames, caller.env, frame)
+    capability::donate(&caller.kernel.frames, &caller.env.capabilities, frame)
 }

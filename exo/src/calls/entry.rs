@@ -2,15 +2,16 @@
 
 use exo_abi::{SYSCALLS, call_number};
 
-use super::{Caller, Leaving, Reply, call};
-use crate::arch::entry::{
+use super::call;
+use super::caller::{Caller, Leaving, Reply};
+use crate::arch::exit::{
     call_context, go_on_at, load_initial_vectors, load_saved_vectors, return_place,
     save_caller_vectors, save_vectors,
 };
 use crate::env::transfer::{self, Switch};
 use crate::env::{Env, upcall};
-use crate::kernel::Kernel;
-use crate::start::kernel;
+use crate::kernel::{Locked, enter};
+use crate::state::State;
 use crate::trap;
 
 /// What goes back in `rax` and `rdx`.
@@ -31,7 +32,8 @@ pub(crate) const COUNT: usize = SYSCALLS.len();
 const WAIT: u64 = call_number("wait");
 
 macro_rules! entries {
-    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*);)*) => {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
+        -> $returns:ty $(, $leaves:ident)?;)*) => {
         /// The entry of each call by its number, and last that of numbers that are none.
         /// One function for each, so that a call saves no more registers than it needs.
         pub(crate) static CALLS: [Entry; COUNT + 1] = [$(serve::<$number>,)* serve::<{ COUNT as u64 }>];
@@ -47,17 +49,19 @@ extern "C" fn serve<const NUMBER: u64>(
     e: u64,
     f: u64,
 ) -> Registers {
-    let kernel = kernel();
     let words = [a, b, c, d, e, f];
-    let core = kernel.come_in();
+    let mut kernel = enter();
     #[cfg(exo_check)]
-    crate::check::entered(kernel, NUMBER, words);
-    Kernel::count(&kernel.info.calls, 1);
+    crate::check::entered(&kernel, NUMBER, words);
+    State::count(&kernel.info.calls, 1);
+    let core = kernel.here();
+    core.work.begin();
     let env = trap::running(core);
     if core.stale.get() {
-        trap::look_up(kernel, env);
+        kernel = trap::look_up(kernel, env);
     }
-    let registers = match call::<false>(Caller { kernel, env }, NUMBER, |index| words[index]) {
+    let reply = call::<false>(Caller { kernel: &kernel, env }, NUMBER, |index| words[index]);
+    let registers = match reply {
         Reply::Done(Ok(value)) => Registers { code: 0, value },
         Reply::Done(Err(error)) => Registers { code: error.code(), value: 0 },
         Reply::Refused(error, value) => Registers { code: error.code(), value },
@@ -68,17 +72,21 @@ extern "C" fn serve<const NUMBER: u64>(
             trap::stop(kernel, true)
         }
         // Most sleepers are alone, and wake where they fell asleep.
-        Reply::Stop if NUMBER == WAIT && trap::sleep(kernel, env) => {
+        Reply::Stop => {
+            let mut goes_on = false;
+            if NUMBER == WAIT {
+                (kernel, goes_on) = trap::sleep(kernel, env);
+            }
+            if !goes_on {
+                save(env);
+                trap::stop(kernel, false)
+            }
             Registers { code: 0, value: env.events.get() }
         }
-        Reply::Stop => {
-            save(env);
-            trap::stop(kernel, false)
-        }
         Reply::Over => trap::stop(kernel, false),
-        Reply::PowerOff(code) => crate::panic::power_off(code),
+        Reply::PowerOff(code) => crate::panic::power_off(&kernel, code),
     };
-    kernel.go_out();
+    kernel.leave();
     registers
 }
 
@@ -93,7 +101,7 @@ fn save(env: &Env) {
 
 /// Goes on in another environment, with the message registers of this call.
 #[inline(always)]
-fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> ! {
+fn go_on(kernel: Locked, env: &Env, leaving: Leaving, switch: Switch) -> ! {
     match leaving {
         Leaving::Waits => {
             transfer::leave_at(env, return_place());
@@ -105,15 +113,15 @@ fn go_on(kernel: &Kernel, env: &Env, leaving: Leaving, switch: Switch) -> ! {
         Leaving::Over => {}
     }
     let area = switch.to.vectors().image();
-    trap::switch_to(kernel, switch.to);
-    trap::set_running(kernel, switch.to, area);
+    trap::switch_to(&kernel, switch.to);
+    trap::set_running(&kernel, switch.to, area);
     if leaving == Leaving::Over {
         // SAFETY: saved when the caller began to wait.
         unsafe { load_saved_vectors(area) };
     } else {
         load_initial_vectors();
     }
-    kernel.go_out();
+    kernel.leave();
     let Switch { place, code, value, grant, .. } = switch;
     // SAFETY: the vector registers are those of who goes on; its page tables are loaded,
     // and the place is one in user space: an entry checked by `set_entry`, or where the

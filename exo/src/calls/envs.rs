@@ -2,7 +2,7 @@
 
 use exo_abi::{Error, Handle, Pages, Pfn, Rights, UserPtr, Word};
 
-use super::Caller;
+use super::caller::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress, SLOTS_PER_FRAME};
 use crate::env::{self, Parts, revocation};
 use crate::memory::CLEAR;
@@ -28,7 +28,8 @@ pub(super) fn env_create(
         .with(Rights::INSPECT)
         .with(Rights::ENDOW)
         .with(Rights::GRANT);
-    capability::insert(frames, caller.env, named, rights, CapRef::NONE).map(Word::into_word)
+    capability::insert(frames, &caller.env.capabilities, named, rights, CapRef::NONE)
+        .map(Word::into_word)
 }
 
 #[inline(never)]

@@ -2,8 +2,8 @@
 
 use exo_abi::{Error, Handle, Level, Pages, Pfn, Protection, Rights, VirtAddr};
 
-use super::Caller;
-use crate::capability::{self, Kind};
+use super::caller::Caller;
+use crate::capability::Kind;
 use crate::env::{Env, revocation};
 use crate::frames::BATCH;
 use crate::memory::CLEAR;
@@ -19,31 +19,6 @@ const UNMAP: u32 = 250;
 const COUNT: u32 = 16;
 
 impl Caller<'_> {
-    /// The environment behind a handle of the caller.
-    pub(super) fn env_with(&self, handle: Handle, needed: Rights) -> Result<&'static Env, Error> {
-        let frames = &self.kernel.frames;
-        let (_, slot) = capability::lookup(frames, self.env, handle, needed)?;
-        let object = slot.object();
-        if object.kind != Kind::Env {
-            return Err(Error::BadHandle);
-        }
-        crate::object::get(frames, Pfn(object.first)).ok_or(Error::BadHandle)
-    }
-
-    /// Like [`Caller::env_with`], for one that is still whole: nothing may be
-    /// given to an environment that is being taken apart.
-    pub(super) fn live_env_with(
-        &self,
-        handle: Handle,
-        needed: Rights,
-    ) -> Result<&'static Env, Error> {
-        let env = self.env_with(handle, needed)?;
-        if env.state() == exo_abi::EnvState::Dying {
-            return Err(Error::WrongState);
-        }
-        Ok(env)
-    }
-
     /// Makes this processor forget what it caches of `space`'s page `page`.
     fn forget(&self, space: &Env, page: VirtAddr) {
         // Another space's translations went when its tables were last left.
@@ -71,7 +46,7 @@ pub(super) fn frames_take(
 ) -> Result<(), Error> {
     caller.work().spend(count.min(BATCH) * (CLEAR + FREE));
     let table = &caller.kernel.frames;
-    let (_, slot) = capability::lookup(table, caller.env, frames, Rights::TAKE)?;
+    let (_, slot) = caller.env.lookup(table, frames, Rights::TAKE)?;
     let range = slot.object();
     if range.kind != Kind::Frames {
         return Err(Error::BadHandle);

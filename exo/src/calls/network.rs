@@ -3,7 +3,7 @@
 use dpf::{Filter, MAX_WIRE};
 use exo_abi::{EnvState, Error, Handle, Pfn, Rights, RingOrder, UserPtr, Word};
 
-use super::Caller;
+use super::caller::Caller;
 use crate::capability::{self, CapRef, Kind, Object, Progress};
 use crate::net::binding::{self, Binding};
 use crate::net::{self, filter, scope, transmit};
@@ -15,7 +15,7 @@ impl Caller<'_> {
     }
 
     fn net_with(&self, handle: Handle, needed: Rights) -> Result<(CapRef, Object), Error> {
-        let (place, slot) = capability::lookup(&self.kernel.frames, self.env, handle, needed)?;
+        let (place, slot) = self.env.lookup(&self.kernel.frames, handle, needed)?;
         let named = slot.object();
         if named.kind == Kind::Net { Ok((place, named)) } else { Err(Error::BadHandle) }
     }
@@ -42,7 +42,8 @@ pub(super) fn net_scope(
     };
     let named = Object::in_frame(Kind::Net, &kernel.frames, made.frame());
     let rights = Rights::GRANT.with(Rights::BIND);
-    let handle = capability::insert(&kernel.frames, caller.env, named, rights, place)?;
+    let handle =
+        capability::insert(&kernel.frames, &caller.env.capabilities, named, rights, place)?;
     Ok(Ok(handle.into_word()))
 }
 
@@ -73,7 +74,7 @@ pub(super) fn net_bind(
     let named = Object::in_frame(Kind::Binding, frames, binding.frame());
     let rights = Rights::FILTER.with(Rights::SYNC).with(Rights::GRANT);
     // Derived from the network capability: revoking that takes it away.
-    capability::insert(frames, caller.env, named, rights, place).map(Word::into_word)
+    capability::insert(frames, &caller.env.capabilities, named, rights, place).map(Word::into_word)
 }
 
 #[inline(never)]

@@ -2,8 +2,8 @@
 
 use exo_abi::{EnvId, EnvState, EnvStatus, Error, EventCount, Handle, Rights, SLOT_COUNT, UserPtr};
 
-use super::{Caller, Reply};
-use crate::capability::{self, Kind};
+use super::caller::{Caller, Reply};
+use crate::capability::Kind;
 use crate::env;
 use crate::schedule;
 
@@ -76,7 +76,7 @@ pub(super) fn slots_assign(
     if count > SLOT_COUNT as u32 {
         return Err(Error::OutOfRange);
     }
-    let (_, slot) = capability::lookup(&kernel.frames, caller.env, slots, Rights::NONE)?;
+    let (_, slot) = caller.env.lookup(&kernel.frames, slots, Rights::NONE)?;
     let (from, rights) = (slot.object(), slot.rights());
     let (allowed, covered) = match from.kind {
         Kind::Slots => (rights.allows(Rights::ASSIGN), from.covers(first, count)),
@@ -102,7 +102,7 @@ pub(super) fn slots_assign(
 }
 
 fn check(caller: Caller<'_>, handle: Handle, kind: Kind, needed: Rights) -> Result<(), Error> {
-    let (_, slot) = capability::lookup(&caller.kernel.frames, caller.env, handle, needed)?;
+    let (_, slot) = caller.env.lookup(&caller.kernel.frames, handle, needed)?;
     if slot.object().kind == kind { Ok(()) } else { Err(Error::BadHandle) }
 }
 
@@ -122,7 +122,7 @@ pub(super) fn console_write(
 #[cfg(exo_guest)]
 fn print(caller: Caller<'_>, line: &[u8]) -> bool {
     let payer = schedule::Payer::new(caller.kernel, caller.env.id());
-    crate::arch::serial::print(line, payer, caller.work())
+    crate::arch::serial::print(&caller.kernel.console, line, payer, caller.work())
 }
 
 #[cfg(not(exo_guest))]

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{EnvState, Error, Handle, Pfn, Rights, UserPtr, Word};
 
-use super::{Caller, Leaving, Reply};
+use super::caller::{Caller, Leaving, Reply};
 use crate::capability::{self, BADGE_END, CapRef, Kind, Object};
 use crate::env::transfer::{self, End};
 use crate::env::{self, Env};
@@ -24,15 +24,17 @@ impl Caller<'_> {
         if to.area().is_none_or(|area| area.grants.load(Relaxed) == 0) {
             return Err(Error::NoRight);
         }
-        let (place, slot) = capability::lookup(frames, self.env, grant, Rights::GRANT)?;
-        capability::insert(frames, to, slot.object(), slot.rights(), place).map(Word::into_word)
+        let (place, slot) = self.env.lookup(frames, grant, Rights::GRANT)?;
+        capability::insert(frames, &to.capabilities, slot.object(), slot.rights(), place)
+            .map(Word::into_word)
     }
 
     fn own(&self, kind: Kind, badge: u64, life: u32) -> Result<u64, Error> {
         let frames = &self.kernel.frames;
         let itself = Object { badge, life, ..Object::in_frame(kind, frames, Pfn(self.env.id().0)) };
         let rights = Rights::CALL.with(Rights::GRANT);
-        capability::insert(frames, self.env, itself, rights, CapRef::NONE).map(Word::into_word)
+        capability::insert(frames, &self.env.capabilities, itself, rights, CapRef::NONE)
+            .map(Word::into_word)
     }
 }
 
@@ -67,7 +69,7 @@ pub(super) fn entry_create(
 #[inline(never)]
 pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Result<u64, Error> {
     let frames = &caller.kernel.frames;
-    let (place, slot) = capability::lookup(frames, caller.env, source, Rights::GRANT)?;
+    let (place, slot) = caller.env.lookup(frames, source, Rights::GRANT)?;
     let named = slot.object();
     if !matches!(named.kind, Kind::Entry | Kind::Doorbell) {
         return Err(Error::BadHandle);
@@ -79,7 +81,8 @@ pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Resul
         return Err(Error::NoRight);
     }
     let object = Object { badge: named.badge + badge, ..named };
-    capability::insert(frames, caller.env, object, slot.rights(), place).map(Word::into_word)
+    capability::insert(frames, &caller.env.capabilities, object, slot.rights(), place)
+        .map(Word::into_word)
 }
 
 #[inline(always)]

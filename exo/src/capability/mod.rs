@@ -11,7 +11,7 @@ mod table;
 mod tree;
 
 pub use slot::{BADGE_END, CapRef, CapTable, Kind, Object, SLOTS_PER_FRAME, Slot};
-pub use table::{donate, insert, lookup, occupied, table_slot};
+pub use table::{CapSpace, donate, insert, occupied, table_slot};
 pub use tree::{Progress, check_parent, drop_step, revoke_step};
 
 #[cfg(test)]

@@ -2,39 +2,39 @@
 
 use core::cell::Cell;
 
-use exo_abi::{FrameKind, Pfn, Rights};
+use exo_abi::{FrameKind, Pfn, Rights, numbered};
 
-use crate::env::Env;
 use crate::frames::FrameTable;
 use crate::object::{self, KernelObject};
 
 /// Slots in one frame of a capability table.
 pub const SLOTS_PER_FRAME: u32 = 64;
 
-/// What a capability is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Kind {
-    /// The slot is free.
-    Empty = 0,
-    /// A range of page frames.
-    Frames = 1,
-    /// A range of slots of the slice vector.
-    Slots = 2,
-    /// An environment.
-    Env = 3,
-    /// The network interface.
-    Net = 4,
-    /// A network binding.
-    Binding = 5,
-    /// The console.
-    Console = 6,
-    /// The machine.
-    Machine = 7,
-    /// An entry point of an environment.
-    Entry = 8,
-    /// A doorbell of an environment.
-    Doorbell = 9,
+numbered! {
+    from_u32;
+    /// What a capability is for.
+    pub enum Kind: u32 {
+        /// The slot is free.
+        Empty = 0,
+        /// A range of page frames.
+        Frames = 1,
+        /// A range of slots of the slice vector.
+        Slots = 2,
+        /// An environment.
+        Env = 3,
+        /// The network interface.
+        Net = 4,
+        /// A network binding.
+        Binding = 5,
+        /// The console.
+        Console = 6,
+        /// The machine.
+        Machine = 7,
+        /// An entry point of an environment.
+        Entry = 8,
+        /// A doorbell of an environment.
+        Doorbell = 9,
+    }
 }
 
 /// What a capability names. For frames and slots a range; for environments, their
@@ -75,16 +75,14 @@ impl Object {
         Self::range(kind, 0, 0)
     }
 
-    /// Whether the object in a frame, or the entry, that the capability names is gone.
+    /// Whether the object in a frame that the capability names is gone. Whether an entry's
+    /// life is over only its environment knows.
     pub fn is_stale(self, frames: &FrameTable) -> bool {
         match self.kind {
             Kind::Net if self.first == 0 => false,
-            Kind::Env | Kind::Binding | Kind::Net | Kind::Doorbell => {
+            Kind::Env | Kind::Binding | Kind::Net | Kind::Doorbell | Kind::Entry => {
                 frames.generation(Pfn(self.first)) != self.extent
             }
-            Kind::Entry => object::get_live::<Env>(frames, Pfn(self.first), self.extent)
-                .and_then(|env| env.transfer.entry(self.badge / BADGE_END, self.life))
-                .is_none(),
             _ => false,
         }
     }
@@ -151,18 +149,7 @@ pub struct Slot {
 impl Slot {
     /// What kind of capability the slot holds.
     pub fn kind(&self) -> Kind {
-        match self.kind.get() {
-            1 => Kind::Frames,
-            2 => Kind::Slots,
-            3 => Kind::Env,
-            4 => Kind::Net,
-            5 => Kind::Binding,
-            6 => Kind::Console,
-            7 => Kind::Machine,
-            8 => Kind::Entry,
-            9 => Kind::Doorbell,
-            _ => Kind::Empty,
-        }
+        Kind::from_u32(self.kind.get()).unwrap_or(Kind::Empty)
     }
 
     /// Whether it holds none.

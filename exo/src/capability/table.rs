@@ -1,35 +1,63 @@
-//! An environment's capability table: donated frames, free slots, look-up.
+//! A capability space: donated frames, free slots, look-up.
+
+use core::cell::Cell;
 
 use exo_abi::{Error, FrameKind, Handle, Pfn, Rights};
 
 use super::slot::{CapRef, CapTable, Kind, Object, SLOTS_PER_FRAME, Slot};
 use super::tree;
-use crate::env::Env;
 use crate::frames::FrameTable;
-use crate::object;
+use crate::object::{self, KernelObject};
+
+/// Most frames of a space.
+const FRAMES: usize = 64;
+
+/// The capabilities of one holder. An environment's object begins with its own.
+#[repr(C)]
+pub struct CapSpace {
+    /// Frames in `tables`.
+    pub(crate) frames: Cell<u32>,
+    /// First free slot.
+    pub(crate) free: Cell<CapRef>,
+    pub(crate) tables: [Cell<Pfn>; FRAMES],
+}
+
+// SAFETY: repr(C), zero is a space without a frame, all fields are cells; and it is what a
+// frame of that kind begins with (asserted where environments are defined), which
+// become environments only through `object::create` for one.
+unsafe impl KernelObject for CapSpace {
+    const KIND: FrameKind = FrameKind::Env;
+}
+
+impl CapSpace {
+    /// Whether there is no room for another capability.
+    pub fn is_full(&self) -> bool {
+        self.free.get() == CapRef::NONE
+    }
+}
 
 /// Makes `frame` the next 64 slots of `holder`'s table.
 ///
 /// # Errors
 /// [`Error::TooMuch`] if the table has its most frames already;
 /// [`Error::InUse`] if the frame is not quiet.
-pub fn donate(frames: &FrameTable, holder: &Env, frame: Pfn) -> Result<(), Error> {
-    let position = holder.cap_frames.get();
-    let place = holder.cap_tables.get(position as usize).ok_or(Error::TooMuch)?;
-    let table = object::create::<CapTable>(frames, frame).ok_or(Error::InUse)?;
-    frames.set_kind(frame, FrameKind::CapTable, position as u8);
+pub fn donate(frames: &FrameTable, holder: &CapSpace, frame: Pfn) -> Result<(), Error> {
+    let position = holder.frames.get();
+    let place = holder.tables.get(position as usize).ok_or(Error::TooMuch)?;
+    let table = object::create_at_level::<CapTable>(frames, frame, position as u8);
+    let table = table.ok_or(Error::InUse)?;
     place.set(frame);
-    holder.cap_frames.set(position + 1);
+    holder.frames.set(position + 1);
     // Backwards, so that the free list hands slots out in order.
     for (index, slot) in (0..SLOTS_PER_FRAME).zip(&table.0).rev() {
         slot.generation.set(1);
-        slot.next.set(holder.cap_free.get());
-        holder.cap_free.set(CapRef::new(frame, index));
+        slot.next.set(holder.free.get());
+        holder.free.set(CapRef::new(frame, index));
     }
     Ok(())
 }
 
-/// Puts a capability into `holder`'s table, derived from `parent` (or from
+/// Puts a capability into the space of `holder`, derived from `parent` (or from
 /// nothing). Returns its handle there.
 ///
 /// # Errors
@@ -37,15 +65,15 @@ pub fn donate(frames: &FrameTable, holder: &Env, frame: Pfn) -> Result<(), Error
 /// [`tree::check_parent`].
 pub fn insert(
     frames: &FrameTable,
-    holder: &Env,
+    holder: &CapSpace,
     object: Object,
     rights: Rights,
     parent: CapRef,
 ) -> Result<Handle, Error> {
-    let place = holder.cap_free.get();
+    let place = holder.free.get();
     let slot = place.get(frames).ok_or(Error::TableFull)?;
     tree::check_parent(frames, parent)?;
-    holder.cap_free.set(slot.next.get());
+    holder.free.set(slot.next.get());
     slot.set_object(object);
     slot.rights.set(rights);
     tree::adopt(frames, place, slot, parent);
@@ -65,9 +93,9 @@ pub(super) fn release(frames: &FrameTable, place: CapRef, slot: &Slot) {
         return;
     }
     let owner = frames.owner(place.frame()).map_or(Pfn(0), |owner| Pfn(owner.0));
-    if let Some(holder) = object::get::<Env>(frames, owner) {
-        slot.next.set(holder.cap_free.get());
-        holder.cap_free.set(place);
+    if let Some(holder) = object::get::<CapSpace>(frames, owner) {
+        slot.next.set(holder.free.get());
+        holder.free.set(place);
     }
 }
 
@@ -75,11 +103,11 @@ pub(super) fn release(frames: &FrameTable, place: CapRef, slot: &Slot) {
 #[inline]
 pub fn table_slot(
     frames: &FrameTable,
-    holder: &Env,
+    holder: &CapSpace,
     index: u32,
 ) -> Option<(CapRef, &'static Slot)> {
     // Where no frame was donated it is frame 0, which is no table.
-    let frame = holder.cap_tables.get((index / SLOTS_PER_FRAME) as usize)?.get();
+    let frame = holder.tables.get((index / SLOTS_PER_FRAME) as usize)?.get();
     let place = CapRef::new(frame, index);
     Some((place, place.get(frames)?))
 }
@@ -91,33 +119,12 @@ pub fn table_slot(
 #[inline]
 pub fn occupied(
     frames: &FrameTable,
-    holder: &Env,
+    holder: &CapSpace,
     handle: Handle,
 ) -> Result<(CapRef, &'static Slot), Error> {
     let (place, slot) = table_slot(frames, holder, handle.index()).ok_or(Error::BadHandle)?;
     if slot.is_empty() || slot.generation.get() != handle.generation() {
         return Err(Error::BadHandle);
-    }
-    Ok((place, slot))
-}
-
-/// The live capability behind a handle of `holder`, if it has `needed` rights.
-/// A capability for an object that is gone is stale.
-///
-/// # Errors
-/// [`Error::BadHandle`], [`Error::NoRight`].
-pub fn lookup(
-    frames: &FrameTable,
-    holder: &Env,
-    handle: Handle,
-    needed: Rights,
-) -> Result<(CapRef, &'static Slot), Error> {
-    let (place, slot) = occupied(frames, holder, handle)?;
-    if slot.object().is_stale(frames) {
-        return Err(Error::BadHandle);
-    }
-    if !slot.rights().allows(needed) {
-        return Err(Error::NoRight);
     }
     Ok((place, slot))
 }

@@ -201,7 +201,8 @@ fn no_handle_comes_true_after_the_last_life_of_its_slot() {
     let derive = || call(kernel, root, "cap_derive", &[ALL_SLOTS, rights(Rights::ASSIGN), 0, 1]);
     let first = derive().expect("room");
     assert_eq!(call(kernel, root, "cap_drop", &[first]), Ok(0));
-    let (_, slot) = super::table_slot(&kernel.frames, root, first as u32).expect("a slot");
+    let (_, slot) =
+        super::table_slot(&kernel.frames, &root.capabilities, first as u32).expect("a slot");
     // As if it had been used all the time since.
     slot.generation.set(u32::MAX - 2);
     let mut last = Vec::new();

@@ -59,7 +59,7 @@ fn is_too_deep(frames: &FrameTable, slot: &'static Slot) -> bool {
 /// C1: the free list against the tables.
 fn free_list(frames: &FrameTable, env: &Env) -> Outcome {
     let id = Pfn(env.id().0);
-    let tables = env.cap_tables.iter().take(env.cap_frames.get() as usize);
+    let tables = env.capabilities.tables.iter().take(env.capabilities.frames.get() as usize);
     let places = tables.flat_map(|table| {
         let table = table.get();
         (0..SLOTS_PER_FRAME).map(move |index| CapRef::new(table, index))
@@ -70,7 +70,7 @@ fn free_list(frames: &FrameTable, env: &Env) -> Outcome {
             .is_some_and(|slot| slot.kind() == Kind::Empty && slot.generation.get() != u32::MAX)
     };
     let empty = places.filter(is_empty).count() as u64;
-    let (mut listed, mut place) = (0, env.cap_free.get());
+    let (mut listed, mut place) = (0, env.capabilities.free.get());
     while place != CapRef::NONE {
         let here = place.frame();
         let own = frames.owner(here) == Some(env.id());

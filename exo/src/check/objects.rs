@@ -53,7 +53,7 @@ fn parts(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome {
     };
     part(env.root_table.get(), FrameKind::PageTable, 4)?;
     part(env.u_area.get(), FrameKind::UArea, 0)?;
-    for (place, table) in (0..env.cap_frames.get()).zip(&env.cap_tables) {
+    for (place, table) in (0..env.capabilities.frames.get()).zip(&env.capabilities.tables) {
         part(table.get(), FrameKind::CapTable, place)?;
     }
     let victim = env.revocation.victim.get();

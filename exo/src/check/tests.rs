@@ -51,25 +51,45 @@ fn damaged(damage: impl FnOnce(&Kernel, &'static Env)) -> &'static str {
 #[test]
 fn damage_is_noticed() {
     let slot = |kernel: &Kernel, env: &Env, index| {
-        crate::capability::table_slot(&kernel.frames, env, index).expect("a slot").1
+        crate::capability::table_slot(&kernel.frames, &env.capabilities, index).expect("a slot").1
     };
     assert_eq!(damaged(|kernel, _| kernel.frames.remove_mapping(Pfn(620))), "M1");
     assert_eq!(damaged(|kernel, _| kernel.frames.remove_mapping(Pfn(612))), "M2");
     assert_eq!(damaged(|kernel, _| kernel.frames.unpin(Pfn(700))), "M3");
     assert_eq!(damaged(|kernel, _| kernel.frames.unpin(Pfn(610))), "M3");
-    assert_eq!(damaged(|kernel, env| kernel.frames.set_owner(Pfn(900), env.id())), "M4");
-    assert_eq!(damaged(|kernel, _| kernel.frames.set_kind(Pfn(620), FrameKind::Free, 0)), "M6");
     assert_eq!(
-        damaged(|kernel, _| kernel.frames.set_kind(Pfn(611), FrameKind::PageTable, 1)),
+        damaged(|kernel, env| kernel.frames.falsify(Pfn(900), FrameKind::Free, 0, Some(env.id()))),
+        "M4"
+    );
+    assert_eq!(
+        damaged(|kernel, _| kernel.frames.falsify(Pfn(620), FrameKind::Free, 0, None)),
+        "M6"
+    );
+    assert_eq!(
+        damaged(|kernel, _| kernel.frames.falsify(Pfn(611), FrameKind::PageTable, 1, None)),
         "M7"
     );
-    assert_eq!(damaged(|kernel, _| kernel.frames.set_owner(Pfn(621), exo_abi::EnvId(5))), "M8");
-    assert_eq!(damaged(|kernel, _| kernel.frames.set_kind(Pfn(603), FrameKind::Memory, 0)), "O1");
+    assert_eq!(
+        damaged(|kernel, _| kernel.frames.falsify(
+            Pfn(621),
+            FrameKind::Memory,
+            0,
+            Some(exo_abi::EnvId(5))
+        )),
+        "M8"
+    );
+    assert_eq!(
+        damaged(|kernel, _| kernel.frames.falsify(Pfn(603), FrameKind::Memory, 0, None)),
+        "O1"
+    );
     assert_eq!(damaged(|_, env| env.bindings.set(Pfn(719))), "O2");
     assert_eq!(damaged(|_, env| env.children.set(Pfn(600))), "O4");
     assert_eq!(damaged(|_, env| env.set_state(EnvState::Dying)), "O5");
-    assert_eq!(damaged(|kernel, _| kernel.frames.set_kind(Pfn(629), FrameKind::Revoked, 0)), "O6");
-    assert_eq!(damaged(|_, env| env.cap_free.set(crate::capability::CapRef::NONE)), "C1");
+    assert_eq!(
+        damaged(|kernel, _| kernel.frames.falsify(Pfn(629), FrameKind::Revoked, 0, None)),
+        "O6"
+    );
+    assert_eq!(damaged(|_, env| env.capabilities.free.set(crate::capability::CapRef::NONE)), "C1");
     assert_eq!(
         damaged(|kernel, env| slot(kernel, env, 1).parent.set(crate::capability::CapRef::NONE)),
         "C2"

@@ -6,9 +6,9 @@ use exo_abi::{EnvId, EnvState, Pfn, SLOT_COUNT};
 
 use super::{Outcome, ensure, environments, same};
 use crate::env::Env;
-use crate::env::transfer::CHAIN;
 use crate::kernel::Kernel;
 use crate::schedule;
+use crate::state::transfer::CHAIN;
 
 /// Stage of a destruction from which on the page tables are taken apart.
 const TAKES_APART: u32 = 2;

@@ -4,7 +4,8 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 
-use super::{APIC_HZ, PRECISION, Rate, Reading, Told, measure};
+use super::{PRECISION, Rate, Reading};
+use crate::start::rate::{APIC_HZ, Told, measure};
 
 /// A machine: time passes in ticks of a counter of `hz`, while the reference makes 10^9 a
 /// second.

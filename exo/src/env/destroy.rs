@@ -3,13 +3,14 @@
 use exo_abi::{EnvState, Error, FrameKind, Pfn};
 
 use super::family::{self, Next};
-use super::{Env, transfer};
+use super::transfer;
 use crate::capability::{self, Kind, Progress};
 use crate::kernel::Kernel;
 use crate::net;
 use crate::object;
 use crate::paging;
-use crate::schedule;
+use crate::slots;
+use crate::state::env::Env;
 use crate::work::Work;
 
 /// What looking at an entry of the frame table costs, and freeing the frame.
@@ -46,14 +47,14 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
     let (stage, position) = env.destruction.get();
     let next = match stage {
         stage::STOP => {
-            schedule::set_state(kernel, env, EnvState::Dying);
+            slots::set_state(kernel, env, EnvState::Dying);
             // Its U-area may soon be somebody else's.
             env.area.set(None);
             // Another processor may be about to serve a call of it.
             kernel.is_loaded_elsewhere(env);
             let slots: u32 = env.slots.iter().map(|slots| slots.get().count_ones()).sum();
-            work.spend(slots * schedule::ASSIGN);
-            schedule::forget(kernel, env);
+            work.spend(slots * slots::ASSIGN);
+            slots::forget(kernel, env);
             transfer::hang_up(kernel, env);
             (stage::LEAVE, 0)
         }
@@ -135,7 +136,8 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
 fn drop_capabilities(kernel: &Kernel, env: &Env, position: u32, work: &Work) -> (u32, u32) {
     let mut index = position;
     while work.draw(SLOT) {
-        let Some((place, slot)) = capability::table_slot(&kernel.frames, env, index) else {
+        let Some((place, slot)) = capability::table_slot(&kernel.frames, &env.capabilities, index)
+        else {
             return (stage::CHECK, 0);
         };
         if slot.kind() != Kind::Empty

@@ -10,22 +10,22 @@
 
 use exo_abi::{EnvState, Pfn};
 
-use super::Env;
-use crate::kernel::Kernel;
 use crate::list::{self, Links};
 use crate::object;
+use crate::state::State;
+use crate::state::env::Env;
 
 /// A member's place among its creator's children, or among the silenced of them.
 const IN_FAMILY: Links<Env> = |env| (&env.previous, &env.next);
 
 /// Makes `env` the first child of `creator`.
-pub(super) fn adopt(kernel: &Kernel, creator: &Env, env: &Env) {
+pub(super) fn adopt(kernel: &State, creator: &Env, env: &Env) {
     list::push(&kernel.frames, &creator.children, Pfn(env.id().0), IN_FAMILY);
     env.creator.set(creator.id());
 }
 
 /// Takes `env` out of its creator's lists.
-pub(super) fn leave(kernel: &Kernel, env: &Env) {
+pub(super) fn leave(kernel: &State, env: &Env) {
     let Some(creator) = kernel.env(env.creator.get()) else { return };
     let is_silenced = creator.silenced.get() == Pfn(env.id().0);
     // Which of the two matters only for the first of a list.
@@ -34,7 +34,7 @@ pub(super) fn leave(kernel: &Kernel, env: &Env) {
 }
 
 /// Puts the child `env`, which has no family of its own, among the silenced.
-pub(super) fn silence(kernel: &Kernel, creator: &Env, env: &Env) {
+pub(super) fn silence(kernel: &State, creator: &Env, env: &Env) {
     leave(kernel, env);
     list::push(&kernel.frames, &creator.silenced, Pfn(env.id().0), IN_FAMILY);
 }
@@ -50,7 +50,7 @@ pub(super) enum Next {
 }
 
 /// The first child, once its own family has moved up. Constant time.
-pub(super) fn next_child(kernel: &Kernel, env: &Env) -> Next {
+pub(super) fn next_child(kernel: &State, env: &Env) -> Next {
     let frames = &kernel.frames;
     let Some(child) = object::get::<Env>(frames, env.children.get()) else { return Next::Done };
     if child.state() != EnvState::Dying {
@@ -68,12 +68,12 @@ pub(super) fn next_child(kernel: &Kernel, env: &Env) -> Next {
     Next::Again
 }
 
-fn silence_below(kernel: &Kernel, env: &Env, grandchild: &Env) {
+fn silence_below(kernel: &State, env: &Env, grandchild: &Env) {
     silence(kernel, env, grandchild);
     grandchild.creator.set(env.id());
 }
 
 /// The first of the silenced. They have no family.
-pub(super) fn next_silenced(kernel: &Kernel, env: &Env) -> Next {
+pub(super) fn next_silenced(kernel: &State, env: &Env) -> Next {
     object::get::<Env>(&kernel.frames, env.silenced.get()).map_or(Next::Done, Next::Child)
 }

@@ -8,48 +8,20 @@
 
 use exo_abi::{EnvState, Error, UserPtr};
 
-use super::Env;
-use crate::kernel::Kernel;
-use crate::schedule;
+use crate::cores::number;
+use crate::slots;
+use crate::state::State;
+use crate::state::env::Env;
 use crate::user::UserSlice;
 
 /// Most bytes a predicate may look at.
 const REACH: usize = 256;
 
-/// What a sleeping environment waits for.
-#[repr(C)]
-pub struct Predicate {
-    filter: core::cell::Cell<dpf::Filter>,
-    /// One more than the address of what it is tried on; zero: there is none.
-    memory: core::cell::Cell<u64>,
-    /// The decision in which it was looked at last.
-    tried: core::cell::Cell<u64>,
-}
-
-impl Predicate {
-    /// Whether there is one.
-    #[inline]
-    pub fn is_set(&self) -> bool {
-        self.memory.get() != 0
-    }
-
-    /// Takes it away.
-    #[inline]
-    pub fn clear(&self) {
-        self.memory.set(0);
-    }
-}
-
 /// Lets `env` sleep until `filter` matches the bytes at `memory`.
 ///
 /// # Errors
 /// [`Error::TooMuch`] for a filter that looks too far; [`Error::BadPointer`].
-pub fn sleep(
-    kernel: &Kernel,
-    env: &Env,
-    filter: dpf::Filter,
-    memory: UserPtr,
-) -> Result<(), Error> {
+pub fn sleep(kernel: &State, env: &Env, filter: dpf::Filter, memory: UserPtr) -> Result<(), Error> {
     if filter.reach() > REACH {
         return Err(Error::TooMuch);
     }
@@ -58,19 +30,19 @@ pub fn sleep(
     UserSlice::new(env.root_table.get(), memory).copy_in(&kernel.frames, bytes)?;
     env.predicate.filter.set(filter);
     env.predicate.memory.set(memory.0.wrapping_add(1));
-    schedule::set_state(kernel, env, EnvState::Waiting);
+    slots::set_state(kernel, env, EnvState::Waiting);
     Ok(())
 }
 
 /// Whether what `env` sleeps for has come, as far as it is its turn to know: once in each
 /// decision, and not while it owes a slice, which this turn pays.
 #[inline(never)]
-pub fn holds(kernel: &Kernel, env: &Env) -> bool {
-    let decision = kernel.here().schedule.watches_in_decision();
+pub fn holds(kernel: &State, env: &Env) -> bool {
+    let decision = kernel.here().schedule.watches_in_decision(number());
     if env.predicate.tried.replace(decision) == decision {
         return false;
     }
-    let (debt, slice) = (env.debt.get(), schedule::slice(kernel));
+    let (debt, slice) = (env.debt.get(), slots::slice(kernel));
     if debt >= slice {
         env.debt.set(debt - slice);
         return false;
@@ -92,7 +64,7 @@ fn now() -> u64 {
     0
 }
 
-fn try_out(kernel: &Kernel, env: &Env) -> bool {
+fn try_out(kernel: &State, env: &Env) -> bool {
     let filter = env.predicate.filter.get();
     let mut bytes = [0; REACH];
     let Some(bytes) = bytes.get_mut(..filter.reach()) else { return true };
@@ -144,7 +116,7 @@ mod tests {
         crate::env::notify(kernel, env);
         assert!(schedule::next_ready(kernel).is_none(), "an event is not what it waits for");
         write(621, 8, &[0, 0, 0xfe, 0xed]);
-        assert_eq!(schedule::next_ready(kernel).map(super::Env::id), Some(env.id()));
+        assert_eq!(schedule::next_ready(kernel).map(crate::env::Env::id), Some(env.id()));
         assert_eq!((env.state(), env.context().get().rdx), (EnvState::Ready, 1));
         // A condition that can no longer be tried wakes, too.
         write(621, 8, &[0; 4]);

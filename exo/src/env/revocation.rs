@@ -7,31 +7,20 @@
 //! mapping of it, and says so in the repossession vector. There is no list of who
 //! maps what, so mappings are found by going through page tables, as far as there is work in each call.
 
-use core::cell::Cell;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use exo_abi::{EXPENDABLE, Error, FrameKind, Pages, Pfn, REPOSSESSED, Upcall};
 
-use super::Env;
-use crate::kernel::Kernel;
+use super::events;
 use crate::paging::{self, Sweep};
+use crate::state::State;
+use crate::state::env::Env;
 use crate::work::Work;
 
 /// What looking at an entry of the frame table costs.
 const LOOK: u32 = 16;
 /// What making processors forget an address space costs.
 const SHOOTDOWN: u32 = 500;
-
-/// What is wanted back of an environment.
-#[repr(C)]
-pub struct Demand {
-    owed: Cell<Pages>,
-    deadline: Cell<u64>,
-    /// The frame being taken, or zero.
-    pub(crate) victim: Cell<Pfn>,
-    /// Where the search for it, or for its mappings, goes on.
-    cursor: Cell<u32>,
-}
 
 /// `env` gave `count` frames back.
 pub fn given_back(env: &Env, count: Pages) {
@@ -57,7 +46,7 @@ fn owe(env: &Env, change: impl FnOnce(Pages) -> Pages) {
 }
 
 /// Asks `env` for frames and slots until `deadline`.
-pub fn request(kernel: &Kernel, env: &Env, frames: Pages, slots: u32, deadline: u64) {
+pub fn request(kernel: &State, env: &Env, frames: Pages, slots: u32, deadline: u64) {
     env.revocation.owed.set(frames);
     env.revocation.deadline.set(deadline);
     env.revocation.cursor.set(0);
@@ -68,14 +57,14 @@ pub fn request(kernel: &Kernel, env: &Env, frames: Pages, slots: u32, deadline: 
         let wanted = area.upcall.wanted.load(Relaxed) & Upcall::Revoke as u32;
         env.pending.set(env.pending.get() | wanted);
     }
-    super::notify(kernel, env);
+    events::notify(kernel, env);
 }
 
 /// Goes on taking one frame of `env`. Returns it once nobody maps it any more.
 ///
 /// # Errors
 /// [`Error::WrongState`], [`Error::Vacant`], [`Error::Again`].
-pub fn enforce(kernel: &Kernel, env: &Env, now: u64, work: &Work) -> Result<Pfn, Error> {
+pub fn enforce(kernel: &State, env: &Env, now: u64, work: &Work) -> Result<Pfn, Error> {
     let (demand, frames) = (&env.revocation, &kernel.frames);
     let mut victim = demand.victim.get();
     if victim == Pfn(0) {
@@ -86,7 +75,7 @@ pub fn enforce(kernel: &Kernel, env: &Env, now: u64, work: &Work) -> Result<Pfn,
         demand.victim.set(victim);
         demand.cursor.set(0);
         // From here on nobody can map it, give it away or have it back.
-        frames.set_kind(victim, FrameKind::Revoked, 0);
+        frames.revoke(victim);
     }
     while frames.mappings(victim) != 0 {
         if !work.draw(LOOK) {
@@ -123,12 +112,12 @@ pub fn enforce(kernel: &Kernel, env: &Env, now: u64, work: &Work) -> Result<Pfn,
         }
         words.count.store(count.wrapping_add(1), Release);
     }
-    super::notify(kernel, env);
+    events::notify(kernel, env);
     Ok(victim)
 }
 
 /// A frame of `env` to take: one it called expendable, or the next one found.
-fn choose(kernel: &Kernel, env: &Env, work: &Work) -> Result<Pfn, Error> {
+fn choose(kernel: &State, env: &Env, work: &Work) -> Result<Pfn, Error> {
     let frames = &kernel.frames;
     let can_be_taken = |pfn: &Pfn| frames.is_memory_of(*pfn, env.id()) && !frames.is_pinned(*pfn);
     if let Some(area) = env.area() {
@@ -165,7 +154,7 @@ mod tests {
     /// Runs to completion.
     fn enforce(
         kernel: &crate::kernel::Kernel,
-        root: &'static super::Env,
+        root: &'static crate::env::Env,
         handle: u64,
     ) -> Result<u64, Error> {
         loop {

@@ -104,7 +104,7 @@ fn what_an_environment_created_goes_with_it() {
         // Root hands the range to whoever is the newest; it knows it by a copy.
         let known = crate::capability::insert(
             &kernel.frames,
-            root,
+            &root.capabilities,
             crate::capability::Object::in_frame(
                 crate::capability::Kind::Env,
                 &kernel.frames,

@@ -10,109 +10,16 @@
 //! began; the first rests while the second is there. So it serves one call at a
 //! time, and nothing of it is saved that is not needed.
 
-use core::cell::Cell;
-
 use exo_abi::{EnvId, EnvState, Error};
 
-use super::{Context, Env, START_FLAGS, predicate};
-use crate::kernel::Kernel;
-use crate::schedule;
-
-/// Entry points of an environment.
-pub const ENTRIES: usize = 16;
-/// Environments in one chain of calls. Bounds the search for whom to run.
-pub(crate) const CHAIN: u32 = 8;
-
-/// Where a caller goes on.
-#[derive(Clone, Copy, Default)]
-pub struct Place {
-    /// Instruction pointer.
-    pub rip: u64,
-    /// Stack pointer.
-    pub rsp: u64,
-    /// Flags.
-    pub flags: u64,
-}
-
-/// An entry point. Each time it is named anew, or taken away, its next life begins, and
-/// capabilities for those before name nothing any more.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Entry {
-    address: u64,
-    stack: u64,
-    /// No capability is for life zero, nor for one in which there is no address.
-    life: u32,
-}
-
-/// Where an entry point is: address and stack pointer.
-pub type At = (u64, u64);
-
-/// What an environment has to do with transfers.
-#[repr(C)]
-pub struct Transfer {
-    entries: [Cell<Entry>; ENTRIES],
-    /// Whether an activity is there that a transfer began.
-    serving: Cell<bool>,
-    /// Links to the end of the chain of calls it is part of.
-    pub(crate) depth: Cell<u32>,
-    /// Who waits for the activity's reply, or nobody.
-    pub(crate) caller: Cell<EnvId>,
-    /// Whom it calls, while its state is `Calling`.
-    pub(crate) callee: Cell<EnvId>,
-    /// Where it goes on after its call.
-    place: Cell<Place>,
-    /// Whether it slept when the activity began, having seen so many events.
-    slept: Cell<bool>,
-    seen: Cell<u64>,
-    /// Whether the caller has ended, and that was not told yet.
-    pub(crate) orphaned: Cell<bool>,
-}
+use super::{events, predicate};
+use crate::slots::{self, last_of_line};
+use crate::state::State;
+use crate::state::context::{Context, START_FLAGS};
+use crate::state::env::Env;
+use crate::state::transfer::{At, CHAIN, Place};
 
 const NOBODY: EnvId = EnvId(0);
-
-impl Transfer {
-    /// Whether an activity is there that a transfer began.
-    #[inline]
-    pub fn serving(&self) -> bool {
-        self.serving.get()
-    }
-
-    /// Notes what the environment has seen when it goes to sleep.
-    pub fn sleeps(&self, seen: u64) {
-        if self.serving() {
-            // What it did otherwise is woken when the activity is over: its own
-            // sleep is forgotten.
-            self.slept.set(false);
-        } else {
-            self.seen.set(seen);
-        }
-    }
-
-    /// Names entry point `index`, or takes it away if `address` is zero. Returns the life
-    /// that begins.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`], [`Error::BadAddress`]; [`Error::TooMuch`] when there is no
-    /// life left: none comes twice.
-    pub fn set_entry(&self, index: u32, address: u64, stack: u64) -> Result<u32, Error> {
-        let entry = self.entries.get(index as usize).ok_or(Error::OutOfRange)?;
-        if address >= exo_abi::USER_TOP || stack > exo_abi::USER_TOP {
-            return Err(Error::BadAddress);
-        }
-        let life = entry.get().life.checked_add(1).ok_or(Error::TooMuch)?;
-        entry.set(Entry { address, stack, life });
-        Ok(life)
-    }
-
-    /// Where entry point `index` is, if it is still in its life `life`, of which there is a
-    /// capability.
-    #[inline]
-    pub fn entry(&self, index: u64, life: u32) -> Option<At> {
-        let entry = self.entries.get(index as usize)?.get();
-        (entry.life == life).then_some((entry.address, entry.stack))
-    }
-}
 
 /// Whom the processor goes on with, and where.
 #[derive(Clone, Copy)]
@@ -138,7 +45,7 @@ pub struct Switch {
 /// those of `grant`.
 #[inline(always)]
 pub fn begin(
-    kernel: &Kernel,
+    kernel: &State,
     caller: &Env,
     callee: &'static Env,
     (rip, rsp): At,
@@ -174,7 +81,7 @@ pub fn begin(
     to.orphaned.set(false);
     to.caller.set(if waits { caller.id() } else { NOBODY });
     if state == EnvState::Waiting {
-        schedule::set_state(kernel, callee, EnvState::Ready);
+        slots::set_state(kernel, callee, EnvState::Ready);
     }
     if waits {
         from.callee.set(callee.id());
@@ -206,7 +113,7 @@ pub enum End {
 /// has ended; and those of `grant`.
 #[inline(always)]
 pub fn end(
-    kernel: &Kernel,
+    kernel: &State,
     env: &Env,
     grant: impl FnOnce(&Env) -> Result<u64, Error>,
 ) -> Result<End, Error> {
@@ -222,9 +129,9 @@ pub fn end(
     own.caller.set(NOBODY);
     own.serving.set(false);
     if own.slept.get() {
-        schedule::set_state(kernel, env, EnvState::Waiting);
+        slots::set_state(kernel, env, EnvState::Waiting);
         if env.events.get() != own.seen.get() {
-            super::wake(kernel, env);
+            events::wake(kernel, env);
         } else if env.deadline.get() != 0 {
             kernel.here().schedule.expect(env.deadline.get());
         }
@@ -236,7 +143,7 @@ pub fn end(
 }
 
 /// `env` will not run again: whoever it calls or serves is told.
-pub fn hang_up(kernel: &Kernel, env: &Env) {
+pub fn hang_up(kernel: &State, env: &Env) {
     let own = &env.transfer;
     if let Some(callee) = kernel.env(own.callee.replace(NOBODY))
         && callee.transfer.caller.get() == env.id()
@@ -252,30 +159,18 @@ pub fn hang_up(kernel: &Kernel, env: &Env) {
         caller.context().set(Context { rax, ..Context::at(rip, rsp, flags) });
         // They were saved as the kernel had left them.
         caller.vectors().clear_registers();
-        schedule::set_state(kernel, caller, EnvState::Ready);
+        slots::set_state(kernel, caller, EnvState::Ready);
     }
-}
-
-/// Who is at the end of the chain of calls that `env` waits for, whatever it does.
-#[inline]
-pub fn last_of_line(kernel: &Kernel, mut env: &'static Env) -> Option<&'static Env> {
-    for _ in 0..CHAIN {
-        if env.state() != EnvState::Calling {
-            return Some(env);
-        }
-        env = kernel.env(env.transfer.callee.get())?;
-    }
-    None
 }
 
 /// Who runs when it is the turn of `env`: itself, or whoever it waits for in a call.
 #[inline]
-pub fn end_of_line(kernel: &Kernel, env: &'static Env) -> Option<&'static Env> {
+pub fn end_of_line(kernel: &State, env: &'static Env) -> Option<&'static Env> {
     let last = last_of_line(kernel, env)?;
     match last.state() {
         EnvState::Ready => (!kernel.runs_elsewhere(last)).then_some(last),
         EnvState::Waiting if last.predicate.is_set() && predicate::holds(kernel, last) => {
-            super::wake(kernel, last);
+            events::wake(kernel, last);
             Some(last)
         }
         _ => None,

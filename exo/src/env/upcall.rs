@@ -8,7 +8,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::Upcall;
 
-use super::{Context, Env};
+use crate::state::context::Context;
+use crate::state::env::Env;
 
 /// Trap, direction and alignment-check flag: clear in an upcall.
 pub(crate) const CLEARED_FLAGS: u64 = 1 << 8 | 1 << 10 | 1 << 18;

@@ -205,9 +205,11 @@ impl Machine {
     fn view_caps(&self, name: EnvName, env: &Env, view: &mut View) {
         let frames = &self.kernel.frames;
         for index in 0.. {
-            let Some((_, slot)) = capability::table_slot(frames, env, index) else { break };
+            let Some((_, slot)) = capability::table_slot(frames, &env.capabilities, index) else {
+                break;
+            };
             let object = slot.object();
-            let live = (!object.is_stale(frames)).then_some(object.first);
+            let live = (!crate::env::is_gone(frames, object)).then_some(object.first);
             let thing = match object.kind {
                 Kind::Empty => continue,
                 Kind::Frames => SeenThing::Frames(object.first, object.extent),
@@ -228,7 +230,8 @@ impl Machine {
     /// Whether `env` could still use `handle`.
     pub(super) fn accepts(&self, env: EnvName, handle: u64) -> bool {
         let Ok(handle) = Handle::from_word(handle) else { return false };
-        self.env(env)
-            .is_some_and(|env| capability::occupied(&self.kernel.frames, env, handle).is_ok())
+        self.env(env).is_some_and(|env| {
+            capability::occupied(&self.kernel.frames, &env.capabilities, handle).is_ok()
+        })
     }
 }

@@ -31,6 +31,7 @@ use crate::capability::Progress;
 use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::object;
+use crate::state::State;
 use binding::Binding;
 use nic::Nic;
 use scope::Entry;
@@ -133,11 +134,11 @@ fn deliver(kernel: &Kernel, net: &mut Net) {
     work.spend(had - left.max(0) as u32);
     if received != 0 {
         let info = kernel.info;
-        Kernel::count(&info.received, received.into());
-        Kernel::count(&info.copied, copied);
+        State::count(&info.received, received.into());
+        State::count(&info.copied, copied);
         if unclaimed | overflowed != 0 {
-            Kernel::count(&info.unclaimed, unclaimed.into());
-            Kernel::count(&info.overflowed, overflowed.into());
+            State::count(&info.unclaimed, unclaimed.into());
+            State::count(&info.overflowed, overflowed.into());
         }
         nic.offer_most_buffers(info);
     }

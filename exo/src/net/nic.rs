@@ -10,8 +10,8 @@
 use exo_abi::{FRAME_MAX, Pfn, SystemInfo};
 
 use super::virtqueue::{Buffer, ENTRIES, QUEUE_FRAMES, Virtqueue};
-use crate::kernel::Kernel;
 use crate::memory;
+use crate::state::State;
 
 /// Bytes of `virtio_net_hdr` before every frame (5.1.6).
 const HEADER: usize = 12;
@@ -241,7 +241,7 @@ impl Nic {
     /// Shows the device the recycled buffers.
     pub fn offer_buffers(&mut self, info: &SystemInfo) {
         if self.receive.publish() {
-            Kernel::count(&info.notifications, 1);
+            State::count(&info.notifications, 1);
             self.registers.write(register::QUEUE_NOTIFY, RECEIVE);
         }
     }
@@ -322,7 +322,7 @@ impl Nic {
     /// Shows the device what was queued.
     pub fn kick(&mut self, info: &SystemInfo) {
         if self.transmit.publish() {
-            Kernel::count(&info.notifications, 1);
+            State::count(&info.notifications, 1);
             self.registers.write(register::QUEUE_NOTIFY, TRANSMIT);
         }
     }

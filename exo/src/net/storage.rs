@@ -214,7 +214,7 @@ pub(super) fn make_code(kernel: &Kernel, pfn: Pfn) {
     // SAFETY: a quiet frame, checked by the caller. What its owner left there must
     // not be executed.
     unsafe { memory::frame(pfn).write_bytes(BREAKPOINT, FRAME_BYTES as usize) };
-    kernel.frames.set_kind(pfn, FrameKind::Code, 0);
+    kernel.frames.make_code(pfn);
     kernel.protect(pfn, true);
 }
 

@@ -16,6 +16,7 @@ use super::virtqueue::Buffer;
 use super::{Net, reclaim, ring};
 use crate::kernel::Kernel;
 use crate::memory;
+use crate::state::State;
 
 /// What a packet costs, sent or refused, whatever its length, and when the device returns it.
 const PACKET: u32 = 150;
@@ -54,10 +55,10 @@ pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts
         account.held.set(held);
         binding.taken.set(first.wrapping_add(counts.taken));
         ring::publish_sent(binding);
-        Kernel::count(&kernel.info.copied, copied);
-        Kernel::count(&kernel.info.transmitted, u64::from(counts.taken - counts.refused));
+        State::count(&kernel.info.copied, copied);
+        State::count(&kernel.info.transmitted, u64::from(counts.taken - counts.refused));
         if counts.refused != 0 {
-            Kernel::count(&kernel.info.refused, u64::from(counts.refused));
+            State::count(&kernel.info.refused, u64::from(counts.refused));
         }
         nic.kick(kernel.info);
     }

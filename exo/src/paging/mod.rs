@@ -66,8 +66,7 @@ fn leaf(pfn: Pfn, protection: Protection) -> u64 {
 
 /// Makes a root table in `pfn`, with the kernel's half as in `kernel_root`.
 pub fn create_root(frames: &FrameTable, pfn: Pfn, kernel_root: &Table) -> Option<()> {
-    let root = object::create::<Table>(frames, pfn)?;
-    frames.set_kind(pfn, FrameKind::PageTable, ROOT_LEVEL);
+    let root = object::create_at_level::<Table>(frames, pfn, ROOT_LEVEL)?;
     for (mine, kernels) in root.0.iter().zip(&kernel_root.0).skip(KERNEL_ENTRIES) {
         mine.store(kernels.load(Relaxed), Relaxed);
     }
@@ -132,8 +131,7 @@ pub fn install_table(
     }
     frames.check_donation(frame, space)?;
     frames.add_mapping(parent_pfn)?;
-    object::create::<Table>(frames, frame).ok_or(Error::NotOwned)?;
-    frames.set_kind(frame, FrameKind::PageTable, level.get());
+    object::create_at_level::<Table>(frames, frame, level.get()).ok_or(Error::NotOwned)?;
     entry.store(frame.address() | PRESENT | WRITE | USER, Relaxed);
     Ok(())
 }
@@ -162,7 +160,7 @@ pub fn remove_table(
     }
     entry.store(0, Relaxed);
     frames.remove_mapping(parent_pfn);
-    frames.set_kind(frame, FrameKind::Memory, 0);
+    frames.end_table(frame);
     Ok(())
 }
 

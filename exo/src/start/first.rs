@@ -2,8 +2,7 @@
 //! with the same operations that environments use to make each other.
 
 use exo_abi::{
-    EnvId, FRAME_BYTES, FrameKind, Handle, Level, Pfn, Protection, Rights, SLOT_COUNT, UArea,
-    VirtAddr, boot,
+    EnvId, FRAME_BYTES, Handle, Level, Pfn, Protection, Rights, SLOT_COUNT, UArea, VirtAddr, boot,
 };
 use exo_boot::bundle::Bundle;
 
@@ -46,14 +45,10 @@ pub(super) fn load(kernel: &Kernel, machine: &Machine) {
     let bytes = unsafe {
         core::slice::from_raw_parts(memory::physical(machine.bundle.start), bundle_bytes)
     };
-    let bundle = Bundle::parse(bytes).expect("the boot bundle is not well-formed");
-    let image = bundle.images().next().expect("the boot bundle has no image");
+    let bundle = Bundle::parse(bytes).unwrap_or_else(|error| crate::panic::refuse(error));
+    let image = bundle.root().expect("`parse` has found one");
 
     let bundle_first = Pfn((machine.bundle.start / FRAME_BYTES) as u32);
-    let bundle_frames = bundle_bytes.div_ceil(FRAME_BYTES as usize) as u32;
-    for offset in 0..bundle_frames {
-        frames.set_kind(bundle_first.plus(offset), FrameKind::Memory, 0);
-    }
     let mut taker = Taker { kernel, next: 0 };
     // The parts are donated by an environment that does not exist: number 0.
     let nobody = EnvId(0);
@@ -64,9 +59,7 @@ pub(super) fn load(kernel: &Kernel, machine: &Machine) {
         u_area: taker.take(nobody),
     };
     let env = env::create(kernel, nobody, parts).expect("fresh frames make an environment");
-    for offset in 0..bundle_frames {
-        frames.set_owner(bundle_first.plus(offset), env.id());
-    }
+    machine.bundle_frames().for_each(|pfn| assert!(frames.give(pfn, nobody, env.id())));
     endow(kernel, env);
 
     let mut loader = Loader { kernel, env, taker };
@@ -106,7 +99,8 @@ fn endow(kernel: &Kernel, env: &Env) {
         (boot::CONSOLE, Object::only(Kind::Console)),
         (boot::MACHINE, Object::only(Kind::Machine)),
     ] {
-        let handle = capability::insert(frames, env, object, Rights::ALL, CapRef::NONE);
+        let handle =
+            capability::insert(frames, &env.capabilities, object, Rights::ALL, CapRef::NONE);
         assert_eq!(handle, Ok::<Handle, _>(expected), "the table is empty");
     }
 }
@@ -141,7 +135,7 @@ impl Loader<'_> {
             }
         }
         let mapping = Mapping { owner, first, at, count: 1, protection };
-        paging::map(frames, root, mapping, |_| {}).expect("segments do not overlap");
+        paging::map(frames, root, mapping, |_| {}).expect("`parse` has found room");
     }
 
     /// Maps fresh frames for `length` bytes at `address`, filled with `data`.

@@ -4,8 +4,9 @@
 use exo_abi::{FRAME_BYTES, Pfn};
 use exo_boot::layout::{DEVICES, DIRECT_MAP, KERNEL_BASE, KERNEL_LOAD};
 
+use super::descriptors;
 use super::machine::Machine;
-use crate::arch::{descriptors, stack};
+use crate::arch::percpu;
 use crate::memory;
 
 const PRESENT: u64 = 1 << 0;
@@ -23,6 +24,14 @@ unsafe extern "C" {
     static kernel_text_end: u8;
     static kernel_rodata_end: u8;
     static kernel_end: u8;
+    // The page below the stack that the boot entry begins on.
+    static boot_stack_guard: u8;
+}
+
+/// The pages of the kernel's image that are not mapped.
+fn guards() -> impl Iterator<Item = u64> {
+    let boot = &raw const boot_stack_guard as u64;
+    percpu::guards().chain(descriptors::guards()).chain([boot])
 }
 
 /// Builds the tables and returns the root's frame.
@@ -48,7 +57,7 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
     assert!(end - KERNEL_BASE <= KERNEL_LOAD + LARGE_BYTES, "the kernel image is above 2 MiB");
     let emulated = descriptors::is_emulated();
     for page in (text..end).step_by(FRAME_BYTES as usize) {
-        if stack::guards().any(|it| it == page) {
+        if guards().any(|it| it == page) {
             continue;
         }
         let rights = match page {

@@ -120,16 +120,25 @@ impl Machine {
         unsafe { core::slice::from_raw_parts(table, self.frame_count as usize) }
     }
 
-    /// Enters into the frame table what is not free.
-    pub(super) fn classify(&self, frames: &FrameTable) {
+    /// The frames of the boot bundle.
+    pub(super) fn bundle_frames(&self) -> impl Iterator<Item = Pfn> + use<> {
+        let bytes = (self.bundle.end - self.bundle.start) as usize;
+        let first = Pfn((self.bundle.start / FRAME_BYTES) as u32);
+        (0..bytes.div_ceil(FRAME_BYTES as usize) as u32).map(move |offset| first.plus(offset))
+    }
+
+    /// Enters into the frame table what is not free. The boot bundle is plain memory of
+    /// nobody yet.
+    pub(super) fn classify(&self, frames: &mut FrameTable) {
         let usable = (self.memory.start / FRAME_BYTES) as u32;
         let allocated = (self.next / FRAME_BYTES) as u32;
         for frame in 0..usable {
-            frames.set_kind(Pfn(frame), FrameKind::Reserved, 0);
+            frames.describe(Pfn(frame), FrameKind::Reserved, 0);
         }
         for frame in usable..allocated {
-            frames.set_kind(Pfn(frame), FrameKind::Kernel, 0);
+            frames.describe(Pfn(frame), FrameKind::Kernel, 0);
         }
+        self.bundle_frames().for_each(|pfn| frames.describe(pfn, FrameKind::Memory, 0));
     }
 
     /// Number of frames of memory.

@@ -1,130 +1,25 @@
-//! From the boot stack to the first environment: runs once.
+//! From the boot stack to the first environment: what runs once.
 //!
 //! Finds memory, makes the final page tables, the frame table and the published
-//! pages, starts the devices, loads the first environment from the boot bundle
-//! and leaves ring 0 for good. Nothing of it is used again.
+//! pages, starts the devices and the other processors, loads the first environment from the
+//! boot bundle and leaves ring 0 for good. Nothing of it is used again: no other module of the
+//! kernel imports this one (`cargo exo tcb` counts its lines apart, a test holds it to that).
 
+#[cfg(exo_guest)]
+mod descriptors;
+#[cfg(exo_guest)]
 mod first;
+#[cfg(exo_guest)]
 mod layout;
+#[cfg(exo_guest)]
 mod machine;
+#[cfg(exo_guest)]
+mod main;
+#[cfg(exo_guest)]
 mod others;
-
-use core::cell::{Cell, RefCell, UnsafeCell};
-use core::mem::MaybeUninit;
-use core::sync::atomic::Ordering::Relaxed;
-
-use exo_abi::{ABI_VERSION, EnvId, FRAME_BYTES, FrameKind, SystemInfo};
-use exo_boot::layout::DIRECT_MAP;
-
-use crate::arch::{apic, cpu, descriptors, entry};
-use crate::frames::FrameTable;
-use crate::kernel::Kernel;
-use crate::net::Net;
-use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
-use crate::net::scope::Scope;
-use crate::net::storage::Merged;
-use crate::secret::mix;
-use crate::{memory, say};
-use machine::Machine;
-
-exo_boot::pvh_entry!();
-
-struct Cellar(UnsafeCell<MaybeUninit<Kernel>>);
-
-// SAFETY: written once by `kernel_main` before anything reads it; afterwards
-// only shared, and used by whichever processor holds the lock.
-unsafe impl Sync for Cellar {}
-
-static KERNEL: Cellar = Cellar(UnsafeCell::new(MaybeUninit::uninit()));
-
-/// The kernel's state.
-#[inline]
-pub fn kernel() -> &'static Kernel {
-    // SAFETY: entries from ring 3 exist only after `kernel_main` has written it.
-    unsafe { (*KERNEL.0.get()).assume_init_ref() }
-}
-
-/// Called by the boot entry with the physical address of the start information.
-#[unsafe(no_mangle)]
-extern "C" fn kernel_main(start_info: u64) -> ! {
-    // SAFETY: first code to run, once, with interrupts off. The boot tables map
-    // everything writable, so protection comes on with the final tables below.
-    unsafe { descriptors::load(0) };
-    let started = cpu::time_stamp();
-    let mut machine = Machine::discover(start_info);
-    let root_table = layout::build(&mut machine);
-    // SAFETY: the final tables map the image and the direct map as the boot
-    // tables do, with protection that `layout::build` gives each part.
-    unsafe {
-        cpu::enable_protection();
-        cpu::set_page_table(root_table.address());
-        entry::start(0);
-    }
-    let info_frame = machine.allocate(2);
-    // SAFETY: an allocated, zeroed frame of the kernel; all fields are atomics,
-    // so it may be shared for ever.
-    let info: &'static SystemInfo = unsafe { &*memory::frame(info_frame).cast() };
-    info.abi_version.store(ABI_VERSION, Relaxed);
-    let clock = apic::start();
-    clock.publish(info, cpu::time_stamp);
-    let nic_memory = machine.allocate(NIC_FRAMES);
-    let nic = machine.transports().find_map(|(address, line)| {
-        // SAFETY: the command line names the transports, the direct map has
-        // the device range uncached; the memory was set aside just now, and at
-        // most one device is a network interface that takes it.
-        let nic = unsafe {
-            let registers = Mmio::new((DIRECT_MAP + address) as *mut u8);
-            Nic::start(registers, nic_memory)
-        };
-        nic.inspect(|_| apic::route(line, apic::NET_VECTOR))
-    });
-    if let Some(nic) = &nic {
-        let mut mac = [0; 8];
-        mac[..6].copy_from_slice(&nic.station);
-        info.mac.store(u64::from_le_bytes(mac), Relaxed);
-    }
-    let bits = machine.frame_count().ilog2();
-    let heads = memory::frame(machine.allocate(((4_u64 << bits) / FRAME_BYTES) as u32)).cast();
-    // The devices have taken their time since the first reading of the clock.
-    let secret = mix(cpu::random().into_iter().flatten().chain([started, cpu::time_stamp()]));
-    let compiles = !machine.is_told(b"filters=interpreted");
-    // SAFETY: set aside just now for it, and zero.
-    let merged = unsafe { Merged::new(heads, bits, secret, compiles) };
-    let network_frame = machine.allocate(1);
-    let frames = FrameTable::new(machine.frame_table());
-    let table = machine.frame_table_range();
-    info.frame_table.store(table.start, Relaxed);
-    info.frame_count.store(frames.len(), Relaxed);
-    machine.classify(&frames);
-    for frame in table.chain([info_frame.0, info_frame.0 + 1]) {
-        frames.set_kind(exo_abi::Pfn(frame), FrameKind::Info, 0);
-    }
-    frames.set_kind(root_table, FrameKind::PageTable, crate::paging::ROOT_LEVEL);
-    frames.set_kind(network_frame, FrameKind::Memory, 0);
-    let network = Scope::everything(&frames, network_frame);
-    say!(
-        "{} MiB of memory, {} network interface",
-        frames.len() / 256,
-        if nic.is_some() { "one" } else { "no" }
-    );
-    // SAFETY: nothing has read it yet.
-    let kernel = unsafe {
-        (*KERNEL.0.get()).write(Kernel {
-            frames,
-            info,
-            info_frame,
-            root_table,
-            first: Cell::new(EnvId(0)),
-            over: Cell::new(false),
-            cores: Default::default(),
-            clock,
-            net: RefCell::new(Net::new(nic)),
-            network,
-            merged,
-        })
-    };
-    entry::set_core_data(&kernel.cores[0], &kernel.info.exceptions[0]);
-    others::start(kernel);
-    first::load(kernel, &machine);
-    crate::trap::leave(kernel, false)
-}
+#[cfg(exo_guest)]
+mod processor;
+pub mod rate;
+pub mod secret;
+#[cfg(exo_guest)]
+mod timer;

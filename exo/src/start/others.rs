@@ -6,13 +6,13 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::arch::{apic, cpu, descriptors, entry};
-use crate::cores::{self, MAX_CORES};
-use crate::kernel::Kernel;
+use super::{descriptors, processor, timer};
+use crate::arch::{apic, cpu, percpu};
+use crate::cores::MAX_CORES;
+use crate::kernel::lock;
 use crate::memory;
 use crate::say;
-
-use super::kernel;
+use crate::state::State;
 
 /// Physical address of the page other processors start in.
 const START_PAGE: u64 = 0x8000;
@@ -29,15 +29,16 @@ unsafe extern "C" {
 /// Stack pointer of the processor being started; read by the boot entry.
 #[unsafe(no_mangle)]
 static OTHER_STACK: AtomicU64 = AtomicU64::new(0);
+/// Physical address of the kernel's root page table.
+static ROOT_TABLE: AtomicU64 = AtomicU64::new(0);
 /// Its number.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Processors that are up.
 static UP: AtomicU32 = AtomicU32::new(1);
 
 /// Starts all others. They wait until this processor gives the lock back.
-pub(super) fn start(kernel: &Kernel) {
-    // Taken here, and given back when this processor enters ring 3 or halts.
-    cores::lock();
+pub(super) fn start(kernel: &State) {
+    ROOT_TABLE.store(kernel.root_table.address(), Ordering::Relaxed);
     let code = &raw const other_entry;
     let length = &raw const other_entry_end as usize - code as usize;
     // SAFETY: the code lies in the kernel's text; the page is memory below 1 MiB that
@@ -45,8 +46,8 @@ pub(super) fn start(kernel: &Kernel) {
     unsafe { code.copy_to_nonoverlapping(memory::physical(START_PAGE), length) };
     for number in 1..count().min(MAX_CORES as u32) {
         NEXT.store(number, Ordering::Relaxed);
-        OTHER_STACK.store(entry::stack_top(number as usize), Ordering::Release);
-        apic::start_core(number, START_PAGE);
+        OTHER_STACK.store(percpu::stack_top(number as usize), Ordering::Release);
+        timer::start_core(number, START_PAGE);
         let start = cpu::time_stamp();
         let patience = PATIENCE_MICROSECONDS * apic::ticks_per_microsecond();
         while UP.load(Ordering::Acquire) == number {
@@ -69,20 +70,19 @@ pub(super) fn start(kernel: &Kernel) {
 /// Called by the boot entry on each other processor.
 #[unsafe(no_mangle)]
 extern "C" fn other_main() -> ! {
-    let kernel = kernel();
     let number = NEXT.load(Ordering::Acquire) as usize;
     // SAFETY: once on this processor, with interrupts off, after the first one did; the
     // final tables map the image, where this runs, as the boot tables do.
     unsafe {
         descriptors::load(number);
-        cpu::enable_protection();
-        cpu::set_page_table(kernel.root_table.address());
-        entry::start(number);
-        entry::set_core_data(&kernel.cores[number], &kernel.info.exceptions[number]);
+        processor::enable_protection();
+        cpu::set_page_table(ROOT_TABLE.load(Ordering::Relaxed));
+        processor::accept_calls(number);
     }
-    apic::start_local();
+    timer::start_local();
     UP.store(number as u32 + 1, Ordering::Release);
-    cores::lock();
+    let kernel = lock();
+    percpu::set_core_data(&kernel.cores[number], &kernel.info.exceptions[number]);
     crate::trap::leave(kernel, false)
 }
 

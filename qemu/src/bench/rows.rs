@@ -139,11 +139,9 @@ const RULES: &[Rule] = &[
     ("exo/src/calls/time.rs", To(Crossing), &[("wait", To(Schedule))]),
     ("exo/src/calls/", To(Crossing), &[]),
     ("exo/src/capability/", To(Crossing), &[]),
-    (
-        "exo/src/arch/entry.rs",
-        To(Crossing),
-        &[("set_vector_state", To(Schedule)), ("start", To(Other))],
-    ),
+    ("exo/src/arch/syscall.rs", To(Crossing), &[]),
+    ("exo/src/arch/exit.rs", To(Crossing), &[]),
+    ("exo/src/arch/percpu.rs", To(Crossing), &[("set_vector_state", To(Schedule))]),
     (
         "exo/src/trap.rs",
         To(Crossing),
@@ -157,12 +155,15 @@ const RULES: &[Rule] = &[
         ],
     ),
     ("exo/src/schedule.rs", To(Schedule), &[]),
+    ("exo/src/slots.rs", To(Schedule), &[]),
+    ("exo/src/state/mod.rs", Neutral, &[]),
+    ("exo/src/state/", To(Schedule), &[]),
     ("exo/src/cores.rs", To(Crossing), &[]),
     ("exo/src/env/", To(Schedule), &[]),
     ("exo/src/arch/apic.rs", To(Schedule), &[]),
     ("exo/src/arch/cpu.rs", Neutral, &[]),
     ("exo/src/arch/memory_symbols.rs", Neutral, &[]),
-    ("exo/src/object.rs", Neutral, &[]),
+    ("exo/src/frames/", Neutral, &[]),
     ("exo/src/memory.rs", Neutral, &[]),
     ("exo/src/frames.rs", Neutral, &[]),
     ("exo/src/kernel.rs", Neutral, &[]),
@@ -308,7 +309,7 @@ mod tests {
         assert_eq!(of_source("exo/src/net/nic.rs", "{closure#0}"), Some(Neutral));
         assert_eq!(of_source("exo/src/schedule.rs", "{closure#0}"), Some(To(Schedule)));
         assert_eq!(of_source("registry/smoltcp/src/lib.rs", "smoltcp::f"), None);
-        assert_eq!(of_symbol("exo::arch::entry::syscall_entry"), To(Crossing));
+        assert_eq!(of_symbol("exo::arch::syscall::syscall_entry"), To(Crossing));
         assert_eq!(of_symbol("memcpy"), Neutral);
     }
 
@@ -326,7 +327,7 @@ mod tests {
                 }
             }
         }
-        let entries = ["entry.rs", "vectors.rs"].map(|file| {
+        let entries = ["syscall.rs", "exit.rs", "vectors.rs"].map(|file| {
             let file = crate::workspace::root().join("exo/src/arch").join(file);
             std::fs::read_to_string(file).unwrap()
         });

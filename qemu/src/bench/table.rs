@@ -204,15 +204,15 @@ mod tests {
     fn the_innermost_row_counts() {
         let receive = own("exo::net::receive", "exo/src/net/mod.rs");
         let sync = own("exo::calls::network::net_sync", "exo/src/calls/network.rs");
-        let get = own("exo::object::get", "exo/src/object.rs");
+        let get = own("exo::frames::object::get", "exo/src/frames/object.rs");
         let min = foreign("core::cmp::min");
         let walk = own("walk<exo::A, B>", "dpf/src/trie.rs");
         let classify = own("exo::net::filter::look_up", "exo/src/net/filter.rs");
         let closure = own("{closure#0}", "exo/src/net/nic.rs");
         for (frames, name, charge) in [
             (&[receive, sync][..], "exo/src/net/mod.rs receive", Charge::To(Row::Receive)),
-            (&[get, sync], "exo/src/object.rs get", Charge::To(Row::Crossing)),
-            (&[min, get, receive, sync], "exo/src/object.rs get", Charge::To(Row::Receive)),
+            (&[get, sync], "exo/src/frames/object.rs get", Charge::To(Row::Crossing)),
+            (&[min, get, receive, sync], "exo/src/frames/object.rs get", Charge::To(Row::Receive)),
             (&[min, walk, classify, receive], "dpf/src/trie.rs walk", Charge::To(Row::Classify)),
             (&[closure, classify], "exo/src/net/nic.rs {closure#0}", Charge::To(Row::Classify)),
             // Not inlined: the caller is known when it runs.
@@ -228,7 +228,7 @@ mod tests {
                 "{frames:?}"
             );
         }
-        let entry = "exo::arch::entry::syscall_entry";
+        let entry = "exo::arch::syscall::syscall_entry";
         assert_eq!(
             judge(&[], entry, &Steps::default()),
             (entry.to_owned(), Charge::To(Row::Crossing))

@@ -9,7 +9,7 @@ use serde::Serialize;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-use super::cfg;
+use super::cfg::Config;
 
 /// What is in a source file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,20 +51,25 @@ impl AddAssign for Unsafe {
 }
 
 /// Counts the guest's code in `source`, which has been parsed as `file`.
-pub(super) fn count(source: &str, file: &syn::File) -> syn::Result<Count> {
-    if file.attrs.iter().any(|attribute| cfg::excludes(attribute.meta.to_token_stream())) {
+pub(super) fn count(source: &str, file: &syn::File, config: &Config) -> syn::Result<Count> {
+    if file.attrs.iter().any(|attribute| config.excludes(attribute.meta.to_token_stream())) {
         return Ok(Count::default());
     }
-    let mut exclusions = Exclusions::default();
-    exclusions.visit_file(file);
     let mut counter = Counter {
         source: source.lines().collect(),
-        excluded: exclusions.ranges,
+        excluded: excluded(file, config),
         lines: BTreeSet::new(),
         found: Count::default(),
     };
     counter.tokens(source.parse()?, false);
     Ok(Count { lines: counter.lines.len(), ..counter.found })
+}
+
+/// The byte ranges of `file` that are not compiled for the guest.
+pub(super) fn excluded(file: &syn::File, config: &Config) -> Vec<Range<usize>> {
+    let mut exclusions = Exclusions { config, ranges: Vec::new() };
+    exclusions.visit_file(file);
+    exclusions.ranges
 }
 
 /// Counts the code lines of an assembly file.
@@ -78,16 +83,16 @@ pub(super) fn script_lines(text: &str) -> usize {
 }
 
 /// The byte ranges of what is not compiled for the guest.
-#[derive(Default)]
-struct Exclusions {
+struct Exclusions<'a> {
+    config: &'a Config,
     ranges: Vec<Range<usize>>,
 }
 
-impl Exclusions {
+impl Exclusions<'_> {
     /// Notes the node if it is excluded; true if it has to be looked into.
     fn keeps(&mut self, node: &(impl ToTokens + Spanned)) -> bool {
         let tokens = node.to_token_stream();
-        let excluded = cfg::excludes_item(tokens.clone());
+        let excluded = self.config.excludes_item(tokens.clone());
         if excluded {
             let mut spans = tokens.into_iter().map(|token| token.span().byte_range());
             let first = spans.next().unwrap_or_default();
@@ -101,7 +106,7 @@ impl Exclusions {
 /// Every kind of node that may carry a `cfg`.
 macro_rules! visit_unless_excluded {
     ($($method:ident($node:ty)),* $(,)?) => {
-        impl<'ast> Visit<'ast> for Exclusions {
+        impl<'ast> Visit<'ast> for Exclusions<'_> {
             $(fn $method(&mut self, node: &'ast $node) {
                 if self.keeps(node) {
                     visit::$method(self, node);
@@ -275,7 +280,7 @@ mod tests {
     use super::*;
 
     fn count_text(source: &str) -> Count {
-        count(source, &syn::parse_file(source).unwrap()).unwrap()
+        count(source, &syn::parse_file(source).unwrap(), &Config::default()).unwrap()
     }
 
     #[test]

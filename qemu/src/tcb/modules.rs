@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use quote::ToTokens;
 use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta};
 
-use super::cfg;
+use super::cfg::Config;
 use super::count::{Count, assembly_lines, count};
 
 /// The source files reachable from those of `roots` that exist, each with what is in it.
-pub(super) fn files(roots: &[PathBuf]) -> Result<BTreeMap<PathBuf, Count>> {
-    let mut walk = Walk::default();
+pub(super) fn files(roots: &[PathBuf], config: &Config) -> Result<BTreeMap<PathBuf, Count>> {
+    let mut walk = Walk { config, files: BTreeMap::new() };
     for root in roots.iter().filter(|root| root.exists()) {
         // A crate's root owns the directory it is in, as a `mod.rs` does.
         let directory = root.parent().unwrap_or(Path::new("")).to_owned();
@@ -22,12 +22,12 @@ pub(super) fn files(roots: &[PathBuf]) -> Result<BTreeMap<PathBuf, Count>> {
     Ok(walk.files)
 }
 
-#[derive(Default)]
-struct Walk {
+struct Walk<'a> {
+    config: &'a Config,
     files: BTreeMap<PathBuf, Count>,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Takes in the file `path`, whose modules are in `directory`.
     fn module(&mut self, path: &Path, directory: &Path) -> Result<()> {
         if self.files.contains_key(path) {
@@ -37,7 +37,7 @@ impl Walk {
             fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let parsed = || -> syn::Result<_> {
             let file = syn::parse_file(&text)?;
-            let count = count(&text, &file)?;
+            let count = count(&text, &file, self.config)?;
             Ok((file, count))
         };
         let (file, count) = parsed().with_context(|| format!("{}", path.display()))?;
@@ -53,7 +53,7 @@ impl Walk {
     fn items(&mut self, items: &[Item], here: &Path, directory: &Path) -> Result<()> {
         for item in items {
             let Item::Mod(module) = item else { continue };
-            if cfg::excludes_item(module.to_token_stream()) {
+            if self.config.excludes_item(module.to_token_stream()) {
                 continue;
             }
             let name = module.ident.to_string();
@@ -127,7 +127,7 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let roots = [dir.path().join("lib.rs"), dir.path().join("main.rs"), dir.path().join("no")];
-        let found: Vec<_> = files(&roots)
+        let found: Vec<_> = files(&roots, &Config::default())
             .unwrap()
             .iter()
             .map(|(path, count)| {
@@ -155,6 +155,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("lib.rs");
         fs::write(&root, "mod gone;").unwrap();
-        assert!(files(&[root]).is_err());
+        assert!(files(&[root], &Config::default()).is_err());
     }
 }

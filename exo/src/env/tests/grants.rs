@@ -6,7 +6,7 @@ use exo_abi::{EnvState, Error, Handle, Rights, Word};
 
 use super::transfers::{Line, line};
 use crate::calls::Reply;
-use crate::capability::{self, CapRef};
+use crate::capability::CapRef;
 use crate::env::Env;
 use crate::testing::{call, reply};
 
@@ -39,7 +39,7 @@ fn replies(line: &Line, grant: u64) -> Result<u64, Error> {
 fn holds(line: &Line, number: usize, handle: u64) -> bool {
     let handle = Handle::from_word(handle).expect("any word");
     let frames = &line.kernel.frames;
-    capability::lookup(frames, line.envs[number], handle, Rights::CALL).is_ok()
+    line.envs[number].lookup(frames, handle, Rights::CALL).is_ok()
 }
 
 #[test]
@@ -67,11 +67,11 @@ fn what_is_not_welcome_or_not_ones_to_give_changes_nothing() {
     let bell = doorbell(&line, 0);
     let weak = call(line.kernel, caller, "cap_derive", &[bell, Rights::CALL.into_word(), 0, 0])
         .expect("room");
-    let free = server.cap_free.get();
+    let free = server.capabilities.free.get();
     let same = || {
         assert_eq!((line.state(0), line.state(1)), (EnvState::Ready, EnvState::Ready));
         assert!(!server.transfer.serving());
-        assert_eq!(server.cap_free.get(), free);
+        assert_eq!(server.capabilities.free.get(), free);
     };
     assert_eq!(calls(&line, bell), Err(Error::NoRight), "not welcome");
     same();
@@ -81,9 +81,9 @@ fn what_is_not_welcome_or_not_ones_to_give_changes_nothing() {
     assert_eq!(calls(&line, bell + (1 << 32)), Err(Error::BadHandle), "stale");
     assert_eq!(calls(&line, 63), Err(Error::BadHandle), "names nothing");
     same();
-    server.cap_free.set(CapRef::NONE);
+    server.capabilities.free.set(CapRef::NONE);
     assert_eq!(calls(&line, bell), Err(Error::TableFull));
-    server.cap_free.set(free);
+    server.capabilities.free.set(free);
     same();
     // Nor does a reply that carries what the caller does not want: it can be tried again.
     calls(&line, 0).expect("it is free");

@@ -91,8 +91,7 @@ fn handle_of(kernel: &Kernel, root: &'static Env, id: EnvId) -> u64 {
     let names = |handle: &u64| {
         let word = |shift: u64| handle >> shift & 0xffff_ffff;
         let handle = exo_abi::Handle::new(word(0) as u32, word(32) as u32);
-        let found =
-            crate::capability::lookup(&kernel.frames, root, handle, exo_abi::Rights::CONTROL);
+        let found = root.lookup(&kernel.frames, handle, exo_abi::Rights::CONTROL);
         found.is_ok_and(|(_, slot)| slot.object().first == id.0)
     };
     (0..64).map(|index| index | 1 << 32).find(names).expect("a handle")

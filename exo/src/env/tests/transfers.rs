@@ -2,11 +2,12 @@
 
 use exo_abi::{EnvId, EnvState, Error, Rights, UserPtr, Word};
 
-use super::super::transfer::{self, End, Place};
+use super::super::transfer::{self, End};
 use crate::calls::{Leaving, Reply};
 use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::schedule;
+use crate::state::transfer::Place;
 use crate::testing::{ALL_FRAMES, ALL_SLOTS, OWN, call, child, destroy, machine, reply, tables};
 
 const ENTRY: u64 = 0x40_1000;
@@ -332,9 +333,9 @@ fn entries_are_sixteen_and_in_user_space() {
         assert_eq!(create([0, address, STACK]), Err(Error::BadAddress));
         assert_eq!(create([0, ENTRY, address | 1]), Err(Error::BadAddress));
     }
-    let used = line.envs[0].cap_frames.get();
+    let used = line.envs[0].capabilities.frames.get();
     while create([1, ENTRY, STACK]).is_ok() {}
     assert_eq!(create([1, ENTRY, STACK]), Err(Error::TableFull));
     assert_eq!(create([1, 0, 0]), Ok(0), "taking one away needs no room");
-    assert_eq!(line.envs[0].cap_frames.get(), used);
+    assert_eq!(line.envs[0].capabilities.frames.get(), used);
 }

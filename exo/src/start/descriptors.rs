@@ -16,16 +16,16 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
-use super::stack::Stack;
-use super::vectors::stub_addresses;
+use crate::arch::stack::Stack;
+use crate::arch::vectors::stub_addresses;
 use crate::cores::MAX_CORES;
 
 /// Kernel code segment.
-pub const KERNEL_CODE: u16 = 0x08;
+pub(super) const KERNEL_CODE: u16 = 0x08;
 /// Kernel data segment.
-pub const KERNEL_DATA: u16 = 0x10;
+const KERNEL_DATA: u16 = 0x10;
 /// `sysret` base: ring 3's data segment is this + 8, its code segment this + 16.
-pub const SYSRET_BASE: u16 = 0x18 | 3;
+pub(super) const SYSRET_BASE: u16 = 0x18 | 3;
 const TASK_STATE: u16 = 0x30;
 
 const STACK_BYTES: usize = 16 * 1024;
@@ -127,10 +127,10 @@ const SEGMENTS: [u64; 8] = [
     0,
     0,
 ];
-const _: () = assert!(crate::env::USER_CODE as usize / 8 + BEFORE == PAGE_WORDS);
+const _: () = assert!(crate::state::context::USER_CODE as usize / 8 + BEFORE == PAGE_WORDS);
 
 /// Whether this is QEMU's emulation, as it says by `cpuid` (leaf 0x4000_0000).
-pub fn is_emulated() -> bool {
+pub(super) fn is_emulated() -> bool {
     use core::arch::x86_64::__cpuid;
     const HYPERVISOR: u32 = 1 << 31;
     if __cpuid(1).ecx & HYPERVISOR == 0 {
@@ -142,7 +142,7 @@ pub fn is_emulated() -> bool {
 
 /// The addresses of the pages in which the descriptors of ring 3's code lie. There is
 /// nothing else in them but where the task states are.
-pub fn user_segment_pages() -> impl Iterator<Item = u64> {
+pub(super) fn user_segment_pages() -> impl Iterator<Item = u64> {
     TABLES.iter().map(|tables| tables.segments.get() as u64 + 8 * PAGE_WORDS as u64)
 }
 
@@ -166,7 +166,7 @@ fn stack_of(vector: usize) -> u8 {
 /// # Safety
 /// Once on each processor with its own number, on the first one before any other is
 /// started, with interrupts off.
-pub unsafe fn load(core: usize) {
+pub(super) unsafe fn load(core: usize) {
     let tables = &TABLES[core];
     // SAFETY: the only call for these tables, so nothing else refers to them; every
     // selector loaded names a descriptor written just before. Reloading `cs`

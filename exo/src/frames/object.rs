@@ -7,7 +7,7 @@
 
 use exo_abi::{FRAME_BYTES, FrameKind, Pfn};
 
-use crate::frames::FrameTable;
+use super::FrameTable;
 use crate::memory;
 
 /// A type that lives in a frame of its own.
@@ -45,9 +45,18 @@ pub fn get_live<T: KernelObject>(
     frames.is(pfn, T::KIND, generation).then(|| unsafe { &*memory::frame(pfn).cast::<T>() })
 }
 
-/// Turns frame `pfn` into an object, all zero. The frame must be plain memory
-/// that nobody maps or uses; the caller has checked that.
+/// Turns frame `pfn` into an object, all zero; none if it is not plain memory that nothing
+/// refers to.
 pub fn create<T: KernelObject>(frames: &FrameTable, pfn: Pfn) -> Option<&'static T> {
+    create_at_level(frames, pfn, 0)
+}
+
+/// The same for one of the kinds that have levels or positions: page and capability tables.
+pub fn create_at_level<T: KernelObject>(
+    frames: &FrameTable,
+    pfn: Pfn,
+    level: u8,
+) -> Option<&'static T> {
     const { assert!(size_of::<T>() <= FRAME_BYTES as usize) };
     if !frames.is_quiet_memory(pfn) {
         return None;
@@ -55,6 +64,6 @@ pub fn create<T: KernelObject>(frames: &FrameTable, pfn: Pfn) -> Option<&'static
     // SAFETY: the frame exists (it has a kind), and being unmapped, unpinned
     // plain memory, neither ring 3 nor a device nor a kernel object uses it.
     unsafe { memory::clear(pfn) };
-    frames.set_kind(pfn, T::KIND, 0);
+    frames.set_kind(pfn, T::KIND, level);
     get(frames, pfn)
 }

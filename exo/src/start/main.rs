@@ -1,0 +1,111 @@
+//! The order in which the machine is set up, by its first processor.
+
+use core::cell::{Cell, RefCell};
+use core::sync::atomic::Ordering::Relaxed;
+
+use exo_abi::{ABI_VERSION, EnvId, FRAME_BYTES, FrameKind, SystemInfo};
+use exo_boot::layout::DIRECT_MAP;
+
+use super::machine::Machine;
+use super::secret::mix;
+use super::{descriptors, first, layout, others, processor, timer};
+use crate::arch::{apic, cpu, percpu};
+use crate::console::Console;
+use crate::frames::FrameTable;
+use crate::kernel::{self, Kernel};
+use crate::net::Net;
+use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
+use crate::net::scope::Scope;
+use crate::net::storage::Merged;
+use crate::state::State;
+use crate::{memory, say};
+
+exo_boot::pvh_entry!();
+
+/// Called by the boot entry with the physical address of the start information.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main(start_info: u64) -> ! {
+    // SAFETY: first code to run, once, with interrupts off. The boot tables map
+    // everything writable, so protection comes on with the final tables below.
+    unsafe { descriptors::load(0) };
+    let started = cpu::time_stamp();
+    let mut machine = Machine::discover(start_info);
+    let root_table = layout::build(&mut machine);
+    // SAFETY: the final tables map the image and the direct map as the boot
+    // tables do, with protection that `layout::build` gives each part.
+    unsafe {
+        processor::enable_protection();
+        cpu::set_page_table(root_table.address());
+        processor::accept_calls(0);
+    }
+    let info_frame = machine.allocate(2);
+    // SAFETY: an allocated, zeroed frame of the kernel; all fields are atomics,
+    // so it may be shared for ever.
+    let info: &'static SystemInfo = unsafe { &*memory::frame(info_frame).cast() };
+    info.abi_version.store(ABI_VERSION, Relaxed);
+    let clock = timer::start();
+    clock.publish(info, cpu::time_stamp);
+    let nic_memory = machine.allocate(NIC_FRAMES);
+    let nic = machine.transports().find_map(|(address, line)| {
+        // SAFETY: the command line names the transports, the direct map has
+        // the device range uncached; the memory was set aside just now, and at
+        // most one device is a network interface that takes it.
+        let nic = unsafe {
+            let registers = Mmio::new((DIRECT_MAP + address) as *mut u8);
+            Nic::start(registers, nic_memory)
+        };
+        nic.inspect(|_| timer::route(line, apic::NET_VECTOR))
+    });
+    if let Some(nic) = &nic {
+        let mut mac = [0; 8];
+        mac[..6].copy_from_slice(&nic.station);
+        info.mac.store(u64::from_le_bytes(mac), Relaxed);
+    }
+    let bits = machine.frame_count().ilog2();
+    let heads = memory::frame(machine.allocate(((4_u64 << bits) / FRAME_BYTES) as u32)).cast();
+    // The devices have taken their time since the first reading of the clock.
+    let secret = mix(processor::random().into_iter().flatten().chain([started, cpu::time_stamp()]));
+    let compiles = !machine.is_told(b"filters=interpreted");
+    // SAFETY: set aside just now for it, and zero.
+    let merged = unsafe { Merged::new(heads, bits, secret, compiles) };
+    let network_frame = machine.allocate(1);
+    let mut frames = FrameTable::new(machine.frame_table());
+    let table = machine.frame_table_range();
+    info.frame_table.store(table.start, Relaxed);
+    info.frame_count.store(frames.len(), Relaxed);
+    machine.classify(&mut frames);
+    for frame in table.chain([info_frame.0, info_frame.0 + 1]) {
+        frames.describe(exo_abi::Pfn(frame), FrameKind::Info, 0);
+    }
+    frames.describe(root_table, FrameKind::PageTable, crate::paging::ROOT_LEVEL);
+    frames.describe(network_frame, FrameKind::Memory, 0);
+    let network = Scope::everything(&frames, network_frame);
+    say!(
+        "{} MiB of memory, {} network interface",
+        frames.len() / 256,
+        if nic.is_some() { "one" } else { "no" }
+    );
+    let kernel = Kernel {
+        state: State {
+            frames,
+            info,
+            info_frame,
+            root_table,
+            first: Cell::new(EnvId(0)),
+            over: Cell::new(false),
+            cores: Default::default(),
+            clock,
+            console: Console::new(),
+        },
+        net: RefCell::new(Net::new(nic)),
+        network,
+        merged,
+    };
+    // SAFETY: once, before any entry from ring 3 and before other processors run. They get
+    // the lock when this one enters ring 3 or halts.
+    let kernel = unsafe { kernel::install(kernel) };
+    percpu::set_core_data(&kernel.cores[0], &kernel.info.exceptions[0]);
+    others::start(&kernel);
+    first::load(&kernel, &machine);
+    crate::trap::leave(kernel, false)
+}

@@ -107,6 +107,38 @@ fn hundreds_of_connections_are_open_at_the_same_time() {
     }
 }
 
+/// Prints what the 99th of a hundred answers takes a client alone, and beside 500 that ask for much
+/// and read nothing: `cargo test -p machine-tests --test s52_tcp -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement of time"]
+fn a_good_client_beside_500_that_read_nothing() {
+    const ASKED: usize = 2000;
+    let machine = machine(&[]);
+    let mut good = connect_and_ask(&machine);
+    let value = [b"set long 0 0 30000\r\n", &[b'x'; 30_000][..], b"\r\n"].concat();
+    assert_eq!(ask(&mut good, &value, b"\r\n", 1), b"STORED\r\n");
+    let mut p99 = |what: &str| {
+        let mut times: Vec<_> = (0..ASKED)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                assert_eq!(ask(&mut good, b"get absent\r\n", b"\r\n", 1), b"END\r\n");
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("{what}: p50 {:?}, p99 {:?}", times[ASKED / 2], times[ASKED * 99 / 100]);
+    };
+    p99("alone");
+    let mut bad: Vec<_> = (0..500).map(|_| connect_and_ask(&machine)).collect();
+    p99("beside 500 idle");
+    for client in &mut bad {
+        client.set_nonblocking(true).expect("an option");
+        let _ = client.write(&b"get long\r\n".repeat(200));
+    }
+    p99("beside 500 that read nothing");
+    p99("the same later");
+}
+
 /// The answer shows that the guest has it: slirp takes one unfinished connection at a time, and
 /// what comes too soon is tried again by the host after a second.
 fn connect_and_ask(machine: &Machine) -> TcpStream {

@@ -192,7 +192,7 @@ mod tests {
             (app.replace("slots = 1", ""), "`slots`"),
             (app.replace("slots = 1", "slots = 0"), "application \"a\": slots"),
             (format!("{app}forward = [\"udp:7\"]"), "application \"a\": forward: needs an address"),
-            (format!("{app}forward = [\"tcp:7\"]"), "TCP is not forwarded yet"),
+            (format!("{app}forward = [\"sctp:7\"]"), "is to be \"udp:PORT\" or \"tcp:PORT\""),
             (format!("{app}forward = [7]"), "forward"),
             (format!("{app}grants = [\"net\"]"), "application \"a\": address: is missing"),
         ] {

@@ -85,6 +85,8 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use std::vec;
+
     use super::{Connections, Session, TOO_MANY};
     use crate::stream::Next;
     use crate::{Config, Service, Time};

@@ -151,6 +151,7 @@ mod tests {
         let mut config = Config::named("default").unwrap();
         config.network = Network::User(HostPorts::Stated);
         let forwards = "user,id=n0,hostfwd=udp:127.0.0.1:11211-10.0.2.15:11211,\
+                        hostfwd=tcp:127.0.0.1:11211-10.0.2.15:11211,\
                         hostfwd=udp:127.0.0.1:7007-10.0.2.16:7 ";
         assert!(line(&config).contains(forwards), "{}", line(&config));
         config.manifest.apps[1].forward.clear();

@@ -146,6 +146,10 @@ impl Wheel {
                 self.cancel(due);
                 return Some(due);
             }
+            if self.occupied == [0; LEVELS] {
+                // After a long idle time the difference would mean nothing.
+                self.time = now;
+            }
             if has_come(now, self.time) {
                 return None;
             }
@@ -270,5 +274,10 @@ mod tests {
         wheel.ensure(0, 1002 + (1 << 30));
         assert_eq!(wheel.expire(1002 + (1 << 24)), Some(0), "early");
         assert_eq!(wheel.expire(1002 + (1 << 31)), None);
+        // Idle for a month.
+        let now = 1002_u32.wrapping_add(3 << 30);
+        assert_eq!(wheel.expire(now), None);
+        wheel.ensure(0, now + 5);
+        assert_eq!((wheel.expire(now + 4), wheel.expire(now + 5)), (None, Some(0)));
     }
 }

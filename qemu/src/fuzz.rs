@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -65,19 +66,24 @@ fn kernel_elf() -> PathBuf {
 /// (1000th unless said otherwise), and the programs.
 pub fn build(every: Option<u64>) -> Result<()> {
     guest::build(&manifest::read(&workspace::manifest("fuzz"))?)?;
-    let directory = workspace::guest_target_dir().with_file_name("guest-check");
-    let mut command = workspace::cargo();
-    command
-        .args(["build", "--package", "exo", "--bins", "--profile", workspace::GUEST_PROFILE])
-        .args(["--target", workspace::GUEST_TARGET, "--target-dir"])
-        .arg(directory)
-        .env("RUSTFLAGS", format!("--cfg exo_check {}", workspace::GUEST_RUSTFLAGS))
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("EXO_CHECK_EVERY");
+    let mut command = cargo("build");
     if let Some(every) = every {
         command.env("EXO_CHECK_EVERY", every.to_string());
     }
     guest::run(command, "building the kernel with its checker")
+}
+
+/// A cargo command about the kernel with its checker.
+pub(crate) fn cargo(verb: &str) -> Command {
+    let mut command = workspace::cargo();
+    command
+        .args([verb, "--package", "exo", "--bins", "--profile", workspace::GUEST_PROFILE])
+        .args(["--target", workspace::GUEST_TARGET, "--target-dir"])
+        .arg(workspace::guest_target_dir().with_file_name("guest-check"))
+        .env("RUSTFLAGS", format!("--cfg exo_check {}", workspace::GUEST_RUSTFLAGS))
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("EXO_CHECK_EVERY");
+    command
 }
 
 impl Plan {

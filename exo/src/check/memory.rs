@@ -172,7 +172,7 @@ fn reaches(kernel: &Kernel, address: u64) -> u64 {
 /// M10, in the guest.
 fn stacks(_kernel: &Kernel) -> Outcome {
     #[cfg(exo_guest)]
-    for guard in crate::arch::stack::guards() {
+    for guard in crate::start::guards() {
         let present = reaches(_kernel, guard) & bit::PRESENT;
         same("M10", "a stack of ring 0 has no unmapped page below it", Pfn(0), (present, 0))?;
     }

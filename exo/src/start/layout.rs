@@ -29,7 +29,7 @@ unsafe extern "C" {
 }
 
 /// The pages of the kernel's image that are not mapped.
-fn guards() -> impl Iterator<Item = u64> {
+pub(crate) fn guards() -> impl Iterator<Item = u64> {
     let boot = &raw const boot_stack_guard as u64;
     percpu::guards().chain(descriptors::guards()).chain([boot])
 }

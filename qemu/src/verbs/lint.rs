@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::output::{note, say};
-use crate::{guest, module, workspace};
+use crate::{fuzz, guest, module, workspace};
 
 /// Check formatting, and lint host and guest code; any warning is an error
 #[derive(Debug, clap::Args)]
@@ -43,6 +43,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let mut kernel = guest::kernel_cargo("clippy");
         kernel.args(["--", "-D", "warnings"]);
         steps.push(("kernel", kernel));
+        let mut checked = fuzz::cargo("clippy");
+        checked.args(["--", "-D", "warnings"]);
+        steps.push(("kernel with its checker", checked));
     }
 
     let programs = guest::programs(metadata).into_iter().map(|(package, _)| package);

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace;
+use crate::linux::Store;
 
+/// Memory of each store: more than the requests ever fill.
+const MEMORY_MIB: u32 = 256;
 /// How long a server may take until it answers.
 const READY: Duration = Duration::from_secs(20);
 
@@ -34,16 +36,12 @@ impl Server {
     /// # Errors
     /// If it cannot be built or does not start.
     pub fn hosted() -> Result<Self> {
-        let mut build = workspace::cargo();
-        build.args(["build", "--release", "--package", "kvstore", "--example", "serve"]);
-        if !build.status().context("cargo")?.success() {
-            bail!("the store could not be built");
-        }
-        let program = workspace::target_dir().join("release/examples/serve");
-        let mut process = Command::new(&program)
+        let store = Store { threads: 1, memory_mib: MEMORY_MIB, seed: None, echo: false };
+        let mut process = store
+            .on_this_host(0)?
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .context("cannot start the store")?;
         let mut line = String::new();
         if let Some(stdout) = process.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
@@ -56,8 +54,7 @@ impl Server {
         Ok(Self { process, address })
     }
 
-    /// The installed memcached, with as much memory as the requests ever fill, and nothing
-    /// that runs in the background. `None` if there is none.
+    /// The installed memcached, with nothing that runs in the background. `None` if there is none.
     ///
     /// # Errors
     /// If it does not come up.
@@ -65,8 +62,8 @@ impl Server {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
             let started = Command::new("memcached")
-                .args(["-l127.0.0.1", "-U0", "-t1", "-m256", "-unobody", "-ono_modern"])
-                .arg(format!("-p{port}"))
+                .args(["-l127.0.0.1", "-U0", "-t1", "-unobody", "-ono_modern"])
+                .args([format!("-m{MEMORY_MIB}"), format!("-p{port}")])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn();

@@ -12,7 +12,8 @@
 //! | [`calls`] | system calls: dispatch from the table in `exo_abi`, one handler each |
 //! | [`frames`], [`paging`] | who owns which frame; mappings proposed and checked |
 //! | [`capability`] | tables, derivation tree, revocation |
-//! | [`state`], [`kernel`] | what all of them work on: environments, processors, the frame table; the network on top, and the lock |
+//! | [`state`] | what all of them work on: environments, processors, the frame table |
+//! | [`kernel`] | that and the network's state; the lock |
 //! | [`list`] | lists through kernel objects |
 //! | [`env`] | environments: creation, death, destruction |
 //! | [`schedule`], [`slots`], [`cores`] | whose turn it is; slots; processors and the lock |

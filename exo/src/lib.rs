@@ -13,6 +13,8 @@
 //! | [`frames`], [`paging`] | who owns which frame; mappings proposed and checked |
 //! | [`capability`] | tables, derivation tree, revocation |
 //! | [`state`] | what all of them work on: environments, processors, the frame table |
+//! | [`kernel`] | that and the network's state; the lock |
+//! | [`list`] | lists through kernel objects |
 //! | [`env`] | environments: creation, death, destruction |
 //! | [`schedule`], [`slots`], [`cores`] | whose turn it is; slots; processors and the lock |
 //! | [`clock`] | how fast the time-stamp counter runs |

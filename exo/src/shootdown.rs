@@ -9,7 +9,8 @@
 //! have come in. When it is done none can use the old translation: those outside have come in, and
 //! the way back leads past the lock, and so past the mark.
 //!
-//! The same functions are explored on the host in every interleaving of two processors.
+//! The same functions are explored on the host: two processors, all interleavings with at most two
+//! preemptions (`shootdown/tests.rs`).
 //!
 //! [expels]: expel
 

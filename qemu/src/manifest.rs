@@ -11,7 +11,7 @@
 //! slots = 24                # of a processor's 64 time slots
 //! core = 0                  # of this processor; of each, if left out
 //! grants = ["console", "net"] # and "machine"
-//! forward = ["udp:11211"]   # reached at this port of the host; "udp:7:7007" at another
+//! forward = ["udp:11211", "tcp:11211"] # reached at this port of the host; "udp:7:7007" at another
 //! args = []                 # optional
 //! on_exit = "power-off"     # or "ignore", the default
 //! ```

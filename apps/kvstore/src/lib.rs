@@ -1,20 +1,21 @@
 //! A memcached-compatible key-value store, as a library that does no input or
 //! output of its own.
 //!
-//! Step 5 of a packet's journey: a UDP payload comes in, a UDP payload goes out,
-//! and nothing here knows where either lives. The library asks for no clock, no
+//! Step 5 of a packet's journey: a UDP payload comes in, a UDP payload goes out, or bytes of a
+//! connection do; and nothing here knows where either lives. The library asks for no clock, no
 //! allocator and no operating system. All memory it will ever use is handed to it
 //! once, as one slice, and time is an argument. The same source therefore runs
-//! unchanged as a Linux process, as a Linux kernel module, as an application in
-//! ring 3 of the exokernel, and as that application elevated to ring 0.
+//! unchanged as a Linux process, as a Linux kernel module and as an application in
+//! ring 3 of the exokernel.
 //!
-//! - [`protocol`]: bytes to meaning and back. The UDP frame, the text requests,
+//! - [`protocol`]: bytes to meaning and back. The UDP frame; text, meta and binary requests;
 //!   the reply under construction.
 //! - [`engine`]: the store. Keyed hash, index, bucket allocator, CLOCK eviction.
 //! - [`service`]: the two joined, for datagrams: [`Service::answer`].
 //! - [`stream`]: the same for a TCP connection: [`stream::Conversation`].
+//! - [`connections`]: how many of these there are, up to a limit.
 //!
-//! **Trust.** Every byte of a datagram may be hostile. Nothing derived from one
+//! **Trust.** Every byte of a datagram or connection may be hostile. Nothing derived from one
 //! is used as an index or a length before it was checked, and there is no unsafe
 //! code in the crate.
 //!

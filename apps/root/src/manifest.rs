@@ -91,7 +91,7 @@ pub struct Grants {
     pub console: bool,
     /// Claim packets for its address and send from it.
     pub net: bool,
-    /// End the machine, elevate to ring 0: for tests and measurements.
+    /// End the machine: for tests and measurements.
     pub machine: bool,
 }
 

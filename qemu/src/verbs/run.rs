@@ -84,8 +84,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) gdb: Option<Option<u16>>,
     /// Run the store as a process of this host instead, and boot nothing: the same library
-    /// behind Linux's UDP sockets, with the memory and the arguments of the manifest. There
-    /// is no echo service then
+    /// behind Linux's TCP and UDP sockets, with the memory and the arguments of the manifest.
+    /// There is no echo service then
     #[arg(long, conflicts_with_all = ["accel", "memory", "filters", "icount", "gdb", "echo_port"])]
     pub(crate) hosted: bool,
     /// Show how QEMU is called; the boot bundle stays in target/guest, so that the command can

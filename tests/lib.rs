@@ -12,6 +12,8 @@
 //! | `s30_filters` | each application gets its own frames and no others, whatever filters come and go |
 //! | `s40_network` | ARP, ICMP and UDP as other hosts expect them |
 //! | `s50_store` | memcached clients of others are served |
+//! | `s52_tcp` | and over connections, many and long ones |
+//! | `s53_conform` | it is a memcached to `memccapable`, and to random requests beside one |
 //! | `s55_load` | the load generator, as the machine's NIC, gets every answer |
 //! | `s60_soak` | many mixed requests, every answer checked against a model |
 //! | `s70_idle` | an idle machine sleeps |

@@ -36,7 +36,13 @@ impl Server {
     /// # Errors
     /// If it cannot be built or does not start.
     pub fn hosted() -> Result<Self> {
-        let store = Store { threads: 1, memory_mib: MEMORY_MIB, seed: None, echo: false };
+        let store = Store {
+            threads: 1,
+            memory_mib: MEMORY_MIB,
+            seed: None,
+            connections: None,
+            echo: false,
+        };
         let mut process = store
             .on_this_host(0)?
             .stdout(Stdio::piped())

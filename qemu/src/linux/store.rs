@@ -22,6 +22,8 @@ pub struct Store {
     pub memory_mib: u32,
     /// Secret of its index; none for a random one.
     pub seed: Option<u64>,
+    /// Most clients connected over TCP; none for the store's own choice.
+    pub connections: Option<u32>,
     /// Whether it stores nothing, and sends back what it gets.
     pub echo: bool,
 }
@@ -36,13 +38,14 @@ impl Store {
         let app = manifest.apps.iter().find(|app| app.image == "kvstore");
         let app = app.context("the manifest has no application \"kvstore\"")?;
         let memory_mib = (app.frames / FRAMES_PER_MIB).max(1);
-        let mut store = Self { threads, memory_mib, seed: None, echo: false };
+        let mut store = Self { threads, memory_mib, seed: None, connections: None, echo: false };
         for argument in &app.args {
             let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
             let invalid = || format!("manifest: argument {name} of {}: not a number", app.name);
             match name {
                 "memory-mib" => store.memory_mib = value.parse().with_context(invalid)?,
                 "seed" => store.seed = Some(value.parse().with_context(invalid)?),
+                "connections" => store.connections = Some(value.parse().with_context(invalid)?),
                 _ => bail!("manifest: {} knows no argument \"{argument}\"", app.name),
             }
         }
@@ -81,10 +84,11 @@ impl Store {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let Self { threads, memory_mib, seed, echo } = self;
+        let Self { threads, memory_mib, seed, connections, echo } = self;
         let mut arguments =
             vec![format!("--threads={threads}"), format!("--memory-mib={memory_mib}")];
         arguments.extend(seed.map(|seed| format!("--seed={seed}")));
+        arguments.extend(connections.map(|limit| format!("--connections={limit}")));
         arguments.extend(echo.then(|| "--echo".to_owned()));
         arguments
     }
@@ -99,13 +103,19 @@ mod tests {
     fn takes_what_the_manifest_gives_the_application() {
         let mut manifest = manifest::read(&workspace::manifest("default")).unwrap();
         let store = Store::of_manifest(&manifest, 2).unwrap();
-        assert_eq!(store, Store { threads: 2, memory_mib: 32, seed: None, echo: false });
+        assert_eq!(
+            store,
+            Store { threads: 2, memory_mib: 32, seed: None, connections: None, echo: false }
+        );
 
         let app = manifest.apps.iter_mut().find(|app| app.image == "kvstore").unwrap();
-        app.args = vec!["memory-mib=8".into(), "seed=7".into()];
+        app.args = vec!["memory-mib=8".into(), "seed=7".into(), "connections=9".into()];
         let store = Store::of_manifest(&manifest, 1).unwrap();
-        assert_eq!(store, Store { threads: 1, memory_mib: 8, seed: Some(7), echo: false });
-        let command = "kvstore-linux --listen=0.0.0.0 --threads=1 --memory-mib=8 --seed=7";
+        let connections = Some(9);
+        let same = Store { threads: 1, memory_mib: 8, seed: Some(7), connections, echo: false };
+        assert_eq!(store, same);
+        let command = "kvstore-linux --listen=0.0.0.0 --threads=1 --memory-mib=8 --seed=7 \
+                       --connections=9";
         assert_eq!(store.command(), command);
 
         for wrong in ["seed=x", "memory-mib", "colour=red"] {

@@ -144,7 +144,9 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
 /// other signals are the store's own then.
 fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
     let port = args.port.unwrap_or_else(|| store_port(&stated(manifest)));
-    ensure_free(Protocol::Udp, port, "--port", "the store")?;
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        ensure_free(protocol, port, "--port", "the store")?;
+    }
     let threads = u16::try_from(args.cpus)?;
     let mut command = Store::of_manifest(manifest, threads)?.on_this_host(port)?;
     if args.verbose {

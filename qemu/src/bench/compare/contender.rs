@@ -182,7 +182,8 @@ impl Contender {
 
 const MEMCACHED: Memcached = Memcached { threads: 1, memory_mib: STORE_MIB, tcp: true };
 const CACHE: Xdp = Xdp::Cache { report: None };
-const PROCESS: Store = Store { threads: 1, memory_mib: STORE_MIB, seed: Some(1), echo: false };
+const PROCESS: Store =
+    Store { threads: 1, memory_mib: STORE_MIB, seed: Some(1), connections: None, echo: false };
 /// The same program, which then stores nothing.
 const ECHO: Store = Store { echo: true, ..PROCESS };
 const MODULE: Parameters =

@@ -9,15 +9,15 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`seq`], [`ranges`] | sequence numbers, and sets of them |
-//! | [`segment`] | segments as bytes |
-//! | [`secret`] | what outsiders must not guess: first numbers, cookies, buckets |
-//! | [`table`], [`wheel`], [`pool`] | connections by peer, by time; their buffers |
-//! | [`connection`], [`congestion`] | a connection's state, and what acknowledgements do to it |
-//! | [`arrive`] | a segment has come |
-//! | [`serve`] | data goes to the application |
-//! | [`output`] | what is sent |
-//! | [`timers`] | what happens when nothing comes |
+//! | `seq`, `ranges` | sequence numbers, and sets of them |
+//! | `segment` | segments as bytes |
+//! | `secret` | what outsiders must not guess: first numbers, cookies, buckets |
+//! | `table`, `wheel`, `pool` | connections by peer, by time; their buffers |
+//! | `connection`, `congestion` | a connection's state, and what acknowledgements do to it |
+//! | `arrive` | a segment has come |
+//! | `serve` | data goes to the application |
+//! | `output` | what is sent |
+//! | `timers` | what happens when nothing comes |
 //!
 //! **What a connection costs.** Below 256 bytes while it is idle (a compile-time assertion), and
 //! what the application keeps. All memory is taken at the start: nothing is allocated for a
@@ -43,7 +43,7 @@
 //! lies, without the copy into a buffer. Buffers grow to 16 KiB and not beyond, which on paths of long
 //! delay limits throughput to that much for each round trip.
 //!
-//! **Trust** any bytes of any frame. The peer's station is believed as [`FastUdp`] believes it.
+//! **Trust** any bytes of any frame. The peer's station is believed as [`FastUdp`](super::udp::FastUdp) believes it.
 #![forbid(unsafe_code)]
 
 mod arrive;

@@ -11,15 +11,15 @@ use super::wire::Wire;
 use super::{Endpoint, NetConfig, NetDevice, Service, UdpStack};
 
 /// The stack's own addresses.
-const CONFIG: NetConfig = NetConfig {
+pub(super) const CONFIG: NetConfig = NetConfig {
     mac: [0x52, 0x54, 0, 0x12, 0x34, 0x56],
     address: [10, 0, 2, 15],
     prefix_len: 24,
     gateway: [10, 0, 2, 2],
 };
-const PORT: u16 = 9999;
+pub(super) const PORT: u16 = 9999;
 /// Frames that either end of the wire holds.
-const SLOTS: usize = 64;
+pub(super) const SLOTS: usize = 64;
 /// Peers in a crowd: more than any table of neighbours holds.
 const CROWD: u32 = 2000;
 
@@ -122,12 +122,7 @@ impl<T: UdpStack> Network<T> {
     /// Says `frames` and returns what the stack says to them, as soon as it has nothing
     /// more to do. Little time passes: whatever waits for more is late.
     fn say(&mut self, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        for frame in frames {
-            if let Some(buffer) = self.far.slots().free {
-                buffer[..frame.len()].copy_from_slice(frame);
-            }
-            self.far.commit(frame.len());
-        }
+        frames.iter().for_each(|frame| put(&mut self.far, frame));
         let mut heard = Vec::new();
         self.far.sync().expect("a wire");
         for _ in 0..SLOTS {
@@ -146,6 +141,14 @@ impl<T: UdpStack> Network<T> {
     }
 }
 
+/// Puts `frame` on the wire.
+pub(super) fn put(wire: &mut Wire, frame: &[u8]) {
+    if let Some(buffer) = wire.slots().free {
+        buffer[..frame.len()].copy_from_slice(frame);
+    }
+    wire.commit(frame.len());
+}
+
 /// Answers with the request.
 struct Repeat;
 
@@ -161,9 +164,9 @@ const UDP: u8 = 17;
 
 /// A host of the network, or one beyond a router.
 #[derive(Clone, Copy, Debug)]
-struct Peer {
-    mac: [u8; 6],
-    address: [u8; 4],
+pub(super) struct Peer {
+    pub(super) mac: [u8; 6],
+    pub(super) address: [u8; 4],
 }
 
 fn crowd() -> impl Iterator<Item = Peer> {
@@ -197,7 +200,8 @@ impl Peer {
         self.packet(UDP, &datagram)
     }
 
-    fn packet(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    /// The frame of an IPv4 packet to the stack.
+    pub(super) fn packet(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let [high, low] = (20 + payload.len() as u16).to_be_bytes();
         let mut header =
             [0x45, 0, high, low, 0, 1, 0, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

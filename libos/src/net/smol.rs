@@ -151,8 +151,7 @@ impl UdpStack for SmolUdp {
     }
 
     fn wait_micros(&mut self, now: u64) -> Option<u64> {
-        let delay = self.host.interface.poll_delay(instant(now), &self.sockets)?;
-        Some(delay.total_micros())
+        self.host.wait_micros(&self.sockets, now)
     }
 }
 
@@ -198,9 +197,15 @@ impl Host {
         adapter.release();
         adapter.moved
     }
+
+    /// Microseconds after which `sockets` want to be polled though nothing was received, if any.
+    pub(super) fn wait_micros(&mut self, sockets: &SocketSet<'_>, now: u64) -> Option<u64> {
+        let delay = self.interface.poll_delay(instant(now), sockets)?;
+        Some(delay.total_micros())
+    }
 }
 
-pub(super) fn instant(micros: u64) -> Instant {
+fn instant(micros: u64) -> Instant {
     Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 

@@ -42,7 +42,7 @@ pub trait Service {
     /// answer, or `None` for none.
     ///
     /// `reply` is where the answer is sent from, up to 1472 bytes; what is in
-    /// it is unspecified. **Blocking** must not. **Trust** anybody can send
+    /// it is unspecified. **Blocking** must not. **Trust** any host can send
     /// anything.
     fn answer(&mut self, request: &[u8], from: Endpoint, reply: &mut [u8]) -> Option<usize>;
 

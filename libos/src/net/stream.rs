@@ -46,7 +46,7 @@ pub trait StreamService {
     /// progress if it is given all of its input that fits ([`TcpStack::most_input`]) and an
     /// empty output of [`TcpStack::most_output`] bytes; if not even then, its connection is reset.
     ///
-    /// **Blocking** must not. **Trust** anybody can send anything. **Cost** all connections wait
+    /// **Blocking** must not. **Trust** any host can send anything. **Cost** all connections wait
     /// meanwhile: a service ends a call after a bounded amount of work, for example because
     /// output is bounded.
     fn serve(

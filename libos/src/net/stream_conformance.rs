@@ -8,22 +8,17 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::checksum::Sum;
+use super::conformance::{CONFIG, PORT, Peer, SLOTS, put};
 use super::stream::{Next, Progress, StreamService, TcpStack};
 use super::wire::Wire;
 use super::{Endpoint, NetConfig, NetDevice};
 
-/// The stack's own addresses.
-const CONFIG: NetConfig = NetConfig {
-    mac: [0x52, 0x54, 0, 0x12, 0x34, 0x56],
-    address: [10, 0, 2, 15],
-    prefix_len: 24,
-    gateway: [10, 0, 2, 2],
-};
-const PORT: u16 = 9999;
-/// Frames that either end of the wire holds.
-const SLOTS: usize = 64;
 /// Connections at the same time that every stack must be able to hold.
 pub const CONNECTIONS: usize = 8;
+
+/// Where all clients are.
+const PEER: Peer = Peer { mac: [2, 0, 0, 0, 7, 7], address: [172, 16, 7, 7] };
+const TCP: u8 = 6;
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -225,10 +220,7 @@ impl<T: TcpStack<Repeat>> Network<T> {
     }
 
     fn say_frame(&mut self, client: &mut Client, frame: &[u8]) {
-        if let Some(buffer) = self.far.slots().free {
-            buffer[..frame.len()].copy_from_slice(frame);
-        }
-        self.far.commit(frame.len());
+        put(&mut self.far, frame);
         self.listen(client);
     }
 
@@ -264,11 +256,7 @@ impl<T: TcpStack<Repeat>> Network<T> {
                 return;
             }
             if news && client.acknowledges && !client.reset {
-                let frame = client.segment(ACK, b"");
-                if let Some(buffer) = self.far.slots().free {
-                    buffer[..frame.len()].copy_from_slice(&frame);
-                }
-                self.far.commit(frame.len());
+                put(&mut self.far, &client.segment(ACK, b""));
             }
         }
         panic!("the stack is busy for ever");
@@ -295,9 +283,6 @@ struct Client {
 }
 
 impl Client {
-    const MAC: [u8; 6] = [2, 0, 0, 0, 7, 7];
-    const ADDRESS: [u8; 4] = [172, 16, 7, 7];
-
     fn new(port: u16) -> Self {
         Self {
             port,
@@ -325,22 +310,16 @@ impl Client {
         tcp.extend(self.window.to_be_bytes());
         tcp.extend([0; 4]);
         tcp.extend(data);
-        let sum = pseudo_header(Self::ADDRESS, CONFIG.address, tcp.len()).and(Sum::of(&tcp));
+        let sum = pseudo_header(PEER.address, CONFIG.address, tcp.len()).and(Sum::of(&tcp));
         tcp[16..18].copy_from_slice(&sum.checksum());
-        let [high, low] = (20 + tcp.len() as u16).to_be_bytes();
-        let mut ip = [0x45, 0, high, low, 0, 1, 0, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        ip[12..16].copy_from_slice(&Self::ADDRESS);
-        ip[16..20].copy_from_slice(&CONFIG.address);
-        let sum = Sum::of(&ip).checksum();
-        ip[10..12].copy_from_slice(&sum);
-        [&CONFIG.mac[..], &Self::MAC, &[8, 0], &ip, &tcp].concat()
+        PEER.packet(TCP, &tcp)
     }
 
     /// Takes a frame of the server's. Returns whether it brought something new.
     fn hear(&mut self, frame: &[u8]) -> bool {
-        assert_eq!(frame[..6], Self::MAC, "it goes to the station that asked");
+        assert_eq!(frame[..6], PEER.mac, "it goes to the station that asked");
         let tcp = &frame[34..];
-        let sum = pseudo_header(CONFIG.address, Self::ADDRESS, tcp.len()).and(Sum::of(tcp));
+        let sum = pseudo_header(CONFIG.address, PEER.address, tcp.len()).and(Sum::of(tcp));
         assert!(sum.is_intact() && Sum::of(&frame[14..34]).is_intact());
         let long = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
         if self.deaf || tcp[2..4] != self.port.to_be_bytes() {
@@ -372,7 +351,10 @@ impl Client {
 }
 
 fn pseudo_header(from: [u8; 4], to: [u8; 4], length: usize) -> Sum {
-    Sum::address(from).and(Sum::address(to)).and(Sum::field(6)).and(Sum::field(length as u16))
+    Sum::address(from)
+        .and(Sum::address(to))
+        .and(Sum::field(TCP.into()))
+        .and(Sum::field(length as u16))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use exo_abi::Error;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 
-use super::{Host, endpoint, instant};
+use super::{Host, endpoint};
 use crate::net::stream::{Next, StreamService, TcpStack};
 use crate::net::{NetConfig, NetDevice};
 
@@ -168,8 +168,7 @@ impl<S: StreamService> TcpStack<S> for SmolTcp<S::Connection> {
     }
 
     fn wait_micros(&mut self, now: u64) -> Option<u64> {
-        let delay = self.host.interface.poll_delay(instant(now), &self.sockets)?;
-        Some(delay.total_micros())
+        self.host.wait_micros(&self.sockets, now)
     }
 
     fn most_input(&self) -> usize {

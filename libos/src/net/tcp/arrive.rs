@@ -79,9 +79,8 @@ impl<'m, C> FastTcp<'m, C> {
         let syn = matches!(answer, Answer::Cookie(_));
         let options = if syn { Options::syn(false, false) } else { Options::NONE };
         self.counts.sent += 1;
-        let route = Route { own: &self.own, port: self.port, mac, peer: segment.peer };
         // A closed port answers for itself.
-        let route = Route { port: segment.to_port, ..route };
+        let route = Route { own: &self.own, port: segment.to_port, mac, peer: segment.peer };
         write(buffer, route, header, &options, &[])
     }
 
@@ -234,10 +233,10 @@ impl<'m, C> FastTcp<'m, C> {
         self.make_ready(id);
         match (acked, state) {
             (Acked::Fin, State::FinWait1) => {
-                tcb_of(self, id, |tcb| {
+                if let Some(Entry { tcb, .. }) = self.table.get_mut(id) {
                     tcb.state = State::FinWait2;
                     tcb.life_at.set(now, LINGER);
-                });
+                }
             }
             (Acked::Fin, State::Closing) => return self.linger(id, service),
             (Acked::Fin, State::LastAck) => {
@@ -346,10 +345,4 @@ impl<'m, C> FastTcp<'m, C> {
 /// The answer to a segment that nothing waits for.
 const fn refusal(segment: &Segment<'_>) -> Answer {
     if segment.has(bit::RST) { Answer::Nothing } else { Answer::Reset }
-}
-
-fn tcb_of<'m, C>(stack: &mut FastTcp<'m, C>, id: Id, change: impl FnOnce(&mut Tcb<'m>)) {
-    if let Some(entry) = stack.table.get_mut(id) {
-        change(&mut entry.tcb);
-    }
 }

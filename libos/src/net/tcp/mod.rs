@@ -66,7 +66,6 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use exo_abi::Error;
-use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
 pub use self::pool::BUFFER;
 
@@ -78,8 +77,8 @@ use self::segment::TCP;
 use self::table::{Id, Table};
 use self::wheel::{Millis, Wheel};
 use super::stream::{StreamService, TcpStack};
+use super::udp::host::{self, Taken};
 use super::udp::ipv4::Own;
-use super::udp::{arp, icmp};
 use super::{NetConfig, NetDevice, TxBuffer};
 
 /// What an idle connection takes, with all that belongs to it, is below this.
@@ -253,23 +252,12 @@ impl<'m, C> FastTcp<'m, C> {
         buffer: &mut TxBuffer,
         service: &mut S,
     ) -> Option<usize> {
-        let ethernet = EthernetFrame::new_checked(frame).ok()?;
-        let source = ethernet.src_addr();
-        let to_me = ethernet.dst_addr() == self.own.mac;
-        match ethernet.ethertype() {
-            _ if source.is_multicast() => None,
-            EthernetProtocol::Ipv4 if to_me => {
-                let packet = self.own.check(ethernet.payload()).ok()?;
-                match packet.protocol {
-                    TCP => self.arrive(source, packet, buffer, service),
-                    icmp::ICMP => icmp::answer(&self.own, source, packet, buffer).ok(),
-                    _ => None,
-                }
+        match host::take(&self.own, frame, buffer).ok()? {
+            Taken::Answered(length) => Some(length),
+            Taken::Packet(station, packet) if packet.protocol == TCP => {
+                self.arrive(station, packet, buffer, service)
             }
-            EthernetProtocol::Arp if to_me || ethernet.dst_addr().is_broadcast() => {
-                arp::answer(ethernet.payload(), &self.own, buffer).ok()
-            }
-            _ => None,
+            Taken::Packet(..) => None,
         }
     }
 

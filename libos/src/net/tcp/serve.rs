@@ -223,10 +223,10 @@ fn work<'m, S: StreamService>(
         worked.consumed += progress.consumed.min(rest.len());
         tx.extend(progress.produced.min(most));
         app.wants = progress.next;
-        if progress.next != Next::Room || tx.compact_cheaply() {
-            if progress.next != Next::Room {
-                break;
-            }
+        if progress.next != Next::Room {
+            break;
+        }
+        if tx.compact_cheaply() {
             continue;
         }
         if !tx.is_empty() {

@@ -18,15 +18,16 @@ pub(super) mod arp;
 mod datagram;
 mod drops;
 mod head;
-pub(super) mod icmp;
+pub(super) mod host;
+mod icmp;
 pub(super) mod ipv4;
 
 use exo_abi::Error;
-use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
 pub use self::drops::{Dropped, Drops};
 pub use self::head::HEADERS;
 use self::head::{Template, sender};
+use self::host::Taken;
 use self::ipv4::Own;
 use super::{NetConfig, NetDevice, Service, TxBuffer, UdpStack};
 
@@ -142,26 +143,12 @@ impl FastUdp {
         buffer: &mut TxBuffer,
         service: &mut S,
     ) -> Result<usize, Dropped> {
-        let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Dropped::Truncated)?;
-        let source = ethernet.src_addr();
-        if source.is_multicast() {
-            return Err(Dropped::BadMac);
-        }
-        let to_me = ethernet.dst_addr() == self.own.mac;
-        match ethernet.ethertype() {
-            EthernetProtocol::Ipv4 if to_me => {
-                let packet = self.own.check(ethernet.payload())?;
-                match packet.protocol {
-                    UDP => self.datagram(frame, packet, buffer, service),
-                    icmp::ICMP => icmp::answer(&self.own, source, packet, buffer),
-                    _ => Err(Dropped::Protocol),
-                }
+        match host::take(&self.own, frame, buffer)? {
+            Taken::Answered(length) => Ok(length),
+            Taken::Packet(_, packet) if packet.protocol == UDP => {
+                self.datagram(frame, packet, buffer, service)
             }
-            EthernetProtocol::Arp if to_me || ethernet.dst_addr().is_broadcast() => {
-                arp::answer(ethernet.payload(), &self.own, buffer)
-            }
-            EthernetProtocol::Ipv4 | EthernetProtocol::Arp => Err(Dropped::OtherMac),
-            EthernetProtocol::Ipv6 | EthernetProtocol::Unknown(_) => Err(Dropped::EtherType),
+            Taken::Packet(..) => Err(Dropped::Protocol),
         }
     }
 }

@@ -5,7 +5,7 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{IpAddress, IpEndpoint};
 
 use crate::net::NetDevice;
-use crate::net::smol::{Host, instant};
+use crate::net::smol::Host;
 use crate::net::tests::{CLIENT, PORT, SERVER};
 
 pub(in crate::net) struct Client {
@@ -36,8 +36,7 @@ impl Client {
     }
 
     pub(in crate::net) fn wait_micros(&mut self, now: u64) -> Option<u64> {
-        let delay = self.host.interface.poll_delay(instant(now), &self.sockets)?;
-        Some(delay.total_micros())
+        self.host.wait_micros(&self.sockets, now)
     }
 
     pub(in crate::net) fn poll(&mut self, device: &mut impl NetDevice, now: u64) -> u32 {

@@ -39,36 +39,35 @@ pub(crate) fn serve(
 ) -> io::Result<Infallible> {
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);
-    let mut poll = Poll::new()?;
+    let poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(256);
-    let mut peers = HashMap::new();
     let mut again: VecDeque<Token> = VecDeque::new();
-    let mut next = LISTENER.0;
     let mut scratch = vec![0; OUTPUT];
+    let most = limit as usize + REFUSED;
+    let mut server = Server { listener, poll, most, store, last: LISTENER, peers: HashMap::new() };
     loop {
         let wait = (!again.is_empty()).then_some(std::time::Duration::ZERO);
-        match poll.poll(&mut events, wait) {
+        match server.poll.poll(&mut events, wait) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
         }
         let mut turns: VecDeque<_> = std::mem::take(&mut again);
         for event in &events {
             if event.token() == LISTENER {
-                let most = limit as usize + REFUSED;
-                accept(&listener, &poll, &mut peers, &mut next, most, store, &mut turns)?;
+                server.accept(&mut turns)?;
             } else {
                 turns.push_back(event.token());
             }
         }
         for token in turns {
-            let Some(peer) = peers.get_mut(&token) else { continue };
+            let Some(peer) = server.peers.get_mut(&token) else { continue };
             let turn = peer.turn(store, &mut scratch);
             match turn {
                 Ok(Turn::Wait) => {}
                 Ok(Turn::More) => again.push_back(token),
                 Ok(Turn::Done) | Err(_) => {
-                    if let Some(peer) = peers.remove(&token) {
+                    if let Some(peer) = server.peers.remove(&token) {
                         lock(store).disconnect(peer.session);
                     }
                 }
@@ -81,37 +80,43 @@ fn lock(store: &Mutex<Store>) -> std::sync::MutexGuard<'_, Store> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the connections that wait.
-fn accept(
-    listener: &TcpListener,
-    poll: &Poll,
-    peers: &mut HashMap<Token, Peer>,
-    next: &mut usize,
+/// A listener and its connections.
+struct Server<'s> {
+    listener: TcpListener,
+    poll: Poll,
+    /// Connections, those included that are only told that there are too many.
     most: usize,
-    store: &Mutex<Store>,
-    turns: &mut VecDeque<Token>,
-) -> io::Result<()> {
-    loop {
-        let mut stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // Its client has gone, or there are no descriptors left: the others go on.
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(_) => return Ok(()),
-        };
-        if peers.len() >= most {
-            continue;
+    store: &'s Mutex<Store>,
+    /// The token given last.
+    last: Token,
+    peers: HashMap<Token, Peer>,
+}
+
+impl Server<'_> {
+    /// Takes the connections that wait; each has a turn.
+    fn accept(&mut self, turns: &mut VecDeque<Token>) -> io::Result<()> {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // Its client has gone, or there are no descriptors left: the others go on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return Ok(()),
+            };
+            if self.peers.len() >= self.most {
+                continue;
+            }
+            // Answers are gathered already.
+            let _ = stream.set_nodelay(true);
+            self.last.0 += 1;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut stream, self.last, interest)?;
+            let session = lock(self.store).connect();
+            let (input, output) = (Vec::new(), Vec::new());
+            let peer = Peer { stream, session, input, output, wants: Next::Room };
+            self.peers.insert(self.last, peer);
+            turns.push_back(self.last);
         }
-        // Answers are gathered already.
-        let _ = stream.set_nodelay(true);
-        *next += 1;
-        let token = Token(*next);
-        poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let session = lock(store).connect();
-        let peer =
-            Peer { stream, session, input: Vec::new(), output: Vec::new(), wants: Next::Room };
-        peers.insert(token, peer);
-        turns.push_back(token);
     }
 }
 

@@ -413,7 +413,7 @@ impl<'m> Service<'m> {
                     }
                     // What it says of its length is used for nothing but this.
                     Err(BadChunk) if !self.engine.fits(key, flags, bytes) => {
-                        code(self.engine.refuse_large(mode, key))
+                        self.refuse_large(mode, key)
                     }
                     Err(BadChunk) => {
                         self.engine.stats_mut().cmd_set += 1;
@@ -435,7 +435,7 @@ impl<'m> Service<'m> {
                 // (Only if a CAS id is asked for, which this command cannot.)
                 Err(DeltaError::NotFound | DeltaError::Exists) => (NOT_FOUND, noreply),
                 Err(DeltaError::NotANumber) => (NOT_A_NUMBER, noreply),
-                Err(DeltaError::OutOfMemory) => (b"SERVER_ERROR out of memory\r\n", noreply),
+                Err(DeltaError::OutOfMemory) => (OUT_OF_MEMORY, noreply),
             },
             Request::FlushAll { delay, noreply } => {
                 self.flush_all(delay);
@@ -525,6 +525,7 @@ impl<'m> Service<'m> {
 
 const OK: &[u8] = b"OK\r\n";
 pub(crate) const BAD_CHUNK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
+const OUT_OF_MEMORY: &[u8] = b"SERVER_ERROR out of memory\r\n";
 const NOT_A_NUMBER: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
 const NOT_FOUND: &[u8] = b"NOT_FOUND\r\n";
 

@@ -53,8 +53,7 @@ impl Service<'_> {
                 Ok(())
             }
             b'R' => {
-                let limit = flags.recache.map(|exptime| self.expiry(exptime));
-                let limit = limit.and_then(|limit| self.remaining(limit));
+                let limit = self.remaining_of(flags.recache);
                 let ends_soon = remaining.zip(limit).is_some_and(|(left, limit)| left < limit);
                 won |= ends_soon && !info.is_won && made.is_none();
                 Ok(())
@@ -205,7 +204,7 @@ impl Service<'_> {
             }
         }
         if rest.is_err() {
-            return out.put(b"SERVER_ERROR out of memory\r\n");
+            return out.put(super::OUT_OF_MEMORY);
         }
         if flags.quiet { Ok(()) } else { self.answer_miss(b"HD", key, meta, out) }
     }
@@ -237,7 +236,7 @@ impl Service<'_> {
             }
             Err(DeltaError::Exists) => return self.answer_miss(b"EX", key, meta, out),
             Err(DeltaError::NotANumber) => return out.put(super::NOT_A_NUMBER),
-            Err(DeltaError::OutOfMemory) => return out.put(b"SERVER_ERROR out of memory\r\n"),
+            Err(DeltaError::OutOfMemory) => return out.put(super::OUT_OF_MEMORY),
         };
         // One that was made may have ended already.
         let (found, made) = (made.or_else(|| self.engine.look_up(key)), made.is_some());
@@ -278,15 +277,13 @@ impl Service<'_> {
             out.put(b"HD")?;
         }
         let mut remaining = info.and_then(|info| info.remaining).filter(|_| !made);
-        let after =
-            |exptime: Option<i32>| exptime.and_then(|exptime| self.remaining(self.expiry(exptime)));
         meta.answer_flags(|flag| match flag {
             b'T' => {
-                remaining = after(flags.exptime);
+                remaining = self.remaining_of(flags.exptime);
                 Ok(())
             }
             b'N' if made => {
-                remaining = after(flags.vivify);
+                remaining = self.remaining_of(flags.vivify);
                 Ok(())
             }
             b't' => put_remaining(remaining, out),
@@ -359,6 +356,11 @@ impl Service<'_> {
             (false, true) => &mut stats.get_hits,
             (false, false) => &mut stats.get_misses,
         } += 1;
+    }
+
+    /// Seconds until the end that an expiry time of a request means. `None` for never.
+    fn remaining_of(&self, exptime: Option<i32>) -> Option<i64> {
+        self.remaining(self.expiry(exptime?))
     }
 
     /// Seconds until then. `None` for never.

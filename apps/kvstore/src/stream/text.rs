@@ -40,31 +40,24 @@ impl Conversation {
             Ok(Request::Store { mode, key, flags, exptime, bytes, noreply })
                 if input.rest().len() < bytes + 2 =>
             {
-                let refusal = if !service.engine().fits(key, flags, bytes) {
-                    service.refuse_large(mode, key)
+                let begun = if !service.engine().fits(key, flags, bytes) {
+                    Err(service.refuse_large(mode, key))
                 } else if bytes <= PIECE {
                     input.go_to(start);
                     return Some(Next::Input);
                 } else {
                     let expiry = service.expiry(exptime);
-                    match service.begin_item(key, flags, expiry, bytes, &Condition::of(mode)) {
-                        Ok(held) => {
-                            let how = How::Text { mode, noreply };
-                            self.state = State::Receive(Receive::new(held, how));
-                            return None;
-                        }
-                        Err(refusal) => refusal,
-                    }
+                    service.begin_item(key, flags, expiry, bytes, &Condition::of(mode))
                 };
-                self.state = State::Skip(bytes as u64 + 2);
-                return if noreply { None } else { put(output, refusal) };
+                let begun = begun.map(|held| Receive::new(held, How::Text { mode, noreply }));
+                return self.begin_value(begun, bytes, noreply, output);
             }
             Ok(Request::MetaSet { meta, mode, bytes }) if input.rest().len() < bytes + 2 => {
                 let (flags, mut room) = (meta.flags.client_flags, None);
-                let refusal = match meta.key(&mut room) {
-                    None => Refusal::FORMAT,
+                let begun = match meta.key(&mut room) {
+                    None => Err(Refusal::FORMAT),
                     Some(key) if !service.engine().fits(key, flags, bytes) => {
-                        service.refuse_large_meta(key)
+                        Err(service.refuse_large_meta(key))
                     }
                     Some(_) if bytes <= PIECE => {
                         input.go_to(start);
@@ -73,18 +66,12 @@ impl Conversation {
                     Some(key) => {
                         let condition = service.meta_condition(&meta, mode);
                         let expiry = service.meta_expiry(&meta);
-                        match service.begin_item(key, flags, expiry, bytes, &condition) {
-                            Ok(held) => {
-                                let how = How::meta(&condition, SetAnswer::new(&meta));
-                                self.state = State::Receive(Receive::new(held, how));
-                                return None;
-                            }
-                            Err(refusal) => refusal,
-                        }
+                        let how = How::meta(&condition, SetAnswer::new(&meta));
+                        let held = service.begin_item(key, flags, expiry, bytes, &condition);
+                        held.map(|held| Receive::new(held, how))
                     }
                 };
-                self.state = State::Skip(bytes as u64 + 2);
-                return put(output, refusal);
+                return self.begin_value(begun, bytes, false, output);
             }
             Ok(Request::Stats(kind)) if kind != StatsKind::Reset => {
                 self.state = State::Rows(Rows { kind, row: 0, form: Form::Text });
@@ -114,7 +101,27 @@ impl Conversation {
         None
     }
 
-    /// A line whose end is not there yet.
+    /// Takes a value of `bytes` bytes piece by piece from now on, or passes it over and says why.
+    fn begin_value(
+        &mut self,
+        begun: Result<Receive, &'static [u8]>,
+        bytes: usize,
+        noreply: bool,
+        output: &mut Reply<'_>,
+    ) -> Option<Next> {
+        match begun {
+            Ok(receive) => self.state = State::Receive(receive),
+            Err(refusal) => {
+                self.state = State::Skip(bytes as u64 + 2);
+                if !noreply {
+                    return put(output, refusal);
+                }
+            }
+        }
+        None
+    }
+
+    /// A line that has no end yet.
     fn unfinished(&mut self, input: &mut Input<'_>) -> Option<Next> {
         let rest = input.rest();
         if rest.len() <= MAX_LINE {

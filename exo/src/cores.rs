@@ -6,10 +6,10 @@
 //! arrival.
 //!
 //! An environment runs on one processor at a time; its slots may lie on several. A
-//! processor keeps the page tables of whoever ran last until somebody else runs, so
-//! that sleeping and waking cost no flush. Whoever takes a mapping away therefore
+//! processor keeps the page tables of the environment that ran last until another one runs,
+//! so that sleeping and waking cost no flush. A call that takes a mapping away therefore
 //! marks the processors that have the tables loaded, and *expels* those that are in
-//! ring 3: when the call ends nobody can use the old translation, because the way
+//! ring 3: when the call ends no processor can use the old translation, because the way
 //! back to ring 3 leads past the mark.
 
 use core::sync::atomic::Ordering;
@@ -17,18 +17,13 @@ use core::sync::atomic::Ordering;
 pub use exo_abi::MAX_CORES;
 use exo_abi::{EnvId, EnvState, Pfn};
 
+pub use self::processor::number;
 use crate::memory;
 use crate::shootdown;
 use crate::state::State;
 use crate::state::env::Env;
 pub use crate::state::percore::Core;
 use crate::state::transfer::CHAIN;
-
-/// The number of this processor.
-#[inline]
-pub fn number() -> usize {
-    processor::number()
-}
 
 impl State {
     /// This processor.
@@ -195,8 +190,9 @@ mod processor {
         unsafe { &*percpu::core_data() }
     }
 
+    /// The number of this processor.
     #[inline]
-    pub(super) fn number() -> usize {
+    pub fn number() -> usize {
         percpu::core_number()
     }
 
@@ -225,7 +221,8 @@ pub(crate) mod processor {
         pub(crate) static NUMBER: Cell<usize> = const { Cell::new(0) };
     }
 
-    pub(super) fn number() -> usize {
+    /// The number of this processor.
+    pub fn number() -> usize {
         NUMBER.get()
     }
 

@@ -128,7 +128,7 @@ impl FrameTable {
         }
     }
 
-    /// From now on nobody can map the frame, which is plain memory: it is being taken away.
+    /// From now on no environment can map the frame, which is plain memory: it is being taken away.
     pub fn revoke(&self, pfn: Pfn) {
         if self.kind(pfn) == Some(FrameKind::Memory) {
             self.set_kind(pfn, FrameKind::Revoked, 0);

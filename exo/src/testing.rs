@@ -9,7 +9,6 @@ pub(crate) use crate::calls::Reply;
 use crate::calls::{self, Caller};
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::clock::{Clock, Rate};
-use crate::console::Console;
 use crate::env::{self, Env, Parts};
 use crate::frames::FrameTable;
 use crate::kernel::Kernel;
@@ -55,17 +54,13 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     // SAFETY: a zeroed frame, shared for ever; all fields are atomics.
     let info = unsafe { &*memory::frame(info_frame).cast() };
     let kernel = Box::leak(Box::new(Kernel {
-        state: State {
+        state: State::new(
             frames,
             info,
             info_frame,
             root_table,
-            first: Cell::new(EnvId(0)),
-            over: Cell::new(false),
-            cores: Default::default(),
-            clock: Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
-            console: Console::new(),
-        },
+            Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
+        ),
         net: RefCell::new(Net::new(Some(interface()))),
         network,
         merged: {

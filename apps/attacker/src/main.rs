@@ -11,7 +11,7 @@
 //! Arguments: `then=spin` never gives the processor back when all attacks are
 //! done; `only=FAMILY` or `only=FAMILY+FAMILY` runs some; `as=orphan` leaves a running child behind,
 //! which holds on to the attacker's memory; `as=lingerer` tries to keep the processor
-//! after frames that somebody outside must send; `as=flooder`, `as=hoarder`, `as=sleeper` and
+//! after frames that a host outside must send; `as=flooder`, `as=hoarder`, `as=sleeper` and
 //! `as=stormer` press their neighbours without breaking a rule.
 #![cfg_attr(exo_guest, no_std, no_main)]
 

@@ -436,7 +436,7 @@ fn overrun(bench: &mut Bench) -> Outcome {
         write(window, TOLD, 0);
     }
     let [polite, rude] = turns;
-    holds("who yields in time lost slots", polite >= TURNS - LOST)?;
+    holds("one that yields in time lost slots", polite >= TURNS - LOST)?;
     holds("who does not lost none", rude * 4 <= polite * 3)?;
     holds("who does not lost all", rude > 0)?;
     Ok(bench.frames.drop_page(window, page)?)

@@ -194,9 +194,9 @@ fn yield_now() {
     ensure(unsafe { libc::sched_yield() } == 0);
 }
 
-/// Gives the turn to `whom` and wakes the process that sleeps for it.
-fn pass_turn(turn: &AtomicU32, whom: u32) {
-    turn.store(whom, Release);
+/// Gives the turn to `process` and wakes the process that sleeps for it.
+fn pass_turn(turn: &AtomicU32, process: u32) {
+    turn.store(process, Release);
     // SAFETY: names a word that lives for ever; wakes one sleeper at most.
     ensure(unsafe { libc::syscall(libc::SYS_futex, turn.as_ptr(), libc::FUTEX_WAKE, 1) } >= 0);
 }

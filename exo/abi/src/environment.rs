@@ -7,8 +7,8 @@ use crate::upcall::{EventRing, Revocation, UpcallArea};
 use crate::{Error, Word};
 
 /// Names an environment in the frame table and in reports: the number of the
-/// frame that holds its kernel object. It conveys no authority.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// frame that holds its kernel object. It conveys no authority. By default none.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[repr(transparent)]
 pub struct EnvId(pub u32);
 
@@ -76,7 +76,7 @@ numbered! {
         Faulted = 4,
         /// Being destroyed.
         Dying = 5,
-        /// In a protected call: whoever serves it runs in its slots.
+        /// In a protected call: its server runs in its slots.
         Calling = 6,
     }
 }

@@ -134,13 +134,13 @@ numbered! {
     from_u8;
     /// What a frame is.
     pub enum FrameKind: u8 {
-        /// Belongs to nobody; may be taken.
+        /// Has no owner; may be taken.
         Free = 0,
         /// No memory, or firmware's.
         Reserved = 1,
         /// The kernel's image, stacks, frame table or device buffers.
         Kernel = 2,
-        /// Published by the kernel; anybody may map it read-only.
+        /// Published by the kernel; any environment may map it read-only.
         Info = 3,
         /// Plain memory of its owner.
         Memory = 4,
@@ -158,7 +158,7 @@ numbered! {
         Filter = 10,
         /// The keys of the packets that a network capability is for.
         Scope = 11,
-        /// Memory that is being taken from its owner; nobody can map it any more.
+        /// Memory that is being taken from its owner; no environment can map it any more.
         Revoked = 12,
         /// The machine code of a packet filter or a scope's keys, and of what these share with
         /// others.

@@ -73,7 +73,7 @@ static CORES: [Core; MAX_CORES] = [const {
     }
 }; MAX_CORES];
 
-/// The upcall words of nobody: masked, and so never written.
+/// The upcall words of no environment: masked, and so never written.
 static MASKED: [u64; size_of::<UpcallArea>() / 8] = [u64::MAX; _];
 
 #[inline]

@@ -21,7 +21,7 @@ pub enum Reply {
     Yield,
     /// The caller sleeps or has ended; others run.
     Stop,
-    /// The activity that called is over, and nobody waits for it.
+    /// The activity that called is over, and no caller waits for it.
     Over,
     /// The processor goes on in another environment at once.
     Switch(Leaving, Switch),

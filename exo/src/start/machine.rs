@@ -127,8 +127,8 @@ impl Machine {
         (0..bytes.div_ceil(FRAME_BYTES as usize) as u32).map(move |offset| first.plus(offset))
     }
 
-    /// Enters into the frame table what is not free. The boot bundle is plain memory of
-    /// nobody yet.
+    /// Enters into the frame table what is not free. The boot bundle is plain memory
+    /// without an owner yet.
     pub(super) fn classify(&self, frames: &mut FrameTable) {
         let usable = (self.memory.start / FRAME_BYTES) as u32;
         let allocated = (self.next / FRAME_BYTES) as u32;

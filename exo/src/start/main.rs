@@ -1,16 +1,15 @@
 //! The order in which the machine is set up, by its first processor.
 
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{ABI_VERSION, EnvId, FRAME_BYTES, FrameKind, SystemInfo};
+use exo_abi::{ABI_VERSION, FRAME_BYTES, FrameKind, SystemInfo};
 use exo_boot::layout::DIRECT_MAP;
 
 use super::machine::Machine;
 use super::secret::mix;
 use super::{descriptors, first, layout, others, processor, timer};
 use crate::arch::{apic, cpu, percpu};
-use crate::console::Console;
 use crate::frames::FrameTable;
 use crate::kernel::{self, Kernel};
 use crate::net::Net;
@@ -86,17 +85,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         if nic.is_some() { "one" } else { "no" }
     );
     let kernel = Kernel {
-        state: State {
-            frames,
-            info,
-            info_frame,
-            root_table,
-            first: Cell::new(EnvId(0)),
-            over: Cell::new(false),
-            cores: Default::default(),
-            clock,
-            console: Console::new(),
-        },
+        state: State::new(frames, info, info_frame, root_table, clock),
         net: RefCell::new(Net::new(nic)),
         network,
         merged,

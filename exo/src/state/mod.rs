@@ -43,6 +43,27 @@ pub struct State {
 }
 
 impl State {
+    /// The state before anything has run, made of what depends on the machine.
+    pub fn new(
+        frames: FrameTable,
+        info: &'static SystemInfo,
+        info_frame: Pfn,
+        root_table: Pfn,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            frames,
+            info,
+            info_frame,
+            root_table,
+            first: Cell::new(EnvId(0)),
+            over: Cell::new(false),
+            cores: Default::default(),
+            clock,
+            console: Console::new(),
+        }
+    }
+
     /// The environment called `id`, if it exists.
     pub fn env(&self, id: EnvId) -> Option<&'static Env> {
         object::get(&self.frames, Pfn(id.0))

@@ -13,6 +13,7 @@ pub const NEVER: u64 = u64::MAX;
 const NOBODY: EnvId = EnvId(0);
 
 /// A processor.
+#[derive(Default)]
 pub struct Core {
     /// Its slice vector's state.
     pub schedule: Schedule,
@@ -33,21 +34,6 @@ pub struct Core {
     pub idle: Cell<bool>,
 }
 
-impl Default for Core {
-    /// One on which nothing has run.
-    fn default() -> Self {
-        Self {
-            schedule: Schedule::new(),
-            current: Cell::new(EnvId(0)),
-            running: Cell::new(None),
-            stale: Cell::new(false),
-            work: Work::default(),
-            passes_on: Cell::new(false),
-            idle: Cell::new(false),
-        }
-    }
-}
-
 /// What goes with the slice vector.
 pub struct Schedule {
     pub(crate) cursor: Cell<u32>,
@@ -64,14 +50,8 @@ pub struct Schedule {
 }
 
 impl Default for Schedule {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Schedule {
     /// A schedule in which no environment is ready.
-    pub const fn new() -> Self {
+    fn default() -> Self {
         Self {
             cursor: Cell::new(0),
             ready: Cell::new(0),
@@ -81,7 +61,9 @@ impl Schedule {
             watched: Cell::new(0),
         }
     }
+}
 
+impl Schedule {
     /// Ends the slice: the next look starts behind the current slot.
     pub fn end_slice(&self) {
         self.cursor.set((self.cursor.get() + 1) % SLOT_COUNT as u32);

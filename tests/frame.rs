@@ -134,7 +134,7 @@ pub fn arp(operation: u16, sender: ([u8; 6], [u8; 4]), target: ([u8; 6], [u8; 4]
     ethernet(to, sender.0, 0x0806, &bytes)
 }
 
-/// Who has `address`?
+/// The ARP request for `address`.
 #[must_use]
 pub fn who_has(address: [u8; 4]) -> Vec<u8> {
     arp(1, (HOST_MAC, GATEWAY), ([0; 6], address))

@@ -107,7 +107,7 @@ pub fn net_app(image: &str, address: [u8; 4]) -> App {
     app
 }
 
-/// Boots a machine whose NIC ends in user-mode networking.
+/// Boots a machine with a NIC that ends in user-mode networking.
 ///
 /// # Panics
 /// If QEMU cannot be started.
@@ -116,7 +116,7 @@ pub fn boot(manifest: Manifest) -> Machine {
     Machine::boot(&Config::new(manifest)).expect("the machine starts")
 }
 
-/// Boots a machine whose NIC ends in the test's hands.
+/// Boots a machine with a NIC that ends in the test's hands.
 ///
 /// # Panics
 /// If QEMU cannot be started.

@@ -45,7 +45,7 @@ impl Random {
 
 /// One client with its own keys, and what the store should hold of them.
 ///
-/// A request whose answer does not come may or may not have been carried out. Then
+/// A request without an answer may or may not have been carried out. Then
 /// the model forgets what it knew of the key, and a `set` or `delete` of it, which may
 /// be repeated, makes it known again. On the loopback interface answers do come, but
 /// a test must not depend on that.

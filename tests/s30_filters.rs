@@ -137,7 +137,7 @@ fn each_gets_its_own_and_no_others() {
     let after = counters(&machine, &wire, "one", ECHO, 0xa1);
     one.push(("wide", 0xa1));
 
-    // Between two bindings of one environment the order is its own affair.
+    // The order between two bindings of one environment is up to that environment.
     for (name, wanted) in [("one", one), ("two", two)] {
         for binding in ["wide", "narrow"] {
             let of = |frames: Vec<(String, u32)>| -> Vec<u32> {
@@ -244,7 +244,8 @@ struct Storm {
 }
 
 impl Storm {
-    /// Boots, and hears the store announce itself: no environment says anything unasked after that.
+    /// Boots, and waits for the store to announce itself: no environment says anything
+    /// unasked after that.
     fn new(configure: impl FnOnce(&mut Config)) -> Self {
         let mut stormer = net_app("attacker", THIRD);
         stormer.name = "storm".into();
@@ -396,7 +397,7 @@ fn a_storm_of_interpreted_filters_loses_nothing() {
     Storm::new(|config| config.filters = Filters::Interpreted).rage();
 }
 
-/// The store's processor tells packets apart while the other one changes filters.
+/// The store's processor demultiplexes packets while the other one changes filters.
 #[test]
 fn a_storm_of_filters_on_another_processor_loses_nothing() {
     let storm = Storm::new(|config| {

@@ -103,7 +103,7 @@ fn arp_is_answered_for_the_own_address_only() {
         asked(|frame| frame.truncate(41)),
         // An answer that was not asked for.
         arp(2, (HOST_MAC, GATEWAY), (GUEST_MAC, STORE)),
-        // A host that claims to be the store, and one that claims to be everybody.
+        // A host that claims to be the store, and one that claims to be every host.
         arp(2, (HOST_MAC, STORE), (GUEST_MAC, STORE)),
     ];
     for service in SERVICES {
@@ -179,7 +179,7 @@ fn what_is_no_ping_is_not_answered() {
             Ipv4 { from: [224, 0, 0, 1], ..ping(to, 9, b"multicast") }.frame(),
             Ipv4 { from: [255; 4], ..ping(to, 9, b"limited") }.frame(),
             Ipv4 { from: to, ..ping(to, 9, b"itself") }.frame(),
-            Ipv4 { from: [0; 4], ..ping(to, 9, b"nobody") }.frame(),
+            Ipv4 { from: [0; 4], ..ping(to, 9, b"no host") }.frame(),
             ping([10, 0, 2, 255], 9, b"broadcast").frame(),
             ping([255; 4], 9, b"limited").frame(),
         ];
@@ -238,7 +238,7 @@ fn no_peer_waits_for_its_own_or_anothers_address() {
     }
 }
 
-/// The attack: a datagram to one service whose source is forged to be another. Whatever
+/// The attack: a datagram to one service with a source that is forged to be another. Whatever
 /// the services say, the network brings it to where they say it to.
 #[test]
 fn services_cannot_be_set_on_each_other() {
@@ -424,7 +424,7 @@ fn oversized_and_truncated_frames_harm_nobody() {
 }
 
 /// Valid frames with random bytes changed: nothing that is answered may break a rule
-/// (`hear` checks them all), and everybody still works.
+/// (`hear` checks them all), and every service still works.
 #[test]
 fn mutated_frames_harm_nobody() {
     let machine = network();

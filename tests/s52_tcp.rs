@@ -1,4 +1,4 @@
-//! The store serves connections: through QEMU's user network, whose other side is the host
+//! The store serves connections: through QEMU's user network; its other side is the host
 //! kernel's TCP and slirp's.
 
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use exo_cmd::machine::Machine;
 use machine_tests::{LONG, STORE, boot, manifest, net_app};
 
-/// A machine whose store answers.
+/// A machine with a store that answers.
 fn machine(args: &[&str]) -> Machine {
     let mut app = net_app("kvstore", STORE);
     app.frames = 8192;

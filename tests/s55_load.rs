@@ -23,7 +23,7 @@ impl Watch for Quiet {
     fn progress(&mut self, _: &str, _: f64, _: &str) {}
 }
 
-/// The tree's default machine, whose NIC the test is; the way to the service at `server`.
+/// The tree's default machine, with the test as its NIC; the way to the service at `server`.
 fn boot(dir: &Path, server: ([u8; 4], u16)) -> (VhostUser, Machine) {
     let socket = dir.join("nic");
     let listener = Listener::bind(&socket).expect("a socket");

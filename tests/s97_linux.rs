@@ -50,7 +50,7 @@ fn memcached_answers_from_a_linux_guest() {
     }
 }
 
-/// What a module of one's own is built with is of the same version, and runs here.
+/// What a module is built with is of the same version, and runs here.
 #[test]
 fn the_kernels_headers_come_with_their_tools() {
     let Some(guest) = guest("the_kernels_headers_come_with_their_tools") else { return };

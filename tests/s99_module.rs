@@ -63,7 +63,7 @@ fn request(payload: &[u8]) -> Vec<u8> {
     datagram(PORT, STORE, STORE_PORT, payload)
 }
 
-/// A datagram whose checksum is wrong: the module counts it as malformed.
+/// A datagram with a wrong checksum: the module counts it as malformed.
 fn broken_request() -> Vec<u8> {
     let mut payload = udp(GATEWAY, STORE, (PORT, STORE_PORT), b"\0\x01\0\0\0\x01\0\0version\r\n");
     payload[6] ^= 0x55;

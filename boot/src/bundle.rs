@@ -391,7 +391,7 @@ mod tests {
         bytes.extend(b"trailing bytes are no part of it");
         let bundle = Bundle::parse(&bytes).expect("sample");
         assert_eq!(bundle.manifest(), b"abc");
-        assert!(bundle.image("nobody").is_none());
+        assert!(bundle.image("absent").is_none());
         let root = bundle.root().expect("root");
         assert_eq!((root.name, root.entry), ("root", 0x40_0010));
         let segments: Vec<_> = root.segments().collect();

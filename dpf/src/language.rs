@@ -22,7 +22,7 @@ use crate::test::{Field, Range, Test, WINDOW, ones};
 pub const MAX_ATOMS: usize = 12;
 /// The most fields over which a filter has a range of more than one value.
 pub const MAX_RANGES: usize = 4;
-/// The most shifts of a filter whose amount is not pinned by what precedes them.
+/// The most shifts of a filter by an amount that is not pinned by what precedes them.
 pub const MAX_SHIFTS: usize = 2;
 /// Longest frame in bytes: Ethernet header and 1500 bytes of payload, no FCS.
 pub const MAX_FRAME: usize = 1514;
@@ -106,7 +106,7 @@ impl From<Atom> for Step {
 /// A verified filter in canonical form: a plain value of fixed size.
 ///
 /// Made only by [`Filter::new`], [`Filter::of_steps`], [`Filter::decode`] and what
-/// builds on them, so whoever holds one need not check it again. Equal filters match
+/// builds on them, so code that holds one need not check it again. Equal filters match
 /// the same frames; without shifts the reverse holds, too.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Filter {

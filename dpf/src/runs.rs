@@ -44,7 +44,7 @@ impl Arrival {
         Self { length, run: GroupId::NONE, root: false }
     }
 
-    /// At the group of a filter at this depth, if from depth `new` on nobody else has groups.
+    /// At the group of a filter at this depth, if from depth `new` on no other filter has groups.
     pub(crate) fn on_new_path(filter: &Filter, new: usize, depth: usize, group: GroupId) -> Self {
         let behind = filter.tests().take(depth).fold(Self::ROOT, Self::past);
         let shifted = matches!(filter.tests().take(depth).next_back(), Some(Test::Shift { .. }));
@@ -84,8 +84,8 @@ fn run_length<S: Store>(store: &S, id: GroupId) -> u16 {
 
 /// Which comes first: what is nearer to the root, or what is further from it.
 ///
-/// Whoever stops asking relies on what is nearer, so that must ask before; and the other
-/// way round.
+/// A group that stops asking relies on one that is nearer, so that one must ask before; and
+/// the other way round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     NearFirst,

@@ -1,17 +1,17 @@
 //! Where the merged filters are: nodes and groups, in storage their owners brought.
 //!
-//! There is no pool of nodes that somebody could exhaust. Whoever installs a filter
-//! brings a [`Block`]: a node and a group for each of its tests, and a slot for the code
-//! of each group and of its acceptance. Everything is named by 32 bits, its place in a
-//! linear map of memory in units of 8 bytes, so an access costs no look-up and one
-//! instruction of the generated code can do it. They reach as far as 32 GiB.
+//! There is no pool of nodes that an owner could exhaust. The owner of a filter brings a
+//! [`Block`]: a node and a group for each of its tests, and a slot for the code of each group
+//! and of its acceptance. Everything is named by 32 bits, its place in a linear map of memory
+//! in units of 8 bytes, so an access costs no look-up and one instruction of the generated
+//! code can do it. They reach as far as 32 GiB.
 //!
 //! A *node* is a position after a prefix of tests. The tests that lead on from it are
 //! gathered into *groups*: pinned bits that differ only in their value are one group,
 //! and any other test is one of its own. All edges of a group of pinned bits are
 //! also in one hash table, which the [`Store`] provides; its chains run through the
-//! nodes. It has as many heads as there can be filters, or nearly so, and is not
-//! anybody's to fill.
+//! nodes. It has as many heads as there can be filters, or nearly so, and no owner can fill
+//! it.
 
 use crate::language::MAX_ATOMS;
 use crate::test::{Part, Test, Width};
@@ -70,7 +70,7 @@ impl BlockId {
         NodeId(self.0 + (depth * PLACE / UNIT) as u32)
     }
 
-    /// The block whose node at this depth it is.
+    /// The block that has this node at this depth.
     #[cfg(not(exo_guest))]
     pub(crate) fn of_node(node: NodeId, depth: usize) -> Option<Self> {
         node.0.checked_sub((depth * PLACE / UNIT) as u32).and_then(Self::new)
@@ -85,17 +85,17 @@ impl BlockId {
 /// Room for code that a filter's owner brought: [`SLOT`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeSlot {
-    /// Whose.
+    /// The block that it is in.
     pub block: BlockId,
     /// Which, below [`SLOTS`].
     pub index: usize,
 }
 
-/// What the caller wants to hear when a frame matches; this crate gives it no meaning.
+/// What the caller gets when a packet matches; this crate gives it no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(pub u32);
 
-/// A number that tells the groups of pinned bits apart, in nodes that hang in one chain,
+/// A number that distinguishes the groups of pinned bits, in nodes that hang in one chain,
 /// and the multiplier of the group's hash function. Odd.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,8 +105,8 @@ impl Salt {
     /// Of groups that are in no table.
     pub(crate) const NONE: Self = Self(1);
 
-    /// Different for different `serial` below 2^63 with the same `secret`, which must
-    /// not be known to those who choose filters.
+    /// Different for different `serial` below 2^63 with the same `secret`, which must not be
+    /// known to the owners of filters.
     pub const fn new(secret: u64, serial: u64) -> Self {
         // Each line is a permutation of the numbers below 2^63.
         const LOW: u64 = u64::MAX >> 1;
@@ -284,7 +284,7 @@ impl Block {
 /// from there, and generated code is given it with every frame.
 /// The trie asks only for what is in blocks that are installed, or are being installed
 /// by the call under way, and writes only to their code slots.
-/// **Trust**: whoever implements this; nobody else may write to blocks, buckets or code.
+/// **Trust**: the implementation; nothing else may write to blocks, buckets or code.
 /// No name is [`NodeId::NONE`] if no block begins at the base.
 pub trait Store {
     /// Most groups of a trie that are not the first of their node ([`crate::Trie::forks`]).
@@ -313,7 +313,7 @@ pub trait Store {
     fn code_address(&self, slot: CodeSlot) -> Option<u64>;
     /// Puts code, at most [`SLOT`] bytes, into `slot`.
     ///
-    /// When it returns, whoever comes to the slot must see the new code, and
-    /// nobody may still be in the old.
+    /// When it returns, a processor that comes to the slot must see the new code, and none
+    /// may still be in the old.
     fn write_code(&mut self, slot: CodeSlot, code: &[u8]);
 }

@@ -6,19 +6,19 @@
 //! to it, so paths that share one share the shift, too. What nodes and groups are, and
 //! where, is told in the module `storage`. These invariants hold:
 //!
-//! 1. a node, or group, at depth `d` lives in the block of a filter on whose path it is,
-//!    in the slot for `d`; so that slot of a block is vacant or holds what is at depth `d`
-//!    of its own filter's path;
+//! 1. a node, or group, at depth `d` lives in the block of a filter with a path through it,
+//!    in the slot for `d`; so that slot of a block is vacant or holds what is at depth `d` of
+//!    its own filter's path;
 //! 2. every node accepts, or has a group; every group has a node: none is kept in vain;
 //! 3. the groups of a node differ in their test, the nodes of a group in their value;
 //! 4. a node's entry is the code of its acceptance, or else of its first group.
 //!
 //! Inserting fills own slots where no equal node or group exists. Removing must leave
 //! the block unused at once, so that its memory can be taken back while filters that
-//! share its nodes stay. What is shared moves into the block of another filter on
-//! whose path it is; by (1) the slot for its depth is vacant there. Both touch the path of
-//! the filter and what is linked to it, and search the groups along it; how many other
-//! filters there are makes no difference.
+//! share its nodes stay. What is shared moves into the block of another filter with a path
+//! through it; by (1) the slot for its depth is vacant there. Both touch the path of the
+//! filter and what is linked to it, and search the groups along it; how many other filters
+//! there are makes no difference.
 //!
 //! New code is complete before anything leads to it: an insertion ends with one store
 //! of a name in a hash chain or an entry in a node, or with new code for one group that is
@@ -118,7 +118,7 @@ impl Trie {
         if forks && self.forks >= S::MOST_FORKS {
             return Err(TrieError::TooManyForks);
         }
-        // The first depth whose group is new.
+        // The first depth with a new group.
         let new = known + path.get(known).map_or(0, |step| usize::from(step.0 != GroupId::NONE));
         // From the end, so that what leads to something finds it finished.
         let mut below = GroupId::NONE;
@@ -323,7 +323,7 @@ pub(crate) fn group_code<S: Store>(store: &S, id: GroupId, depth: usize) -> Opti
     store.code_address(CodeSlot { block: store.group(id).block, index: depth })
 }
 
-/// The block of a filter on whose path the node is. By invariant 2 each step leads
+/// The block of a filter with a path through the node. By invariant 2 each step leads
 /// closer to one that accepts, after at most [`MAX_ATOMS`].
 fn user_of<S: Store>(store: &S, id: NodeId) -> BlockId {
     let mut node = store.node(id);

@@ -1,12 +1,12 @@
 //! Which descriptions become a [`Filter`], and how they are made canonical.
 //!
 //! Everything an application can get wrong is found here, once, before the filter is
-//! installed; nothing after this module re-checks a filter. A filter whose atoms plainly
+//! installed; nothing after this module re-checks a filter. A filter with atoms that plainly
 //! contradict each other is refused, too: its author meant something else.
 //!
-//! A shift whose field is pinned by the atoms before it moves the base by a constant,
-//! so it is taken out and what follows is written at its place. A range over the field of
-//! another shift becomes part of the shift.
+//! If the atoms before a shift pin its field, the shift moves the base by a constant, so it
+//! is taken out and what follows is written at its place. A range over the field of another
+//! shift becomes part of the shift.
 
 use crate::conjunction::Conjunction;
 use crate::error::errors;

@@ -1,4 +1,4 @@
-//! How fast the time-stamp counter runs, measured against a counter whose rate is known.
+//! How fast the time-stamp counter runs, measured against a counter of known rate.
 //!
 //! Between the reading of the one and of the other anything may happen: on a busy host a
 //! processor of a virtual machine stands still for milliseconds in the middle. So each
@@ -43,7 +43,7 @@ impl Clock {
         self.rate.get().ticks_in(self.reference_hz)
     }
 
-    /// Tells everybody; `counter` reads the time-stamp counter.
+    /// Publishes the rate; `counter` reads the time-stamp counter.
     pub fn publish(&self, info: &SystemInfo, counter: impl Fn() -> u64) {
         info.tsc_hz.store(self.hz(), Relaxed);
         info.clock.bend(self.hz(), counter);

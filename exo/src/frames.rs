@@ -1,4 +1,4 @@
-//! The frame table: for every page frame who pays for it, what it is, and what
+//! The frame table: for every page frame which environment pays for it, what it is, and what
 //! still refers to it.
 //!
 //! This is the kernel's one ledger of memory and the ground truth for every
@@ -60,7 +60,7 @@ impl FrameTable {
         self.entry(pfn).map_or(0, |entry| entry.level.load(Relaxed))
     }
 
-    /// Who pays for the frame.
+    /// The environment that pays for the frame.
     pub fn owner(&self, pfn: Pfn) -> Option<EnvId> {
         Some(EnvId(self.entry(pfn)?.owner.load(Relaxed)))
     }
@@ -287,7 +287,7 @@ impl FrameTable {
     }
 
     /// Makes a kernel object's frame plain memory of its owner again, cleared:
-    /// what the kernel kept there is nobody's to read. Whatever still names the
+    /// what the kernel kept there, no environment may read. Whatever still names the
     /// object is stale from now on.
     pub fn retire(&self, pfn: Pfn) {
         if let Some(entry) = self.entry(pfn) {

@@ -10,13 +10,13 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`calls`] | system calls: dispatch from the table in `exo_abi`, one handler each |
-//! | [`frames`], [`paging`] | who owns which frame; mappings proposed and checked |
+//! | [`frames`], [`paging`] | which environment owns which frame; mappings proposed and checked |
 //! | [`capability`] | tables, derivation tree, revocation |
 //! | [`state`] | what all of them work on: environments, processors, the frame table |
 //! | [`kernel`] | that and the network's state; the lock |
 //! | [`list`] | lists through kernel objects |
 //! | [`env`] | environments: creation, death, destruction |
-//! | [`schedule`], [`slots`], [`cores`] | whose turn it is; slots; processors and the lock |
+//! | [`schedule`], [`slots`], [`cores`] | which environment's turn it is; slots; processors and the lock |
 //! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |

@@ -1,5 +1,5 @@
-//! Doubly linked lists through kernel objects: the links lie in the objects, whose owners pay
-//! for them, and frame 0 ends a list. An object may be in several, by different links.
+//! Doubly linked lists through kernel objects: the links lie in the objects, for which their
+//! owners pay, and frame 0 ends a list. An object may be in several, by different links.
 
 use core::cell::Cell;
 

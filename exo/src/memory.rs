@@ -64,7 +64,7 @@ pub const CLEAR: u32 = 500;
 /// # Safety
 /// The frame must exist and nothing may refer to its contents.
 pub unsafe fn clear(pfn: Pfn) {
-    // SAFETY: the caller vouches that the frame is memory nobody refers to.
+    // SAFETY: the caller vouches that nothing refers to the frame's contents.
     unsafe { frame(pfn).write_bytes(0, FRAME_BYTES as usize) };
 }
 

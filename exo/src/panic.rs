@@ -35,7 +35,7 @@ fn off(code: u8) -> ! {
     halt_forever()
 }
 
-/// The first environment has ended: nobody is left who could do anything.
+/// The first environment has ended: no environment is left that could do anything.
 pub fn first_ended(kernel: &State) -> ! {
     flush(&kernel.console);
     if let Some(status) = kernel.env(kernel.first.get()).map(crate::env::Env::status)

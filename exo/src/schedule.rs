@@ -1,14 +1,14 @@
 //! Processor time: the slice vector, and sleeping.
 //!
-//! Slots belong to environments by position; the processor goes round them, and
-//! each is one slice long. A slot whose owner sleeps is skipped, so idle time
-//! goes to whoever can use it. That is all the kernel decides: how slots are
-//! spread over environments is the business of whoever holds them.
+//! Slots belong to environments by position; the processor goes round them, and each is one
+//! slice long. The slot of an owner that sleeps is skipped, so idle time goes to the
+//! environments that can use it. That is all the kernel decides: how slots are spread over
+//! environments is up to the holders of the capability for them.
 //!
-//! Who owns a slot is in [`SystemInfo`]; whose owner is ready is a bit here, kept
-//! current when an environment's state changes, so that finding who runs next
-//! takes constant time on the way of every packet. Each processor has a vector of
-//! its own, and slots are numbered through.
+//! The owner of a slot is in [`SystemInfo`]; whether it is ready is a bit here, kept current
+//! when an environment's state changes, so that finding the next one to run takes constant
+//! time on the way of every packet. Each processor has a vector of its own, and slots are
+//! numbered through.
 
 use exo_abi::{EnvId, EnvState, MAX_CORES, SLOT_COUNT};
 
@@ -21,8 +21,8 @@ use crate::state::percore::NEVER;
 
 const NOBODY: EnvId = EnvId(0);
 
-/// The environment to run now: whoever was given the rest of this slice, or the
-/// owner of the next slot whose owner is ready, or whom that owner waits for in a
+/// The environment to run now: the one that was given the rest of this slice, or else the
+/// next slot's owner that is ready, or the environment that this owner waits for in a
 /// protected call.
 #[inline]
 pub fn next_ready(kernel: &State) -> Option<&'static Env> {
@@ -83,7 +83,7 @@ pub fn donate(kernel: &State, heir: &Env) {
     kernel.here().schedule.heir.set(heir.id());
 }
 
-/// Wakes whoever's deadline has passed. Returns the nearest deadline left.
+/// Wakes the environments with a deadline that has passed. Returns the nearest deadline left.
 #[inline]
 pub fn wake_expired(kernel: &State, now: u64) -> Option<u64> {
     let nearest = kernel.here().schedule.nearest.get();

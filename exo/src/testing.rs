@@ -100,8 +100,8 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     (kernel, root)
 }
 
-/// A network interface whose registers are plain memory: they read back what
-/// was written, and start with what the driver looks for.
+/// A network interface with plain memory for registers: they read back what was written, and
+/// start with what the driver looks for.
 fn interface() -> Nic {
     let registers = memory::frame(REGISTERS).cast::<u32>();
     let mut words = [0; 4];

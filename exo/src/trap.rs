@@ -27,8 +27,8 @@ use crate::user::UserSlice;
 const GENERAL_PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 
-/// What the timer runs for. A slice's timer belongs to its slot: whoever runs in
-/// another gets a whole slice, and nobody a longer one.
+/// What the timer runs for. A slice's timer belongs to its slot: an environment that runs in
+/// another gets a whole slice, and none a longer one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Timer {
     Off,
@@ -87,8 +87,8 @@ pub extern "C" fn trap(frame: &mut Context) {
         }
         apic::TIMER_VECTOR => {
             apic::end_of_interrupt();
-            // One that struck while ring 0 went from one slice to the next comes late:
-            // the timer runs for the next already, whose owner must not lose it.
+            // One that struck while ring 0 went from one slice to the next comes late: the
+            // timer runs for the next slice already, and its owner must not lose it.
             if !apic::timer_runs() {
                 if slice_ends(&kernel, env, frame, was_long) {
                     return kernel.leave();
@@ -113,7 +113,7 @@ pub extern "C" fn trap(frame: &mut Context) {
 /// The environment that entered the kernel.
 #[inline]
 pub fn running(core: &Core) -> &'static Env {
-    core.running.get().expect("whoever enters from ring 3 is running")
+    core.running.get().expect("an environment that enters from ring 3 is running")
 }
 
 /// Another processor wanted to be seen while `env` entered the kernel for a call. Does
@@ -195,8 +195,8 @@ fn fault(kernel: &Kernel, env: &Env, frame: &Context, vector: u64) {
     env::end(kernel, env, status);
 }
 
-/// Leaves ring 0 because the running environment stopped of itself. Its grace is not
-/// part of its slice: whoever stops in it, in whatever way, has ended the slice.
+/// Leaves ring 0 because the running environment stopped of itself. Its grace is not part of
+/// its slice: an environment that stops in it, in whatever way, has ended the slice.
 pub fn stop(kernel: Locked, yields: bool) -> ! {
     let in_grace = matches!(timer().get(), Timer::Grace(_));
     if in_grace {
@@ -277,8 +277,8 @@ pub fn switch_to(kernel: &Kernel, env: &'static Env) {
     set_upcalls(env.area().map(|area| &area.upcall));
 }
 
-/// `env`, whose address space is the current one, runs; traps save its vector registers
-/// to `vectors`.
+/// `env` runs, in the current address space, which is its own; traps save its vector
+/// registers to `vectors`.
 #[inline(always)]
 pub fn set_running(kernel: &Kernel, env: &'static Env, vectors: *mut VectorState) {
     kernel.here().running.set(Some(env));

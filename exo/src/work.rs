@@ -2,7 +2,7 @@
 //!
 //! Ring 0 is not interrupted, and holds the lock meanwhile. So what an environment can make
 //! it do in one entry is bounded by work, whichever calls it makes and however many of them in
-//! a batch: every walk whose length ring 3 decides draws from what the entry has left. A
+//! a batch: every walk of a length that ring 3 decides draws from what the entry has left. A
 //! walk that finds nothing left stops where it is ([`exo_abi::Error::Again`]), a batch makes no
 //! further call. What cannot stop in the middle is short, and spends what it costs.
 //!

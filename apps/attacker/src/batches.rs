@@ -1,5 +1,5 @@
 //! Batches: calls from memory that is another's, answers into memory that is no more
-//! one's own, and whatever one call may not do.
+//! the caller's own, and whatever one call may not do.
 
 use alloc::vec::Vec;
 
@@ -16,7 +16,7 @@ use crate::attack::{Attack, Attacker, Attempt, Verdict};
 use crate::nic::Nic;
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack { name: "batch from memory that is not one's own to write", run: foreign_memory },
+    Attack { name: "batch from memory that it may not write", run: foreign_memory },
     Attack { name: "batch over the end of a page", run: over_the_end },
     Attack { name: "batch more than the most", run: too_many },
     Attack { name: "batch calls that do not return", run: leaving },
@@ -212,7 +212,7 @@ fn answers_in_object(attacker: &mut Attacker) -> Attempt {
     Ok(Verdict::harmless(unharmed, "in use, 5 times"))
 }
 
-/// Bindings, whose rings together hold twice as much as one may have with the device.
+/// Bindings: their rings together hold twice as much as one may have with the device.
 const BINDINGS: usize = 8;
 /// The most that a source of authority may have there: half of what there is.
 const MOST: u32 = 64;

@@ -51,10 +51,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
     },
     Attack { name: "claim the router's ARP", run: router_arp },
     Attack {
-        name: "claim an address of nobody",
+        name: "claim an address without an owner",
         run: |a| claim_foreign(a, udp_to([10, 0, 2, 99], 53)),
     },
-    Attack { name: "widen one's own scope", run: widen },
+    Attack { name: "widen its own scope", run: widen },
     Attack { name: "take scopes of others away", run: unscope },
     Attack { name: "install random bytes as filters", run: random_bytes },
     Attack { name: "install filters with flipped bits", run: flipped_bits },
@@ -185,7 +185,7 @@ fn router_arp(attacker: &mut Attacker) -> Attempt {
     claim_foreign(attacker, arp_for(gateway))
 }
 
-/// A scope made from one's own allows no more than that.
+/// A scope made from the attacker's own allows no more than that.
 fn widen(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let object = attacker.frames.take(SELF, 2)?;
@@ -209,8 +209,9 @@ fn widen(attacker: &mut Attacker) -> Attempt {
     Ok(Verdict::every(answers.into_iter(), &[Error::NoRight, Error::BadFilter]))
 }
 
-/// What a scope made from one's own holds is no longer one's own, though nothing there listens:
-/// the kernel drops it. The attacker sends itself nothing, so this looks at which claims are allowed.
+/// What a scope made from the attacker's holds is no longer the attacker's, though nothing
+/// there listens: the kernel drops it. The attacker sends itself nothing, so this looks at
+/// which claims are allowed.
 fn undelegate(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let object = attacker.frames.take(SELF, 2)?;

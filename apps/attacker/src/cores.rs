@@ -44,7 +44,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "enter an environment that runs elsewhere", run: |a| race(a, entered) },
 ];
 
-/// A slot of the second processor, and who keeps it while no child has it.
+/// A slot of the second processor, and the environment that keeps it while no child has it.
 #[derive(Clone, Copy)]
 pub(crate) struct Away {
     slot: u32,
@@ -441,8 +441,8 @@ extern "C" fn serves(_: u64) -> ! {
 
 const CALLS: u64 = 3000;
 
-/// Who computes on the other processor is busy; who was just interrupted may be entered,
-/// and must go on as if nothing had been.
+/// An environment that computes on the other processor is busy; one that was just interrupted
+/// may be entered, and must go on as if nothing had happened.
 fn entered(attacker: &Attacker, away: Away) -> Attempt {
     let at = attacker.window()?;
     let page = attacker.frames.page(at)?;

@@ -1,4 +1,4 @@
-//! Environments: others', one's own, and what is left of dead ones.
+//! Environments: others', the attacker's own, and what is left of dead ones.
 
 use exo_abi::boot::{SELF, STACK_TOP};
 use exo_abi::{EnvState, Error, EventCount, FrameKind, Handle, MAX_CORES, SLOT_COUNT, UserPtr};
@@ -93,7 +93,7 @@ fn destroy_mapped(attacker: &mut Attacker) -> Attempt {
     let protection = exo_abi::Protection::ReadWrite;
     sys::map(SELF, child.env, frame, at, 1, protection)?;
     let verdict = Verdict::refused(destroy_until_stuck(&child), Error::InUse);
-    // Still the child's, so still nobody else's.
+    // Still the child's, so no other's.
     let held = attacker.frames.look(frame) == Some((FrameKind::Memory, child.id));
     sys::unmap(SELF, at, 1)?;
     child.destroy()?;

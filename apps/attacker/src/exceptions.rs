@@ -337,7 +337,7 @@ fn destroyed(attacker: &Attacker, away: Away) -> Attempt {
 const REWRITINGS: u32 = 60;
 const KERNEL: u64 = 0xffff_ffff_8020_0000;
 
-/// Whoever shares a U-area can lead its owner astray, but not the kernel.
+/// An environment that shares a U-area can lead its owner astray, but not the kernel.
 fn rewritten(attacker: &Attacker, away: Away) -> Attempt {
     let (window, glass) = (attacker.window()?, attacker.window()?);
     attacker.frames.cover(SELF, glass)?;
@@ -379,10 +379,10 @@ fn rewritten(attacker: &Attacker, away: Away) -> Attempt {
 
 const STORMS: u32 = 60;
 
-/// A child whose upcalls begin where nothing is mapped faults on the way to each of them
-/// and executes no instruction, as long as somebody allows upcalls again in between. Its
-/// processor must come to others all the same, and when nobody does so any more that is
-/// its end.
+/// A child with an upcall entry where nothing is mapped faults on the way to each upcall and
+/// executes no instruction, as long as its creator allows upcalls again in between. Its
+/// processor must come to others all the same, and once the creator stops, the child must
+/// end.
 fn for_ever(attacker: &Attacker, away: Away) -> Attempt {
     let glass = attacker.window()?;
     attacker.frames.cover(SELF, glass)?;

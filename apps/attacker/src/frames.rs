@@ -1,4 +1,4 @@
-//! Page frames that belong to others, or to nobody yet.
+//! Page frames that belong to others, or that have no owner yet.
 
 use exo_abi::boot::SELF;
 use exo_abi::{Error, FrameKind, Level, Pfn, VirtAddr};
@@ -15,7 +15,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "free every frame of others", run: free_foreign },
     Attack { name: "free frames beyond the end of memory", run: free_beyond },
     Attack { name: "free a mapped frame", run: free_mapped },
-    Attack { name: "free one's own root table", run: free_root },
+    Attack { name: "free its own root table", run: free_root },
     Attack { name: "free a frame twice", run: free_twice },
     Attack { name: "donate every frame of others", run: donate_foreign },
     Attack { name: "make every frame of others a page table", run: tables_of_foreign },

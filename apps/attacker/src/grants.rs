@@ -1,5 +1,5 @@
-//! Capabilities that come with protected calls: to whom nobody wants them, of what one
-//! may not give away, or until no room is left.
+//! Capabilities that come with protected calls: to environments that do not want them, of
+//! what the caller may not give away, or until no room is left.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -21,7 +21,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
 /// What the service is asked to do, beside being called.
 mod wish {
     pub(super) const WELCOME: u64 = 1;
-    /// To grant, with the reply, the capability whose handle is the second word.
+    /// To grant, with the reply, the capability with the handle in the second word.
     pub(super) const LURE: u64 = 2;
 }
 
@@ -87,8 +87,8 @@ fn guessed(attacker: &mut Attacker) -> Attempt {
     Ok(Verdict::every(tries.into_iter(), &[Error::BadHandle]))
 }
 
-/// Its table is its own affair; but it still serves whoever gives it nothing, and all it
-/// kept goes with it.
+/// How full its table is, is up to the server; but it still serves callers that give it
+/// nothing, and all it kept goes with it.
 fn welcomed(attacker: &mut Attacker) -> Attempt {
     let before = attacker.frames.free();
     let server = server(attacker)?;

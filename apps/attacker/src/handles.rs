@@ -16,7 +16,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "derive more rights than one has", run: more_rights },
     Attack { name: "derive rights that do not exist", run: strange_rights },
     Attack { name: "derive without the right to", run: without_grant },
-    Attack { name: "derive a range beyond one's own", run: beyond },
+    Attack { name: "derive a range beyond its own", run: beyond },
     Attack { name: "grant to an environment one may not endow", run: endow },
     Attack { name: "grant what one may not grant", run: grant },
     Attack { name: "use every handle as the machine's power", run: power },
@@ -82,7 +82,7 @@ fn destroyed(attacker: &mut Attacker) -> Attempt {
     let (env, parts) = (child.env, child.parts);
     let copy = derive(env, Rights::MEMORY.with(Rights::CONTROL).with(Rights::GRANT))?;
     child.destroy()?;
-    // The same frame, somebody else's environment now.
+    // The same frame, now a different environment.
     sys::frames_take(attacker.frames.capability, SELF, parts, 4)?;
     let next = sys::env_create(parts, parts.plus(1), parts.plus(2), parts.plus(3))?;
     let at = attacker.window()?;

@@ -8,8 +8,8 @@ use selftest::child::exit;
 
 use crate::attack::{Attack, Attacker, Attempt};
 
-/// For instructions whose feature is off, processors differ in what they look at
-/// first: that it is privileged, or that it is off.
+/// For instructions of a feature that is off, processors differ in what they look at first:
+/// that the instruction is privileged, or that the feature is off.
 const REFUSED: &[u32] = &[6, 13];
 /// QEMU 7.2 reads the frame of a far return with ring 0's rights, and meets SMAP;
 /// a processor sees that the segment is ring 0's.

@@ -1,4 +1,4 @@
-//! Pages of 2 MiB: over what is not one's own, not aligned, beyond the end; and pieces
+//! Pages of 2 MiB: over frames of others, not aligned, beyond the end; and pieces
 //! broken out of them.
 
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use crate::mappings::raw;
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "map every run of others as a large page", run: foreign_runs },
-    Attack { name: "map a large page with one frame that is not one's own", run: one_foreign },
+    Attack { name: "map a large page with one frame of another's", run: one_foreign },
     Attack { name: "map large pages of frames beyond the end of memory", run: beyond },
     Attack { name: "map a large page that is not aligned", run: misaligned },
     Attack { name: "map a large page at addresses of the kernel", run: kernel_addresses },
@@ -26,7 +26,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "put a table below a large page", run: tables_inside },
     Attack { name: "unmap a small page as a large one, and a large one in pieces", run: confused },
     Attack { name: "write through a large page that was unmapped", run: stale },
-    Attack { name: "destroy a child whose frames one has as a large page", run: destroy_mapped },
+    Attack {
+        name: "destroy a child while its frames are mapped as a large page",
+        run: destroy_mapped,
+    },
 ];
 
 /// Where the attacker has large pages.
@@ -94,7 +97,7 @@ fn one_foreign(attacker: &mut Attacker) -> Attempt {
     let whole = attempt();
     let verdict = Verdict::every(tries.into_iter(), &[Error::NotOwned]);
     if whole.is_err() {
-        return Ok(Verdict::breach("no even to what is one's own"));
+        return Ok(Verdict::breach("no even to its own frames"));
     }
     unmap_and_give(attacker, first)?;
     Ok(verdict)

@@ -1,8 +1,8 @@
 //! Keeping the processor by way of a timer that was set for something else.
 //!
-//! Everybody sleeps, and the nearest deadline, for which the kernel has set its
-//! timer, is seconds away. A frame wakes the attacker before. The slice that begins
-//! then must end as any other, and not when that deadline comes.
+//! All environments sleep, and the nearest deadline, for which the kernel has set its timer,
+//! is seconds away. A frame wakes the attacker before. The slice that begins then must end as
+//! any other, and not when that deadline comes.
 
 use core::sync::atomic::Ordering::Relaxed;
 

@@ -2,11 +2,10 @@
 //!
 //! An ordinary application with frames, a console and a network address. It tries
 //! what it must not be able to do, and prints for each attempt what the kernel
-//! said. An attempt that would end the application is made by a child environment
-//! of it, whose death is then examined. The attacks are in tables, a file for each
-//! family; an attack that is refused for another reason than the one it is meant to
-//! meet counts as a breach, since it may have tested nothing. One that needs another
-//! machine is not tried, and counted apart.
+//! said. A child environment makes any attempt that would end the application, and its death
+//! is then examined. The attacks are in tables, a file for each family; an attack that is
+//! refused for another reason than the one it is meant to meet counts as a breach, since it
+//! may have tested nothing. One that needs another machine is not tried, and counted apart.
 //!
 //! Arguments: `then=spin` never gives the processor back when all attacks are
 //! done; `only=FAMILY` or `only=FAMILY+FAMILY` runs some; `as=orphan` leaves a running child behind,
@@ -69,7 +68,7 @@ mod repossession;
 #[cfg(exo_guest)]
 mod rings;
 #[cfg(exo_guest)]
-mod speech;
+mod senders;
 #[cfg(exo_guest)]
 mod storm;
 #[cfg(exo_guest)]
@@ -90,7 +89,7 @@ mod guest {
     use crate::{
         batches, claims, comparisons, cores, doorbells, environments, exceptions, exhaustion,
         frames, grants, handles, instructions, large_pages, linger, mappings, memory, noise,
-        orphan, pointers, predicates, pressure, repossession, rings, speech, storm, time,
+        orphan, pointers, predicates, pressure, repossession, rings, senders, storm, time,
         transfers, upcalls,
     };
 
@@ -104,7 +103,7 @@ mod guest {
         ("environments", environments::ATTACKS),
         ("pointers", pointers::ATTACKS),
         ("claims", claims::ATTACKS),
-        ("speech", speech::ATTACKS),
+        ("senders", senders::ATTACKS),
         ("rings", rings::ATTACKS),
         ("exhaustion", exhaustion::ATTACKS),
         ("time", time::ATTACKS),

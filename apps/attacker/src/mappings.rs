@@ -41,7 +41,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "unmap addresses of the kernel", run: unmap_kernel },
 ];
 
-/// Published pages may be read by everybody; those are left out then.
+/// Every environment may read published pages; those are left out then.
 fn map_foreign(attacker: &mut Attacker, protection: Protection) -> Attempt {
     let at = attacker.window()?;
     let frames = attacker.frames;

@@ -1,4 +1,4 @@
-//! Reaching for memory that is not one's own: each by a child that should die of a
+//! Reaching for memory of others: each by a child that should die of a
 //! page fault (14), or, for an address that is none, of a protection fault (13).
 
 use exo_abi::boot::STACK_TOP;
@@ -56,14 +56,11 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "have a far call push into the kernel", run: far_call },
     Attack { name: "have a far return pop from the kernel", run: far_return },
     Attack { name: "have an interrupt return pop from the kernel", run: interrupt_return },
-    Attack { name: "write one's own code", run: |a| a.victim(writes, IMAGE, PAGE_FAULT) },
-    Attack {
-        name: "execute one's own stack",
-        run: |a| a.victim(jumps, STACK_TOP - 64, PAGE_FAULT),
-    },
+    Attack { name: "write its own code", run: |a| a.victim(writes, IMAGE, PAGE_FAULT) },
+    Attack { name: "execute its own stack", run: |a| a.victim(jumps, STACK_TOP - 64, PAGE_FAULT) },
     Attack { name: "write the page of system information", run: system_information },
     Attack { name: "write the frame table", run: frame_table },
-    Attack { name: "write one's own page table", run: page_table },
+    Attack { name: "write its own page table", run: page_table },
 ];
 
 extern "C" fn reads(at: u64) -> ! {

@@ -19,7 +19,7 @@ use crate::attack::Attacker;
 const RUN: u64 = 0x4000_0000;
 /// The port that the attacker has claimed.
 pub(crate) const PORT: u16 = 4242;
-/// In every forged frame, for whoever watches the wire.
+/// In every forged packet, so that it is recognised on the wire.
 pub(crate) const MARK: &[u8; 12] = b"FORGED FRAME";
 
 /// The attacker's network.
@@ -63,7 +63,7 @@ impl Nic {
         Ok(Some(nic))
     }
 
-    /// Another binding of the same environment, whose run is mapped at `at`.
+    /// Another binding of the same environment; its run is mapped at `at`.
     pub(crate) fn borrowed(
         nic: &Self,
         binding: Handle,
@@ -87,7 +87,7 @@ impl Nic {
         sys::filter_install(self.binding, at, wire.len() as u64, object, object.plus(1))
     }
 
-    /// A filter for the attacker's own address that harms nobody.
+    /// A filter for the attacker's own address that harms no environment.
     pub(crate) fn harmless_filter(&self, port: u16) -> Filter {
         udp_to(self.address, port)
     }
@@ -102,8 +102,8 @@ impl Nic {
 
     /// The ring page.
     pub(crate) fn page(&self) -> &'static RingPage {
-        // SAFETY: mapped by whoever made this value, for as long as it is used; all
-        // of it is atomics.
+        // SAFETY: the maker of this value mapped it, for as long as it is used; all of it is
+        // atomics.
         unsafe { &*core::ptr::with_exposed_provenance(self.at as usize) }
     }
 
@@ -234,8 +234,8 @@ impl Nic {
     }
 }
 
-/// Writes the checksums of an IPv4 header and of an ICMP message behind it, so that
-/// whoever watches the wire finds nothing wrong with legal frames.
+/// Writes the checksums of an IPv4 header and of an ICMP message behind it, so that a test
+/// that watches the wire finds nothing wrong with legal packets.
 pub(crate) fn seal(frame: &mut [u8]) {
     const ICMP: u8 = 1;
     put_checksum(frame, 14..34, 24);

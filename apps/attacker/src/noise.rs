@@ -101,7 +101,7 @@ fn careful(attacker: &mut Attacker) -> Attempt {
     let mut refused = 0;
     for _ in 0..CAREFUL_ROUNDS {
         let entry = calls[random.below(calls.len() as u64) as usize];
-        // Only frames that nobody could free or map by chance.
+        // Only frames that no call could free or map by chance.
         let mut words = [0; 6];
         words.iter_mut().for_each(|register| *register = word(&mut random, (end, 1 << 20)));
         if entry.name == "frames_free" {

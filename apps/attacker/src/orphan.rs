@@ -1,8 +1,8 @@
-//! Outliving one's own end.
+//! Outliving its own end.
 //!
 //! The attacker leaves behind a child that runs, holds frames of the grant, and has
-//! a page of the attacker's own mapped. If destroying the attacker leaves the child
-//! alone, nobody can ever end it, and the attacker's frames are never free again.
+//! a page of the attacker's own mapped. If destroying the attacker leaves the child alone, no
+//! environment can ever end it, and the attacker's frames are never free again.
 
 use exo_abi::Error;
 

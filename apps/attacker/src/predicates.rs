@@ -1,4 +1,4 @@
-//! Wakeup predicates: over memory that is not one's own, out of nonsense, without end.
+//! Wakeup predicates: over memory of others, out of nonsense, without end.
 
 use alloc::vec::Vec;
 
@@ -11,8 +11,8 @@ use selftest::child::{Child, Code, SHARED, exit};
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack { name: "sleep for a condition on memory that is not one's own", run: foreign_memory },
-    Attack { name: "sleep for a condition over the end of one's memory", run: over_the_end },
+    Attack { name: "sleep for a condition on memory that it cannot read", run: foreign_memory },
+    Attack { name: "sleep for a condition over the end of its memory", run: over_the_end },
     Attack { name: "have a condition read from where one may not", run: foreign_predicate },
     Attack { name: "sleep for a condition that looks too far", run: too_far },
     Attack { name: "sleep for random bytes", run: random_bytes },
@@ -21,10 +21,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "sleep on a page that is taken away and freed", run: page_freed },
 ];
 
-/// A deadline that has passed: who is let in comes back.
+/// A deadline that has passed: a call that is let in comes back.
 const PAST: u64 = 1;
 
-/// Addresses that are not the attacker's to read, and one that is nobody's.
+/// Addresses that are not the attacker's to read, and one that belongs to no environment.
 const PLACES: [u64; 9] = [
     0x10,
     0x6000_0000_0000,
@@ -56,7 +56,7 @@ fn foreign_memory(_: &mut Attacker) -> Attempt {
     Ok(Verdict::every(tries, &[Error::BadPointer]))
 }
 
-/// A page of one's own, and nothing behind it, or the end of all addresses.
+/// A page of the attacker's, and nothing behind it, or the end of all addresses.
 fn over_the_end(attacker: &mut Attacker) -> Attempt {
     let (at, behind) = (attacker.window()?, attacker.window()?);
     if behind.get() != at.get() + 4096 {
@@ -72,7 +72,7 @@ fn over_the_end(attacker: &mut Attacker) -> Attempt {
         .collect();
     attacker.frames.drop_page(at, page)?;
     if inside.is_err() {
-        return Ok(Verdict::breach("no even to what is one's own"));
+        return Ok(Verdict::breach("no even to its own memory"));
     }
     Ok(Verdict::every(tries.into_iter(), &[Error::BadPointer]))
 }

@@ -11,7 +11,7 @@ use crate::comparisons::{narrowed, odd_key};
 /// Sends legal frames as fast as the device takes them.
 pub(crate) fn flood(attacker: &mut Attacker) -> Result<(), Error> {
     let nic = attacker.nic.as_mut().ok_or(Error::NoDevice)?;
-    // Cheap for whoever is at the other end, so that it is the machine that is busy.
+    // Cheap for the other end, so that it is the machine that is busy.
     let own = nic.arp_reply(nic.address);
     for _ in 0..nic.order.slots() {
         nic.write(&own);
@@ -26,7 +26,7 @@ pub(crate) fn flood(attacker: &mut Attacker) -> Result<(), Error> {
 }
 
 /// Makes as many odd scopes as it may, and installs filters as long as there are frames for
-/// them, and sleeps: every received frame must be told apart from all of theirs. As many
+/// them, and sleeps: the kernel must distinguish every received packet from all of theirs. As many
 /// filters as it may have nothing in common, the others are alike but for a port.
 pub(crate) fn hoard(attacker: &mut Attacker) -> Result<(), Error> {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;

@@ -1,15 +1,15 @@
 //! A storm of filters: they come and go as fast as the kernel lets them, and each touches
 //! what a neighbour's packets pass on their way.
 //!
-//! Claims of UDP to one port all begin with the same tests, and then lie in one group of
-//! the merged filters, whoever owns them. So the storm's *siblings* make the neighbour's
-//! group long and short again, over and over around the length at which the kernel makes it
-//! other code; its *shapes* come and go as other groups at the nodes that the neighbour's
-//! packets pass. Between any two changes the kernel looks for packets; with `patience=N` it
-//! is the turn of others until there are any, at most N times.
+//! Claims of UDP to one port all begin with the same tests, and then lie in one group of the
+//! merged filters, in spite of different owners. So the storm's *siblings* make the
+//! neighbour's group long and short again, over and over around the length at which the
+//! kernel makes it other code; its *shapes* come and go as other groups at the nodes that the
+//! neighbour's packets pass. Between any two changes the kernel looks for packets; with
+//! `patience=N` it is the turn of others until there are any, at most N times.
 //!
-//! Who watches sends datagrams to [`PORT`]: each is answered by a line with counts, the
-//! storm's and the kernel's.
+//! A test that watches sends datagrams to [`PORT`]: the answer to each is a line with counts,
+//! the storm's and the kernel's.
 
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -114,7 +114,8 @@ pub(crate) fn storm(attacker: &mut Attacker) -> Result<(), Error> {
             }
         }
         if let Some(tag) = asked {
-            // Whoever delivered the question has left the kernel then, and has counted it.
+            // The processor that delivered the question has left the kernel then, and has
+            // counted it.
             nic.sync()?;
             answer(tag, &counts, attacker.environment.system);
         }
@@ -169,7 +170,7 @@ fn filters(address: [u8; 4]) -> Result<Vec<Filter>, FilterError> {
     Ok(all)
 }
 
-/// Prints a filter, for whoever wants to know what the storm is made of.
+/// Prints a filter, to show what the storm is made of.
 fn show(filter: &Filter) -> Result<(), Error> {
     let mut wire = [0; MAX_WIRE];
     let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;

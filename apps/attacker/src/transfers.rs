@@ -1,5 +1,5 @@
-//! Protected control transfer: into whom one has no right to enter, in another's name,
-//! or where there is nothing.
+//! Protected control transfer: into environments that the caller has no right to enter, in
+//! another's name, or where there is nothing.
 
 use alloc::vec::Vec;
 
@@ -19,14 +19,14 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "call an entry without the right to", run: no_right },
     Attack { name: "call an entry that was removed", run: removed },
     Attack { name: "call one that has ended", run: ended },
-    Attack { name: "call whoever has a dead environment's frames", run: reused },
+    Attack { name: "call the new owner of a dead environment's frames", run: reused },
     Attack { name: "call an entry that was taken back", run: revoked },
     Attack { name: "mark a capability twice", run: badge_twice },
     Attack { name: "mark with a badge that does not fit", run: strange_badges },
     Attack { name: "mark what is not an entry", run: badge_others },
     Attack { name: "have an entry in the kernel", run: kernel_entries },
     Attack { name: "have more entries than there are", run: many_entries },
-    Attack { name: "reply when nobody called", run: uncalled_reply },
+    Attack { name: "reply without a caller", run: uncalled_reply },
     Attack { name: "fill the capability table with entries and badges", run: fill },
     Attack { name: "end a server by calling it and ending", run: call_and_end },
     Attack { name: "keep a server for oneself by ending in a call", run: wedge },
@@ -143,7 +143,7 @@ fn ended(attacker: &mut Attacker) -> Attempt {
     Ok(Verdict::every(again.into_iter(), &[Error::WrongState]))
 }
 
-/// The handle of an entry whose environment is gone, while its frames hold another that
+/// The handle of an entry of an environment that is gone, while its frames hold another that
 /// serves as well.
 fn reused(attacker: &mut Attacker) -> Attempt {
     let Server { child, entry, marked, bell, page, frame, .. } = server(attacker)?;
@@ -177,8 +177,8 @@ fn revoked(_: &mut Attacker) -> Attempt {
     Ok(Verdict::every(tries.into_iter().flatten(), &[Error::BadHandle]))
 }
 
-/// A capability that a server marked, marked again by who has it; what the server then
-/// sees of the visitor.
+/// A capability that a server gave a badge, given another by its holder; what the server then
+/// sees of the caller.
 fn badge_twice(attacker: &mut Attacker) -> Attempt {
     let server = server(attacker)?;
     let tries =
@@ -266,8 +266,8 @@ extern "C" fn calls(first: u64) -> ! {
     exit(remote.call([first, 0, 0, 0, 0, 0]).err().map_or(0, Error::code))
 }
 
-/// A visitor that is destroyed while it is served: the server must not notice more than
-/// that there is nobody to reply to.
+/// A caller that is destroyed while it is served: the server must notice only that there is
+/// no caller to reply to.
 fn call_and_end(attacker: &mut Attacker) -> Attempt {
     let server = server(attacker)?;
     held_by_dead(attacker, &server)?;
@@ -279,8 +279,8 @@ fn call_and_end(attacker: &mut Attacker) -> Attempt {
     verdict
 }
 
-/// The same at a server without time of its own: nobody's slots run it any more. It is
-/// busy until it gets some; it gets some, and serves.
+/// The same at a server without time of its own: no environment's slots run it any more. It
+/// is busy until it gets some; it gets some, and serves.
 fn wedge(attacker: &mut Attacker) -> Attempt {
     let server = server(attacker)?;
     held_by_dead(attacker, &server)?;

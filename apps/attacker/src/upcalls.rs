@@ -1,5 +1,5 @@
-//! Upcalls into the kernel, and the grace at a slice's end: to keep the processor by
-//! it, or to have somebody else pay for it.
+//! Upcalls into the kernel, and the grace at a slice's end: to keep the processor by it, or
+//! to have another environment pay for it.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -93,7 +93,7 @@ fn slice_end_in_kernel(attacker: &mut Attacker) -> Attempt {
     Ok(Verdict::harmless(unharmed, "nothing: there was no upcall"))
 }
 
-/// Words of the page shared with who abuses: ticks of a slice, what to do in the grace,
+/// Words of the page shared with the abuser: ticks of a slice, what to do in the grace,
 /// how often it was told, and how long it has had the processor.
 const SLICE: usize = 16;
 const MEANS: usize = 24;
@@ -189,7 +189,7 @@ fn ticks(attacker: &Attacker, microseconds: u64) -> u64 {
 /// Rounds of the slice vector that are watched.
 const ROUNDS: usize = 60;
 
-/// How long who acts by `means` has the processor in sixty rounds with one slot.
+/// How long an abuser that acts by `means` has the processor in sixty rounds with one slot.
 fn used(attacker: &Attacker, means: u64) -> Result<u64, Error> {
     let server = Server::new(&attacker.maker, attacker.window()?, service)?;
     let window = attacker.window()?;
@@ -223,13 +223,14 @@ fn own_slots(attacker: &Attacker) -> usize {
     owners.iter().filter(|owner| owner.load(Relaxed) == attacker.id().0).count()
 }
 
-/// Rounds are counted by slices of one's own, which must all be of one slice vector.
+/// Rounds are counted by the attacker's own slices, which must all be of one slice vector.
 fn not_countable() -> Verdict {
     Verdict::not_tried("its slots are on several processors")
 }
 
-/// Compares with one that does not want to be told. The grace is a tenth of a slice;
-/// who could renew it would have no end. Repeated, because the host may be busy.
+/// Compares with one that does not want to be told. The grace is a tenth of a slice; an
+/// environment that could renew it would run without end. Repeated, because the host may be
+/// busy.
 fn outstays(attacker: &mut Attacker, means: u64) -> Attempt {
     const { assert!(GRACE_MICROSECONDS * 10 <= 1000) };
     if !attacker.is_on_one_processor() {

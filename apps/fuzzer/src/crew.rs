@@ -142,7 +142,7 @@ impl Crew {
         let Some((env, _)) = self.0.get(random.below(CREW as u64) as usize) else { return };
         match random.below(24) {
             0..=2 => {
-                // Or they would be nobody's. It still runs, if it does.
+                // Or the slots would have no owner. It still runs, if it does.
                 slots.take_back(&self.0, Some(*env));
                 for _ in 0..random.below(40) {
                     let _ = sys::env_destroy(*env);

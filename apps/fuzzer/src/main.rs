@@ -5,18 +5,17 @@
 //! over frames, the network and its fellows, and lets them call the kernel at random:
 //! single calls made from the table of calls, with arguments likely to mean
 //! something, and short sequences that make objects and take them apart. Meanwhile it
-//! asks for frames back, takes them, and now and then begins to destroy somebody who
-//! runs. After each round the crew is destroyed, and every frame must be back. That
-//! the kernel did what it should is for the kernel's checker to say
-//! (`exo/src/check`, `cargo exo fuzz`).
+//! asks for frames back, takes them, and now and then begins to destroy a child that runs.
+//! After each round the crew is destroyed, and every frame must be back. That the kernel did
+//! what it should is for the kernel's checker to say (`exo/src/check`, `cargo exo fuzz`).
 //!
 //! Arguments: `seed=N` (default 1), `calls=N` made by the children (default 20000),
-//! `net=silent` to send no packets, whose way out takes a time of its own.
+//! `net=silent` to send no packets: their way out takes a time of its own.
 //!
-//! What happens follows from the seed alone on one processor whose clock counts
-//! instructions. With a real clock slices end elsewhere, and on several processors
-//! calls interleave differently; the random choices are still the same, but what they
-//! refer to (free frames, handles) may not be.
+//! What happens follows from the seed alone on one processor with a clock that counts
+//! instructions. With a real clock slices end elsewhere, and on several processors calls
+//! interleave differently; the random choices are still the same, but what they refer to
+//! (free frames, handles) may not be.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]

@@ -35,8 +35,8 @@ pub(crate) struct Member {
 /// The second result is the handle of what was granted with a reply, or zero.
 fn enter(number: u64, arguments: [u64; 6]) -> (Result<u64, Error>, u64) {
     let (code, value, grant): (u64, u64, u64);
-    // SAFETY: as in `libos::sys::raw`; what the other side may have changed is restored
-    // from the stack, whose pointer the kernel restores.
+    // SAFETY: as in `libos::sys::raw`; what the other side may have changed is restored from
+    // the stack; its pointer the kernel restores.
     unsafe {
         core::arch::asm!(
             "push rbx",
@@ -78,7 +78,7 @@ impl Member {
             // Sleeps end by themselves, most of them at once.
             "wait" => words[1] = self.deadline(),
             "wait_until" => words[3] = self.deadline(),
-            // Slots given to somebody who is then destroyed are nobody's.
+            // Slots given to an environment that is then destroyed have no owner.
             "slots_assign" if self.random.below(4) != 0 => return Err(Error::WrongState),
             // Without what it was given it could not do much more.
             "cap_drop" if words[0] as u32 <= GIVEN && self.random.below(64) != 0 => {
@@ -140,8 +140,8 @@ impl Member {
             let chosen = self.random.word();
             let flags = (0..).zip(upcall::FLAGS).filter(|(bit, _)| chosen >> bit & 1 == 1);
             upcall.masked.store(0, Relaxed);
-            // SAFETY: the entry was named and upcalls were allowed just now; whoever
-            // changes that ends this child, and may.
+            // SAFETY: the entry was named and upcalls were allowed just now; an environment
+            // that changes that ends this child, and may.
             unsafe { upcall::fault_with(flags.map(|(_, flag)| flag).sum()) };
             if let Some(count) = board().succeeded.get(FAULTED) {
                 count.fetch_add(1, Relaxed);

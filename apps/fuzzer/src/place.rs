@@ -108,7 +108,7 @@ pub(crate) const FILTERS: [usize; 4] = [2048, 2304, 2560, 2816];
 /// Where their lengths are.
 pub(crate) const LENGTHS: usize = 2016;
 
-/// Places on the board that only the maker writes: whom each handle is for is known.
+/// Places on the board that only the maker writes: which environment each handle is for is known.
 pub(crate) const FIXED: usize = CREW + 3;
 
 /// Where child `index` finds its handle for child `other`. In the place for itself is

@@ -57,7 +57,7 @@ impl Member {
         }
     }
 
-    /// Takes a run of frames for itself, or for somebody else.
+    /// Takes a run of frames for itself, or for another environment.
     fn take(&mut self, most: u64) -> Option<(u64, u64)> {
         let count = 1 + self.random.below(most);
         let first = self.frame(Want::Free);
@@ -172,9 +172,9 @@ impl Member {
         }
     }
 
-    /// Gives a capability to somebody, and says so if it is one of the crew.
+    /// Gives a capability to an environment, and says so if it is one of the crew.
     fn grants(&mut self, what: Told, capability: u64) {
-        // Of the first that each was told of is known whom they are for.
+        // Of the first that each was told of, it is known which environment they are for.
         let other = self.random.below(CREW as u64) as usize;
         let place = crate::place::first_of(self.index, other);
         let row = board().told.get(self.index);
@@ -277,8 +277,8 @@ impl Member {
         let base = at as usize;
         let put = |offset: usize, byte: u8| {
             let place = core::ptr::with_exposed_provenance_mut::<u8>(base + offset);
-            // SAFETY: in the pages mapped just now; who takes them away makes this
-            // child fault, which it may.
+            // SAFETY: in the pages mapped just now; an environment that takes them away makes
+            // this child fault, which it may.
             unsafe { place.write_volatile(byte) };
         };
         let ring = core::mem::offset_of!(exo_abi::RingPage, tx_produced);
@@ -381,7 +381,7 @@ impl Member {
         }
     }
 
-    /// Wants frames back of somebody.
+    /// Asks an environment for frames back.
     fn asks_back(&mut self) {
         let env = self.handle(Told::Env);
         let wanted = 1 + self.random.below(3);
@@ -404,7 +404,7 @@ impl Member {
         self.go(call_number("batch"), &[SCRATCH.get(), count]);
     }
 
-    /// Says its wishes in the U-area, or nonsense.
+    /// Writes its requests into the U-area, or nonsense.
     fn scribbles(&mut self) {
         let area = area();
         let bits = self.random.word();

@@ -13,7 +13,7 @@ use crate::bench::{Bench, Check};
 pub(crate) const CHECKS: &[Check] = &[
     ("runs of an order are aligned, and own", orders),
     ("frames of a colour are of it, and own", colours),
-    ("who comes too late takes the next", too_late),
+    ("one that comes too late takes the next", too_late),
 ];
 
 /// Whether all of a run is plain memory of this application.
@@ -76,7 +76,7 @@ fn colours(bench: &mut Bench) -> Outcome {
     same("frames free", bench.environment.free_frames(), free)
 }
 
-/// Chooses by an old copy of the table, as if everybody had been faster.
+/// Chooses by an old copy of the table, as if all others had been faster.
 fn too_late(bench: &mut Bench) -> Outcome {
     let (mut calls, range) = grant(bench)?;
     let table = bench.environment.frame_table;

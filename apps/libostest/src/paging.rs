@@ -23,7 +23,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("demand-zero pages are memory", demand_zero),
     ("untouched pages cost nothing", sparse),
     ("copy-on-write pages are memory", copy_on_write),
-    ("a pager of one's own is memory", first_in_first_out),
+    ("an application's own pager is memory", first_in_first_out),
     ("registers, flags and red zone survive page faults", registers),
     ("threads fault and are preempted", with_threads),
 ];
@@ -152,7 +152,7 @@ fn registers(bench: &mut Bench) -> Outcome {
                 let start = Image::pattern(seed, 3, word);
                 let mut image = start;
                 image.hold();
-                // SAFETY: the word is in the region, aligned, and borrowed by nobody else.
+                // SAFETY: the word is in the region, aligned, and not borrowed elsewhere.
                 let written = unsafe { word.read_volatile() };
                 wrong += u64::from(image != start.expected() || written != start.written());
             }

@@ -19,8 +19,8 @@ use crate::registers::Image;
 pub(crate) const CHECKS: &[Check] = &[
     ("policies conform in the guest", policies_conform),
     ("threads end, and what they own is dropped", owned),
-    ("round robin: who never gives way has equal turns", equal_turns),
-    ("a lottery lets everybody who never gives way progress", lottery),
+    ("round robin: threads that never give way have equal turns", equal_turns),
+    ("a lottery lets all threads that never give way progress", lottery),
     ("earliest deadline first: ends in the order of deadlines", deadlines),
     ("earliest deadline first: a sleeper preempts", sleeper_preempts),
     ("registers, flags and red zone survive switches", registers),
@@ -28,12 +28,12 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a blocked thread does not run", blocked),
     ("a wake before the block is not lost", early_wake),
     ("when all sleep, the application sleeps", all_sleep),
-    ("an event wakes who waits for it", event),
+    ("an event wakes the thread that waits for it", event),
     ("the heap is shared", heap),
     ("uninterrupted sections are", sections),
     ("what is shared is lent to one at a time", shared),
-    ("who parks is woken by another thread", parked),
-    ("who parks beside a sleeper keeps its own deadline", parks_alone),
+    ("a thread that parks is woken by another", parked),
+    ("a thread that parks beside a sleeper keeps its own deadline", parks_alone),
 ];
 
 /// Turns that make up a good number of preemptions.
@@ -484,7 +484,7 @@ fn parks_alone(bench: &mut Bench) -> Outcome {
     holds("it slept without a decision", turned.into_inner() > 0)
 }
 
-/// One thread computes, the other does what nobody serves.
+/// One thread computes, the other causes an exception that has no handler.
 pub(crate) fn crash(bench: &mut Bench) -> u64 {
     let computes = || while compute_and_count() < PATIENCE {};
     let crashes = || {

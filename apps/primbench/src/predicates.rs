@@ -10,7 +10,7 @@ use selftest::frames::{read, write};
 
 use crate::environments::Setting;
 
-/// The word of the shared page that says whose turn it is, and what it says.
+/// The word of the shared page that says which side's turn it is, and what it says.
 const TURN: usize = 0;
 const OURS: u64 = 1;
 const PARTNERS: u64 = 2;

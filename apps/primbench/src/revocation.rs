@@ -49,8 +49,8 @@ fn gives(setting: &Setting<'_>) -> Result<(), Error> {
     victim.child.destroy()
 }
 
-/// A request whose time is over at once, and taking the frame, which the partner called
-/// expendable. If it is mapped, the frame table is gone through from its beginning for
+/// A request with a deadline that is over at once, and taking the frame, which the partner
+/// called expendable. If it is mapped, the frame table is gone through from its beginning for
 /// page tables until all mappings are found: that, too, is counted.
 fn takes(setting: &Setting<'_>, name: &str, mapped: Mapped) -> Result<(), Error> {
     let victim = Victim::new(setting, is_deaf)?;

@@ -144,8 +144,7 @@ pub(crate) fn explain(error: Error, bundle: &Bundle<'_>, app: &App, ceiling: Pfn
     }
 }
 
-/// Frames that [`create`] takes for a program whose segments, as address and pages, these
-/// are.
+/// Frames that [`create`] takes for a program with these segments, each as address and pages.
 fn least_frames(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
     let mut tables = BTreeSet::new();
     let mut least = u64::from(PARTS);

@@ -68,7 +68,7 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
 
 /// Spreads the slots over the applications; what was not asked for stays
 /// root's, at least one slot, so that it can wake when one ends. On every
-/// processor alike: an application runs on one at a time, whichever comes to it first.
+/// processor alike: an application runs on one at a time, whichever reaches it first.
 fn share_processors(manifest: &Manifest, children: &[Child], cores: u32) -> Result<(), String> {
     let mut shares: Vec<u32> = manifest.apps.iter().map(|app| u32::from(app.slots)).collect();
     let asked: u32 = shares.iter().sum();

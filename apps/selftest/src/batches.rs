@@ -85,7 +85,7 @@ fn crossing(bench: &mut Bench) -> Outcome {
         if counted == (1, 0) {
             break;
         }
-        // Somebody else may have run in between.
+        // Another environment may have run in between.
         tries += 1;
         holds("never one crossing", tries < 100)?;
     }

@@ -15,7 +15,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("ranges only shrink", ranges),
     ("a dropped handle names nothing", dropped),
     ("a full table grows by a donated frame", growth),
-    ("a granted capability works for whom it was granted to", granted),
+    ("a granted capability works for its receiver", granted),
     ("a handle is worth nothing elsewhere", elsewhere),
 ];
 

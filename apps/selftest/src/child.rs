@@ -44,7 +44,7 @@ pub struct Maker {
     pub tables: Tables,
     /// Text and read-only data of the program.
     image: Vec<Page>,
-    /// The slot children run in, and who has it.
+    /// The slot that children run in, and the environment that keeps it meanwhile.
     slot: u32,
     keeper: Cell<Option<Handle>>,
     system: &'static SystemInfo,
@@ -149,8 +149,8 @@ impl Maker {
         Ok(status)
     }
 
-    /// Who has the slot that children run in; nobody after the end of a child that
-    /// was destroyed with it.
+    /// The owner of the slot that children run in; none after the end of a child that was
+    /// destroyed with it.
     pub fn slot_owner(&self) -> EnvId {
         let owner = self.system.slots.owners.get(self.slot as usize);
         EnvId(owner.map_or(0, |owner| owner.load(Relaxed)))
@@ -234,7 +234,7 @@ impl Child<'_> {
         }
     }
 
-    /// Its handle, for somebody else to destroy it by.
+    /// Its handle, for another environment to destroy it by.
     fn keep(mut self) -> Handle {
         self.destroyed = true;
         self.env
@@ -280,7 +280,7 @@ impl Child<'_> {
 impl Drop for Child<'_> {
     fn drop(&mut self) {
         if !self.destroyed {
-            // Whoever drops a child early has something worse to report.
+            // A check that drops a child early has something worse to report.
             let _ = self.take_apart();
         }
     }

@@ -94,7 +94,7 @@ fn once(_: &mut Bench) -> Outcome {
     drain(&area().ring);
     sys::doorbell_ring(plain)?;
     sys::doorbell_ring(bell)?;
-    same("one's own rings", drain(&area().ring), alloc::vec![5, 0])?;
+    same("badges in the ring", drain(&area().ring), alloc::vec![5, 0])?;
     for capability in [plain, marked, bell] {
         sys::cap_drop(capability)?;
     }

@@ -24,8 +24,8 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a fault is reported with its place", faults),
     ("a running environment can be destroyed", destroyed),
     ("a destroyed environment's handle is stale", stale),
-    ("one whose memory is mapped elsewhere is not destroyed", mapped_elsewhere),
-    ("nobody destroys itself", not_itself),
+    ("an environment is not destroyed while its memory is mapped elsewhere", mapped_elsewhere),
+    ("no environment destroys itself", not_itself),
     ("time can be passed on and not taken", slots),
 ];
 
@@ -259,7 +259,7 @@ fn slots(bench: &mut Bench) -> Outcome {
     let child = bench.maker.bare()?;
     let id = child.id;
     let owner = |slot: u32| bench.environment.system.slots.owners[slot as usize].load(Relaxed);
-    // Not one's own, since it was given away; not anybody else's.
+    // Neither the caller's own, since it was given away, nor another's.
     refused(sys::slots_assign(SELF, slot, 1, child.env), Error::OutOfRange)?;
     let others =
         (0..(SLOT_COUNT * MAX_CORES) as u32).find(|slot| owner(*slot) != bench.environment.id.0);

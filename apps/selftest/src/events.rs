@@ -62,7 +62,7 @@ extern "C" fn sleeps_until(deadline: u64) -> ! {
     exit(0)
 }
 
-/// Who owns no slot cannot wake; its deadline must not be forgotten for that.
+/// An environment without a slot cannot wake; its deadline must not be forgotten for that.
 fn without_time(bench: &mut Bench) -> Outcome {
     let keeper = bench.maker.keeper().ok_or(Error::WrongState)?;
     let slot = bench.maker.slot();
@@ -87,7 +87,7 @@ fn without_time(bench: &mut Bench) -> Outcome {
             sys::wait(EventCount(count(bench)), deadline)?;
         }
         sys::slots_assign(keeper, slot, 1, child.env)?;
-        // Without a deadline of one's own, at which the kernel would look again.
+        // Without a deadline of its own, at which the kernel would look again.
         for _ in 0..500 {
             sys::slice_yield()?;
         }

@@ -43,7 +43,7 @@ fn there_and_back(bench: &mut Bench) -> Outcome {
     let bell = Handle::from_word(sys::doorbell_create()?)?;
     let rung = || area().ring.produced.load(Acquire);
     let before = rung();
-    // Nobody here wants what the reply would bring: it comes without.
+    // The caller does not accept what the reply would bring: it comes without.
     same("answer", remote.exchange(9, bell)?, (0, Handle::NONE))?;
     area().grants.store(1, Relaxed);
     let (answer, back) = remote.exchange(9, bell)?;

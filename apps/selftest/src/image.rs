@@ -82,8 +82,8 @@ macro_rules! load_registers {
     };
 }
 
-/// Stores the general registers to the image whose address is on top of the stack, and
-/// leaves it there and in `rdi`. Writes the word below the stack pointer.
+/// Stores the general registers to the image at the address on top of the stack, and leaves
+/// the address there and in `rdi`. Writes the word below the stack pointer.
 #[macro_export]
 macro_rules! store_registers {
     () => {

@@ -247,7 +247,7 @@ fn memory(maker: &Maker) -> Result<(), Error> {
     frames.give(first, WHOLE)
 }
 
-/// A directory in `space` all of whose places map the same large page, of `owner`.
+/// A directory in `space`; all its entries map the same large page, of `owner`.
 fn directory(maker: &Maker, space: Handle, first: Pfn) -> Result<(), Error> {
     for (level, place) in [(3, 0), (2, 1)] {
         let level = Level::new(level).ok_or(Error::BadArgument)?;
@@ -350,7 +350,7 @@ fn authority() -> Result<(), Error> {
     sys::cap_drop(top).map(drop)
 }
 
-/// An environment whose directory is full of a large page, of which a frame is wanted back.
+/// An environment with a directory full of a large page, of which a frame is wanted back.
 fn full(maker: &Maker) -> Result<Child<'_>, Error> {
     let child = maker.child()?;
     let first = maker.frames.take_large(child.env)?;

@@ -26,7 +26,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("an unmapped page faults", unmapped_faults),
     ("a read-only page cannot be written", read_only_faults),
     ("a writable page cannot be executed", no_execute_faults),
-    ("published pages can be read by everybody", published),
+    ("every environment can read published pages", published),
     ("the console takes at most a line", console),
 ];
 

@@ -45,7 +45,7 @@ fn measure(environment: Environment) -> Result<(), Error> {
     let mut asked = false;
     loop {
         let seen = park.seen();
-        // One crossing looks for everybody's frames; each ring is its own.
+        // One crossing looks for every environment's packets; each ring is its own.
         wide.sync()?;
         narrow.sync()?;
         let mut any = false;
@@ -110,7 +110,7 @@ fn bind(environment: &Environment, filters: &[Filter]) -> Result<Rings<KernelBel
         let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
         sys::filter_install(binding, at, length as u64, object, code)?;
     }
-    // SAFETY: the run is page aligned, mapped read and write for good, zeroed by the
-    // kernel when it was taken, and handed out to nobody else.
+    // SAFETY: the run is page aligned, mapped read and write for good, zeroed by the kernel
+    // when it was taken, and handed out nowhere else.
     Ok(unsafe { Rings::new(run, order, KernelBell { binding }) })
 }

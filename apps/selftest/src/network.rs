@@ -20,7 +20,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("filters come and go", filters),
     ("filters refuse what they must", filter_refusals),
     ("scopes refuse what they must, and go", scopes),
-    ("a frame is sent only by who may", sends),
+    ("only an environment that may send a packet sends it", sends),
     ("a binding goes with its filters, in steps", unbinds),
 ];
 

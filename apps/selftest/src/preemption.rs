@@ -1,5 +1,5 @@
-//! The timer takes the processor away in the middle of a computation; nothing of it
-//! may be lost, and nothing of anybody else's seen.
+//! The timer takes the processor away in the middle of a computation; nothing of it may be
+//! lost, and nothing of another environment's seen.
 
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::Ordering::Relaxed;
@@ -13,8 +13,10 @@ use selftest::{load_registers, pop_preserved, push_preserved, store_flags, store
 use crate::bench::{Bench, Check, PATIENCE};
 use crate::registers::Image;
 
-pub(crate) const CHECKS: &[Check] =
-    &[("registers survive preemption", survive), ("segment registers are nobody else's", segments)];
+pub(crate) const CHECKS: &[Check] = &[
+    ("registers survive preemption", survive),
+    ("segment registers show nothing of other environments", segments),
+];
 
 /// How often the processor is to be taken away while registers hold patterns.
 const PREEMPTIONS: u64 = 24;

@@ -1,5 +1,5 @@
-//! Visible revocation: who is asked for frames can give those it likes least; who does
-//! not listen loses some, sees which, and goes on.
+//! Visible revocation: an environment that is asked for frames can give those it likes least;
+//! one that does not listen loses some, sees which, and goes on.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -15,9 +15,9 @@ use selftest::server::{area, events};
 use crate::bench::{Bench, Check, PATIENCE};
 
 pub(crate) const CHECKS: &[Check] = &[
-    ("who is told gives what it likes and loses nothing", |b| gives(b, true)),
-    ("who looks for itself can give, too", |b| gives(b, false)),
-    ("who is deaf loses the expendable first and goes on", deaf),
+    ("one that is told gives what it likes and loses nothing", |b| gives(b, true)),
+    ("one that looks for itself can give, too", |b| gives(b, false)),
+    ("one that is deaf loses the expendable first and goes on", deaf),
     ("touching what was taken is a fault", |b| touches(b, false)),
     ("touching what was taken can be survived", |b| touches(b, true)),
     ("a request for nothing ends a request", ends_request),
@@ -226,7 +226,7 @@ fn gives(bench: &mut Bench, is_upcall: bool) -> Outcome {
 fn deaf(bench: &mut Bench) -> Outcome {
     let victim = Victim::new(bench, ignores, 0)?;
     let env = victim.child.env;
-    // Whoever else maps one of them loses it, too.
+    // Another environment that maps one of them loses it, too.
     let glass = bench.window();
     bench.frames.map((SELF, env), victim.first.plus(2), glass, 1, Protection::Read)?;
     same("its memory", read(glass, 0), PATTERN)?;

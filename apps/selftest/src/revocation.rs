@@ -1,5 +1,5 @@
-//! Revocation: the whole tree below a capability goes, in bounded steps, whatever
-//! its shape and in whoever's table it is.
+//! Revocation: the whole tree below a capability goes, in bounded steps, whatever its shape
+//! and in whichever tables it lies.
 
 use alloc::vec::Vec;
 

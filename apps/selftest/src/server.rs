@@ -105,7 +105,7 @@ extern "C" fn serves(service: u64) -> ! {
 }
 
 impl<'a> Server<'a> {
-    /// A server whose entry point is `service`, asleep and without time.
+    /// A server with the entry point `service`, asleep and without time.
     ///
     /// # Errors
     /// The kernel's refusal, or what was refused to the server.

@@ -19,7 +19,7 @@ use crate::registers::{Image, checked};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("a call carries a message both ways", both_ways),
-    ("the server sees who calls, and by which capability", visitors),
+    ("the server sees the caller, and by which capability it calls", visitors),
     ("a call keeps to the calling convention", convention),
     ("neither side sees the other's registers", registers),
     ("control words survive a call", control_words),
@@ -83,7 +83,7 @@ extern "C" fn serve(badge: u64, caller: u64, message: &mut Message) {
             while read(SHARED, GO_ON) == 0 {
                 core::hint::spin_loop();
             }
-            // Only returns if there is nobody to reply to.
+            // Only returns if there is no caller to reply to.
             write(SHARED, ANSWERED, 1 + code(sys::transfer_reply(Handle::NONE)));
             [0; 6]
         }
@@ -115,8 +115,8 @@ extern "C" fn serve(badge: u64, caller: u64, message: &mut Message) {
     };
 }
 
-/// A child that calls the entry whose handle is at `CALLER` with one wish, and exits
-/// with the kernel's answer.
+/// A child that calls the entry with the handle at `CALLER` with one wish, and exits with the
+/// kernel's answer.
 extern "C" fn calls(wish: u64) -> ! {
     let remote = Remote::<Message, Message>::new(handle(SHARED, CALLER));
     exit(remote.call([wish, 0, 0, 0, 0, 0]).err().map_or(0, Error::code))
@@ -286,7 +286,7 @@ fn busy(bench: &mut Bench) -> Outcome {
     write(server.page, GO_ON, 1);
     let status = child.wait(PATIENCE)?;
     same("the first caller", status.map(|status| status.code), Some(0))?;
-    same("nobody to reply to", read(server.page, ANSWERED), 0)?;
+    same("no caller to reply to", read(server.page, ANSWERED), 0)?;
     same("caller afterwards", ask(server.entry, [wish::ECHO; 6])?[2], wish::ECHO + 1)?;
     child.destroy()?;
     Ok(server.destroy()?)
@@ -399,7 +399,7 @@ fn caller_dies(bench: &mut Bench) -> Outcome {
     until_started(&server)?;
     child.destroy()?;
     same("a call meanwhile", ask(server.entry, [wish::ECHO; 6]), Err(Error::Busy))?;
-    // Nobody's slots run it now but its own.
+    // Only its own slots run it now.
     server.give_time()?;
     write(server.page, GO_ON, 1);
     let end = timestamp() + PATIENCE;

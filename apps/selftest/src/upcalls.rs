@@ -32,7 +32,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("the beginning of a slice is told", slice_begin),
     ("registers survive thousands of slice ends", hammer),
     ("what is taken beyond the grace is taken off later", overrun),
-    ("who yields in the grace pays nothing, even alone", polite_alone),
+    ("one that yields in the grace pays nothing, even alone", polite_alone),
     ("an event is told to one that does not sleep", event),
 ];
 
@@ -130,7 +130,7 @@ one_instruction!(stores, ".byte 0x48, 0x89, 0x04, 0x25, 0x00, 0x10, 0x00, 0x00")
 /// vector, error code, address.
 type Fault = (unsafe extern "C" fn(*mut Image), u64, [u64; 3]);
 
-/// An `int` whose gate ring 3 may not use is a protection fault. The kernel shows no error
+/// An `int` through a gate that ring 3 may not use is a protection fault. The kernel shows no error
 /// codes but those of page faults.
 const BREAKPOINT: [u64; 3] = [13, 0, 0];
 
@@ -197,7 +197,7 @@ fn no_crossing(bench: &mut Bench) -> Outcome {
             if counts() == [calls, traps, given_back + 1] {
                 return Ok(());
             }
-            // Somebody else may have run in between, and does on another processor.
+            // Another environment may have run in between, and does on another processor.
             if system.cores.load(Relaxed) > 1 {
                 return Ok(());
             }
@@ -403,7 +403,7 @@ extern "C" fn listens(_: u64) -> ! {
     }
 }
 
-/// How many slots the program has: turns of its own in a turn of somebody with one.
+/// How many slots the program has: turns of its own in a turn of an environment with one.
 fn own_slots(bench: &Bench) -> usize {
     let owners = &bench.environment.system.slots.owners;
     owners.iter().filter(|owner| owner.load(Relaxed) == bench.environment.id.0).count()
@@ -437,8 +437,8 @@ fn overrun(bench: &mut Bench) -> Outcome {
     }
     let [polite, rude] = turns;
     holds("one that yields in time lost slots", polite >= TURNS - LOST)?;
-    holds("who does not lost none", rude * 4 <= polite * 3)?;
-    holds("who does not lost all", rude > 0)?;
+    holds("one that does not yield lost none", rude * 4 <= polite * 3)?;
+    holds("one that does not yield lost all", rude > 0)?;
     Ok(bench.frames.drop_page(window, page)?)
 }
 

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`wire`] | a filter's wire form, then edits of frames | its meaning is that of the steps as written; canonical form, wire form, predicate, mirror and text agree with it |
 //! | [`history`] | filters to install and remove, and frames | merged filters, as code and interpreted, agree with the list of them; comparisons of filters agree with frames |
-//! | [`text`] | an expression | an error that can be shown, or a filter whose explanation means the same |
+//! | [`text`] | an expression | an error that can be shown, or a filter with an explanation that means the same |
 //!
 //! With `DPF_FUZZ_SHOW` in the environment, what the bytes say is printed before it is
 //! done.

@@ -130,8 +130,7 @@ pub(crate) fn serialise() {
     let _ = std::arch::x86_64::__cpuid(0);
 }
 
-/// A place for frames whose last byte is the last of a page, before one that cannot be
-/// touched.
+/// A place for packets that ends with a page, before one that cannot be touched.
 #[derive(Debug)]
 pub struct Edge(Pages);
 

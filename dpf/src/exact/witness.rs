@@ -1,4 +1,4 @@
-//! A frame on which two filters agree, to show to whoever wrote one of them.
+//! A packet on which two filters agree, to show to the author of one of them.
 //!
 //! Not made as fast as it could be: each bit in turn is set to 0 if a frame is still possible
 //! then, and to 1 otherwise.

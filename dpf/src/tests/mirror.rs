@@ -189,7 +189,7 @@ proptest! {
         prop_assert_eq!(out.matches(&frame), own && receive.matches(&swapped(&frame)));
     }
 
-    /// What no two keys hear, no two mirrors say.
+    /// No two mirrors match a packet that no two keys match.
     #[test]
     fn keys_apart_have_mirrors_apart(a in receive_key(), b in receive_key()) {
         if let (Ok(out_a), Ok(out_b)) = (a.mirror(STATION), b.mirror(STATION)) {

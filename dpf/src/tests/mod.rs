@@ -48,7 +48,7 @@ const BITS: u32 = 10;
 /// Longer frames differ in nothing that filters of the domain look at.
 const LONGEST: usize = 48;
 
-/// Every frame of the domain that could tell filters of the domain apart.
+/// Every packet of the domain that could distinguish filters of the domain.
 fn all_frames() -> impl Iterator<Item = &'static [u8]> {
     static FRAMES: LazyLock<Vec<[u8; LONGEST]>> =
         LazyLock::new(|| (0..1u32 << BITS).map(domain_frame).collect());

@@ -15,7 +15,7 @@ use crate::{
 
 const BITS: u32 = 2;
 
-/// Blocks by number, and whose they are, and few buckets. A block that is not installed
+/// Blocks by number, with their owners, and few buckets. A block that is not installed
 /// is absent, so that any reference to one panics.
 #[derive(Default)]
 pub(super) struct Blocks {

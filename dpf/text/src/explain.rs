@@ -2,9 +2,9 @@
 //!
 //! Fields have their names where the filter pins what makes them those fields, so what
 //! [`parse`](crate::parse) made reads much as it was written, and can be parsed again;
-//! and so can every filter without shifts whose ranges are over fields of 1, 2, 4 or
-//! 8 bytes. Tags are shown as bytes. Another shift than that of the IPv4 header is shown
-//! as what it does to the base, which the language of expressions cannot say.
+//! and so can every filter without shifts that has ranges only over fields of 1, 2, 4 or 8
+//! bytes. Tags are shown as bytes. Another shift than that of the IPv4 header is shown as
+//! what it does to the base, which the language of expressions cannot say.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

@@ -45,7 +45,7 @@ use dpf::Filter;
 /// The filter that `text` describes.
 ///
 /// # Errors
-/// A [`ParseError`] whose `Display` shows the place in the text.
+/// A [`ParseError`]; its `Display` shows the place in the text.
 pub fn parse(text: &str) -> Result<Filter, ParseError> {
     parser::terms(text)
         .and_then(|terms| meaning::filter(&terms, text.len()))

@@ -99,7 +99,7 @@ impl Random {
     }
 }
 
-/// A packet whose fields often have the values that expressions ask for.
+/// A packet with fields that often have the values that expressions ask for.
 fn packet(random: &mut Random) -> Vec<u8> {
     let mut packet: Vec<u8> = (0..130).map(|_| random.below(256) as u8).collect();
     let station = [[0x52, 0x54, 0, 0x12, 0x34, 0x56], [0x52, 0x54, 0, 0x12, 0x34, 0x57], [0xff; 6]];

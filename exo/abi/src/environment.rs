@@ -35,14 +35,14 @@ pub const START_BLOCK_BYTES: usize = 2048;
 /// The page an environment shares with the kernel.
 ///
 /// Most words the kernel writes and never reads. Those by which the environment
-/// tells the kernel its wishes may hold anything at any time: they decide what
-/// happens to the environment itself, and nothing else. The second half is for
-/// whoever creates the environment to tell it what it was given.
+/// tells the kernel what it asks for may hold anything at any time: they decide what
+/// happens to the environment itself, and nothing else. In the second half the creator of an
+/// environment tells it what it was given.
 #[repr(C, align(4096))]
 pub struct UArea {
     /// The environment's own [`EnvId`].
     pub id: AtomicU32,
-    /// Frame of [`crate::SystemInfo`]; mappable read-only by everybody.
+    /// Frame of [`crate::SystemInfo`]; every environment may map it, read-only.
     pub system_info: AtomicU32,
     /// The environment's [`EventCount`], kept current by the kernel.
     pub events: AtomicU64,

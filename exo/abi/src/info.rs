@@ -17,7 +17,7 @@ pub struct SlotVector {
     pub owners: [AtomicU32; SLOT_COUNT * MAX_CORES],
 }
 
-/// What everybody may know about the machine, in one page.
+/// What every environment may know about the machine, in one page.
 ///
 /// Counters only grow and are written by the kernel alone.
 #[repr(C)]

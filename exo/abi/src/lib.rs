@@ -70,10 +70,10 @@ pub mod boot {
     /// The machine's power.
     pub const MACHINE: Handle = Handle::first(5);
 
-    /// Where the first environment finds its U-area, whose address is also its
-    /// argument. At [`crate::UArea::start`] two little-endian words tell where the
-    /// boot bundle lies: its first frame, and its length in bytes. The bundle's
-    /// frames are plain memory of the first environment.
+    /// Where the first environment finds its U-area; its argument is the same address. At
+    /// [`crate::UArea::start`] two little-endian words tell where the boot bundle lies: its
+    /// first frame, and its length in bytes. The bundle's frames are plain memory of the
+    /// first environment.
     pub const U_AREA: u64 = 0x1000_0000;
     /// Initial stack pointer of the first environment; [`STACK_PAGES`] pages
     /// are mapped below.

@@ -1,4 +1,4 @@
-//! Enumerations whose variants travel as numbers.
+//! Enumerations with variants that travel as numbers.
 
 /// Defines an enumeration that is `repr` of a number, and the function that reads it back:
 /// `numbered! { read_by; /// Docs. pub enum Name: u8 { /// Docs. Variant = 0, } }`.

@@ -6,8 +6,7 @@
 //! none to check. What is left for an application to lie about is an index and a
 //! length; the kernel keeps its own indices, uses the shared ones only to learn
 //! how far it may go, bounds every length, and so a lie garbles only the liar's
-//! own packets. There are no owner words: who owns a slot follows from the
-//! indices.
+//! own packets. There are no owner words: the indices say which side owns a slot.
 
 use core::sync::atomic::{AtomicU16, AtomicU32};
 
@@ -78,7 +77,7 @@ pub struct RingPage {
     pub rx_consumed: RingIndex,
     /// Packets to send. Application writes, after the packet and its length.
     pub tx_produced: RingIndex,
-    /// Packets whose buffers may be used again. Kernel writes.
+    /// Packets that were sent: their buffers may be used again. Kernel writes.
     pub tx_consumed: RingIndex,
     /// Length in bytes of the frame in each receive slot. Kernel writes.
     pub rx_length: [AtomicU16; 1 << MAX_RING_ORDER],
@@ -91,7 +90,7 @@ pub struct RingPage {
 pub struct SyncCounts {
     /// Packets accepted from the transmit ring, including refused ones.
     pub taken: u32,
-    /// Of these, packets that the transmit check refused and nobody will see.
+    /// Of these, packets that the transmit check refused; they are not sent.
     pub refused: u32,
 }
 

@@ -69,10 +69,9 @@ macro_rules! syscall_table {
             /// its frame becomes plain memory. Needs [`Rights::MEMORY`].
             13 table_remove(env: Handle, at: VirtAddr, level: Level) -> ();
             /// Maps `count` frames belonging to `owner`, starting with `first`,
-            /// at `at` in the address space of `space`. Frames the kernel
-            /// publishes may be mapped read-only whoever `owner` is; so may the
-            /// owner's own page tables. Needs [`Rights::MEMORY`] on both. All or
-            /// none; at most 64 at a time.
+            /// at `at` in the address space of `space`. Frames that the kernel publishes may
+            /// be mapped read-only, with any `owner`; so may the owner's own page tables.
+            /// Needs [`Rights::MEMORY`] on both. All or none; at most 64 at a time.
             14 map(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, count: Pages, protection: Protection) -> ();
             /// Unmaps `count` pages at `at`. Pages not mapped are skipped. At
             /// most 64 at a time. Needs [`Rights::MEMORY`].
@@ -89,8 +88,8 @@ macro_rules! syscall_table {
             /// Ends `env` if it still runs, and gives back everything it holds.
             /// Bounded: [`Error::Again`]. [`Error::InUse`] while others still map
             /// its frames or the device still sends from them.
-            /// [`Error::WrongState`] for the caller itself, whoever created it, and the
-            /// first environment. Needs [`Rights::CONTROL`].
+            /// [`Error::WrongState`] for the caller itself, any environment it descends from,
+            /// and the first environment. Needs [`Rights::CONTROL`].
             18 env_destroy(env: Handle) -> ();
             /// Writes the [`EnvStatus`] of `env` to `status`. Needs
             /// [`Rights::INSPECT`].
@@ -101,10 +100,9 @@ macro_rules! syscall_table {
             /// them: the caller itself, or one it has [`Rights::CONTROL`] on.
             /// Slots of all processors are numbered through ([`SlotVector`]).
             20 slots_assign(slots: Handle, first: u32, count: u32, env: Handle) -> ();
-            /// Makes a network binding whose rings and buffers are the
-            /// [`RingOrder::frames`] frames from `first`, plain memory of the
-            /// caller, and whose kernel object is `object`. Returns its handle.
-            /// Needs [`Rights::BIND`].
+            /// Makes a network binding: its rings and buffers are the [`RingOrder::frames`]
+            /// frames from `first`, plain memory of the caller, and `object` is its kernel
+            /// object. Returns its handle. Needs [`Rights::BIND`].
             21 net_bind(net: Handle, first: Pfn, order: RingOrder, object: Pfn) -> Handle;
             /// Dissolves the binding with its filters; its frames become plain
             /// memory again. Bounded: [`Error::Again`]; [`Error::InUse`] while
@@ -132,14 +130,14 @@ macro_rules! syscall_table {
             /// [`Rights::POWER`].
             26 machine_exit(machine: Handle, code: u64) -> (), leaves;
             /// Makes from `net` a network capability for some of its packets: those that have
-            /// one of the keys whose encodings follow each other at `keys` (at most 2). A key is
-            /// a filter that only pins bits of the first 64 bytes. Each must be within a key of
-            /// `net`'s scope ([`Error::NoRight`]) and share no packet with another of the list
-            /// ([`Error::BadFilter`]) or of a scope made from `net` before: then it is
-            /// [`Error::FilterConflict`], with the frame of that scope. From now on the holder
-            /// of `net` does not receive these packets. The scope lies in the frames `object`
-            /// and `code`. Returns a handle. [`Error::Again`] in a batch, behind calls that
-            /// did much. Needs [`Rights::GRANT`] and [`Rights::BIND`].
+            /// one of the keys at `keys`, encoded one after the other (at most 2). A key is a
+            /// filter that only pins bits of the first 64 bytes. Each must be within a key of
+            /// `net`'s scope ([`Error::NoRight`]) and share no packet with another of the
+            /// list ([`Error::BadFilter`]) or of a scope made from `net` before: then it is
+            /// [`Error::FilterConflict`], with the frame of that scope. From now on the
+            /// holder of `net` does not receive these packets. The scope lies in the frames
+            /// `object` and `code`. Returns a handle. [`Error::Again`] in a batch, behind
+            /// calls that did much. Needs [`Rights::GRANT`] and [`Rights::BIND`].
             27 net_scope(net: Handle, keys: UserPtr, length: u64, object: Pfn, code: Pfn) -> Handle;
             /// Takes the scope in the caller's frame `object` away, with the scopes made from
             /// it and the filters of bindings made by them all, of any owner; such
@@ -155,7 +153,7 @@ macro_rules! syscall_table {
             /// entered; what the environment did otherwise goes on when that is over.
             30 entry_create(index: u32, address: UserPtr, stack: UserPtr) -> Handle;
             /// Derives from the entry or doorbell `source` one that shows `badge`,
-            /// which must not be zero, to whoever it calls or rings. A badge is given
+            /// which must not be zero, to the environment it calls or rings. A badge is given
             /// once. Needs [`Rights::GRANT`].
             31 cap_badge(source: Handle, badge: u64) -> Handle;
             /// Protected control transfer: continues at the entry point, in its
@@ -177,8 +175,8 @@ macro_rules! syscall_table {
             /// meanwhile; called again it ends the activity all the same; and when
             /// `grant` is refused. [`Error::WrongState`] outside of one.
             34 transfer_reply(grant: Handle) -> (), leaves;
-            /// Makes a doorbell of the caller: whoever holds it can wake the caller and
-            /// put its badge into the caller's [`EventRing`]. Returns its handle.
+            /// Makes a doorbell of the caller: its holders can wake the caller and put its
+            /// badge into the caller's [`EventRing`]. Returns its handle.
             35 doorbell_create() -> Handle;
             /// Rings. Needs [`Rights::CALL`].
             36 doorbell_ring(doorbell: Handle) -> ();
@@ -200,12 +198,11 @@ macro_rules! syscall_table {
             /// request replaces an old one; one for nothing ends it. Needs
             /// [`Rights::CONTROL`].
             39 revoke_request(env: Handle, frames: Pages, slots: u32, deadline: u64) -> ();
-            /// After the deadline takes one of the frames `env` still owes, from
-            /// whoever maps it; expendable ones first, never one that a device or
-            /// kernel object uses. Returns it: it is free then. Bounded:
-            /// [`Error::Again`]. [`Error::WrongState`] if nothing is owed yet or any
-            /// more, [`Error::Vacant`] if there is none to take. Needs
-            /// [`Rights::CONTROL`].
+            /// After the deadline takes one of the frames that `env` still owes, and breaks
+            /// every mapping of it; expendable ones first, never one that a device or kernel
+            /// object uses. Returns it: it is free then. Bounded: [`Error::Again`].
+            /// [`Error::WrongState`] if nothing is owed yet or any more, [`Error::Vacant`] if
+            /// there is none to take. Needs [`Rights::CONTROL`].
             40 revoke_enforce(env: Handle) -> Pfn;
             /// Maps the 512 frames of plain memory from `first`, all of `owner`, as one
             /// page of 2 MiB at `at`. Both are to be multiples of 2 MiB. Needs

@@ -21,7 +21,7 @@ pub enum Upcall {
     SliceBegin = 4,
     /// Something happened while it was running, or while it was not asleep.
     Event = 8,
-    /// Somebody in control of it wants resources back: see [`Revocation`].
+    /// An environment in control of it wants resources back: see [`Revocation`].
     Revoke = 16,
 }
 
@@ -64,15 +64,15 @@ pub struct UpcallArea {
 
 /// The dialogue about resources that are wanted back (Aegis, SOSP'95, 3.4 and 3.5).
 ///
-/// Who does not give back what was asked for by the deadline loses what the kernel
-/// finds: first what it called expendable, then anything. It goes on running, and
+/// An environment that has not given back what it was asked for by the deadline loses what
+/// the kernel finds: first what it called expendable, then anything. It goes on running, and
 /// finds here what it has lost.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Revocation {
     /// Frames still owed.
     pub frames: AtomicU32,
-    /// Slots wanted; who controls the slots takes them by assigning them.
+    /// Slots wanted; a holder of the capability for slots takes them by assigning them.
     pub slots: AtomicU32,
     /// Until when, by the time-stamp counter.
     pub deadline: AtomicU64,

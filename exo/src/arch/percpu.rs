@@ -47,7 +47,7 @@ pub(super) struct Core {
     /// Whether it is in ring 3, or on the way there.
     outside: AtomicBool,
     data: Cell<*const percore::Core>,
-    /// The upcall words of the environment whose page tables are loaded.
+    /// The upcall words of the current environment: its page tables are loaded.
     pub(super) upcalls: Cell<*const UpcallArea>,
     /// Where exceptions given back to it are counted.
     pub(super) exceptions: Cell<*const AtomicU64>,
@@ -172,7 +172,7 @@ pub fn set_vector_state(area: *mut VectorState) {
     }
 }
 
-/// Tells the exception entry whose page tables are loaded, by the upcall words.
+/// Gives the exception entry the upcall words of the environment that is to run.
 #[inline]
 pub fn set_upcalls(area: Option<&'static UpcallArea>) {
     let area: *const UpcallArea = area.map_or((&raw const MASKED).cast(), core::ptr::from_ref);

@@ -7,7 +7,7 @@
 //! ring 3 ([`crate::cores`]) goes on waiting, for the interrupt it sent is taken when
 //! ring 3 is back.
 //!
-//! An interrupt of the halted kernel saves nothing: whoever halts counts on no register.
+//! An interrupt of the halted kernel saves nothing: the code that halts expects no register back.
 //! Everything else saves all registers, vector registers included, and calls
 //! [`crate::trap::trap`].
 
@@ -59,9 +59,9 @@ global_asm!(
     ".set vector, vector + 1",
     ".endr",
     // On the stack: vector, error code, and what `iretq` pops. The same as
-    // `upcall::make` does for other upcalls; that the words may change meanwhile, by
-    // whoever shares the U-area, harms nobody but their owner: what `iretq` could fault
-    // on is the address alone, which is read once.
+    // `upcall::make` does for other upcalls; an environment that shares the U-area may change
+    // the words meanwhile, which harms only their owner: the one word that `iretq` could
+    // fault on is the address, and that is read once.
     "exception:",
     "test byte ptr [rsp + 24], 3",
     "jz 2f",

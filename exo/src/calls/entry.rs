@@ -22,8 +22,8 @@ pub(crate) struct Registers {
 }
 
 /// Serves one system call of the running environment: called by the assembly entry
-/// with the argument registers; returns to the caller, or whoever it called, or not at
-/// all when another environment is to run.
+/// with the argument registers; returns to the caller, or to the environment it called, or
+/// not at all when another one is to run.
 pub(crate) type Entry = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Registers;
 
 /// How many calls there are.
@@ -123,8 +123,8 @@ fn go_on(kernel: Locked, env: &Env, leaving: Leaving, switch: Switch) -> ! {
     }
     kernel.leave();
     let Switch { place, code, value, grant, .. } = switch;
-    // SAFETY: the vector registers are those of who goes on; its page tables are loaded,
-    // and the place is one in user space: an entry checked by `set_entry`, or where the
-    // processor came from.
+    // SAFETY: the vector registers are those of the environment that goes on, its page tables
+    // are loaded, and the place is one in user space: an entry checked by `set_entry`, or
+    // where the processor came from.
     unsafe { go_on_at(place.rip, place.flags, place.rsp, code, value, grant) }
 }

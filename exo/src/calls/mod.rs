@@ -39,7 +39,7 @@ use transfer::{
 macro_rules! dispatcher {
     ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
         -> $returns:ty $(, $leaves:ident)?;)*) => {
-        /// Serves call `number`, whose arguments `word` reads, at most once each. If
+        /// Serves call `number`; `word` reads its arguments, at most once each. If
         /// `BATCHED`, only calls that return to the caller.
         #[inline(always)]
         pub fn call<const BATCHED: bool>(

@@ -80,7 +80,7 @@ pub(super) fn slots_assign(
     let (from, rights) = (slot.object(), slot.rights());
     let (allowed, covered) = match from.kind {
         Kind::Slots => (rights.allows(Rights::ASSIGN), from.covers(first, count)),
-        // Time of one's own, or of an environment one controls, may be passed on.
+        // The caller may pass on its own time, and that of an environment it controls.
         Kind::Env => (
             from.first == caller.env.id().0 || rights.allows(Rights::CONTROL),
             kernel.env(EnvId(from.first)).is_some_and(|owner| schedule::owns(owner, first, count)),

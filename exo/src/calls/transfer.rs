@@ -11,8 +11,8 @@ use crate::env::{self, Env};
 use crate::schedule;
 
 impl Caller<'_> {
-    /// Puts a copy of the caller's capability `grant`, if it is one, into the table of
-    /// `to`, who must have said that such are welcome: nobody else's table is to fill.
+    /// Puts a copy of the caller's capability `grant`, if it is one, into the table of `to`,
+    /// which must have said that it accepts such: no other environment's table may be filled.
     #[inline]
     fn hand_over(&self, grant: Handle, to: &Env) -> Result<u64, Error> {
         if grant == Handle::NONE { Ok(0) } else { self.hand_over_one(grant, to) }

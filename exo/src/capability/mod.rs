@@ -1,10 +1,10 @@
-//! Capabilities: what an environment may do, and from whom it has it.
+//! Capabilities: what an environment may do, and which environment gave it that right.
 //!
-//! A capability lies in a slot of a table in its holder's donated frames. Slots
-//! know their place in one derivation tree that spans all tables: who derived
-//! from whom. Rights and ranges only shrink along it, and revoking a capability
-//! removes everything below it. All operations take constant time per link, and
-//! the unbounded ones (revoke, drop) are done in bounded steps.
+//! A capability lies in a slot of a table in its holder's donated frames. Slots know their
+//! place in one derivation tree that spans all tables: which capability was derived from
+//! which. Rights and ranges only shrink along it, and revoking a capability removes
+//! everything below it. All operations take constant time per link, and the unbounded ones
+//! (revoke, drop) are done in bounded steps.
 
 mod slot;
 mod table;

@@ -49,8 +49,8 @@ pub struct Object {
     pub first: u32,
     /// Length of the range, or generation of the object's frame.
     pub extent: u32,
-    /// For entries and doorbells: what the environment is shown of who uses the
-    /// capability, below [`BADGE_END`]; above, an entry's number.
+    /// For entries and doorbells: what the environment is shown when the capability is used,
+    /// below [`BADGE_END`]; above, an entry's number.
     pub badge: u64,
     /// For an entry: in which life of the entry of that number the capability was made.
     pub life: u32,
@@ -110,7 +110,7 @@ impl CapRef {
         Self(pfn.0 * SLOTS_PER_FRAME + index % SLOTS_PER_FRAME)
     }
 
-    /// The frame whose table holds the slot.
+    /// The frame of the table that the slot is in.
     pub const fn frame(self) -> Pfn {
         Pfn(self.0 / SLOTS_PER_FRAME)
     }
@@ -169,7 +169,7 @@ impl Slot {
         }
     }
 
-    /// What the owner of the entry or doorbell is shown of who uses the capability, and
+    /// What the owner of the entry or doorbell is shown when the capability is used, and
     /// above [`BADGE_END`] an entry's number.
     #[inline]
     pub fn badge(&self) -> u64 {

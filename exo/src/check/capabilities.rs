@@ -8,8 +8,8 @@ use crate::env::Env;
 use crate::frames::FrameTable;
 use crate::kernel::Kernel;
 
-/// Every slot of every table whose owner is whole; one whose owner is not has no
-/// capabilities any more.
+/// Every slot of every table of an environment that is not being taken apart; one that is has
+/// no capabilities any more.
 fn slots(kernel: &Kernel) -> impl Iterator<Item = (CapRef, &'static Slot)> + '_ {
     let frames_of_tables = frames(kernel).filter(|pfn| {
         let owner = || kernel.frames.owner(*pfn).and_then(|owner| kernel.env(owner));

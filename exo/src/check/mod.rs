@@ -26,8 +26,8 @@
 //! - M7: An entry that is no leaf names a page table one level down, of the same owner,
 //!   that no other entry names, and every page table but a root is named. Root tables
 //!   end in the kernel's half.
-//! - M8: Who pays for a frame is an environment that exists; nobody pays for the
-//!   kernel's frames.
+//! - M8: The environment that pays for a frame exists; no environment pays for the kernel's
+//!   frames.
 //! - M9: Ring 0 can execute a frame if it is the code of a filter, and else write it:
 //!   never both (in the guest).
 //! - M10: The page below each stack of ring 0 is not mapped (in the guest).
@@ -40,7 +40,7 @@
 //! - O3: Every filter is once in its binding's list, and its owner is the binding's.
 //! - O4: Every environment but the first is once in one of its creator's lists; those
 //!   that are silenced are being destroyed and have no family.
-//! - O5: An environment whose destruction has begun is dying, and no other is.
+//! - O5: An environment is dying exactly if its destruction has begun.
 //! - O6: A frame is being taken away exactly if its owner is the one that is to lose it.
 //! - O7: Of each account at most as many packets are with the device as the device has,
 //!   and of those that lie in a binding's run exactly as many; the device's slots are either
@@ -71,9 +71,9 @@
 //! - S6: Only a sleeper has a predicate, or one that is dying.
 //!
 //! **Transfers** ([`time`])
-//! - T1: Whoever calls is the caller of whom it calls, who serves.
-//! - T2: Whoever has a caller serves it, and the caller calls.
-//! - T3: Who was orphaned serves and has no caller; who serves knows a chain within
+//! - T1: An environment that calls is the caller of its callee, and the callee serves.
+//! - T2: An environment that has a caller serves it, and the caller calls.
+//! - T3: An orphan serves and has no caller; an environment that serves knows a chain within
 //!   bounds.
 
 mod capabilities;

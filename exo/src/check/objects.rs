@@ -163,7 +163,7 @@ fn family(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome {
     Ok(())
 }
 
-/// Every object is named by who should, once.
+/// Every object is named once, by the object that should name it.
 fn named_once(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
     let frames = &kernel.frames;
     let name = match frames.kind(pfn) {

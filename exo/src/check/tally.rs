@@ -45,8 +45,8 @@ fn room() -> &'static mut [Found; MOST] {
     // SAFETY: used by one check at a time, which holds the kernel's lock.
     unsafe impl Sync for Room {}
     static ROOM: Room = Room(core::cell::UnsafeCell::new([NOTHING; MOST]));
-    // SAFETY: `memory::check` and `objects::check` each make one tally and drop it
-    // before the other begins, and whoever checks holds the kernel's lock.
+    // SAFETY: `memory::check` and `objects::check` each make one tally and drop it before the
+    // other begins, and the processor that checks holds the kernel's lock.
     unsafe { &mut *ROOM.0.get() }
 }
 

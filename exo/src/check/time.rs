@@ -63,7 +63,7 @@ fn sleep(kernel: &Kernel, env: &'static Env) -> Outcome {
         return Ok(());
     };
     let expected = kernel.started().any(|(_, core)| core.schedule.nearest.get() <= deadline);
-    ensure(expected, "S5", "nobody expects a sleeper's deadline", frame)
+    ensure(expected, "S5", "no processor expects a sleeper's deadline", frame)
 }
 
 /// T1 to T3.
@@ -75,17 +75,22 @@ fn transfers(kernel: &Kernel, env: &Env) -> Outcome {
         let serves = callee.is_some_and(|callee| {
             callee.transfer.serving() && callee.transfer.caller.get() == env.id()
         });
-        ensure(serves, "T1", "whom an environment calls does not serve it", frame)?;
+        ensure(serves, "T1", "an environment's callee does not serve it", frame)?;
     }
     if own.caller.get() != EnvId(0) {
         let caller = kernel.env(own.caller.get());
         let calls = caller.is_some_and(|caller| {
             caller.state() == EnvState::Calling && caller.transfer.callee.get() == env.id()
         });
-        ensure(own.serving() && calls, "T2", "whom an environment serves does not call it", frame)?;
+        ensure(own.serving() && calls, "T2", "an environment's caller does not call it", frame)?;
     }
     let orphan = own.serving() && own.caller.get() == EnvId(0);
-    ensure(orphan || !own.orphaned.get(), "T3", "an orphan has a caller, or serves nobody", frame)?;
+    ensure(
+        orphan || !own.orphaned.get(),
+        "T3",
+        "an orphan has a caller, or does not serve",
+        frame,
+    )?;
     let bounded = (1..CHAIN).contains(&own.depth.get());
     ensure(bounded || !own.serving(), "T3", "a chain of calls has no bound", frame)
 }

@@ -52,8 +52,8 @@ fn off(rate: &Rate, hz: u64) -> u64 {
     rate.ticks_in(GHZ).abs_diff(hz) * 1_000_000 / hz
 }
 
-/// What a processor tells whose `leaves` these are; any leaf that is not there repeats the
-/// last one, as QEMU's does.
+/// What a processor with these `leaves` tells; any leaf that is not there repeats the last
+/// one, as QEMU's does.
 fn told(leaves: &[(u32, [u32; 4])]) -> Told {
     Told::by(|leaf| {
         leaves.iter().find(|(number, _)| *number == leaf).map_or([9999; 4], |(_, words)| *words)
@@ -167,7 +167,7 @@ fn readings_that_say_less_change_nothing() {
     machine.wait(100);
     let end = Reading { after: machine.ticks.get() + hz / 10, ..machine.read() };
     assert_eq!(boot.over(start, end, 1 << 32), boot);
-    // So long that nobody knows how often the reference went round.
+    // So long that there is no telling how often the reference went round.
     let vague = Rate { ticks: 2_500_000, reference: 1_000_000, doubt: 50_000 };
     machine.wait(3_600_000);
     assert_eq!(vague.over(start, machine.read(), 1 << 32), vague);

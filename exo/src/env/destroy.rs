@@ -48,7 +48,7 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
     let next = match stage {
         stage::STOP => {
             slots::set_state(kernel, env, EnvState::Dying);
-            // Its U-area may soon be somebody else's.
+            // Its U-area may soon belong to another environment.
             env.area.set(None);
             // Another processor may be about to serve a call of it.
             kernel.is_loaded_elsewhere(env);

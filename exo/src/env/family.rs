@@ -1,12 +1,11 @@
-//! Who created whom.
+//! Which environment created which.
 //!
-//! What an environment creates is made of frames it was given, so it must not
-//! outlive its creator: whoever takes a creator apart gets back everything that
-//! came of it. Members of a family may map each other's frames, so all of them
-//! are *silenced* (stopped, and their page tables emptied) before the frames of
-//! any are freed. Destruction flattens the family as it goes, like revocation
-//! does the derivation tree: it can stop after any step, and needs no recursion
-//! however deep the family is.
+//! What an environment creates is made of frames it was given, so it must not outlive its
+//! creator: destroying a creator gives back everything that came of it. Members of a family
+//! may map each other's frames, so all of them are *silenced* (stopped, and their page tables
+//! emptied) before the frames of any are freed. Destruction flattens the family as it goes,
+//! like revocation does the derivation tree: it can stop after any step, and needs no
+//! recursion however deep the family is.
 
 use exo_abi::{EnvState, Pfn};
 

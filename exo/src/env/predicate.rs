@@ -126,7 +126,7 @@ mod tests {
         assert!(schedule::next_ready(kernel).is_some());
     }
 
-    /// However many slots it has, and its caller: whose turn it is looks once.
+    /// However many slots it has, and its caller has: each turn looks once.
     #[test]
     fn a_condition_is_tried_once_in_a_decision_and_the_sleeper_pays() {
         let (kernel, root) = machine();

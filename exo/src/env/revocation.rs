@@ -4,8 +4,9 @@
 //! After Aegis (SOSP'95, 3.4 and 3.5). Asking is a word in the U-area and an upcall:
 //! which frame it can best do without only the environment knows. The abort protocol
 //! follows when the deadline has passed: the kernel takes a frame, breaks every
-//! mapping of it, and says so in the repossession vector. There is no list of who
-//! maps what, so mappings are found by going through page tables, as far as there is work in each call.
+//! mapping of it, and says so in the repossession vector. There is no list of the mappings of
+//! a frame, so they are found by going through page tables, in each call as far as its work
+//! allows.
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -60,7 +61,7 @@ pub fn request(kernel: &State, env: &Env, frames: Pages, slots: u32, deadline: u
     events::notify(kernel, env);
 }
 
-/// Goes on taking one frame of `env`. Returns it once nobody maps it any more.
+/// Goes on taking one frame of `env`. Returns it once no environment maps it any more.
 ///
 /// # Errors
 /// [`Error::WrongState`], [`Error::Vacant`], [`Error::Again`].
@@ -74,7 +75,7 @@ pub fn enforce(kernel: &State, env: &Env, now: u64, work: &Work) -> Result<Pfn, 
         victim = choose(kernel, env, work)?;
         demand.victim.set(victim);
         demand.cursor.set(0);
-        // From here on nobody can map it, give it away or have it back.
+        // From here on no environment can map it, give it away or have it back.
         frames.revoke(victim);
     }
     while frames.mappings(victim) != 0 {
@@ -172,7 +173,7 @@ mod tests {
         tables(kernel, root, handle, AT, 610);
         call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 10]).expect("free");
         call(kernel, root, "map", &[handle, handle, 620, AT, 10, 1]).expect("mappable");
-        assert_eq!(enforce(kernel, root, handle), Err(Error::WrongState), "nobody asked");
+        assert_eq!(enforce(kernel, root, handle), Err(Error::WrongState), "not asked for");
         call(kernel, root, "revoke_request", &[handle, 3, 2, 2]).expect("in control");
         assert_eq!(enforce(kernel, root, handle), Err(Error::WrongState), "before the deadline");
         call(kernel, root, "revoke_request", &[handle, 3, 2, 1]).expect("in control");

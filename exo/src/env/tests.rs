@@ -101,7 +101,7 @@ fn what_an_environment_created_goes_with_it() {
         let wanted = exo_abi::Word::into_word(wanted);
         call(kernel, root, "frames_take", &[ALL_FRAMES, first, frame, 1]).expect("free");
         let range = call(kernel, root, "cap_derive", &[ALL_FRAMES, wanted, frame, 16]).unwrap();
-        // Root hands the range to whoever is the newest; it knows it by a copy.
+        // Root hands the range to the newest environment, and knows it by a copy.
         let known = crate::capability::insert(
             &kernel.frames,
             &root.capabilities,
@@ -238,7 +238,7 @@ fn a_deadline_without_slots_is_not_forgotten() {
     env.deadline.set(100);
     schedule::set_state(kernel, env, exo_abi::EnvState::Waiting);
     kernel.here().schedule.expect(100);
-    assert_eq!(schedule::wake_expired(kernel, 200), None, "nobody with a slot waits");
+    assert_eq!(schedule::wake_expired(kernel, 200), None, "no environment with a slot waits");
     assert_eq!(env.state(), exo_abi::EnvState::Waiting);
     call(kernel, root, "slots_assign", &[ALL_SLOTS, 7, 1, handle]).expect("slots");
     schedule::wake_expired(kernel, 300);

@@ -1,10 +1,10 @@
 //! Protected control transfer: from one environment into another, at an entry point
 //! the other has named, in the caller's slice.
 //!
-//! After Aegis (SOSP'95, 5.4). The kernel changes address space and program counter,
-//! and says who calls; the message registers it does not touch. While an environment
-//! is called, its slots run whoever serves it, so a server needs no time of its own
-//! and a call is not held up by the schedule.
+//! After Aegis (SOSP'95, 5.4). The kernel changes address space and program counter, and
+//! names the caller; the message registers it does not touch. While a call lasts, the slots
+//! of the caller run the server, so a server needs no time of its own and the schedule does
+//! not hold up a call.
 //!
 //! An environment has two activities: what it does otherwise, and the one a transfer
 //! began; the first rests while the second is there. So it serves one call at a
@@ -21,7 +21,7 @@ use crate::state::transfer::{At, CHAIN, Place};
 
 const NOBODY: EnvId = EnvId(0);
 
-/// Whom the processor goes on with, and where.
+/// The environment that the processor goes on with, and where.
 #[derive(Clone, Copy)]
 pub struct Switch {
     /// The environment.
@@ -101,12 +101,12 @@ pub fn leave_at(caller: &Env, place: Place) {
 pub enum End {
     /// The caller goes on.
     Reply(Switch),
-    /// Nobody waits for it.
+    /// No caller waits for it.
     Quiet,
 }
 
-/// Ends the activity of `env` that a transfer began. If somebody waits for it, `grant`
-/// is as in [`begin`].
+/// Ends the activity of `env` that a transfer began. If a caller waits for it, `grant` is as
+/// in [`begin`].
 ///
 /// # Errors
 /// [`Error::WrongState`] if there is none; [`Error::PeerGone`], once, if the caller
@@ -142,7 +142,7 @@ pub fn end(
     Ok(End::Reply(Switch { to: caller, place, code: 0, value: 0, grant }))
 }
 
-/// `env` will not run again: whoever it calls or serves is told.
+/// `env` will not run again: its callee and its caller are told.
 pub fn hang_up(kernel: &State, env: &Env) {
     let own = &env.transfer;
     if let Some(callee) = kernel.env(own.callee.replace(NOBODY))
@@ -163,7 +163,8 @@ pub fn hang_up(kernel: &State, env: &Env) {
     }
 }
 
-/// Who runs when it is the turn of `env`: itself, or whoever it waits for in a call.
+/// The environment that runs when it is the turn of `env`: itself, or the end of the chain of
+/// calls that it waits for.
 #[inline]
 pub fn end_of_line(kernel: &State, env: &'static Env) -> Option<&'static Env> {
     let last = last_of_line(kernel, env)?;

@@ -1,9 +1,9 @@
 //! Kernel objects: typed views of frames that environments donated.
 //!
-//! The frame table says what each frame is, and only the kernel writes it, so a
-//! frame whose kind is `K` holds a valid object of the type with that kind. All
-//! fields of such types are cells: objects are shared freely within ring 0,
-//! which is never interrupted and runs on one core at a time.
+//! The frame table says what each frame is, and only the kernel writes it, so a frame of kind
+//! `K` holds a valid object of the type with that kind. All fields of such types are cells:
+//! objects are shared freely within ring 0, which is never interrupted and runs on one core
+//! at a time.
 
 use exo_abi::{FRAME_BYTES, FrameKind, Pfn};
 

@@ -38,7 +38,7 @@ impl Drop for Locked {
 }
 
 impl Locked {
-    /// Gives the lock back on the way to ring 3, where the environment goes on whose
+    /// Gives the lock back on the way to ring 3, where the current environment goes on: its
     /// page tables are loaded.
     #[inline(always)]
     pub fn leave(self) {

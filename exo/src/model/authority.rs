@@ -1,4 +1,4 @@
-//! Capabilities and slots: who may do what, and who had it from whom.
+//! Capabilities and slots: what each environment may do, and which environment gave it that right.
 
 use exo_abi::{DERIVATION_DEPTH, Error, Rights};
 

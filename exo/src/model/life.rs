@@ -75,8 +75,8 @@ impl World {
     }
 
     /// First the whole family falls silent (its processor time and its mappings
-    /// go); then its members are dissolved, the youngest first. Held up half-way,
-    /// it stays so until whoever holds it up lets go.
+    /// go); then its members are dissolved, the youngest first. Held up half-way, it stays so
+    /// until what holds it up is gone.
     pub(super) fn destroy(&mut self, by: EnvName, env: CapName) -> Answer {
         let mut why = Reasons::default();
         let target = self.find_env(by, env, Rights::CONTROL, &mut why);

@@ -24,7 +24,7 @@ pub(super) const HANDED_OUT: u32 = 64;
 pub(super) const ENTRIES: Frame = 16 + FIRST_FREE / 256;
 const _: () = assert!(FIRST_FREE % 256 + HANDED_OUT <= 256);
 
-/// Pages whose mappings are compared.
+/// Pages of which the mappings are compared.
 pub(super) const PAGES: std::ops::Range<u64> = 0x3fe..0x408;
 
 /// What the specification's names are in the kernel.
@@ -80,7 +80,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// A kernel just started, whose first environment is the world's.
+    /// A kernel just started; its first environment is the world's.
     pub(super) fn new(world: &World) -> Self {
         let (kernel, root) = testing::machine();
         let mut names = Names::default();
@@ -218,9 +218,9 @@ impl Machine {
                 Kind::Net if object.first == 0 => SeenThing::Net,
                 Kind::Net => SeenThing::Scope(live),
                 Kind::Binding => SeenThing::Binding(live),
-                other => panic!("nobody was given a capability for {other:?}"),
+                other => panic!("no environment was given a capability for {other:?}"),
             };
-            // One that nobody was told of shows as handle zero, which is none.
+            // One that no environment was told of shows as handle zero, which is none.
             let handle = self.names.known(name, index).find(|handle| self.accepts(name, *handle));
             let rights = slot.rights().into_word();
             view.caps.push((env.id().0, handle.unwrap_or_default(), rights, thing));

@@ -1,7 +1,7 @@
 //! Bindings and filters.
 //!
 //! A filter, or key of a scope, is the set of packets it takes, out of a handful of sample
-//! packets that tell those used here apart; whether one is within another, or shares a packet
+//! packets that distinguish those used here; whether one is within another, or shares a packet
 //! with it, is then seen by looking. A test holds the real filters against the samples.
 
 use exo_abi::{Error, Rights};

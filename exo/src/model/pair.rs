@@ -33,7 +33,7 @@ pub(super) struct Cast {
     pub net: CapName,
     pub to_a: CapName,
     pub to_b: CapName,
-    /// First of the frames that nobody has.
+    /// First of the frames without an owner.
     pub rest: Frame,
 }
 
@@ -186,8 +186,8 @@ fn is_explained(world: &World, request: &Request, error: Error, value: u64) -> b
     }
 }
 
-/// Frames just taken are zero; from now on they are not, so that what comes back
-/// to somebody else uncleared is noticed.
+/// Frames just taken are zero; from now on they are not, so that it is noticed when another
+/// environment gets them uncleared.
 fn zero_and_scribble(first: Frame, count: u32) -> Result<(), String> {
     for frame in first..first + count {
         // SAFETY: a frame of simulated memory that an environment has just taken,

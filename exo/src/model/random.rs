@@ -1,10 +1,10 @@
 //! Long sequences, chosen at random and shrunk when they fail.
 //!
-//! A draft is eight small numbers. Who acts, with which capability, on which frame,
-//! is read from them against the world as it then is, so that most requests are
-//! almost right, and a draft still means something when others before it have been
-//! left out. Capabilities include those that are gone and those of others; callers
-//! include environments that were made on the way.
+//! A draft is eight small numbers. Which environment acts, with which capability, on which
+//! frame, is read from them against the world as it then is, so that most requests are almost
+//! right, and a draft still means something when others before it have been left out.
+//! Capabilities include those that are gone and those of others; callers include environments
+//! that were made on the way.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ impl Reader<'_> {
         self.cap(pick, |thing| matches!(thing, Thing::Binding(_)))
     }
 
-    /// Mostly one of those that nobody had at first, or a free one.
+    /// Mostly one of those that had no owner at first, or a free one.
     fn frame(&self, pick: u8) -> Frame {
         match pick {
             0..200 => self.cast.rest + u32::from(pick) % FRAMES,
@@ -183,7 +183,7 @@ impl Reader<'_> {
     /// Pages around the end of one page table and the beginning of the next.
     fn page(&self, pick: u8) -> u64 {
         let texts = self.world.envs[&self.by].pages.contains_key(&super::network::TEXTS);
-        // Nobody puts anything else where texts belong.
+        // Nothing else is put where texts belong.
         let page = 0x3fe + u64::from(pick) % 8;
         if page == super::network::TEXTS && !texts { page + 1 } else { page }
     }

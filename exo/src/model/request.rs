@@ -65,7 +65,7 @@ impl Call {
     }
 }
 
-/// A call and who makes it.
+/// A call and its caller.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Request {
     pub by: EnvName,
@@ -96,8 +96,8 @@ impl From<Error> for Reasons {
     }
 }
 
-/// What a call that is done returns: a new capability of the caller (for a
-/// grant, of whom it is granted to), or nothing.
+/// What a call that is done returns: a new capability of the caller (for a grant, of its
+/// receiver), or nothing.
 pub(super) type Answer = Result<Option<CapName>, Reasons>;
 
 impl std::fmt::Display for Reasons {

@@ -83,11 +83,11 @@ mod authority {
     }
 }
 
-/// Frames become page tables and pages, of one's own and of others.
+/// Frames become page tables and pages, of the caller's own and of others.
 mod spaces {
     use super::*;
 
-    /// A page whose table is still to be installed, and one that has its table.
+    /// A page without a table yet, and one that has its table.
     const BARE: u64 = 0x3ff;
     const COVERED: u64 = 0x401;
 

@@ -75,8 +75,8 @@ impl Machine {
         let published = [ENTRIES, self.kernel.info_frame.0, self.kernel.network.frame().0];
         let frames = published.into_iter().chain(used);
         let copy = |frame| {
-            // SAFETY: a frame of simulated memory, of which nobody holds an
-            // exclusive reference between calls.
+            // SAFETY: a frame of simulated memory, to which no exclusive reference exists
+            // between calls.
             (frame, Box::new(unsafe { memory::frame(Pfn(frame)).cast::<[u8; 4096]>().read() }))
         };
         Snapshot {

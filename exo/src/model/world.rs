@@ -1,10 +1,10 @@
 //! What there is: the state of the specification.
 //!
 //! Nothing is counted and nothing is stored twice. What a frame is follows from
-//! which object it is part of, how often it is mapped from who maps it, whether
-//! it is pinned from which binding runs over it; so the specification cannot
-//! have the mistakes that a ledger can. Names of environments, capabilities and
-//! bindings are never used again, so a name of something gone is simply absent.
+//! which object it is part of, how often it is mapped from the page tables that map it,
+//! whether it is pinned from the bindings that run over it; so the specification cannot have
+//! the mistakes that a ledger can. Names of environments, capabilities and bindings are never
+//! used again, so a name of something gone is simply absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,17 +105,17 @@ pub(super) struct World {
     /// Frames below are the kernel's; those from here to `end` are handed out.
     pub start: Frame,
     pub end: Frame,
-    /// The one of the kernel's frames that anybody may map.
+    /// The one of the kernel's frames that every environment may map.
     pub info: Frame,
     /// The environment with which the machine ends.
     pub first: EnvName,
-    /// Who pays for each frame that is not free.
+    /// The environment that pays for each frame that is not free.
     pub owners: BTreeMap<Frame, EnvName>,
     pub envs: BTreeMap<EnvName, Environment>,
     pub caps: BTreeMap<CapName, Capability>,
     pub bindings: BTreeMap<BindingName, Binding>,
     pub scopes: BTreeMap<ScopeName, Scope>,
-    /// Who owns each slot that has an owner.
+    /// The owner of each slot that has one.
     pub slots: BTreeMap<u32, EnvName>,
     /// Names given so far.
     pub names: u32,

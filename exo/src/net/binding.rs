@@ -17,7 +17,7 @@ use crate::object::{self, KernelObject};
 /// A binding.
 #[repr(C)]
 pub struct Binding {
-    /// Whose it is.
+    /// The environment that it belongs to.
     pub owner: Cell<EnvId>,
     /// First frame of the run of rings and buffers; all are pinned.
     pub first: Cell<Pfn>,
@@ -25,7 +25,7 @@ pub struct Binding {
     pub produced: Cell<u32>,
     /// Packets taken from the transmit ring: the kernel's own index.
     pub taken: Cell<u32>,
-    /// Of these, those whose buffers the owner was given back.
+    /// Of these, those of which the owner has its buffer back.
     pub sent: Cell<u32>,
     /// Transmit slots from which the device reads, a bit for each.
     pub(crate) lent: [Cell<u64>; 1 << (MAX_RING_ORDER - 6)],

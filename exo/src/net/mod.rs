@@ -44,7 +44,7 @@ const BYTES: usize = 8;
 /// Cycles of a period, of less than a slice.
 const PERIOD: u64 = 1 << 20;
 /// The most of that which packets of one account may cause in a period, beside one for each.
-/// Then those that would cause more are dropped before any filter is tried.
+/// Then packets that would cause more are dropped before any filter is tried.
 const ACCOUNT_WORK: u32 = 2 * filter::FORKS;
 
 /// The device, if there is one.

@@ -89,7 +89,7 @@ impl Mmio {
     }
 }
 
-/// Who sends a frame that is with the device.
+/// The sender of a packet that is with the device.
 #[derive(Clone, Copy)]
 pub struct Sender {
     /// The binding.
@@ -333,7 +333,7 @@ impl Nic {
         loop {
             let head = self.transmit.next_finished()?;
             let slot = (head / 2) as u8;
-            // A device that finishes what it was not given is not listened to.
+            // Ignores completions for slots that were not submitted.
             if let Some(sender) = self.sender[usize::from(slot % SEND_SLOTS as u8)].take() {
                 self.give_back(SendSlot(slot));
                 return Some(sender);

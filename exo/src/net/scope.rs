@@ -225,7 +225,7 @@ impl Entry {
         }
     }
 
-    /// The key whose tag this is.
+    /// The key that has this tag.
     #[inline(always)]
     pub(super) fn of_tag(tag: Tag) -> &'static Self {
         // SAFETY: tags of keys are made by `tag` alone, and a trie answers only those of keys
@@ -253,9 +253,9 @@ pub fn of(kernel: &Kernel, net: Object) -> Option<&'static Scope> {
     object::get_live(&kernel.frames, Pfn(net.first), net.extent)
 }
 
-/// Makes a scope under `parent`, of the keys whose encodings follow each other in `wire`, in
-/// frame `pfn` of the caller's and with code in frame `code`. Where a sibling holds packets of
-/// one, nothing is done, and the sibling's frame comes back as an error.
+/// Makes a scope under `parent`, of the keys encoded one after the other in `wire`, in frame
+/// `pfn` of the caller's and with code in frame `code`. Where a sibling holds packets of one,
+/// nothing is done, and the sibling's frame comes back as an error.
 ///
 /// # Errors
 /// [`Error::Again`] in a batch behind calls that did much;

@@ -224,8 +224,8 @@ pub(super) fn retire_code(kernel: &Kernel, pfn: Pfn) {
     kernel.frames.retire(pfn);
 }
 
-/// Writes code into a frame of code. Nobody is in it meanwhile: whoever classifies or
-/// sends holds the lock; and other processors forget what they know of the page before
+/// Writes code into a frame of code. No processor executes it meanwhile: one that classifies
+/// or sends holds the lock; and other processors forget what they know of the page before
 /// they do.
 fn write_code(kernel: &Kernel, pfn: Pfn, offset: usize, code: &[u8]) {
     if offset + code.len() > FRAME_BYTES as usize {

@@ -301,7 +301,7 @@ fn packets_reach_their_owner_and_nobody_else() {
     for number in 0..5 {
         device.receive(&request(&[number; 30]));
     }
-    device.receive(&udp((CLIENT, PEER, 1), (STATION, STORE, 80), b"nobody's"));
+    device.receive(&udp((CLIENT, PEER, 1), (STATION, STORE, 80), b"for no one"));
     other.sync();
     assert_eq!(store.received(), (0..5).map(|n| request(&[n; 30])).collect::<Vec<_>>());
     assert!(other.received().is_empty());
@@ -500,7 +500,7 @@ fn what_decides_cannot_change_after_the_check() {
     store.send(&honest);
     assert_eq!(store.sync(), SyncCounts { taken: 1, refused: 0 });
     assert_eq!(store.page().tx_consumed.0.load(Relaxed), 0, "the device still reads the buffer");
-    // Before the device looks, the sender turns it into somebody else's.
+    // Before the device looks, the sender turns it into another sender's packet.
     let order = RingOrder::new(3).unwrap();
     let forged = udp((CLIENT, OTHER, 7), (CLIENT, PEER, 5000), &[8; 1400]);
     // SAFETY: a transmit buffer of the run.

@@ -25,7 +25,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Frames of a large page.
 pub const LARGE_PAGES: Pages = 512;
-/// Level of the tables whose entries can map large pages.
+/// Level of the tables with entries that can map large pages.
 const LARGE_LEVEL: u8 = 2;
 /// Level of an environment's root table.
 pub const ROOT_LEVEL: u8 = 4;
@@ -202,7 +202,7 @@ fn uncount(frames: &FrameTable, pfn: Pfn) {
 /// What `map` asks for.
 #[derive(Clone, Copy)]
 pub struct Mapping {
-    /// Environment whose frames are mapped.
+    /// Environment that owns the frames.
     pub owner: EnvId,
     /// First frame.
     pub first: Pfn,

@@ -41,7 +41,7 @@ pub(super) fn load(kernel: &Kernel, machine: &Machine) {
     let frames = &kernel.frames;
     let bundle_bytes = (machine.bundle.end - machine.bundle.start) as usize;
     // SAFETY: the loader put the bundle there, `Machine` checked that it lies
-    // in memory, and its frames are handed to nobody before `load` is done.
+    // in memory, and its frames are given to no environment before `load` is done.
     let bytes = unsafe {
         core::slice::from_raw_parts(memory::physical(machine.bundle.start), bundle_bytes)
     };

@@ -41,8 +41,8 @@ pub(super) fn start(kernel: &State) {
     ROOT_TABLE.store(kernel.root_table.address(), Ordering::Relaxed);
     let code = &raw const other_entry;
     let length = &raw const other_entry_end as usize - code as usize;
-    // SAFETY: the code lies in the kernel's text; the page is memory below 1 MiB that
-    // belongs to nobody, and longer.
+    // SAFETY: the code lies in the kernel's text; the page is memory below 1 MiB without an
+    // owner, and longer.
     unsafe { code.copy_to_nonoverlapping(memory::physical(START_PAGE), length) };
     for number in 1..count().min(MAX_CORES as u32) {
         NEXT.store(number, Ordering::Relaxed);

@@ -28,7 +28,7 @@ pub struct State {
     pub info: &'static SystemInfo,
     /// The frame of that page.
     pub info_frame: Pfn,
-    /// A root page table whose upper half every environment's copies.
+    /// A root page table; every environment's has a copy of its upper half.
     pub root_table: Pfn,
     /// The first environment; the machine ends with it.
     pub first: Cell<EnvId>,

@@ -17,7 +17,7 @@ const NOBODY: EnvId = EnvId(0);
 pub struct Core {
     /// Its slice vector's state.
     pub schedule: Schedule,
-    /// The environment whose page tables are loaded.
+    /// The environment of which the page tables are loaded.
     pub current: Cell<EnvId>,
     /// The environment that runs, or for which the kernel does. It exists: while
     /// its page tables are loaded it is not destroyed.
@@ -37,7 +37,7 @@ pub struct Core {
 /// What goes with the slice vector.
 pub struct Schedule {
     pub(crate) cursor: Cell<u32>,
-    /// One bit per slot whose owner may be able to run.
+    /// One bit per slot: its owner may be able to run.
     pub(crate) ready: Cell<u64>,
     /// No deadline of a sleeping environment is earlier.
     pub(crate) nearest: Cell<u64>,
@@ -82,7 +82,7 @@ impl Schedule {
         self.watched.get() == self.decisions.get()
     }
 
-    /// Notes that there is such a one on processor `number`, whose schedule this is. Returns
+    /// Notes that there is such a one on processor `number`, which has this schedule. Returns
     /// the decision: no other, of whichever processor, has the same number.
     pub(crate) fn watches_in_decision(&self, number: usize) -> u64 {
         self.watched.set(self.decisions.get());

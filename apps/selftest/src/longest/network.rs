@@ -63,7 +63,7 @@ fn filter(start: &Filter, more: &[Atom]) -> Result<Filter, Error> {
     Filter::of_steps(&steps).map_err(|_| Error::BadFilter)
 }
 
-/// Everything to the own address whose first tests are those of no other `number`, and then as
+/// Everything to the own address with first tests that no other `number` has, and then as
 /// many bytes at places of their own as there may be; the last one tells `last` apart.
 fn odd(address: [u8; 4], number: u16, last: u8) -> Result<Filter, Error> {
     let mut more = Vec::new();
@@ -220,7 +220,7 @@ impl World<'_> {
             let (instructions, made) = timed(|| raw("filter_install", install(0)));
             made?;
             most = most.max(instructions);
-            // Whose path all of the second goes.
+            // All of the second goes along its path.
             let (instructions, gone) = timed(|| raw("filter_remove", remove(places)));
             gone?;
             removed = removed.max(instructions);

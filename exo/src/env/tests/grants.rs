@@ -100,7 +100,7 @@ fn a_message_without_a_reply_can_carry_one_too() {
     let bell = doorbell(&line, 0);
     let sent = reply(line.kernel, line.envs[0], "transfer_send", &[line.next[0], bell]);
     assert!(holds(&line, 1, crossed(sent).expect("welcome")));
-    // Nobody waits: what the end of the activity would give goes nowhere.
+    // No caller waits: what the end of the activity would give goes nowhere.
     let answer = doorbell(&line, 1);
     let ended = reply(line.kernel, line.envs[1], "transfer_reply", &[answer]);
     assert!(matches!(ended, Reply::Over));

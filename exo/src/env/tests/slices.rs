@@ -30,7 +30,7 @@ fn two(
     (kernel, envs)
 }
 
-/// Who runs in the next `count` slices.
+/// The environments that run in the next `count` slices.
 fn runs(kernel: &Kernel, count: usize) -> Vec<u32> {
     (0..count)
         .map(|_| {
@@ -102,7 +102,7 @@ fn nobody_elses_time_is_lost() {
     let (kernel, [first, second]) = two(0..8, 8..9);
     schedule::set_state(kernel, second, exo_abi::EnvState::Waiting);
     first.debt.set(3 * SLICE);
-    assert_eq!(runs(kernel, 2), [600, 600], "nobody else wants it");
+    assert_eq!(runs(kernel, 2), [600, 600], "no other environment wants it");
     assert_eq!(first.debt.get(), 0, "but it is paid for");
 }
 
@@ -122,9 +122,9 @@ fn debt_does_not_grow_while_nobody_is_harmed() {
 
 /// A slot that looks used but is not must not keep the one that overran from running.
 #[test]
-fn the_processor_does_not_rest_while_somebody_is_ready() {
+fn the_processor_does_not_rest_while_an_environment_is_ready() {
     let (kernel, [first, second]) = two(0..1, 1..2);
-    // It calls somebody who sleeps: its slot is looked at, and found to be idle.
+    // It calls an environment that sleeps: its slot is looked at, and found to be idle.
     let root = kernel.env(kernel.first.get()).expect("root");
     let (sleeper, handle) = child(kernel, root, 800);
     call(kernel, root, "env_start", &[handle, 0x40_0000, 0x50_0000, 0]).expect("new");

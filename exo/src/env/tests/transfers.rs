@@ -1,4 +1,5 @@
-//! Protected control transfer without a processor: who waits for whom, who runs.
+//! Protected control transfer without a processor: which environment waits for which, and
+//! which runs.
 
 use exo_abi::{EnvId, EnvState, Error, Rights, UserPtr, Word};
 
@@ -98,10 +99,10 @@ fn a_call_goes_there_and_back_and_runs_in_the_callers_slots() {
     let line = line(2);
     let switch = line.call(0).expect("it is free");
     assert_eq!((switch.to.id(), switch.place.rip, switch.place.rsp), (EnvId(616), ENTRY, STACK));
-    assert_eq!((switch.code, switch.value), (0, 600), "no badge; who calls");
+    assert_eq!((switch.code, switch.value), (0, 600), "no badge; the caller");
     assert_eq!((line.state(0), line.state(1)), (EnvState::Calling, EnvState::Ready));
     assert_eq!(line.runs(), Some(EnvId(616)), "it has no slot of its own");
-    let back = line.ends(1).expect("it was called").expect("somebody waits");
+    let back = line.ends(1).expect("it was called").expect("a caller waits");
     assert_eq!((back.to.id(), back.place.rip, back.code), (EnvId(600), 0x1000, 0));
     assert_eq!(line.runs(), Some(EnvId(600)));
     assert_eq!(line.ends(1).err(), Some(Error::WrongState), "only once");
@@ -193,7 +194,7 @@ fn a_chain_ends_at_eight() {
     assert!(line.envs[8].predicate.is_set(), "it still waits for its condition");
     assert_eq!(line.state(7), EnvState::Ready);
     for number in (1..8).rev() {
-        let back = line.ends(number).expect("it was called").expect("somebody waits");
+        let back = line.ends(number).expect("it was called").expect("a caller waits");
         assert_eq!(back.to.id(), line.envs[number - 1].id());
     }
 }
@@ -273,7 +274,7 @@ fn an_activity_may_sleep_and_is_what_wakes() {
     assert_eq!(line.state(1), EnvState::Ready, "its other sleep is forgotten");
 }
 
-/// Deadlines are looked for by slot; the slots of one that calls are for whom it calls.
+/// Deadlines are looked for by slot; the slots of a caller are its callee's meanwhile.
 #[test]
 fn a_deadline_of_one_without_slots_is_seen_through_its_caller() {
     let line = line(3);

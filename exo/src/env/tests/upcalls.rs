@@ -96,9 +96,9 @@ fn a_doorbell_rings_at_its_owner_until_the_ring_is_full() {
     assert!(ring.badges.iter().all(|badge| badge.load(Relaxed) == 77));
     assert_eq!(root.events.get(), events + u64::from(EVENT_RING_WORDS) + 5);
     ring.consumed.store(1, Relaxed);
-    call(kernel, root, "doorbell_ring", &[bell]).expect("one's own");
+    call(kernel, root, "doorbell_ring", &[bell]).expect("its own doorbell");
     assert_eq!((ring.badges[0].load(Relaxed), ring.lost.load(Relaxed)), (0, 5));
-    // What the application writes leads nobody else astray.
+    // What the application writes leads only itself astray.
     ring.consumed.store(u32::MAX, Relaxed);
     ring.produced.store(12345, Relaxed);
     call(kernel, visitor, "doorbell_ring", &[theirs]).expect("rung");

@@ -1,11 +1,10 @@
 //! Sending what another would send: forged addresses, ports and protocols.
 //!
-//! The attacker's scope is an address, so it may send anything from there. What forges ports
-//! is tried by a binding of a scope within that, which is one UDP port: it must not speak as
-//! its parent.
+//! The attacker's scope is an address, so it may send anything from there. Attacks that forge
+//! ports use a binding of a scope within that, which is one UDP port: it must not send as its
+//! parent.
 //!
-//! Every forged frame bears a mark, so that a test that watches the wire can tell
-//! whether one came out.
+//! Every forged frame bears a mark, so that a test that watches the wire recognises it.
 
 use exo_abi::boot::SELF;
 use exo_abi::{Error, Handle, Pfn, Protection, RingOrder, SyncCounts, VirtAddr, Word};
@@ -27,7 +26,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         name: "send from the store's port",
         run: |a| within(a, |f| f[34..36].copy_from_slice(&STORE_PORT.to_be_bytes())),
     },
-    Attack { name: "speak as one's parent, from another port", run: |a| within(a, |f| f[35] ^= 1) },
+    Attack { name: "send as its parent, from another port", run: |a| within(a, |f| f[35] ^= 1) },
     Attack {
         name: "send from another network's address",
         run: |a| forge(a, |f| f[26..30].copy_from_slice(&[192, 0, 2, 1])),
@@ -56,7 +55,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "say that the store is here", run: |a| arp(a, STORE, |_| ()) },
     Attack { name: "say that the router is here", run: |a| arp(a, [10, 0, 2, 2], |_| ()) },
     Attack {
-        name: "say that one is at another station",
+        name: "say that it is at another station",
         run: |a| arp(a, [10, 0, 2, 17], |f| f[22] ^= 2),
     },
     Attack { name: "ask in the store's name", run: |a| arp(a, STORE, |f| f[21] = 1) },

@@ -1,5 +1,5 @@
 //! Comments, documents and messages say which environment, owner, caller, kernel, core, device
-//! or packet does something: no sentence has "somebody" as its subject.
+//! or packet does something: no sentence leaves that open.
 //!
 //! Read are comments and string literals of Rust, comments of TOML, and documents. What stands
 //! between backticks, in a block of code or in a quotation is not prose of ours, and neither is
@@ -122,7 +122,7 @@ fn identifiers(tokens: TokenStream, source: &str, places: &mut Vec<Range<usize>>
             // A documentation comment has one as well, which spans the whole comment.
             TokenTree::Ident(name) => {
                 let place = name.span().byte_range();
-                if source[place.clone()] == name.to_string() {
+                if name == source[place.clone()] {
                     places.push(place);
                 }
             }

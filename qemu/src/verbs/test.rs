@@ -40,10 +40,9 @@ struct Tally {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let files = machine_test_files(workspace::metadata()?);
+    let tests = MachineTests::of(workspace::metadata()?)?;
     let filter = args.filter.as_deref();
-    let selected: Vec<_> = files
-        .iter()
+    let selected: Vec<_> = (tests.files.iter())
         .filter(|file| filter.is_some_and(|filter| file.starts_with(filter)))
         .map(String::as_str)
         .collect();
@@ -56,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             may_name_a_test(name, &workspace::root().join(place)),
             "no test's name contains \"{name}\", and no file of whole-machine tests begins with \
              it; those are: {}",
-            files.join(", ")
+            tests.files.join(", ")
         );
     }
 
@@ -92,7 +91,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         part("host", host(name))?;
     }
     if !args.host_only {
-        part("machine", machine(&selected, name))?;
+        let (pairs, alone) = tests.halves(&selected);
+        for (title, files, threads) in [("machine", pairs, 2), ("alone", alone, 1)] {
+            if !files.is_empty() {
+                part(title, machine(&files, threads, name))?;
+            }
+        }
     } else if !selected.is_empty() {
         bail!("{} needs a machine, and --host-only was given", selected.join(", "));
     }
@@ -112,24 +116,55 @@ fn host(filter: Option<&str>) -> Command {
     command
 }
 
-/// Machines take processors, and figures in tests must not depend on each other: one
-/// at a time.
-fn machine(files: &[&str], filter: Option<&str>) -> Command {
+/// The machine tests of `files`, `threads` of them at a time.
+fn machine(files: &[&str], threads: usize, filter: Option<&str>) -> Command {
     let mut command = workspace::cargo();
     command.args(["test", "--no-fail-fast", "--package", MACHINE_TESTS]);
     for file in files {
         command.args(["--test", file]);
     }
-    command.args(filter).args(["--", "--test-threads=1"]);
+    command.args(filter).args(["--", &format!("--test-threads={threads}")]);
     command
 }
 
-/// The names of the test files of the whole-machine tests.
-fn machine_test_files(metadata: &Metadata) -> Vec<String> {
-    let packages = metadata.workspace_packages();
-    let package = packages.iter().find(|package| package.name == MACHINE_TESTS);
-    let targets = package.map_or(&[][..], |package| &package.targets);
-    targets.iter().filter(|target| target.is_test()).map(|target| target.name.clone()).collect()
+/// The files of the whole-machine tests.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct MachineTests {
+    /// All their names.
+    files: Vec<String>,
+    /// Those with a machine of several processors, or whose subject is time: one test at a
+    /// time, as `[package.metadata.exo] alone` in the tests' manifest says. A test of the
+    /// others leaves a processor of the host to a second one.
+    alone: Vec<String>,
+}
+
+impl MachineTests {
+    fn of(metadata: &Metadata) -> Result<MachineTests> {
+        let packages = metadata.workspace_packages();
+        let Some(package) = packages.iter().find(|package| package.name == MACHINE_TESTS) else {
+            return Ok(MachineTests::default());
+        };
+        let files: Vec<String> = (package.targets.iter())
+            .filter(|target| target.is_test())
+            .map(|target| target.name.clone())
+            .collect();
+        let alone: Vec<String> = match package.metadata.pointer("/exo/alone") {
+            Some(alone) => serde_json::from_value(alone.clone())
+                .context("`alone` in the machine tests' manifest is a list of names")?,
+            None => Vec::new(),
+        };
+        for name in &alone {
+            ensure!(files.contains(name), "{name} is to run alone, but no test file is called so");
+        }
+        Ok(MachineTests { files, alone })
+    }
+
+    /// Those of `selected` (all, when none is) that run two at a time, and those that do not.
+    fn halves<'a>(&'a self, selected: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+        let wanted = |file: &&str| selected.is_empty() || selected.contains(file);
+        let all = self.files.iter().map(String::as_str).filter(wanted);
+        all.partition(|file| !self.alone.iter().any(|alone| alone == file))
+    }
 }
 
 /// Whether something in the source below `place` is called so that a test may have `name`
@@ -227,6 +262,21 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_must_run_alone_is_not_in_the_half_of_pairs() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let tests = MachineTests { files: names(&["s00", "s70", "s90"]), alone: names(&["s70"]) };
+        assert_eq!(tests.halves(&[]), (vec!["s00", "s90"], vec!["s70"]));
+        assert_eq!(tests.halves(&["s70"]), (vec![], vec!["s70"]));
+        assert_eq!(tests.halves(&["s90"]), (vec!["s90"], vec![]));
+    }
+
+    #[test]
+    fn the_manifest_names_test_files_that_run_alone() {
+        let tests = MachineTests::of(workspace::metadata().unwrap()).unwrap();
+        assert!(!tests.alone.is_empty() && tests.alone.len() < tests.files.len(), "{tests:?}");
+    }
 
     #[test]
     fn names_are_looked_up_before_anything_is_built() {

@@ -37,7 +37,7 @@ pub struct Plan {
 /// How it went.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Calls of everybody, as the kernel counted them.
+    /// Calls of all environments, as the kernel counted them.
     pub calls: u64,
     /// How often everything was checked.
     pub checks: u64,

@@ -43,7 +43,7 @@ pub const MEMCASLAP: Program =
     Program { name: "memcaslap", package: "libmemcached-tools", elsewhere: &[] };
 /// Counts instructions of host programs.
 pub const VALGRIND: Program = Program { name: "valgrind", package: "valgrind", elsewhere: &[] };
-/// Whose packet filters ours are compared with.
+/// The packet filters that ours are compared with.
 pub const LIBPCAP: Program = Program {
     name: "libpcap.so",
     package: "libpcap0.8",

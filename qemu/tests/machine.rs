@@ -88,7 +88,7 @@ fn boot(
     fs::write(&path, kernel(text, end)).unwrap();
     let mut config = Config::named("default").unwrap();
     change(&mut config);
-    Some(Machine::start(&config, &path, b"not a bundle, but nobody looks"))
+    Some(Machine::start(&config, &path, b"not a bundle, but nothing looks"))
 }
 
 #[test]

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 
-const WORDS: [&str; 12] = [
+/// Words that leave the subject open. `whose` is not among them: it is said of things as well.
+const WORDS: [&str; 11] = [
     "who",
     "whom",
-    "whose",
     "whoever",
     "whomever",
     "somebody",
@@ -26,22 +26,8 @@ const WORDS: [&str; 12] = [
     "everyone",
 ];
 
-/// Not read: what is not ours, what is made by a build, this file, the history; and the parts of
-/// the tree that have not been gone through yet.
-const SKIPPED: [&str; 12] = [
-    ".git",
-    "target",
-    "CHANGELOG.md",
-    "qemu/tests/prose.rs",
-    "apps/kvstore",
-    "apps/kvstore-linux",
-    "apps/kvstore-module",
-    "apps/kvstore-xdp",
-    "bench",
-    "libos",
-    "qemu/src",
-    "qemu/tests",
-];
+/// Not read: what is not ours, what is made by a build, this file, the history.
+const SKIPPED: [&str; 4] = [".git", "target", "CHANGELOG.md", "qemu/tests/prose.rs"];
 
 #[test]
 fn sentences_name_their_subject() {
@@ -70,7 +56,7 @@ fn sentences_name_their_subject() {
 #[test]
 fn prose_is_told_from_code() {
     let lines = |prose: String| vague(&prose).map(|(line, _)| line).collect::<Vec<_>>();
-    let rust = "//! Who.\nlet nobody = \"to nobody's\"; // whom\nlet a = who(b'w', 'x'); /* Whose */\n\
+    let rust = "//! Who.\nlet nobody = \"to nobody's\"; // whom\nlet a = who(b'w', 'x'); /* Whomever */\n\
                 /// For `someone`.\nfn whose() {}\nlet s = r#\"anyone\"#;\n#[doc = \"everyone\"]\n";
     assert_eq!(lines(of_rust(rust)), [1, 2, 2, 3, 6, 7]);
     let document = "Somebody\n`who`\n> whom\n\n```\nwhose\n```\nwho's\nwholly\n";

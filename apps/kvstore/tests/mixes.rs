@@ -106,7 +106,7 @@ fn store(store: &mut dyn Store, groups: &mut Groups, name: &str, count: usize, l
     groups.insert(format!("{name} {len}"), keys);
 }
 
-/// A full store of large items nobody reads; then few of each of ten sizes.
+/// A full store of large items that no client reads; then few of each of ten sizes.
 fn burst(to: &mut dyn Store) -> Groups {
     let mut groups = Groups::new();
     store(to, &mut groups, "old", 15_000, 1380);

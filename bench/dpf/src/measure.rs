@@ -109,7 +109,7 @@ impl Setting {
         format!("{} {}", self.set.name(), self.filters)
     }
 
-    /// What the work is counted as. Nobody's is counted under an empty name.
+    /// What the work is counted as. No contender's is counted under an empty name.
     fn label(&self, kind: &str, work: &Work) -> String {
         let work = match work {
             Work::Packets(mix) => mix.name(),
@@ -119,7 +119,7 @@ impl Setting {
         format!("{}; {kind}; {work}", self.title())
     }
 
-    /// The mean of what was counted over `parts`, beyond what nobody takes.
+    /// The mean of what was counted over `parts`, beyond what the run takes without a contender.
     fn counted(&self, counts: &Counts, kind: &str, work: &Work, parts: usize) -> Result<f64> {
         let label = self.label(kind, work);
         let count = counts.beyond(&label, &self.label("", work));

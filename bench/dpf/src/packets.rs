@@ -22,7 +22,7 @@ pub enum Mix {
     Uniform,
     /// The filter that was installed as the k-th takes a share proportional to 1/k.
     Zipf,
-    /// Nobody's: a port, an address, an ARP target and a type that no filter asks for.
+    /// No filter's: a port, an address, an ARP target and a type that no filter asks for.
     /// Of the adversarial set only the port, which is the worst.
     Miss,
 }

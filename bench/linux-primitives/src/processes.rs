@@ -23,7 +23,7 @@ struct Shared {
     turns: AtomicU64,
     /// When the partner woke.
     woke: AtomicU64,
-    /// Whose turn it is: 0 ours, 1 the partner's.
+    /// Which process has its turn: 0 ours, 1 the partner.
     turn: AtomicU32,
 }
 
@@ -69,7 +69,7 @@ fn pipe_send(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
     partner.end()
 }
 
-/// A word that says whose turn it is, and sleep until it is one's own.
+/// A word that says which process has its turn, and sleep until it is one's own.
 fn futex(counter: &Counter, shared: &'static Shared) -> io::Result<()> {
     let partner = Partner::start(|| {
         await_turn(&shared.turn, 1);

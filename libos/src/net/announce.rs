@@ -1,6 +1,6 @@
 //! Saying unasked where one is (RFC 5227, section 2.3).
 //!
-//! A neighbour that asked before there was anybody to answer may wait a second
+//! A neighbour that asked before a stack was there to answer may wait a second
 //! before it asks again. An announcement when the binding is made spares it that.
 
 use exo_abi::Error;

@@ -97,7 +97,7 @@ pub fn bind(
     // A value that is a handle decodes from any word.
     let binding = Word::from_word(binding).map_err(BindError::Refused)?;
     // SAFETY: the run is page aligned, mapped read and write for good, zeroed by
-    // the kernel when it was taken, and handed out to nobody else.
+    // the kernel when it was taken, and handed out to no other caller.
     let mut rings = unsafe { Rings::new(run, order, KernelBell { binding }) };
     for filter in [arp_for(config.address), icmp_to(config.address), udp_to(config.address, port)] {
         install(environment, binding, &filter)?;

@@ -3,15 +3,15 @@
 //! Place on the packet path: below step 4, for [`SmolUdp`](super::smol::SmolUdp). The
 //! stack itself knows no Ethernet, so no packet of it waits for an address inside.
 //!
-//! Whoever is answered has just said where it is: every packet that comes in teaches its
+//! A peer that is answered has just said where it is: every packet that comes in teaches its
 //! sender's station, and the answer goes there, as with [`FastUdp`](super::udp::FastUdp).
 //! Only what is sent unasked may have to wait for an answer to an ARP request. It waits
 //! here, alone: one packet for each address asked for, the newest; when too many
 //! addresses are asked for, the one asked for first is given up. Nothing that waits takes
 //! room from what need not.
 //!
-//! **Trust** any bytes of any frame. A sender's station is believed, as in ARP everybody's
-//! is.
+//! **Trust** any bytes of any frame. A sender's station is believed, as all of them
+//! are in ARP.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -77,7 +77,7 @@ pub(super) enum Incoming {
 }
 
 impl Link {
-    /// An interface that knows nobody.
+    /// An interface that knows no neighbour.
     pub(super) fn new(config: &NetConfig) -> Self {
         Self {
             own: Own::new(config),
@@ -221,7 +221,7 @@ impl Link {
         frame.set_ethertype(kind);
     }
 
-    /// Writes the question who has `address`. Returns the length of the frame.
+    /// Writes the question which station has `address`. Returns the length of the frame.
     fn ask(&self, buffer: &mut TxBuffer, address: Address) -> usize {
         self.put_header(buffer, EthernetAddress::BROADCAST, EthernetProtocol::Arp);
         let Some(bytes) = buffer.get_mut(HEADER..ARP_FRAME) else { return 0 };
@@ -305,7 +305,7 @@ mod tests {
         assert!(is_question_for(&again, silent(3 * WAITING - 1)));
 
         let mut buffer = EMPTY;
-        assert_eq!(link.release(&mut buffer, ASK_MICROS), None, "nobody has answered");
+        assert_eq!(link.release(&mut buffer, ASK_MICROS), None, "no answer has come");
         let found = silent(3 * WAITING - 1);
         link.receive(&arp_reply([2, 0, 0, 0, 0, 5], found), &mut EMPTY.clone());
         assert_eq!(link.release(&mut buffer, ASK_MICROS), Some(HEADER + 40));

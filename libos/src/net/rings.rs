@@ -81,7 +81,7 @@ impl<B: Doorbell> Rings<B> {
     }
 
     /// Whether frames are committed that the kernel has not taken: the device was
-    /// busy. That it has room again is no event, so whoever sleeps should do so only
+    /// busy. That it has room again is no event, so a caller should sleep only
     /// for a while.
     pub fn has_unsent(&self) -> bool {
         self.tx_next as u32 != self.tx_taken

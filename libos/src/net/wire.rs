@@ -1,8 +1,8 @@
 //! A cable between two stacks in one process: no kernel, no hardware.
 //!
 //! For tests, examples and profiling. Frames cross when their sender calls
-//! `sync`, and are there at once, as the kernel delivers to everybody whenever
-//! anybody crosses.
+//! `sync`, and are there at once, as the kernel delivers to all environments whenever
+//! one crosses.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;

@@ -19,7 +19,7 @@ pub struct Environment {
     pub id: EnvId,
     /// What its creator told it.
     pub start: StartBlock<'static>,
-    /// What the kernel tells everybody.
+    /// What the kernel tells every environment.
     pub system: &'static SystemInfo,
     /// The frame table.
     pub frame_table: &'static [FrameInfo],

@@ -103,8 +103,8 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
 /// store says that it serves.
 ///
 /// QEMU's user-mode network asks for the guest's MAC address when it has something to
-/// pass on, and if the guest is not up to answer then, not again for a second. So who
-/// asks early gets an answer late, unless the guest announces itself.
+/// pass on, and if the guest is not up to answer then, not again for a second. So a client
+/// that asks early gets an answer late, unless the guest announces itself.
 fn time_one(config: &Config, patient: bool, interrupt: &Signals) -> Result<Duration> {
     let mut config = config.clone();
     config.network = Network::User(HostPorts::Free);

@@ -80,7 +80,7 @@ impl Counter {
         let path = dir.path().join("counts");
         let file: File = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
         file.set_len(counts_len(functions) as u64)?;
-        // SAFETY: the file was made just now in a directory of our own, and nobody
+        // SAFETY: the file was made just now in a directory of our own, and no other process
         // cuts it; both sides use it through atomics only.
         let map = unsafe { MmapMut::map_mut(&file) }.context("cannot map the counts")?;
         let counter = Self { plugin, map, by_function: table.is_some(), dir };

@@ -3,7 +3,7 @@
 //! The rows are the six steps of a packet's journey, and what is no step. A row is
 //! found by file, in some files by function. What serves several rows (memory
 //! copies, the filter walk, accessors of kernel objects) is *neutral*: it counts for
-//! whoever calls it.
+//! its caller.
 
 use std::fmt;
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 /// The name of the file that is not one.
 const TRAILER: &str = "TRAILER!!!";
-/// Kinds of file, and that everybody may read it, and execute or enter it.
+/// Kinds of file, and that every user may read it, and execute or enter it.
 const PROGRAM: u32 = 0o10_0755;
 const DIRECTORY: u32 = 0o4_0755;
 
@@ -24,7 +24,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Adds a file that everybody may read and execute, and the directories it lies in.
+    /// Adds a file that every user may read and execute, and the directories it lies in.
     /// `path` begins at the root directory, without a slash.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The host's ports that lead into a machine: which, and to whose ports.
+//! The host's ports that lead into a machine: which, and to which ports of which address.
 //!
 //! Not on the packet path: QEMU's user-mode network passes on what comes to these ports. The
 //! manifest says which there are (`forward`), a test may have any that are free instead.

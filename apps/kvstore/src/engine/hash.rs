@@ -1,7 +1,7 @@
 //! The keyed hash.
 //!
-//! Whoever may store keys may try to store many that fall into one chain of the
-//! index, so that every lookup walks it. The defence is a hash nobody outside can
+//! A client that may store keys may try to store many that fall into one chain of the
+//! index, so that every lookup walks it. The defence is a hash no client can
 //! predict: which keys collide depends on a seed drawn at start.
 //!
 //! The first step is NH, the sum of products at the base of UMAC (Black, Halevi,
@@ -14,7 +14,7 @@
 //! The second step folds the sum to the 32 bits the index wants, by one more
 //! keyed multiplication. It only has to distribute well; no proof is claimed.
 //!
-//! **Limit.** The bound is for keys chosen beforehand. Somebody who could measure
+//! **Limit.** The bound is for keys chosen beforehand. A client that could measure
 //! the length of chains exactly, over many probes, could learn from it.
 
 use super::key::Key;

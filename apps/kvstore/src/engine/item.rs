@@ -240,7 +240,7 @@ const STAMP: usize = 28;
 /// reference is made only by the allocator, for a chunk within the heap, and
 /// lengths only from what was allocated: no byte of a request reaches either
 /// unchecked. A wrong one is a fault of the engine, and then stopping is better
-/// than sending somebody's memory to somebody else.
+/// than sending one client's memory to another.
 pub(super) struct Heap<'m> {
     bytes: &'m mut [u8],
     /// Headers read so far, to bound the cost of an operation.

@@ -4,7 +4,7 @@
 //! stored. So an item of age 256 has seen as much stored since its last use as the
 //! whole heap holds, whatever the sizes, and ages of items in different buckets can be
 //! compared. A clock of seconds would say nothing under a burst and too much when
-//! nobody stores.
+//! no client stores.
 //!
 //! Sixteen bits hold it all: fourteen of the epoch, whether the item was read since it was
 //! stored, and since the clock hand last passed. The epochs come round after 64 heaps; an item

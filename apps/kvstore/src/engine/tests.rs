@@ -348,7 +348,7 @@ fn pages_go_to_the_item_size_that_needs_them() {
         f64::from(pages) / f64::from(engine.slabs.pages().len())
     };
     assert!(fill(&mut engine, "a", 30_000, 20) > 0.99);
-    // Nobody reads what was there before: it has to give way.
+    // No client reads what was there before: it has to give way.
     assert!(fill(&mut engine, "b", 20_000, 1000) > 0.35);
     assert!(fill(&mut engine, "c", 20_000, 300) > 0.2);
     // Even where one item takes more than a page, there is room for one.

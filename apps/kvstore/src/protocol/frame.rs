@@ -22,7 +22,7 @@ impl Frame {
     /// Reads the frame of a datagram. `None` if it is not to be answered: if there
     /// is nothing behind the frame, or if it is part of a request in several
     /// datagrams. memcached drops both without a word, and a reply to a datagram
-    /// that is no request would only serve whoever forged its source address.
+    /// that is no request would only serve the host that forged its source address.
     #[must_use]
     #[inline(always)]
     pub fn parse(datagram: &[u8]) -> Option<Self> {

@@ -18,7 +18,7 @@
 //!   request, and one for each key found by a `get`.
 //! - An answer that does not fit one datagram is `SERVER_ERROR reply too large`.
 //! - A data block longer than what was sent is `CLIENT_ERROR bad data chunk`.
-//!   memcached takes the next datagram, from whomever, for the rest of it.
+//!   memcached takes the next datagram, from any source, for the rest of it.
 //! - After a delayed `flush_all` has been replaced by another, what an earlier one
 //!   removed stays removed; and a delay is exact, not a second short.
 //! - `incr` and `decr` refuse a value of blanks only; memcached reads on in the memory behind

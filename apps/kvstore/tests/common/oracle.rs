@@ -68,7 +68,7 @@ impl Oracle {
                 if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
                     stream.set_nodelay(true).unwrap();
                     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                    // The port was free a moment ago; by now somebody else may have it.
+                    // The port was free a moment ago; by now another process may have it.
                     // Or a memcached that finds its port taken ends with us connected.
                     let stats = try_ask_tcp(&mut stream, b"stats\r\nversion\r\n");
                     let stats = stats.unwrap_or_else(String::into_bytes);

@@ -8,7 +8,7 @@
 //! | `demux` | what one would write by hand for these filters alone | hash maps |
 //! | `merged` | this system: all filters merged, interpreted or as code | trie |
 //!
-//! Everybody gets its filters in the form it checks or runs: parsing text and, for
+//! Every contender gets its filters in the form it checks or runs: parsing text and, for
 //! libpcap, compiling it is not part of what is measured. Lists are searched from the
 //! filter that came first, until one matches.
 
@@ -167,7 +167,7 @@ pub const KINDS: [Kind; 10] = [
     },
     Kind {
         name: "pcap-or",
-        what: "one expression, joined by `or`, in libpcap: says whether, not who",
+        what: "one expression, joined by `or`, in libpcap: says whether, not which",
         make: |task| Ok(Box::new(pcap::Or::new(task)?)),
         cannot: |task| {
             let (ports, others) = pcap::MOST_JOINED;

@@ -1,4 +1,4 @@
-//! ARP: who has our address? We do (RFC 826).
+//! ARP: which station has our address? We do (RFC 826).
 
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol};
 
@@ -10,7 +10,7 @@ const FRAME: usize = 14 + 28;
 
 /// Answers the request in `bytes`. Returns the length of the frame to send.
 ///
-/// Who asks is believed to be who it says, as in ARP everybody is; but nothing
+/// The sender's account of itself is believed, as it is everywhere in ARP; but nothing
 /// is remembered of it.
 #[cold]
 pub(in crate::net) fn answer(

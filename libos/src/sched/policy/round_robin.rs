@@ -1,4 +1,4 @@
-//! Round robin: everybody in turn, a slice each.
+//! Round robin: all threads in turn, a slice each.
 
 use super::{MAX_THREADS, Policy, ThreadId};
 use crate::sched::Ticks;

@@ -71,7 +71,7 @@ impl Report {
         }
         writeln!(
             out,
-            "\nPackets: of the first filter, of the last, of all alike, by Zipf's law, nobody's.\n\
+            "\nPackets: of the first filter, of the last, of all alike, by Zipf's law, no filter's.\n\
              In brackets how many times as long as ours they took, the median of {} rounds in turn.\n\
              Changes: from a verified filter or bytecode; of the latest {} filters.",
             figures.rounds, 16

@@ -75,7 +75,7 @@ fn figure(text: &str) -> Result<(String, Figure)> {
             "instructions" => instructions = Some(number(value)?),
             "least" => least = Some(number(value)?),
             "most" => most = Some(number(value)?),
-            _ => bail!("nobody knows what \"{key}\" is"),
+            _ => bail!("no table knows what \"{key}\" is"),
         }
     }
     let instructions = instructions.context("it has no instructions")?;

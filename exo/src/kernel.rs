@@ -1,4 +1,4 @@
-//! All of the kernel's state: memory, time and processors ([`State`]), and the network.
+//! All of the kernel's state: memory, time and processors ([`State`]), and the devices.
 //!
 //! In the guest there is one, behind a lock, and a reference to it comes from there alone
 //! ([`Locked`]): what changes the state takes a `&Kernel` or `&State`, and so cannot
@@ -8,6 +8,7 @@
 use core::cell::RefCell;
 use core::ops::Deref;
 
+use crate::disk::device::Device;
 use crate::net::Net;
 use crate::net::scope::Scope;
 use crate::net::storage::Merged;
@@ -15,10 +16,12 @@ use crate::state::State;
 
 /// Everything the kernel knows that is not in a kernel object.
 pub struct Kernel {
-    /// All but the network.
+    /// All but the devices.
     pub state: State,
     /// The network interface.
     pub net: RefCell<Net>,
+    /// The disk, if there is one.
+    pub disk: RefCell<Option<Device>>,
     /// The scope that holds every packet.
     pub network: &'static Scope,
     /// Where filters are merged.

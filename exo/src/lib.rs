@@ -1,7 +1,7 @@
 //! The exokernel: everything that runs in ring 0.
 //!
-//! It protects and does not manage. Page frames, processor time and the network
-//! interface are handed out by their physical names through capabilities; what
+//! It protects and does not manage. Page frames, processor time, the network
+//! interface and the disk are handed out by their physical names through capabilities; what
 //! to do with them is each environment's own affair. There is no heap: every
 //! kernel object lies in a frame that some environment owns and donated for it.
 //! Ring 0 runs with interrupts off, does bounded work per entry, and never
@@ -20,6 +20,8 @@
 //! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`work`] | how much one entry may do |
 //! | [`net`] | the packet path: receive, classify, deliver, transmit |
+//! | [`disk`] | extents of the disk: requests checked and handed to it |
+//! | [`virtio`] | what both devices lie over |
 //! | [`shootdown`] | how translations are taken away from other processors |
 //! | [`console`] | what was printed and has not gone out yet |
 //! | [`memory`], [`frames::object`], [`user`] | the three ways to touch memory |
@@ -36,6 +38,7 @@ pub mod check;
 pub mod clock;
 pub mod console;
 pub mod cores;
+pub mod disk;
 pub mod env;
 pub mod frames;
 pub mod kernel;
@@ -58,6 +61,7 @@ mod testing;
 #[cfg(exo_guest)]
 pub mod trap;
 pub mod user;
+pub mod virtio;
 pub mod work;
 
 pub use frames::object;

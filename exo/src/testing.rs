@@ -9,17 +9,19 @@ pub(crate) use crate::calls::Reply;
 use crate::calls::{self, Caller};
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::clock::{Clock, Rate};
+use crate::disk::device::{DISK_FRAMES, Device};
 use crate::env::{self, Env, Parts};
 use crate::frames::FrameTable;
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::net::Net;
-use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
+use crate::net::nic::{NIC_FRAMES, Nic};
 use crate::net::scope::Scope;
 use crate::net::storage::Merged;
 use crate::object;
 use crate::paging::{ROOT_LEVEL, Table};
 use crate::state::State;
+use crate::virtio::transport::Transport;
 use crate::work::BUDGET;
 
 /// Frames of the simulated machine.
@@ -30,6 +32,10 @@ pub(crate) const FIRST_FREE: u32 = 512;
 pub(crate) const NIC_FIRST: Pfn = Pfn(64);
 /// The simulated interface's registers.
 pub(crate) const REGISTERS: Pfn = Pfn(32);
+/// The simulated disk's memory, registers, and size.
+pub(crate) const DISK_FIRST: Pfn = Pfn(40);
+const DISK_REGISTERS: Pfn = Pfn(33);
+pub(crate) const DISK_SECTORS: u32 = 1000;
 /// Where the scope that holds everything lies.
 pub(crate) const NETWORK: Pfn = Pfn(10);
 /// The simulated interface's address.
@@ -62,6 +68,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
             Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
         ),
         net: RefCell::new(Net::new(Some(interface()))),
+        disk: RefCell::new(Some(disk())),
         network,
         merged: {
             // Interpreted: what a host test would run here is run in `dpf-run`.
@@ -100,30 +107,49 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     (kernel, root)
 }
 
-/// A network interface with plain memory for registers: they read back what was written, and
-/// start with what the driver looks for.
-fn interface() -> Nic {
-    let registers = memory::frame(REGISTERS).cast::<u32>();
-    let mut words = [0; 4];
-    words[..4].copy_from_slice(&STATION[..4]);
-    let low = u32::from_le_bytes(words);
-    let high = u32::from(STATION[4]) | u32::from(STATION[5]) << 8;
+/// The registers of a device of type `id` in plain memory, with the first words of its
+/// configuration: they read back what was written, and start with what drivers look for.
+fn registers(frame: Pfn, id: u32, features: u32, config: [u32; 2]) -> Transport {
+    let registers = memory::frame(frame).cast::<u32>();
     let presets = [
         (0x00, u32::from_le_bytes(*b"virt")),
         (0x04, 2),
-        (0x08, 1),
-        (0x10, u32::MAX),
+        (0x08, id),
+        (0x10, features),
         (0x34, 256),
-        (0x100, low),
-        (0x104, high),
+        (0x100, config[0]),
+        (0x104, config[1]),
     ];
     for (offset, value) in presets {
         // SAFETY: inside a frame of simulated memory that only this test uses.
         unsafe { registers.byte_add(offset).write(value) };
     }
+    // SAFETY: as good as mapped registers, as far as drivers see.
+    unsafe { Transport::new(registers.cast()) }
+}
+
+fn interface() -> Nic {
+    let mut words = [0; 4];
+    words[..4].copy_from_slice(&STATION[..4]);
+    let low = u32::from_le_bytes(words);
+    let high = u32::from(STATION[4]) | u32::from(STATION[5]) << 8;
     const { assert!(NIC_FIRST.0 + NIC_FRAMES <= FIRST_FREE) };
-    // SAFETY: registers as above; the interface's frames are zeroed and its own.
-    unsafe { Nic::start(Mmio::new(registers.cast()), NIC_FIRST).expect("a network interface") }
+    // SAFETY: the interface's frames are zeroed and its own.
+    unsafe { Nic::start(registers(REGISTERS, 1, u32::MAX, [low, high]), NIC_FIRST) }
+        .expect("a network interface")
+}
+
+fn disk() -> Device {
+    disk_with(u32::MAX).expect("a disk")
+}
+
+/// The simulated disk, started (again) with these features.
+pub(crate) fn disk_with(features: u32) -> Option<Device> {
+    const { assert!(DISK_FIRST.0 + DISK_FRAMES <= NIC_FIRST.0) };
+    // SAFETY: the disk's frames are zeroed and its own.
+    unsafe {
+        Device::start(registers(DISK_REGISTERS, 2, features | 1, [DISK_SECTORS, 0]), DISK_FIRST)
+    }
 }
 
 /// Calls the kernel as `env`.

@@ -17,6 +17,7 @@ use crate::arch::percpu::{PerCore, set_upcalls, set_vector_state};
 use crate::arch::{apic, cpu, serial};
 use crate::console::Left;
 use crate::cores::{Core, MAX_CORES, number};
+use crate::disk;
 use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::{Kernel, Locked, enter};
 use crate::net;
@@ -237,12 +238,13 @@ pub fn leave(mut kernel: Locked, mut slice_over: bool) -> ! {
         let now = cpu::time_stamp();
         let deadline = schedule::wake_expired(&kernel, now);
         if slice_over {
-            // The tick is also when others' packets are looked for while an
+            // The tick is also when others' packets and requests are looked for while an
             // environment computes.
             let net = &mut *kernel.net.borrow_mut();
             net.set_time(now);
             net::remind(&kernel, net);
             net::receive(&kernel, net);
+            disk::remind(&kernel, &mut kernel.disk.borrow_mut());
             serial::drain(&kernel);
             kernel.here().schedule.end_slice();
             slice_over = false;
@@ -313,9 +315,10 @@ fn begin_slice(kernel: &Kernel, slot: u32) {
     }
 }
 
-/// Sleeps until a frame arrives, `deadline` passes or another processor calls.
+/// Sleeps until a frame arrives, the disk is done with something, `deadline` passes or another
+/// processor calls.
 ///
-/// The interface interrupts the first processor. Whichever halts last asks it to, from
+/// The devices interrupt the first processor. Whichever halts last asks them to, from
 /// the frame on that is to come; so while all sleep it is asked, and the interrupt's
 /// processor gives the frame to its owner and wakes another if that is where it runs.
 fn halt(mut kernel: Locked, now: u64, deadline: Option<u64>) -> Locked {
@@ -323,7 +326,8 @@ fn halt(mut kernel: Locked, now: u64, deadline: Option<u64>) -> Locked {
     if text == Left::More {
         return kernel;
     }
-    if !net::arm(&kernel, &mut kernel.net.borrow_mut()) {
+    let arrived = net::arm(&kernel, &mut kernel.net.borrow_mut());
+    if !disk::arm(&kernel, &mut kernel.disk.borrow_mut()) && !arrived {
         // A timer still running for a slice is left alone: it costs one vain
         // wake-up at most, and stopping it would cost every short sleep more.
         let runs = matches!(timer().get(), Timer::Slice(_) | Timer::Grace(_));
@@ -343,19 +347,21 @@ fn halt(mut kernel: Locked, now: u64, deadline: Option<u64>) -> Locked {
     if kernel.here().stale.get() {
         kernel.catch_up();
     }
-    look_for_packets(&kernel);
+    look_at_devices(&kernel);
     kernel
 }
 
 #[inline]
-fn look_for_packets(kernel: &Kernel) {
-    let net = &mut *kernel.net.borrow_mut();
+fn look_at_devices(kernel: &Kernel) {
+    let (net, disk) = (&mut *kernel.net.borrow_mut(), &mut *kernel.disk.borrow_mut());
     if !kernel.others_sleep() {
         net::disarm(net);
+        disk::disarm(disk);
     }
     net.set_time(cpu::time_stamp());
     net::reclaim(kernel, net);
     net::receive(kernel, net);
+    disk::reclaim(kernel, disk);
 }
 
 /// Sets the timer, which does not run, for a rest until `deadline`, a slice at most if the

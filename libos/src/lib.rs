@@ -17,6 +17,7 @@
 //! | [`trace`] | what happened last | `Record` |
 //! | `transfer` | functions of other environments | `Parcel` |
 //! | `upcall` | exceptions, slices, events | |
+//! | [`disk`] | sectors of an extent | `Doorbell` |
 //! | [`net`] | frames and datagrams | `NetDevice`, `UdpStack`, `Service` |
 //!
 //! Modules that make system calls exist only in the guest (`cfg(exo_guest)`);
@@ -26,6 +27,7 @@
 extern crate alloc;
 
 pub mod console;
+pub mod disk;
 pub mod memory;
 pub mod net;
 pub mod paging;

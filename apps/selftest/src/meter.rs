@@ -99,7 +99,7 @@ fn bind(environment: &Environment, filters: &[Filter]) -> Result<Rings<KernelBel
     let net = environment.start.net.ok_or(Error::NoDevice)?;
     let memory = environment.memory;
     let order = RingOrder::new(8).ok_or(Error::BadArgument)?;
-    let (run, first) = memory.map_network_run(order.frames()).map_err(|_| Error::NotFree)?;
+    let (run, first) = memory.map_device_run(order.frames()).map_err(|_| Error::NotFree)?;
     let object = memory.take_frame().map_err(|_| Error::NotFree)?;
     let binding = Word::from_word(sys::net_bind(net, first, order, object)?)?;
     for filter in filters {

@@ -79,7 +79,7 @@ impl Rights {
     pub const BIND: Self = Self(1 << 7);
     /// Binding: install and remove filters.
     pub const FILTER: Self = Self(1 << 8);
-    /// Binding: move packets.
+    /// Binding: move packets. Disk binding: move requests.
     pub const SYNC: Self = Self(1 << 9);
     /// Console: print.
     pub const PRINT: Self = Self(1 << 10);
@@ -87,8 +87,12 @@ impl Rights {
     pub const POWER: Self = Self(1 << 11);
     /// Entry point: transfer control to it. Doorbell: ring it.
     pub const CALL: Self = Self(1 << 12);
+    /// Disk extent: read its sectors.
+    pub const READ: Self = Self(1 << 13);
+    /// Disk extent: write its sectors, and flush.
+    pub const WRITE: Self = Self(1 << 14);
     /// All of the above.
-    pub const ALL: Self = Self((1 << 13) - 1);
+    pub const ALL: Self = Self((1 << 15) - 1);
 
     /// The union of two sets.
     #[must_use]

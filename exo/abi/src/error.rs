@@ -77,6 +77,8 @@ errors! {
     Busy = 21, "busy";
     /// The other side of a protected call has ended.
     PeerGone = 22, "peer gone";
+    /// The device could not do what it was asked for.
+    DeviceFailed = 23, "device failed";
 }
 
 impl Error {
@@ -108,7 +110,7 @@ mod tests {
             assert_eq!(Error::from_code(error.code()), Some(error));
         }
         assert_eq!(Error::from_code(0), None);
-        assert_eq!(Error::from_code(23), None);
+        assert_eq!(Error::from_code(24), None);
         assert_eq!(Error::from_code(u64::MAX), None);
     }
 }

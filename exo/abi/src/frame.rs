@@ -163,6 +163,8 @@ numbered! {
         /// The machine code of a packet filter or a scope's keys, and of what these share with
         /// others.
         Code = 13,
+        /// A disk binding.
+        DiskBinding = 14,
     }
 }
 

@@ -56,10 +56,14 @@ pub struct SystemInfo {
     pub transmitted: AtomicU64,
     /// Frames refused by a transmit check.
     pub refused: AtomicU64,
-    /// Notifications written to the device; each is an exit in a virtual machine.
+    /// Notifications written to devices; each is an exit in a virtual machine.
     pub notifications: AtomicU64,
     /// Bytes of packets copied.
     pub copied: AtomicU64,
+    /// Sectors of the disk that can be named; zero without a disk.
+    pub disk_sectors: AtomicU64,
+    /// Requests handed to the disk.
+    pub disk_requests: AtomicU64,
     /// Exceptions given back to the environment that caused them, by processor.
     pub exceptions: [AtomicU64; MAX_CORES],
     /// The slice vectors.

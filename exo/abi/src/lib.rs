@@ -16,6 +16,7 @@
 
 mod capability;
 mod clock;
+mod disk;
 mod environment;
 mod error;
 mod frame;
@@ -28,6 +29,9 @@ mod word;
 
 pub use capability::{DERIVATION_DEPTH, Handle, MAX_CAPABILITIES, Rights};
 pub use clock::ClockLine;
+pub use disk::{
+    DISK_RING, DiskCompletion, DiskOperation, DiskRequest, DiskRing, MAX_SECTORS, SECTOR_BYTES,
+};
 pub use environment::{
     BACKTRACE_DEPTH, EnvId, EnvState, EnvStatus, EventCount, START_BLOCK_BYTES, UArea,
 };
@@ -48,7 +52,7 @@ pub use word::{UserPtr, Word};
 
 /// Version of this contract. The kernel publishes it in [`SystemInfo`]; a
 /// library OS built against another version should refuse to run.
-pub const ABI_VERSION: u64 = 6;
+pub const ABI_VERSION: u64 = 7;
 
 /// Capabilities the kernel puts into the first environment's table, by index.
 ///
@@ -69,6 +73,8 @@ pub mod boot {
     pub const CONSOLE: Handle = Handle::first(4);
     /// The machine's power.
     pub const MACHINE: Handle = Handle::first(5);
+    /// All sectors of the disk; none without one.
+    pub const DISK: Handle = Handle::first(6);
 
     /// Where the first environment finds its U-area; its argument is the same address. At
     /// [`crate::UArea::start`] two little-endian words tell where the boot bundle lies: its

@@ -34,7 +34,7 @@ macro_rules! syscall_table {
             /// left no room for them: the port is slow, or no reader takes what comes out of
             /// it. Needs [`Rights::PRINT`].
             4 console_write(console: Handle, text: UserPtr, length: u64) -> u64;
-            /// Makes a capability with fewer rights, and for frames and slots
+            /// Makes a capability with fewer rights, and for frames, slots and sectors
             /// over the sub-range of `count` starting at `first` (both zero for
             /// other kinds). Returns its handle. Needs [`Rights::GRANT`].
             /// As with every capability made from another: [`Error::WrongState`] while
@@ -47,7 +47,8 @@ macro_rules! syscall_table {
             6 cap_grant(cap: Handle, env: Handle) -> Handle;
             /// Removes everything derived from `cap`, in whatever table, leaving
             /// `cap` itself. Bounded: [`Error::Again`]; from the first call on until it is
-            /// done nothing more can be derived from any of them.
+            /// done nothing more can be derived from any of them. Of a disk extent: it is done
+            /// when the device is done with all that was asked for by what is removed.
             7 cap_revoke(cap: Handle) -> ();
             /// Removes `cap`, live or stale; what was derived from it stays and becomes
             /// derived from its parent. Bounded: [`Error::Again`].
@@ -210,6 +211,21 @@ macro_rules! syscall_table {
             41 map_large(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, protection: Protection) -> ();
             /// Unmaps the page of 2 MiB at `at`. Needs [`Rights::MEMORY`].
             42 unmap_large(space: Handle, at: VirtAddr) -> ();
+            /// Makes a binding to the disk extent `disk`: `ring`, plain memory of the caller, is
+            /// its [`DiskRing`], and `object` its kernel object. Requests may do what `disk` has
+            /// rights for ([`Rights::READ`], [`Rights::WRITE`]). Returns its handle, which is for
+            /// the caller alone: it cannot be granted.
+            43 disk_bind(disk: Handle, ring: Pfn, object: Pfn) -> Handle;
+            /// Dissolves the caller's disk binding in frame `object`, whether or not there still is
+            /// a capability for it; its frames become plain memory again. [`Error::InUse`] while
+            /// the device has requests of it.
+            44 disk_unbind(object: Pfn) -> ();
+            /// Moves requests both ways: takes those of the ring, as far as the device and one call
+            /// have room, checks each and hands it to the device; and tells every owner, by an
+            /// event, what the device is done with. The kernel also looks for that when it is idle
+            /// and at the ends of slices. Returns how many requests were taken. Needs
+            /// [`Rights::SYNC`].
+            45 disk_sync(binding: Handle) -> u32;
         }
     };
 }

@@ -23,6 +23,7 @@ fn chapter(name: &str) -> &'static str {
         ("batched-calls", &["batch"]),
         ("life-cycle", &["env_"]),
         ("network", &["net_", "filter_"]),
+        ("disk-extents", &["disk_"]),
     ];
     let longest = chapters
         .iter()

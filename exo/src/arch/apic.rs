@@ -10,8 +10,8 @@ use crate::clock::{Clock, Reading};
 
 /// Vector of the timer interrupt.
 pub const TIMER_VECTOR: u8 = 32;
-/// Vector of the network interface's interrupt.
-pub const NET_VECTOR: u8 = 33;
+/// Vector of the devices' interrupts.
+pub const DEVICE_VECTOR: u8 = 33;
 /// Vector by which a processor makes another look up.
 pub const LOOK_UP_VECTOR: u8 = 34;
 /// Vector the local APIC uses when an interrupt vanished before delivery.

@@ -51,7 +51,7 @@ global_asm!(
     // An NMI, a double fault and a machine check are not the doing of ring 3.
     ".if (vector < 32) && (vector != 2) && (vector != 8) && (vector != 18)",
     "jmp exception",
-    ".elseif vector == {net_vector}",
+    ".elseif vector == {device_vector}",
     "jmp packets",
     ".else",
     "jmp trap_common",
@@ -166,7 +166,7 @@ global_asm!(
     "iretq",
     ".popsection",
     trap = sym crate::trap::trap,
-    net_vector = const super::apic::NET_VECTOR,
+    device_vector = const super::apic::DEVICE_VECTOR,
     end_of_interrupt = const super::apic::END_OF_INTERRUPT_AT,
     interrupted_while_halted = sym crate::trap::interrupted_while_halted,
     scratch = const offset_of!(Core, scratch),

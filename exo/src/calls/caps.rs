@@ -4,6 +4,7 @@ use exo_abi::{Error, Handle, Pfn, Rights, Word};
 
 use super::caller::Caller;
 use crate::capability::{self, Kind, Object, Progress, SLOTS_PER_FRAME};
+use crate::disk;
 use crate::memory::CLEAR;
 
 #[inline(never)]
@@ -21,7 +22,7 @@ pub(super) fn cap_derive(
     }
     let whole = slot.object();
     let object = match whole.kind {
-        Kind::Frames | Kind::Slots => {
+        Kind::Frames | Kind::Slots | Kind::Disk => {
             let (first, count) = (u32::from_word(first)?, u32::from_word(count)?);
             if count == 0 || !whole.covers(first, count) {
                 return Err(Error::OutOfRange);
@@ -54,7 +55,8 @@ fn progress(progress: Progress) -> Result<(), Error> {
 pub(super) fn cap_revoke(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     let (place, slot) = caller.env.lookup(frames, cap, Rights::NONE)?;
-    progress(capability::revoke_step(frames, place, slot, caller.work()))
+    progress(capability::revoke_step(frames, place, slot, caller.work()))?;
+    disk::check_drained(caller.kernel, slot.object())
 }
 
 #[inline(never)]

@@ -9,6 +9,7 @@
 mod batch;
 mod caller;
 mod caps;
+mod disk;
 mod envs;
 mod memory;
 mod network;
@@ -23,6 +24,7 @@ use exo_abi::{
 use batch::batch;
 pub use caller::{Caller, Leaving, Reply};
 use caps::{cap_derive, cap_drop, cap_grant, cap_grow, cap_revoke};
+use disk::{disk_bind, disk_sync, disk_unbind};
 use envs::{env_create, env_destroy, env_start, env_status, revoke_enforce, revoke_request};
 use memory::{
     frames_free, frames_take, map, map_large, table_install, table_remove, unmap, unmap_large,

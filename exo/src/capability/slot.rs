@@ -34,11 +34,15 @@ numbered! {
         Entry = 8,
         /// A doorbell of an environment.
         Doorbell = 9,
+        /// An extent of the disk: a range of sectors.
+        Disk = 10,
+        /// A disk binding.
+        DiskBinding = 11,
     }
 }
 
-/// What a capability names. For frames and slots a range; for environments, their
-/// entries and doorbells, for bindings and a scoped network interface the frame of
+/// What a capability names. For frames, slots and sectors a range; for environments, their
+/// entries and doorbells, for bindings of either device and a scoped network interface the frame of
 /// the object and that frame's generation, so that the capability is stale once the
 /// object is gone; otherwise nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +64,7 @@ pub struct Object {
 pub const BADGE_END: u64 = 1 << 60;
 
 impl Object {
-    /// A range of frames or slots.
+    /// A range of frames, slots or sectors.
     pub const fn range(kind: Kind, first: u32, count: u32) -> Self {
         Self { kind, first, extent: count, badge: 0, life: 0 }
     }
@@ -80,9 +84,12 @@ impl Object {
     pub fn is_stale(self, frames: &FrameTable) -> bool {
         match self.kind {
             Kind::Net if self.first == 0 => false,
-            Kind::Env | Kind::Binding | Kind::Net | Kind::Doorbell | Kind::Entry => {
-                frames.generation(Pfn(self.first)) != self.extent
-            }
+            Kind::Env
+            | Kind::Binding
+            | Kind::Net
+            | Kind::Doorbell
+            | Kind::Entry
+            | Kind::DiskBinding => frames.generation(Pfn(self.first)) != self.extent,
             _ => false,
         }
     }

@@ -47,6 +47,20 @@ pub fn check_parent(frames: &FrameTable, parent: CapRef) -> Result<(), Error> {
     Err(Error::TooMuch)
 }
 
+/// The capability made directly from one of the kernel's own, from which that at `place`
+/// comes.
+pub fn origin(frames: &FrameTable, place: CapRef) -> CapRef {
+    let mut origin = place;
+    for _ in 0..DEPTH {
+        let above = origin.get(frames).map_or(CapRef::NONE, |slot| slot.parent.get());
+        if above.get(frames).is_none_or(|slot| slot.parent.get() == CapRef::NONE) {
+            break;
+        }
+        origin = above;
+    }
+    origin
+}
+
 /// Makes the capability at `place` the first child of `parent`.
 pub(super) fn adopt(frames: &FrameTable, place: CapRef, slot: &Slot, parent: CapRef) {
     slot.parent.set(parent);

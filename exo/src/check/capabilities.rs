@@ -111,12 +111,14 @@ fn neighbours(frames: &FrameTable, place: CapRef, slot: &Slot) -> Outcome {
 fn below(parent: &Slot, slot: &Slot, here: Pfn) -> Outcome {
     let (above, own) = (parent.object(), slot.object());
     if above.kind != own.kind {
-        let fits = above.kind == Kind::Net && own.kind == Kind::Binding;
+        let pairs = [(Kind::Net, Kind::Binding), (Kind::Disk, Kind::DiskBinding)];
+        let fits = pairs.contains(&(above.kind, own.kind));
         return ensure(fits, "C3", "a capability is derived from another kind", here);
     }
     ensure(parent.rights().allows(slot.rights()), "C3", "more rights than the parent", here)?;
     let fits = match own.kind {
         Kind::Frames | Kind::Slots => own.extent > 0 && above.covers(own.first, own.extent),
+        Kind::Disk => above.covers(own.first, own.extent),
         Kind::Net => above.first == 0 || own.first != 0,
         Kind::Entry | Kind::Doorbell => {
             let unmarked = above.badge.is_multiple_of(BADGE_END);

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use exo_abi::{EnvId, FrameKind, Pfn};
 
 use super::tally::Tally;
-use super::{Outcome, ensure, environments, frames, is_whole, same};
+use super::{Outcome, disk, ensure, environments, frames, is_whole, same};
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::net::binding::Binding;
@@ -43,6 +43,7 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
             _ => {}
         }
     }
+    disk::pinned(kernel, |pfn| tally.of(pfn).runs += 1);
     for pfn in frames(kernel) {
         frame(kernel, pfn, &mut tally)?;
     }

@@ -17,8 +17,8 @@
 //!   over all page tables; an entry for 2 MiB maps 512 frames.
 //! - M2: It counts for each page table the entries in it that are present, of a root
 //!   table in the half that is the user's.
-//! - M3: A frame's pins are the bindings' runs it lies in and, if it is a page table,
-//!   the entries that map it.
+//! - M3: A frame's pins are the bindings' runs it lies in, the requests that are with the
+//!   disk and name it and, if it is a page table, the entries that map it.
 //! - M4: A free frame has no owner, no mappings and no pins.
 //! - M5: No entry is writable and executable; every entry is ring 3's.
 //! - M6: Only plain memory (also that being taken away) and U-areas are mapped writable,
@@ -47,6 +47,9 @@
 //!   free or with it.
 //! - O8: Every scope but the kernel's is once in its parent's list, one deeper than that, and
 //!   its code is its owner's; every binding that has a scope is once in the scope's list.
+//! - O9: Every disk binding is once in its owner's list, and its ring is the owner's memory; of
+//!   each as many requests are with the disk as it counts, for its sectors and in its owner's
+//!   memory.
 //!
 //! **Capabilities** ([`capabilities`])
 //! - C1: The free list of a table has every empty slot once and no other, but for those
@@ -55,7 +58,7 @@
 //! - C2: Parents, first children and siblings name each other both ways, and no
 //!   capability is its own ancestor.
 //! - C3: A capability's rights are among its parent's, if both are for the same kind of
-//!   thing; otherwise it is a binding's and its parent the network's.
+//!   thing; otherwise it is a binding's and its parent the network's or the disk's.
 //! - C4: Its range lies in its parent's, or it is for the same object.
 //! - C5: None lies deeper than anything may be derived, and nothing is marked as being revoked
 //!   in an empty slot.
@@ -77,6 +80,7 @@
 //!   bounds.
 
 mod capabilities;
+mod disk;
 mod links;
 mod memory;
 mod objects;

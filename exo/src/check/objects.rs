@@ -1,9 +1,10 @@
-//! Environments, bindings, filters, scopes: which names which. O1 to O8.
+//! Environments, bindings, filters, scopes: which names which. O1 to O8, and O9 by
+//! [`super::disk`].
 
 use exo_abi::{EnvState, FrameKind, Pfn};
 
 use super::tally::Tally;
-use super::{Outcome, ensure, environments, frames, is_whole, links, same};
+use super::{Outcome, disk, ensure, environments, frames, is_whole, links, same};
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::net::binding::Binding;
@@ -26,6 +27,7 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
             parts(kernel, env, &mut tally)?;
         }
         bindings(kernel, env, &mut tally)?;
+        disk::bindings(kernel, env, &mut tally)?;
         family(kernel, env, &mut tally)?;
     }
     for pfn in frames(kernel) {
@@ -34,6 +36,7 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
         }
     }
     frames(kernel).try_for_each(|pfn| named_once(kernel, pfn, &mut tally))?;
+    disk::device(kernel)?;
     match &kernel.net.borrow().nic {
         Some(nic) => device(kernel, nic),
         None => Ok(()),
@@ -170,6 +173,7 @@ fn named_once(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
         Some(FrameKind::UArea | FrameKind::CapTable) => "O1",
         Some(FrameKind::PageTable) if frames.level(pfn) == 4 => "O1",
         Some(FrameKind::Binding) => "O2",
+        Some(FrameKind::DiskBinding) => "O9",
         Some(FrameKind::Filter | FrameKind::Code) => "O3",
         Some(FrameKind::Scope) => "O8",
         Some(FrameKind::Env) => "O4",

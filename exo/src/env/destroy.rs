@@ -5,6 +5,7 @@ use exo_abi::{EnvState, Error, FrameKind, Pfn};
 use super::family::{self, Next};
 use super::transfer;
 use crate::capability::{self, Kind, Progress};
+use crate::disk;
 use crate::kernel::Kernel;
 use crate::net;
 use crate::object;
@@ -38,7 +39,7 @@ mod stage {
 /// # Errors
 /// [`Error::WrongState`] for the running environment itself;
 /// [`Error::InUse`] while another environment maps one of its frames or the
-/// device still sends from one: call again when that has changed.
+/// device still uses one: call again when that has changed.
 pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress, Error> {
     if kernel.here().current.get() == env.id() || kernel.first.get() == env.id() {
         return Err(Error::WrongState);
@@ -85,7 +86,10 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
         },
         stage::BINDINGS => match net::unbind_first(kernel, env)? {
             Progress::Again => (stage::BINDINGS, 0),
-            Progress::Done => (stage::SCOPES, 0),
+            Progress::Done => match disk::unbind_first(kernel, env)? {
+                Progress::Again => (stage::BINDINGS, 0),
+                Progress::Done => (stage::SCOPES, 0),
+            },
         },
         stage::SCOPES => {
             let mut found = None;

@@ -7,7 +7,7 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | 1 receive | [`nic`] over [`virtqueue`] |
+//! | 1 receive | [`nic`] over [`crate::virtio`] |
 //! | 2 classify | [`filter`] over [`storage`] |
 //! | 3 deliver | [`ring`] |
 //! | 6 transmit | [`transmit`], then [`nic`] |
@@ -21,7 +21,6 @@ pub mod ring;
 pub mod scope;
 pub mod storage;
 pub mod transmit;
-pub mod virtqueue;
 
 use core::sync::atomic::Ordering::Relaxed;
 

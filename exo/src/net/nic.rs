@@ -1,7 +1,6 @@
-//! Steps 1 and 6: the network interface (virtio-net over virtio-mmio).
+//! Steps 1 and 6: the network interface (virtio 1.1, 5.1, over [`crate::virtio`]).
 //!
-//! Virtio 1.1, 4.2 (memory-mapped transport) and 5.1 (network device). One
-//! receive and one transmit queue, no offloads. Receive buffers are the
+//! One receive and one transmit queue, no offloads. Receive buffers are the
 //! kernel's; descriptor `i` always is buffer `i`. A frame to send is copied
 //! into a kernel slot if it is short; of a long one only the head is, and the
 //! device fetches the rest from its owner's frames. The device may lie here only about
@@ -9,9 +8,10 @@
 
 use exo_abi::{FRAME_MAX, Pfn, SystemInfo};
 
-use super::virtqueue::{Buffer, ENTRIES, QUEUE_FRAMES, Virtqueue};
 use crate::memory;
 use crate::state::State;
+use crate::virtio::transport::{EVENT_INDEX, Transport};
+use crate::virtio::virtqueue::{Buffer, ENTRIES, QUEUE_FRAMES, Virtqueue};
 
 /// Bytes of `virtio_net_hdr` before every frame (5.1.6).
 const HEADER: usize = 12;
@@ -31,63 +31,11 @@ const SEND_FRAMES: u32 = SEND_SLOTS as u32 * SEND_SLOT as u32 / 4096;
 /// Frames of kernel memory the interface needs, contiguous.
 pub const NIC_FRAMES: u32 = 2 * QUEUE_FRAMES + RECEIVE_FRAMES + SEND_FRAMES;
 
-/// Register offsets and status bits (4.2.2, 2.1).
-mod register {
-    pub(super) const MAGIC: usize = 0x00;
-    pub(super) const VERSION: usize = 0x04;
-    pub(super) const DEVICE_ID: usize = 0x08;
-    pub(super) const DEVICE_FEATURES: usize = 0x10;
-    pub(super) const DEVICE_FEATURES_PAGE: usize = 0x14;
-    pub(super) const DRIVER_FEATURES: usize = 0x20;
-    pub(super) const DRIVER_FEATURES_PAGE: usize = 0x24;
-    pub(super) const QUEUE: usize = 0x30;
-    pub(super) const QUEUE_SIZE_MAX: usize = 0x34;
-    pub(super) const QUEUE_SIZE: usize = 0x38;
-    pub(super) const QUEUE_READY: usize = 0x44;
-    pub(super) const QUEUE_NOTIFY: usize = 0x50;
-    pub(super) const INTERRUPT_ACK: usize = 0x64;
-    pub(super) const STATUS: usize = 0x70;
-    pub(super) const QUEUE_ADDRESSES: [usize; 3] = [0x80, 0x90, 0xa0];
-    pub(super) const CONFIG: usize = 0x100;
-
-    pub(super) const USED_BUFFER: u32 = 1;
-    pub(super) const MAGIC_VALUE: u32 = u32::from_le_bytes(*b"virt");
-    pub(super) const NETWORK: u32 = 1;
-    pub(super) const ACKNOWLEDGE: u32 = 1;
-    pub(super) const DRIVER: u32 = 2;
-    pub(super) const DRIVER_OK: u32 = 4;
-    pub(super) const FEATURES_OK: u32 = 8;
-}
-
-/// Features 0-31: MAC address, event indices. 32-63: version 1.
-const FEATURES: [u32; 2] = [1 << 5 | 1 << 29, 1 << 0];
+/// Features 0-31: MAC address, event indices.
+const FEATURES: u32 = 1 << 5 | EVENT_INDEX;
+const NETWORK: u32 = 1;
 const RECEIVE: u32 = 0;
 const TRANSMIT: u32 = 1;
-
-/// A device's memory-mapped registers (4.2.2).
-pub struct Mmio(*mut u32);
-
-impl Mmio {
-    /// Registers at virtual address `base`.
-    ///
-    /// # Safety
-    /// A virtio-mmio transport must be mapped there, uncached.
-    pub unsafe fn new(base: *mut u8) -> Self {
-        Self(base.cast())
-    }
-
-    fn read(&self, offset: usize) -> u32 {
-        // SAFETY: a transport is mapped here (`new`), and the offsets are those
-        // of its registers.
-        unsafe { self.0.byte_add(offset).read_volatile() }
-    }
-
-    fn write(&mut self, offset: usize, value: u32) {
-        // SAFETY: as in `read`. The addresses given to the device are those of
-        // memory set aside for it.
-        unsafe { self.0.byte_add(offset).write_volatile(value) };
-    }
-}
 
 /// The sender of a packet that is with the device.
 #[derive(Clone, Copy)]
@@ -108,7 +56,7 @@ pub struct Received {
 
 /// The network interface.
 pub struct Nic {
-    registers: Mmio,
+    transport: Transport,
     receive: Virtqueue,
     transmit: Virtqueue,
     receive_buffers: Pfn,
@@ -122,57 +70,24 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// Starts the network device behind `registers`, if it is one, with the
+    /// Starts the network device behind `transport`, if it is one, with the
     /// [`NIC_FRAMES`] frames from `memory`.
     ///
     /// # Safety
     /// The frames must be zeroed, contiguous and the kernel's own for ever.
-    pub unsafe fn start(mut registers: Mmio, memory: Pfn) -> Option<Self> {
-        if registers.read(register::MAGIC) != register::MAGIC_VALUE
-            || registers.read(register::VERSION) != 2
-            || registers.read(register::DEVICE_ID) != register::NETWORK
-        {
-            return None;
-        }
-        let mut status = register::ACKNOWLEDGE | register::DRIVER;
-        registers.write(register::STATUS, 0);
-        registers.write(register::STATUS, status);
-        for (page, wanted) in (0..).zip(FEATURES) {
-            registers.write(register::DEVICE_FEATURES_PAGE, page);
-            if registers.read(register::DEVICE_FEATURES) & wanted != wanted {
-                return None;
-            }
-            registers.write(register::DRIVER_FEATURES_PAGE, page);
-            registers.write(register::DRIVER_FEATURES, wanted);
-        }
-        status |= register::FEATURES_OK;
-        registers.write(register::STATUS, status);
-        if registers.read(register::STATUS) & register::FEATURES_OK == 0 {
-            return None;
-        }
+    pub unsafe fn start(mut transport: Transport, memory: Pfn) -> Option<Self> {
+        transport.negotiate(NETWORK, FEATURES, 0)?;
         // SAFETY: the queues' frames are the first four of those given.
         let (receive, transmit) =
             unsafe { (Virtqueue::new(memory), Virtqueue::new(memory.plus(QUEUE_FRAMES))) };
-        for (number, queue) in [(RECEIVE, &receive), (TRANSMIT, &transmit)] {
-            registers.write(register::QUEUE, number);
-            if registers.read(register::QUEUE_SIZE_MAX) < u32::from(ENTRIES) {
-                return None;
-            }
-            registers.write(register::QUEUE_SIZE, u32::from(ENTRIES));
-            for (offset, address) in register::QUEUE_ADDRESSES.into_iter().zip(queue.addresses()) {
-                registers.write(offset, address as u32);
-                registers.write(offset + 4, (address >> 32) as u32);
-            }
-            registers.write(register::QUEUE_READY, 1);
-        }
+        transport.set_queue(RECEIVE, &receive)?;
+        transport.set_queue(TRANSMIT, &transmit)?;
         let mut station = [0; 6];
-        let low = registers.read(register::CONFIG).to_le_bytes();
-        let high = registers.read(register::CONFIG + 4).to_le_bytes();
-        station[..4].copy_from_slice(&low);
-        station[4..].copy_from_slice(&high[..2]);
-        registers.write(register::STATUS, status | register::DRIVER_OK);
+        station[..4].copy_from_slice(&transport.config(0).to_le_bytes());
+        station[4..].copy_from_slice(&transport.config(4).to_le_bytes()[..2]);
+        transport.start();
         let mut nic = Self {
-            registers,
+            transport,
             receive,
             transmit,
             receive_buffers: memory.plus(2 * QUEUE_FRAMES),
@@ -189,7 +104,7 @@ impl Nic {
             nic.receive.make_available(buffer);
         }
         nic.receive.publish();
-        nic.registers.write(register::QUEUE_NOTIFY, RECEIVE);
+        nic.transport.notify(RECEIVE);
         Some(nic)
     }
 
@@ -242,7 +157,7 @@ impl Nic {
     pub fn offer_buffers(&mut self, info: &SystemInfo) {
         if self.receive.publish() {
             State::count(&info.notifications, 1);
-            self.registers.write(register::QUEUE_NOTIFY, RECEIVE);
+            self.transport.notify(RECEIVE);
         }
     }
 
@@ -323,7 +238,7 @@ impl Nic {
     pub fn kick(&mut self, info: &SystemInfo) {
         if self.transmit.publish() {
             State::count(&info.notifications, 1);
-            self.registers.write(register::QUEUE_NOTIFY, TRANSMIT);
+            self.transport.notify(TRANSMIT);
         }
     }
 
@@ -350,10 +265,8 @@ impl Nic {
     /// Asks for an interrupt at the next received frame. True if one is there.
     pub fn arm(&mut self, info: &SystemInfo) -> bool {
         self.receive.listen();
-        // An interrupt line that was not lowered cannot rise: it is lowered, whether or not
-        // it was raised (4.2.2). The access also is the barrier that does not depend on
-        // fences (`virtqueue`).
-        self.registers.write(register::INTERRUPT_ACK, register::USED_BUFFER);
+        // The access also is the barrier that does not depend on fences (`virtqueue`).
+        self.transport.lower_interrupt();
         self.remind(info);
         self.receive.has_used()
     }

@@ -12,11 +12,11 @@ use exo_abi::{FRAME_MAX, FRAME_MIN, Pfn, SyncCounts};
 use super::binding::Binding;
 use super::nic::{COPY_MAX, HEAD, Nic, Sender};
 use super::scope::Scope;
-use super::virtqueue::Buffer;
 use super::{Net, reclaim, ring};
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::state::State;
+use crate::virtio::virtqueue::Buffer;
 
 /// What a packet costs, sent or refused, whatever its length, and when the device returns it.
 const PACKET: u32 = 150;

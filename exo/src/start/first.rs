@@ -92,12 +92,14 @@ fn slots(kernel: &Kernel) -> u32 {
 /// Puts the capabilities for everything into the first environment's table.
 fn endow(kernel: &Kernel, env: &Env) {
     let frames = &kernel.frames;
+    let sectors = kernel.disk.borrow().as_ref().map_or(0, |disk| disk.sectors);
     for (expected, object) in [
         (boot::FRAMES, Object::range(Kind::Frames, 0, frames.len())),
         (boot::SLOTS, Object::range(Kind::Slots, 0, slots(kernel))),
         (boot::NET, Object::only(Kind::Net)),
         (boot::CONSOLE, Object::only(Kind::Console)),
         (boot::MACHINE, Object::only(Kind::Machine)),
+        (boot::DISK, Object::range(Kind::Disk, 0, sectors)),
     ] {
         let handle =
             capability::insert(frames, &env.capabilities, object, Rights::ALL, CapRef::NONE);

@@ -4,16 +4,14 @@ use core::cell::RefCell;
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{ABI_VERSION, FRAME_BYTES, FrameKind, SystemInfo};
-use exo_boot::layout::DIRECT_MAP;
 
 use super::machine::Machine;
 use super::secret::mix;
-use super::{descriptors, first, layout, others, processor, timer};
-use crate::arch::{apic, cpu, percpu};
+use super::{descriptors, devices, first, layout, others, processor, timer};
+use crate::arch::{cpu, percpu};
 use crate::frames::FrameTable;
 use crate::kernel::{self, Kernel};
 use crate::net::Net;
-use crate::net::nic::{Mmio, NIC_FRAMES, Nic};
 use crate::net::scope::Scope;
 use crate::net::storage::Merged;
 use crate::state::State;
@@ -44,22 +42,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     info.abi_version.store(ABI_VERSION, Relaxed);
     let clock = timer::start();
     clock.publish(info, cpu::time_stamp);
-    let nic_memory = machine.allocate(NIC_FRAMES);
-    let nic = machine.transports().find_map(|(address, line)| {
-        // SAFETY: the command line names the transports, the direct map has
-        // the device range uncached; the memory was set aside just now, and at
-        // most one device is a network interface that takes it.
-        let nic = unsafe {
-            let registers = Mmio::new((DIRECT_MAP + address) as *mut u8);
-            Nic::start(registers, nic_memory)
-        };
-        nic.inspect(|_| timer::route(line, apic::NET_VECTOR))
-    });
-    if let Some(nic) = &nic {
-        let mut mac = [0; 8];
-        mac[..6].copy_from_slice(&nic.station);
-        info.mac.store(u64::from_le_bytes(mac), Relaxed);
-    }
+    let (nic, disk) = devices::start(&mut machine, info);
     let bits = machine.frame_count().ilog2();
     let heads = memory::frame(machine.allocate(((4_u64 << bits) / FRAME_BYTES) as u32)).cast();
     // The devices have taken their time since the first reading of the clock.
@@ -80,13 +63,15 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     frames.describe(network_frame, FrameKind::Memory, 0);
     let network = Scope::everything(&frames, network_frame);
     say!(
-        "{} MiB of memory, {} network interface",
+        "{} MiB of memory, {} network interface, {} MiB of disk",
         frames.len() / 256,
-        if nic.is_some() { "one" } else { "no" }
+        if nic.is_some() { "one" } else { "no" },
+        disk.as_ref().map_or(0, |disk| disk.sectors / 2048)
     );
     let kernel = Kernel {
         state: State::new(frames, info, info_frame, root_table, clock),
         net: RefCell::new(Net::new(nic)),
+        disk: RefCell::new(disk),
         network,
         merged,
     };

@@ -8,6 +8,8 @@
 #[cfg(exo_guest)]
 mod descriptors;
 #[cfg(exo_guest)]
+mod devices;
+#[cfg(exo_guest)]
 mod first;
 #[cfg(exo_guest)]
 mod layout;

@@ -63,6 +63,8 @@ pub struct Env {
     pub(crate) next: Cell<Pfn>,
     /// First of the bindings it owns.
     pub bindings: Cell<Pfn>,
+    /// The same for its disk bindings.
+    pub disk_bindings: Cell<Pfn>,
     /// For each processor one bit for each of its slots that the environment owns.
     pub slots: [Cell<u64>; MAX_CORES],
     /// The processor it ran on last.

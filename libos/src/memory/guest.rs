@@ -59,7 +59,7 @@ struct State {
     space: AddressSpace<NextFit, KernelCalls>,
     heap: Regions,
     regions: Regions,
-    network: Regions,
+    devices: Regions,
     paged: Regions,
 }
 
@@ -77,7 +77,7 @@ pub fn init(frames: Handle, range: Range) {
         space: AddressSpace::new(NextFit::new(range), calls),
         heap: Regions::new(layout::HEAP),
         regions: Regions::new(layout::REGIONS),
-        network: Regions::new(layout::NETWORK),
+        devices: Regions::new(layout::DEVICES),
         paged: Regions::new(layout::PAGED),
     };
     STATE.with(|state| *state = Some(fresh));
@@ -133,14 +133,14 @@ impl Memory {
         })
     }
 
-    /// A new region of physically consecutive pages for a network binding:
+    /// A new region of physically consecutive pages for a binding to a device:
     /// its address and its first frame.
     ///
     /// # Errors
     /// [`MemoryError`].
-    pub fn map_network_run(self, pages: Pages) -> Result<(NonNull<u8>, Pfn), MemoryError> {
+    pub fn map_device_run(self, pages: Pages) -> Result<(NonNull<u8>, Pfn), MemoryError> {
         self.with(|state| {
-            let (at, first) = state.space.contiguous(&mut state.network, pages)?;
+            let (at, first) = state.space.contiguous(&mut state.devices, pages)?;
             NonNull::new(start_of(at)).map(|at| (at, first)).ok_or(MemoryError::OutOfAddresses)
         })
     }

@@ -7,7 +7,7 @@
 //!       …
 //! 0x0000_2000_0000  top of the stack; below it an unmapped gap
 //! 0x0000_3000_0000  frame table, read-only          (up to 256 MiB)
-//! 0x0000_4000_0000  network rings and buffers       (up to 1 GiB)
+//! 0x0000_4000_0000  rings and buffers of devices    (up to 1 GiB)
 //! 0x0010_0000_0000  heap, grows upwards             (up to 64 GiB)
 //! 0x0020_0000_0000  regions, unmapped page between  (up to 64 GiB)
 //! 0x0030_0000_0000  regions that are paged          (up to 64 GiB)
@@ -34,8 +34,8 @@ pub struct Window {
 pub const SYSTEM_INFO: VirtAddr = at(U_AREA + FRAME_BYTES);
 /// The frame table, read-only.
 pub const FRAME_TABLE: Window = window(0x3000_0000, 0x4000_0000);
-/// Ring pages and packet buffers of network bindings.
-pub const NETWORK: Window = window(0x4000_0000, 0x8000_0000);
+/// Ring pages and buffers of bindings to devices.
+pub const DEVICES: Window = window(0x4000_0000, 0x8000_0000);
 /// The heap.
 pub const HEAP: Window = window(0x10_0000_0000, 0x20_0000_0000);
 /// Regions that the application asks for.
@@ -58,13 +58,13 @@ const fn window(start: u64, end: u64) -> Window {
 mod tests {
     use exo_abi::boot::{STACK_TOP, U_AREA};
 
-    use super::{FRAME_TABLE, HEAP, NETWORK, PAGED, REGIONS, SYSTEM_INFO};
+    use super::{DEVICES, FRAME_TABLE, HEAP, PAGED, REGIONS, SYSTEM_INFO};
 
     #[test]
     fn parts_ascend_and_do_not_overlap() {
         assert!(U_AREA + 4096 <= SYSTEM_INFO.get() && SYSTEM_INFO.get() + 4096 <= STACK_TOP);
         let mut end = STACK_TOP;
-        for window in [FRAME_TABLE, NETWORK, HEAP, REGIONS, PAGED] {
+        for window in [FRAME_TABLE, DEVICES, HEAP, REGIONS, PAGED] {
             assert!(end <= window.start.get() && window.start.get() < window.end);
             end = window.end;
         }

@@ -91,7 +91,7 @@ pub fn bind(
 ) -> Result<Rings<KernelBell>, BindError> {
     let net = environment.start.net.ok_or(BindError::NoNetwork)?;
     let memory = environment.memory;
-    let (run, first) = memory.map_network_run(order.frames())?;
+    let (run, first) = memory.map_device_run(order.frames())?;
     let object = memory.take_frame()?;
     let binding = sys::net_bind(net, first, order, object).map_err(BindError::Refused)?;
     // A value that is a handle decodes from any word.

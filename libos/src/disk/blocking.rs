@@ -1,0 +1,183 @@
+//! One request at a time, with sleep until it is done.
+
+use exo_abi::{Error, SECTOR_BYTES};
+
+use super::{Buffer, Command, Disk, Doorbell};
+use crate::sched::Park;
+
+const SECTOR: usize = SECTOR_BYTES as usize;
+
+/// An extent that is read and written by copying, for what is done seldom.
+///
+/// **Blocking** until the device has answered. **Cost** of each method two crossings or more, and
+/// a copy.
+pub struct Blocking<B, P> {
+    disk: Disk<B>,
+    park: P,
+    buffer: Option<Buffer>,
+}
+
+impl<B: Doorbell, P: Park> Blocking<B, P> {
+    /// `disk`, of which nothing is in flight, through `buffer`, which holds a sector at least.
+    pub fn new(disk: Disk<B>, park: P, buffer: Buffer) -> Self {
+        Self { disk, park, buffer: Some(buffer) }
+    }
+
+    /// How many sectors there are.
+    pub fn sectors(&self) -> u32 {
+        self.disk.sectors()
+    }
+
+    /// Fills `bytes`, whole sectors, from `first` on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::DeviceFailed`], or that the extent is gone.
+    pub fn read(&mut self, first: u32, bytes: &mut [u8]) -> Result<(), Error> {
+        let mut at = first;
+        for chunk in bytes.chunks_mut(self.step()) {
+            let sectors = whole(chunk.len())?;
+            self.finish(at, |buffer| Command::Read(sectors, buffer))?;
+            let buffer = self.buffer.as_deref().and_then(|buffer| buffer.get(..chunk.len()));
+            chunk.copy_from_slice(buffer.ok_or(Error::WrongState)?);
+            at += sectors;
+        }
+        Ok(())
+    }
+
+    /// Fills sectors from `first` on from `bytes`, whole sectors. They are durable after
+    /// [`Blocking::flush`].
+    ///
+    /// # Errors
+    /// As [`Blocking::read`].
+    pub fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), Error> {
+        let mut at = first;
+        for chunk in bytes.chunks(self.step()) {
+            let sectors = whole(chunk.len())?;
+            let buffer = self.buffer.as_deref_mut().and_then(|it| it.get_mut(..chunk.len()));
+            buffer.ok_or(Error::WrongState)?.copy_from_slice(chunk);
+            self.finish(at, |buffer| Command::Write(sectors, buffer))?;
+            at += sectors;
+        }
+        Ok(())
+    }
+
+    /// Fills `sectors` sectors from `first` on with zeros.
+    ///
+    /// # Errors
+    /// As [`Blocking::read`]; [`Error::BadArgument`] if the device cannot do it by itself.
+    pub fn write_zeroes(&mut self, first: u32, sectors: u32) -> Result<(), Error> {
+        self.run(first, Command::WriteZeroes(sectors))
+    }
+
+    /// Makes durable what was written before.
+    ///
+    /// # Errors
+    /// As [`Blocking::read`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.run(0, Command::Flush)
+    }
+
+    /// Bytes that go at a time.
+    fn step(&self) -> usize {
+        let room = self.buffer.as_deref().map_or(0, <[u8]>::len);
+        (room.min(exo_abi::MAX_SECTORS as usize * SECTOR) / SECTOR * SECTOR).max(SECTOR)
+    }
+
+    /// Does what `command` makes of the buffer.
+    fn finish(&mut self, first: u32, command: impl FnOnce(Buffer) -> Command) -> Result<(), Error> {
+        // It is gone if the extent was, with a request in flight.
+        let buffer = self.buffer.take().ok_or(Error::WrongState)?;
+        self.run(first, command(buffer))
+    }
+
+    fn run(&mut self, first: u32, command: Command) -> Result<(), Error> {
+        let ticket = match self.disk.submit(first, command) {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                if let Command::Read(_, buffer) | Command::Write(_, buffer) = refused.command {
+                    self.buffer = Some(buffer);
+                }
+                return Err(refused.error);
+            }
+        };
+        loop {
+            let seen = self.park.seen();
+            // If others have all of the device, it has room when they are done, which is not told.
+            let all_taken = self.disk.sync()?;
+            match self.disk.next_done() {
+                Some(done) => {
+                    self.buffer = done.buffer.or(self.buffer.take());
+                    if done.ticket == ticket {
+                        return done.result;
+                    }
+                }
+                None if all_taken => self.park.park(seen, None),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The number of sectors that `bytes` are, which must be whole.
+fn whole(bytes: usize) -> Result<u32, Error> {
+    if bytes.is_multiple_of(SECTOR) { Ok((bytes / SECTOR) as u32) } else { Err(Error::BadArgument) }
+}
+
+#[cfg(test)]
+mod tests {
+    use exo_abi::EventCount;
+
+    use super::super::Extent;
+    use super::super::model::{Kernel, buffer, disk};
+    use super::*;
+    use crate::sched::Ticks;
+
+    struct Awake;
+
+    impl Park for Awake {
+        fn seen(&mut self) -> EventCount {
+            EventCount(0)
+        }
+
+        fn park(&mut self, _: EventCount, _: Option<Ticks>) {
+            panic!("the model answers at once");
+        }
+    }
+
+    fn extent() -> Blocking<Kernel, Awake> {
+        Blocking::new(disk(Extent { first: 10, sectors: 40 }, 60), Awake, buffer(2048))
+    }
+
+    #[test]
+    fn any_number_of_sectors_goes_both_ways() {
+        let mut extent = extent();
+        for (first, sectors) in [(0, 1), (3, 4), (5, 5), (0, 40), (39, 1)] {
+            let bytes: Vec<u8> = (0..sectors * SECTOR).map(|at| (at / 7) as u8).collect();
+            extent.write(first, &bytes).unwrap();
+            let mut read = vec![0; bytes.len()];
+            extent.read(first, &mut read).unwrap();
+            assert_eq!(read, bytes);
+        }
+        extent.write_zeroes(1, 2).unwrap();
+        let mut read = vec![1; 2 * SECTOR];
+        extent.read(1, &mut read).unwrap();
+        assert_eq!(read, [0; 2 * SECTOR]);
+        extent.flush().unwrap();
+        assert_eq!(extent.disk.bell().flushes, 1);
+        let stored = &extent.disk.bell().stored;
+        let outside = stored[..10 * SECTOR].iter().chain(&stored[50 * SECTOR..]);
+        assert!(outside.copied().all(|byte| byte == 0xee));
+    }
+
+    #[test]
+    fn errors_come_back_and_do_no_harm() {
+        let mut extent = extent();
+        assert_eq!(extent.read(40, &mut [0; SECTOR]), Err(Error::OutOfRange));
+        assert_eq!(extent.write(39, &[0; 2 * SECTOR]), Err(Error::OutOfRange));
+        assert_eq!(extent.write(0, &[0; 100]), Err(Error::BadArgument));
+        extent.disk.bell().bad = Some(17);
+        assert_eq!(extent.read(0, &mut [0; 10 * SECTOR]), Err(Error::DeviceFailed));
+        extent.read(0, &mut [0; 7 * SECTOR]).unwrap();
+        extent.read(8, &mut [0; 7 * SECTOR]).unwrap();
+    }
+}

@@ -5,6 +5,7 @@ use exo_abi::{FrameKind, Pfn};
 use super::tally::Tally;
 use super::{Outcome, ensure, frames, links, same};
 use crate::disk::binding::Binding;
+use crate::disk::device::Device;
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::object;
@@ -32,7 +33,7 @@ pub(super) fn bindings(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome
 /// What the bindings count against what the device has.
 pub(super) fn device(kernel: &Kernel) -> Outcome {
     let disk = kernel.disk.borrow();
-    let flights = || disk.iter().flat_map(|device| device.flights());
+    let flights = || disk.iter().flat_map(Device::flights);
     for flight in flights() {
         let binding: Option<&Binding> = object::get(&kernel.frames, flight.binding);
         let Some(binding) = binding else {
@@ -67,7 +68,7 @@ pub(super) fn pinned(kernel: &Kernel, mut each: impl FnMut(Pfn)) {
         }
     }
     let disk = kernel.disk.borrow();
-    disk.iter().flat_map(|device| device.flights()).for_each(|flight| {
+    disk.iter().flat_map(Device::flights).for_each(|flight| {
         flight.frames().for_each(&mut each);
     });
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dpf::packet::udp_to;
 use dpf::{Atom, Filter, Step};
-use exo_cmd::machine::{Config, Filters, GUEST_MAC, Machine, Network};
+use exo_cmd::machine::{Config, GUEST_MAC, Machine, Network};
 use exo_cmd::manifest::App;
 use machine_tests::frame::{self, HOST_MAC, Heard, ICMP, Ipv4, UDP, Wire};
 use machine_tests::frame::{arp, ethernet, hear, ping, udp};
@@ -390,11 +390,6 @@ impl Storm {
 #[test]
 fn a_storm_of_filters_loses_nothing() {
     Storm::new(|_| {}).rage();
-}
-
-#[test]
-fn a_storm_of_interpreted_filters_loses_nothing() {
-    Storm::new(|config| config.filters = Filters::Interpreted).rage();
 }
 
 /// The store's processor demultiplexes packets while the other one changes filters.

@@ -64,7 +64,7 @@ impl<const N: usize> Assembler<N> {
         self.code.get(..self.length).filter(|_| self.fits()).unwrap_or_default()
     }
 
-    fn put(&mut self, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         for (to, byte) in self.code.iter_mut().skip(self.length).zip(bytes) {
             *to = *byte;
         }
@@ -93,7 +93,7 @@ impl<const N: usize> Assembler<N> {
     // Tests.
 
     /// Compares the bytes left with `length`.
-    fn compare_left(&mut self, length: u16) {
+    pub(crate) fn compare_left(&mut self, length: u16) {
         match i8::try_from(length) {
             Ok(length) => self.put(&[0x48, 0x83, 0xfe, length as u8]), // cmp rsi, length
             Err(_) => {
@@ -421,16 +421,5 @@ impl<const N: usize> Assembler<N> {
             Some(next) => self.jump(next),
             None => self.put(&[0xc3]),
         }
-    }
-
-    /// Answers 0 to frames shorter than `length` bytes, and to all that will be missed.
-    #[cfg(not(exo_guest))]
-    pub(crate) fn refuse_below(&mut self, length: u16) {
-        self.put(&[0x31, 0xc0]); // xor eax, eax
-        self.compare_left(length);
-        let skip = self.jump_if(If::NotBelow);
-        self.land_misses();
-        self.leave(None);
-        self.land(skip);
     }
 }

@@ -28,14 +28,10 @@
 //! Every load from the frame follows a comparison of the bytes left with the end of the
 //! window that it is in: at the head of the run, see the module `runs`, or earlier. Calls
 //! nest by one for each test at most.
-//!
-//! [`compile`](compile()) makes a predicate of one filter, without anything around it.
 
 use core::mem::offset_of;
 
 use crate::assembler::{Assembler, If};
-#[cfg(not(exo_guest))]
-use crate::language::{Filter, MIN_FRAME};
 use crate::siblings::CHAIN;
 use crate::storage::{
     BlockId, Buckets, CodeSlot, Group, GroupId, Node, NodeId, SLOT, SLOTS, Store, Tag, UNIT,
@@ -45,19 +41,17 @@ use crate::trie::group_code;
 
 type Slot = Assembler<SLOT>;
 
-/// Makes the code of a group at `depth`, if code is made.
+/// Makes the code of a group at `depth`.
 pub(crate) fn group<S: Store>(store: &mut S, id: GroupId, depth: usize) {
-    let slot = CodeSlot { block: store.group(id).block, index: depth };
-    if let Some(origin) = store.code_address(slot) {
-        let group = *store.group(id);
-        let next = group_code(store, group.next, depth);
-        let mut new = Slot::new(origin);
-        if group.length > 0 {
-            new.require(group.length);
-        }
-        let code = few(store, &group, new, next).or_else(|| many(store, &group, new, next));
-        store.write_code(slot, code.as_ref().map_or(REFUSE, Slot::bytes));
+    let group = *store.group(id);
+    let slot = CodeSlot { block: group.block, index: depth };
+    let next = group_code(store, group.next, depth);
+    let mut new = Slot::new(store.code_address(slot));
+    if group.length > 0 {
+        new.require(group.length);
     }
+    let code = few(store, &group, new, next).or_else(|| many(store, &group, new, next));
+    store.write_code(slot, code.as_ref().map_or(REFUSE, Slot::bytes));
 }
 
 /// `ret`: what code is made of that does not fit its slot. No test that fits is that long, but
@@ -82,7 +76,7 @@ pub fn pass_on<S: Store>(store: &mut S, block: BlockId, tag: Tag, next: Option<u
     // Less than that of any filter.
     const LEAST: u32 = 1;
     let slot = CodeSlot { block, index: SLOTS - 1 };
-    let Some(origin) = store.code_address(slot) else { return };
+    let origin = store.code_address(slot);
     let code = match next {
         None => acceptance(LEAST.into(), tag, origin, None),
         Some(next) => {
@@ -239,7 +233,7 @@ fn many<S: Store>(store: &S, group: &Group, mut code: Slot, next: Option<u64>) -
 
 /// Misses unless the frame, which is long enough, passes. By as much as a shift moves the
 /// base is then the field.
-fn test<const N: usize>(code: &mut Assembler<N>, test: &Test) {
+pub(crate) fn test<const N: usize>(code: &mut Assembler<N>, test: &Test) {
     match *test {
         Test::Bits { at, mask, value } => {
             if mask != 0 {
@@ -331,52 +325,4 @@ fn load_field<const N: usize>(code: &mut Assembler<N>, field: Field) -> Width {
     }
     code.shift(width, above as u8, (low + above) as u8);
     width
-}
-
-/// The most bytes of a [`Predicate`].
-#[cfg(not(exo_guest))]
-pub const PREDICATE: usize = 768;
-
-/// One filter as a function of the System V ABI, `(frame: *const u8, length: usize) -> u32`:
-/// 1 if a frame matches, or else 0. It can be executed anywhere.
-#[cfg(not(exo_guest))]
-#[derive(Clone, Copy)]
-pub struct Predicate(Assembler<PREDICATE>);
-
-#[cfg(not(exo_guest))]
-impl Predicate {
-    /// The code. What does not fit refuses every frame.
-    pub fn bytes(&self) -> &[u8] {
-        const REFUSE: &[u8] = &[0x31, 0xc0, 0xc3]; // xor eax, eax; ret
-        if self.0.fits() { self.0.bytes() } else { REFUSE }
-    }
-}
-
-/// Makes code that answers what [`Filter::matches`] does.
-#[cfg(not(exo_guest))]
-pub fn compile(filter: &Filter) -> Predicate {
-    let mut code = Assembler::new(0);
-    let mut ahead = filter.tests();
-    // What is relative to one base needs as long a frame as the longest of it.
-    let mut run_length = || {
-        let mut length = 0;
-        for step in ahead.by_ref() {
-            length = step.length().max(length);
-            if let Test::Shift { .. } = step {
-                break;
-            }
-        }
-        length
-    };
-    code.refuse_below(run_length().max(MIN_FRAME as u16));
-    for step in filter.tests() {
-        test(&mut code, step);
-        if let Test::Shift { .. } = step {
-            code.advance();
-            code.require(run_length());
-        }
-    }
-    code.answer(1);
-    code.leave(None);
-    Predicate(code)
 }

@@ -9,14 +9,16 @@
 //! What the holder of a key installs lies behind the key ([`Filter::behind`]): it sorts
 //! packets that are the holder's already, so it need not be compared with anything.
 
-use crate::conjunction::Conjunction;
-use crate::language::{Filter, MIN_FRAME};
-use crate::test::{Bits, Range, Test, WINDOW};
+use crate::filter::Filter;
+use crate::test::{Bits, Test, WINDOW};
 
 /// How much of a packet keys look at, from the Ethernet header on.
 pub const KEY_BYTES: usize = 64;
 /// The same in words of eight bytes.
 pub const KEY_WORDS: usize = KEY_BYTES / WINDOW;
+/// Bytes of a key where it crosses the system-call boundary: the bits that it pins of the first
+/// [`KEY_BYTES`] bytes of a packet, and then what they are.
+pub const KEY_WIRE: usize = 2 * KEY_BYTES;
 
 /// Pinned bits of the first [`KEY_BYTES`] bytes of a packet.
 #[repr(C)]
@@ -32,22 +34,17 @@ impl Key {
     /// Pins nothing: every packet.
     pub const ALL: Self = Self { mask: [0; KEY_WORDS], value: [0; KEY_WORDS] };
 
-    /// What `filter` pins; `None` if it says anything else, or looks too far. The shortest
-    /// packet that it takes is not part of a key.
-    pub fn of(filter: &Filter) -> Option<Self> {
-        let mut key = Self::ALL;
-        for test in filter.tests() {
-            let Test::Bits { at, mask, value } = *test else { return None };
-            let bits = Bits { at, mask, value };
-            if bits.pinned_end()? > KEY_BYTES {
-                return None;
-            }
-            key.pin(bits);
-        }
-        Some(key)
+    /// Reads a key; `None` if it pins nothing, or says what a bit is that it does not pin.
+    pub fn decode(bytes: &[u8; KEY_WIRE]) -> Option<Self> {
+        let (words, _) = bytes.as_chunks();
+        let word = |at: usize| words.get(at).map_or(0, |word| u64::from_le_bytes(*word));
+        let mask = core::array::from_fn(word);
+        let value = core::array::from_fn(|at| word(KEY_WORDS + at));
+        let key = Self { mask, value };
+        (key != Self::ALL && key.words().all(|(mask, value)| value & !mask == 0)).then_some(key)
     }
 
-    fn pin(&mut self, bits: Bits) {
+    pub(crate) fn pin(&mut self, bits: Bits) {
         for ((mask, value), at) in self.mask.iter_mut().zip(&mut self.value).zip(Self::places()) {
             let (more, pinned) = bits.seen_at(at);
             *mask |= more;
@@ -101,18 +98,25 @@ impl Key {
         differ == 0
     }
 
-    /// The same as a filter; `None` if it pins nothing.
+    /// The same as a filter; `None` if it pins nothing. What it pins is laid into windows from
+    /// the end, each as far as it goes.
     pub fn filter(&self) -> Option<Filter> {
-        let mut pins = Conjunction::ALL;
-        for bits in self.bits() {
-            // Read through the window that ends where the word's last pinned byte does.
-            let at = bits.pinned_end()?.saturating_sub(WINDOW) as u16;
-            let (mask, value) = bits.seen_at(at);
-            pins.pin(Bits { at, mask, value }).ok()?;
+        let mut windows = [Test::VACANT; KEY_WORDS];
+        let (mut count, mut rest) = (0, *self);
+        while let Some(end) = rest.bits().filter_map(|bits| bits.pinned_end()).max() {
+            let at = end.saturating_sub(WINDOW) as u16;
+            let (mask, value) = Bits::all_seen_at(rest.bits(), at);
+            *windows.get_mut(count)? = Test::Bits { at, mask, value };
+            count += 1;
+            let words = rest.mask.iter_mut().zip(&mut rest.value).zip(Self::places());
+            for ((mask_word, value_word), place) in words {
+                *mask_word &= !Bits { at, mask, value }.seen_at(place).0;
+                *value_word &= *mask_word;
+            }
         }
         let mut filter = Filter::EMPTY;
-        pins.write(&mut filter).ok()?;
-        (filter.tests().len() > 0).then_some(filter)
+        windows.iter().take(count).rev().try_for_each(|test| filter.push(*test))?;
+        (count > 0).then_some(filter)
     }
 
     /// The byte at `at`: (mask, value).
@@ -133,37 +137,37 @@ impl Key {
 
 impl Filter {
     /// What the filter says beside `key`; `None` if it does not pin all that the key pins,
-    /// before any shift, or would have more steps than there may be.
+    /// before any shift.
     ///
     /// A packet that has the key matches the one if and only if it matches the other.
     pub fn behind(&self, key: &Key) -> Option<Self> {
-        let mut rest = Conjunction::ALL;
-        let mut tests = self.tests();
-        let mut shift = None;
-        for test in tests.by_ref() {
-            match *test {
-                Test::Bits { at, mask, value } => rest.pin(Bits { at, mask, value }).ok()?,
-                Test::Range { field, lo, hi } => rest.limit(Range { field, lo, hi }).ok()?,
-                Test::Shift { .. } => {
-                    shift = Some(*test);
-                    break;
+        let before = || self.tests().take_while(|test| !matches!(test, Test::Shift { .. }));
+        let bits = || {
+            before().filter_map(|test| match *test {
+                Test::Bits { at, mask, value } => Some(Bits { at, mask, value }),
+                _ => None,
+            })
+        };
+        let says = |pinned: Bits| {
+            let (mask, value) = Bits::all_seen_at(bits(), pinned.at);
+            mask & pinned.mask == pinned.mask && value & pinned.mask == pinned.value
+        };
+        if !key.bits().all(says) {
+            return None;
+        }
+        let longest = before().map(Test::length).max();
+        let mut filter = Self::EMPTY;
+        for (number, test) in self.tests().enumerate() {
+            let mut test = *test;
+            if let (Test::Bits { at, mask, value }, true) = (&mut test, number < before().count()) {
+                *mask &= !Bits::all_seen_at(key.bits(), *at).0;
+                *value &= *mask;
+                // Without a bit it says how long the packet is, if no other does.
+                if *mask == 0 && Some(test.length()) != longest {
+                    continue;
                 }
             }
-        }
-        for bits in key.bits() {
-            let (pinned, value) = rest.pinned_at(bits.at);
-            if pinned & bits.mask != bits.mask || value & bits.mask != bits.value {
-                return None;
-            }
-            rest.unpin(&bits);
-        }
-        let mut filter = Self::EMPTY;
-        rest.write(&mut filter).ok()?;
-        shift.iter().chain(tests).try_for_each(|test| filter.push(*test))?;
-        if filter.tests().len() == 0 {
-            // It is the key: what is left takes every packet.
-            let at = (MIN_FRAME - WINDOW) as u16;
-            filter.push(Test::Bits { at, mask: 0, value: 0 })?;
+            filter.push(test)?;
         }
         Some(filter)
     }

@@ -14,20 +14,19 @@
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | [`language`](Step) | what a filter can say |
-//! | [`interpreter`](Filter::matches) | what it means, and the walk a received frame takes |
-//! | [`verify`](FilterError) | which descriptions become a [`Filter`] |
-//! | `conjunction` | the canonical form |
-//! | [`wire`](Filter::decode) | how a filter crosses the system-call boundary |
+//! | [`filter`](Filter) | what the kernel has of a filter, and what it means |
+//! | [`wire`](Filter::decode) | how a filter crosses the system-call boundary, and what is checked |
 //! | [`key`](Key) | which packets are an environment's, and what a filter says beside that |
 //! | [`mirror`](Key::mirror) | what the holder of a key may send |
 //! | [`rank`](Filter::rank) | which of two filters of one owner goes first |
-//! | [`packet`] | the filters that ordinary UDP/IP applications want |
 //! | [`storage`](Store) | what an owner brings: nodes, groups, room for code |
 //! | [`trie`](Trie), `siblings` | all filters behind one key, merged |
 //! | `runs` | where the length of a frame is asked |
 //! | `compile`, `assembler` | the same as code |
-//! | `exact` | what two filters have to do with each other; not in ring 0 |
+//! | `language` | how a filter is written and brought to its form; not in ring 0 |
+//!
+//! `language` is a feature: whatever writes, compares or interprets filters asks for it. The
+//! kernel does not, and checks of a filter what its code relies on.
 //!
 //! Place on the packet path: step 2 (classify) on receive, and the check of
 //! step 6 on transmit. Everything here is pure computation on values the caller
@@ -36,38 +35,31 @@
 #![forbid(unsafe_code)]
 
 mod assembler;
-#[cfg(not(exo_guest))]
-mod check;
 mod compile;
-mod conjunction;
 mod error;
-#[cfg(not(exo_guest))]
-pub mod exact;
-mod interpreter;
+mod filter;
 mod key;
+#[cfg(feature = "language")]
 mod language;
 mod mirror;
-pub mod packet;
 mod rank;
 mod runs;
 mod siblings;
 mod storage;
 mod test;
 mod trie;
-mod verify;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
 pub use compile::pass_on;
-#[cfg(not(exo_guest))]
-pub use compile::{PREDICATE, Predicate, compile};
-#[cfg(not(exo_guest))]
-pub use exact::{implies, overlap, witness};
-pub use key::{KEY_BYTES, KEY_WORDS, Key};
+pub use filter::{Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS, MIN_FRAME};
+pub use key::{KEY_BYTES, KEY_WIRE, KEY_WORDS, Key};
+#[cfg(feature = "language")]
 pub use language::{
-    Atom, Filter, MAX_ATOMS, MAX_FRAME, MAX_RANGES, MAX_SHIFTS, MIN_FRAME, Shift, Step,
+    Atom, FilterError, Inspect, MAX_RANGES, PREDICATE, Predicate, Shift, Step, compile,
+    encode_keys, exact, implies, overlap, packet, witness,
 };
 pub use mirror::NoMirror;
 pub use storage::{
@@ -75,5 +67,4 @@ pub use storage::{
     UNIT,
 };
 pub use trie::{Trie, TrieError};
-pub use verify::FilterError;
 pub use wire::MAX_WIRE;

@@ -37,7 +37,6 @@
 
 use crate::error::errors;
 use crate::key::Key;
-use crate::packet::field;
 
 errors! {
     /// Why the holder of a key can only listen. The numbers are part of the binary
@@ -149,4 +148,19 @@ impl Key {
             _ => None,
         }
     }
+}
+
+/// Frame offsets, in bytes, of the fields that filters and mirrors speak of.
+pub(crate) mod field {
+    pub(crate) const ETHERNET_SOURCE: u16 = 6;
+    pub(crate) const ETHERTYPE: u16 = 12;
+    /// IPv4 (RFC 791).
+    pub(crate) const VERSION_IHL: u16 = 14;
+    pub(crate) const FRAGMENT: u16 = 20;
+    pub(crate) const PROTOCOL: u16 = 23;
+    pub(crate) const IPV4_DESTINATION: u16 = 30;
+    /// ARP (RFC 826) for IPv4 over Ethernet.
+    pub(crate) const ARP_FORMAT: u16 = 14;
+    pub(crate) const ARP_SENDER: u16 = 22;
+    pub(crate) const ARP_TARGET_PROTOCOL: u16 = 38;
 }

@@ -4,7 +4,7 @@
 //! but the owner of both, so it need not be exact: of a range, only the bits count in which all
 //! its values agree, which are pinned in the canonical form.
 
-use crate::language::Filter;
+use crate::filter::Filter;
 use crate::test::Test;
 
 /// Bits of a rank below the number of pinned bits.

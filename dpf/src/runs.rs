@@ -11,7 +11,7 @@
 //! from it: those of the only node there was, beside the one that is new.
 
 use crate::compile;
-use crate::language::{Filter, MIN_FRAME};
+use crate::filter::{Filter, MIN_FRAME};
 use crate::siblings::{find_group, find_node};
 use crate::storage::{Group, GroupId, NodeId, Store};
 use crate::test::Test;

@@ -13,11 +13,11 @@
 //! nodes. It has as many heads as there can be filters, or nearly so, and no owner can fill
 //! it.
 
-use crate::language::MAX_ATOMS;
+use crate::filter::MAX_ATOMS;
 use crate::test::{Part, Test, Width};
 
 /// Bytes of a node and of a group.
-const PLACE: usize = 64;
+pub(crate) const PLACE: usize = 64;
 /// Bytes of the unit in which they are named: what an address of x86-64 can multiply by.
 pub const UNIT: usize = 8;
 /// Bytes of a code slot.
@@ -68,12 +68,6 @@ impl BlockId {
     /// Its node at this depth, below [`MAX_ATOMS`].
     pub(crate) fn node(self, depth: usize) -> NodeId {
         NodeId(self.0 + (depth * PLACE / UNIT) as u32)
-    }
-
-    /// The block that has this node at this depth.
-    #[cfg(not(exo_guest))]
-    pub(crate) fn of_node(node: NodeId, depth: usize) -> Option<Self> {
-        node.0.checked_sub((depth * PLACE / UNIT) as u32).and_then(Self::new)
     }
 
     /// Its group at this depth, below [`MAX_ATOMS`].
@@ -294,23 +288,20 @@ pub trait Store {
     fn node(&self, id: NodeId) -> &Node;
     /// The same, to change it.
     fn node_mut(&mut self, id: NodeId) -> &mut Node;
-    /// The group, at its place behind the base. On the interpreter's path.
+    /// The group, at its place behind the base.
     fn group(&self, id: GroupId) -> &Group;
     /// The same, to change it.
     fn group_mut(&mut self, id: GroupId) -> &mut Group;
-    /// The filter that is installed with `block`, to check the invariants.
-    #[cfg(not(exo_guest))]
-    fn filter(&self, block: BlockId) -> crate::Filter;
     /// The hash table. Always the same.
     fn buckets(&self) -> Buckets;
-    /// Head `number`, below 2^bits. [`NodeId::NONE`] at first. On the interpreter's path.
+    /// Head `number`, below 2^bits. [`NodeId::NONE`] at first.
     fn bucket(&self, number: u32) -> NodeId;
     /// Writes the same.
     fn set_bucket(&mut self, number: u32, head: NodeId);
     /// A [`Salt`] that this store never gave before.
     fn salt(&mut self) -> Salt;
-    /// Where code in `slot` would run, or `None` if none is made for this trie.
-    fn code_address(&self, slot: CodeSlot) -> Option<u64>;
+    /// Where code in `slot` runs. Not zero.
+    fn code_address(&self, slot: CodeSlot) -> u64;
     /// Puts code, at most [`SLOT`] bytes, into `slot`.
     ///
     /// When it returns, a processor that comes to the slot must see the new code, and none

@@ -7,8 +7,6 @@
 //! it is why nothing behind a shift may look at the Ethernet header: a window there
 //! never starts before its base.
 
-use crate::language::Atom;
-
 /// Bytes in a window.
 pub(crate) const WINDOW: usize = 8;
 
@@ -60,12 +58,6 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// The bits `mask`, one run, of the `width` bytes at `offset`.
-    pub(crate) fn of(offset: u16, width: u8, mask: u64) -> Self {
-        let above = mask.leading_zeros() as u16 - (64 - 8 * u16::from(width));
-        Self { first: 8 * offset + above, bits: mask.count_ones() as u8 }
-    }
-
     /// One past the last bit.
     pub(crate) fn end_bit(self) -> u16 {
         self.first + u16::from(self.bits)
@@ -85,10 +77,6 @@ impl Field {
     pub(crate) fn low(self) -> u16 {
         8 * (self.at() + WINDOW as u16) - self.end_bit()
     }
-
-    pub(crate) fn overlaps(self, other: Self) -> bool {
-        self.first < other.end_bit() && other.first < self.end_bit()
-    }
 }
 
 /// Bits of one window that are pinned: the fields of [`Test::Bits`].
@@ -100,27 +88,6 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
-    /// The window that ends where `atom` ends, with its lower bound for value.
-    /// `atom.width` must be 1 to 8.
-    pub(crate) fn of(atom: &Atom) -> Self {
-        let at = (atom.offset + u16::from(atom.width)).saturating_sub(WINDOW as u16);
-        let to_window = |field: u64| {
-            let first_byte_low = (field << (64 - 8 * atom.width)).swap_bytes();
-            first_byte_low << (8 * (atom.offset - at))
-        };
-        Self { at, mask: to_window(atom.mask), value: to_window(atom.lo) }
-    }
-
-    /// The bits `mask` of `field`, pinned to those of `value`.
-    pub(crate) fn in_field(field: Field, mask: u64, value: u64) -> Self {
-        let to_window = |bits: u64| (bits << field.low()).swap_bytes();
-        Self { at: field.at(), mask: to_window(mask), value: to_window(value & mask) }
-    }
-
-    pub(crate) fn test(self) -> Test {
-        Test::Bits { at: self.at, mask: self.mask, value: self.value }
-    }
-
     /// One past the last byte that has a pinned bit.
     pub(crate) fn pinned_end(&self) -> Option<usize> {
         let unpinned = self.mask.leading_zeros() as usize / 8;
@@ -193,24 +160,6 @@ impl Part {
     #[inline]
     pub(crate) fn of_window(self, bits: u64) -> u64 {
         bits >> (8 * self.first)
-    }
-}
-
-/// A field and what it may be: the fields of [`Test::Range`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Range {
-    pub(crate) field: Field,
-    pub(crate) lo: u64,
-    pub(crate) hi: u64,
-}
-
-impl Range {
-    /// Written as an atom, eight bytes wide.
-    pub(crate) fn atom(&self) -> Atom {
-        let Self { field, lo, hi } = *self;
-        let low = field.low();
-        let (offset, width, mask) = (field.at(), WINDOW as u8, ones(field.bits) << low);
-        Atom { offset, width, mask, lo: lo << low, hi: hi << low }
     }
 }
 

@@ -26,7 +26,7 @@
 
 use crate::compile;
 use crate::error::errors;
-use crate::language::{Filter, MAX_ATOMS};
+use crate::filter::{Filter, MAX_ATOMS};
 use crate::runs::{Arrival, Order, settle};
 use crate::siblings::{CHAIN, attach, detach, find_group, find_node, groups_of, move_node};
 use crate::storage::{BlockId, CodeSlot, Group, GroupId, Node, NodeId, SLOTS, Store, Tag};
@@ -215,8 +215,7 @@ impl Trie {
         Ok(())
     }
 
-    /// Where the code for this trie starts; `None` if there are no filters, or no code is
-    /// made. It is a function, see the module `compile`, until the next change.
+    /// Where the code for this trie starts; `None` if there are no filters. It is a function, see the module `compile`, until the next change.
     #[inline]
     pub fn entry(&self) -> Option<u64> {
         (self.entry != 0).then_some(self.entry)
@@ -301,26 +300,23 @@ fn enter_node<S: Store>(store: &mut S, id: NodeId, depth: usize) -> bool {
     let groups = group_code(store, node.groups, depth + 1);
     let slot = CodeSlot { block: node.owner, index: SLOTS - 1 };
     let entry = if node.rank == 0 {
-        groups
+        groups.unwrap_or(0)
     } else {
         let address = store.code_address(slot);
-        if let Some(address) = address {
-            let code = compile::acceptance(node.rank, node.tag, address, groups);
-            store.write_code(slot, code.bytes());
-        }
+        let code = compile::acceptance(node.rank, node.tag, address, groups);
+        store.write_code(slot, code.bytes());
         address
     };
-    let entry = entry.unwrap_or(0);
     store.node_mut(id).entry = entry;
     node.entry != entry
 }
 
-/// Where the code of a group at `depth` is, if there is the group and code.
+/// Where the code of a group at `depth` is, if there is the group.
 pub(crate) fn group_code<S: Store>(store: &S, id: GroupId, depth: usize) -> Option<u64> {
     if id == GroupId::NONE {
         return None;
     }
-    store.code_address(CodeSlot { block: store.group(id).block, index: depth })
+    Some(store.code_address(CodeSlot { block: store.group(id).block, index: depth }))
 }
 
 /// The block of a filter with a path through the node. By invariant 2 each step leads

@@ -1,158 +1,111 @@
-//! How a filter crosses the system-call boundary.
+//! How a filter crosses the system-call boundary, and what is checked there.
 //!
-//! The bytes are those that the format [postcard] gives this Rust value:
+//! A wire form is the tests one after the other, each three words of eight bytes, the lowest
+//! byte first:
 //!
-//! ```text
-//! struct Wire { version: u8, steps: Vec<Step> }          // version is 2
-//! enum Step {
-//!     Equal { offset: u16, width: u8, mask: u64, value: u64 },
-//!     Range { offset: u16, width: u8, mask: u64, lo: u64, hi: u64 },
-//!     Shift { offset: u16, mask: u8, scale: u8 },
-//! }
-//! ```
+//! | word | bits | of pinned bits | of a range | of a shift |
+//! |---|---|---|---|---|
+//! | 0 | 0 to 7 | 0 | 1 | 2 |
+//! | | 8 to 15 | 0 | how many bits the field has, 1 to 64 | the same, 1 to 4 |
+//! | | 16 to 23 | 0 | 0 | its scale, at most 6 |
+//! | | 32 to 47 | first byte of the window | first bit of the field | the same |
+//! | 1 | | mask | least value | the same |
+//! | 2 | | value, within the mask | greatest value, which fits the field | the same |
 //!
-//! | bytes | field |
-//! |---|---|
-//! | 1 | version |
-//! | 1 | number of steps, 1 to 12 |
-//! | then per step: 1 | 0 `Equal`, 1 `Range`, 2 `Shift` |
-//! | its fields | `u8` as it is; `u16` and `u64` seven bits a byte, the lowest first, with the top bit set in all but the last |
-//!
-//! Only the shortest encoding of a number is accepted, so a description has one wire
-//! form, and none is longer than [`MAX_WIRE`]. The fields are those of [`Atom`] and
-//! [`Shift`]. A sender may write any steps; the receiver verifies them. Version 1 had
-//! equality only and fields of fixed length; it is refused.
-//!
-//! [postcard]: https://postcard.jamesmunns.com/wire-format
+//! Other bits are zero. There are 1 to 12 tests, of which at most two are shifts; none looks
+//! beyond the longest frame, and each at no more than a window of eight bytes, a shift at one.
+//! That is all that the code which is made of filters relies on. Whether a filter
+//! says a thing twice, or contradicts itself, is nothing to the kernel.
 
-use crate::language::{Atom, Filter, MAX_ATOMS, MAX_RANGES, Shift, Step};
-use crate::verify::FilterError;
+use crate::filter::{Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS};
+use crate::test::{Field, Test, WINDOW, ones};
 
-const VERSION: u8 = 2;
-
-/// Longest wire form of a filter in canonical form, in bytes: every number as long as
-/// it can be. Longer descriptions are refused.
-pub const MAX_WIRE: usize = 2 + (MAX_ATOMS - MAX_RANGES) * (5 + 2 * 10) + MAX_RANGES * (5 + 3 * 10);
+/// Words of a test.
+const WORDS: usize = 3;
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
+/// Longest wire form of a filter, in bytes. Longer ones are refused.
+pub const MAX_WIRE: usize = MAX_ATOMS * WORDS * WORD;
 
 impl Filter {
-    /// Reads and verifies a wire form. Errors: all of [`FilterError`].
+    /// Reads and checks a wire form; `None` if it is none.
     ///
     /// **Trust**: the bytes may be hostile, but must not change during the call.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FilterError> {
-        match Self::decode_first(bytes)? {
-            (filter, []) => Ok(filter),
-            _ => Err(FilterError::Encoding),
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (tests, rest) = bytes.as_chunks::<{ WORDS * WORD }>();
+        let mut filter = Self::EMPTY;
+        for test in tests {
+            filter.push(Test::decode(test)?)?;
         }
+        let shifts = filter.tests().filter(|test| matches!(test, Test::Shift { .. })).count();
+        (rest.is_empty() && filter.length() > 0 && shifts <= MAX_SHIFTS).then_some(filter)
     }
 
-    /// Reads and verifies the first of several wire forms that follow each
-    /// other, and returns what is behind it. Errors and trust as for
-    /// [`Filter::decode`].
-    pub fn decode_first(bytes: &[u8]) -> Result<(Self, &[u8]), FilterError> {
-        let mut reader = Reader(bytes);
-        if reader.byte()? != VERSION {
-            return Err(FilterError::Version);
-        }
-        let mut left = reader.byte()?;
-        let mut failed = None;
-        let steps = core::iter::from_fn(|| {
-            left = left.checked_sub(1)?;
-            reader.step().map_err(|error| failed = Some(error)).ok()
-        });
-        let filter = Self::verify(steps);
-        match failed {
-            Some(error) => Err(error),
-            None if bytes.len() - reader.0.len() > MAX_WIRE => Err(FilterError::Encoding),
-            None => Ok((filter?, reader.0)),
-        }
-    }
-
-    /// Writes the canonical form to the front of `out` and returns its length,
-    /// or `None` if `out` is too short. [`MAX_WIRE`] bytes are always enough.
+    /// Writes the wire form to the front of `out` and returns its length, or `None` if `out`
+    /// is too short. [`MAX_WIRE`] bytes are always enough.
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
-        let room = out.len();
-        let mut writer = Writer(out);
-        writer.bytes(&[VERSION, self.steps().count() as u8])?;
-        for step in self.steps() {
-            match step {
-                Step::Atom(Atom { offset, width, mask, lo, hi }) => {
-                    writer.bytes(&[u8::from(lo != hi)])?;
-                    writer.number(offset.into())?;
-                    writer.bytes(&[width])?;
-                    writer.number(mask)?;
-                    writer.number(lo)?;
-                    if lo != hi {
-                        writer.number(hi)?;
-                    }
-                }
-                Step::Shift(Shift { offset, mask, scale }) => {
-                    writer.bytes(&[2])?;
-                    writer.number(offset.into())?;
-                    writer.bytes(&[mask, scale])?;
-                }
-            }
+        let length = self.length() * WORDS * WORD;
+        let (words, _) = out.get_mut(..length)?.as_chunks_mut::<WORD>();
+        for (to, word) in words.iter_mut().zip(self.tests().flat_map(Test::words)) {
+            *to = word.to_le_bytes();
         }
-        Some(room - writer.0.len())
+        Some(length)
     }
 }
 
-struct Reader<'b>(&'b [u8]);
-
-impl Reader<'_> {
-    fn byte(&mut self) -> Result<u8, FilterError> {
-        let (&byte, rest) = self.0.split_first().ok_or(FilterError::Encoding)?;
-        self.0 = rest;
-        Ok(byte)
+impl Test {
+    fn decode(bytes: &[u8; WORDS * WORD]) -> Option<Self> {
+        let (words, _) = bytes.as_chunks::<WORD>();
+        let [head, a, b] = words else { return None };
+        let [kind, bits, scale, _, low, high, _, _] = *head;
+        let [a, b] = [a, b].map(|word| u64::from_le_bytes(*word));
+        let first = u16::from_le_bytes([low, high]);
+        let field = Field { first, bits };
+        let test = match kind {
+            0 => Self::Bits { at: first, mask: a, value: b },
+            1 => Self::Range { field, lo: a, hi: b },
+            2 => Self::Shift { field, scale, lo: a as u8, hi: b as u8 },
+            _ => return None,
+        };
+        // What it says beside that would be lost.
+        let whole = test.words() == [u64::from_le_bytes(*head), a, b];
+        (whole && test.is_sound()).then_some(test)
     }
 
-    /// A number of at most this many bits.
-    fn number(&mut self, bits: u32) -> Result<u64, FilterError> {
-        let mut number = 0;
-        for at in (0..bits).step_by(7) {
-            let byte = self.byte()?;
-            let part = u64::from(byte & 0x7f);
-            if byte == 0 && at > 0 || part >> (bits - at).min(7) != 0 {
-                break;
+    fn words(&self) -> [u64; WORDS] {
+        let head = |kind: u8, Field { first, bits }, scale| {
+            let [low, high] = first.to_le_bytes();
+            u64::from_le_bytes([kind, bits, scale, 0, low, high, 0, 0])
+        };
+        match *self {
+            Self::Bits { at, mask, value } => {
+                [head(0, Field { first: at, bits: 0 }, 0), mask, value]
             }
-            number |= part << at;
-            if byte < 0x80 {
-                return Ok(number);
+            Self::Range { field, lo, hi } => [head(1, field, 0), lo, hi],
+            Self::Shift { field, scale, lo, hi } => [head(2, field, scale), lo.into(), hi.into()],
+        }
+    }
+
+    /// Whether it looks at no more than it may, and asks for what can be there.
+    fn is_sound(&self) -> bool {
+        let holds = |field: Field, lo, hi| {
+            let (first, bits) = (usize::from(field.first), usize::from(field.bits));
+            let end = (first + bits).div_ceil(8);
+            bits > 0
+                && end <= MAX_FRAME
+                && first / 8 >= end.saturating_sub(WINDOW)
+                && lo <= hi
+                && hi <= ones(field.bits)
+        };
+        match *self {
+            Self::Bits { at, mask, value } => {
+                usize::from(at) + WINDOW <= MAX_FRAME && value & !mask == 0
+            }
+            Self::Range { field, lo, hi } => holds(field, lo, hi),
+            Self::Shift { field, scale, lo, hi } => {
+                let in_byte = field.first % 8 + u16::from(field.bits) <= 8;
+                field.bits <= 4 && in_byte && scale <= 6 && holds(field, lo.into(), hi.into())
             }
         }
-        Err(FilterError::Encoding)
-    }
-
-    fn step(&mut self) -> Result<Step, FilterError> {
-        let kind = self.byte()?;
-        let offset = self.number(16)? as u16;
-        Ok(match kind {
-            0 | 1 => {
-                let (width, mask, lo) = (self.byte()?, self.number(64)?, self.number(64)?);
-                let hi = if kind == 0 { lo } else { self.number(64)? };
-                Step::Atom(Atom { offset, width, mask, lo, hi })
-            }
-            2 => Step::Shift(Shift { offset, mask: self.byte()?, scale: self.byte()? }),
-            _ => return Err(FilterError::Encoding),
-        })
-    }
-}
-
-struct Writer<'b>(&'b mut [u8]);
-
-impl Writer<'_> {
-    fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
-        let room = core::mem::take(&mut self.0);
-        let (to, rest) = room.split_at_mut_checked(bytes.len())?;
-        to.copy_from_slice(bytes);
-        self.0 = rest;
-        Some(())
-    }
-
-    fn number(&mut self, mut number: u64) -> Option<()> {
-        while number >= 0x80 {
-            self.bytes(&[number as u8 | 0x80])?;
-            number >>= 7;
-        }
-        self.bytes(&[number as u8])
     }
 }

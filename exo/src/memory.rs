@@ -52,7 +52,7 @@ pub fn protect(root: Pfn, pfn: Pfn, executable: bool) {
     crate::arch::cpu::forget_page(address);
 }
 
-/// On the host all memory can be written, and none of it runs.
+/// On the host all memory can be written and executed.
 #[cfg(not(exo_guest))]
 pub fn protect(_root: Pfn, _pfn: Pfn, _executable: bool) {}
 
@@ -76,12 +76,20 @@ pub mod host {
 
     use exo_abi::FRAME_BYTES;
 
+    /// Read, write and execute.
+    const ALL: i32 = 7;
+
+    unsafe extern "C" {
+        fn mprotect(address: *mut std::ffi::c_void, length: usize, protection: i32) -> i32;
+    }
+
     thread_local! {
         static BASE: Cell<*mut u8> = const { Cell::new(std::ptr::null_mut()) };
     }
 
     /// Gives this thread `frames` frames of physical memory, for ever: kernel
-    /// objects are `'static`, so the memory is never given back.
+    /// objects are `'static`, so the memory is never given back. All of it can be written and
+    /// executed, as the code of filters is.
     ///
     /// # Panics
     /// If memory is short.
@@ -91,6 +99,9 @@ pub mod host {
         // SAFETY: the layout has a non-zero size.
         let base = unsafe { alloc_zeroed(layout) };
         assert!(!base.is_null(), "out of memory");
+        // SAFETY: whole pages that were allocated just now, which stay readable and writable.
+        let result = unsafe { mprotect(base.cast(), bytes, ALL) };
+        assert_eq!(result, 0, "memory cannot be made executable");
         BASE.set(base);
     }
 

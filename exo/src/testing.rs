@@ -71,10 +71,9 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
         disk: RefCell::new(Some(disk())),
         network,
         merged: {
-            // Interpreted: what a host test would run here is run in `dpf-run`.
             let heads = vec![dpf::NodeId::NONE; FRAMES as usize].leak();
             // SAFETY: leaked for it, and zero.
-            unsafe { Merged::new(heads.as_mut_ptr(), FRAMES.ilog2(), 7, false) }
+            unsafe { Merged::new(heads.as_mut_ptr(), FRAMES.ilog2(), 7) }
         },
     }));
     let mut mac = [0; 8];

@@ -11,6 +11,7 @@ use dpf::{Atom, Filter, MAX_WIRE};
 use exo_abi::boot::SELF;
 use exo_abi::{Error, Word};
 use libos::sys;
+use selftest::random::Random;
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
 use crate::comparisons::narrowed;
@@ -255,20 +256,30 @@ fn unscope(attacker: &mut Attacker) -> Attempt {
     Ok(Verdict::every(attacker.foreign().map(sys::net_unscope), &[Error::NotOwned]))
 }
 
+/// Bytes that are hardly a filter: any, or such as begin each test like one.
+pub(crate) fn random_wire(random: &mut Random, begins: bool) -> ([u8; MAX_WIRE], usize) {
+    const TEST: usize = MAX_WIRE / dpf::MAX_ATOMS;
+    let mut wire = [0; MAX_WIRE];
+    wire.iter_mut().for_each(|byte| *byte = random.word() as u8);
+    if !begins {
+        return (wire, random.below(MAX_WIRE as u64 + 1) as usize);
+    }
+    for test in wire.chunks_mut(TEST) {
+        let first = random.below(8 * dpf::MAX_FRAME as u64) as u16;
+        let [kind, bits, scale] = [3, 33, 8].map(|end| random.below(end) as u8);
+        let [low, high] = first.to_le_bytes();
+        test[..8].copy_from_slice(&[kind, bits, scale, 0, low, high, 0, 0]);
+    }
+    (wire, TEST * (1 + random.below(dpf::MAX_ATOMS as u64) as usize))
+}
+
 fn random_bytes(attacker: &mut Attacker) -> Attempt {
     let object = attacker.frames.take(SELF, 2)?;
     let mut random = attacker.random;
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
     let mut answers = Vec::new();
     for round in 0..4000 {
-        let mut wire = [0; MAX_WIRE];
-        wire.iter_mut().for_each(|byte| *byte = random.word() as u8);
-        let mut length = random.below(MAX_WIRE as u64 + 1) as usize;
-        if round % 2 == 0 {
-            // A header that makes sense, so that steps are looked at.
-            let count = 1 + random.below(dpf::MAX_ATOMS as u64) as usize;
-            (wire[0], wire[1], length) = (2, count as u8, 2 + 25 * count);
-        }
+        let (wire, length) = random_wire(&mut random, round % 2 == 0);
         answers.push(nic.install_bytes(&wire[..length], object));
     }
     attacker.frames.give(object, 2)?;
@@ -291,7 +302,7 @@ fn flipped_bits(attacker: &mut Attacker) -> Attempt {
         if nic.install_bytes(&flipped[..length], object).is_ok() {
             // Accepted: then it must be for packets to the attacker's own address.
             let read = Filter::decode(&flipped[..length]);
-            wrong += u32::from(!read.is_ok_and(|read| read.behind(&own).is_some()));
+            wrong += u32::from(read.is_none_or(|read| read.behind(&own).is_none()));
             sys::filter_remove(nic.binding, object)?;
         }
     }

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use dpf::{Atom, Filter, MAX_WIRE, Shift, Step};
+use dpf::{Atom, Filter, KEY_WIRE, Step, encode_keys};
 use exo_abi::boot::SELF;
 use exo_abi::{Error, Handle, Pfn, UserPtr, Word};
 use libos::sys;
@@ -24,12 +24,13 @@ const WAYS: u16 = 300;
 
 /// Makes a scope within `net`.
 pub(crate) fn narrowed(net: Handle, keys: &[Filter], object: Pfn) -> Result<Handle, Error> {
-    let mut wire = Vec::new();
-    for key in keys {
-        let mut one = [0; MAX_WIRE];
-        let length = key.encode(&mut one).ok_or(Error::TooMuch)?;
-        wire.extend_from_slice(&one[..length]);
-    }
+    let mut wire = [0; 2 * KEY_WIRE];
+    let length = encode_keys(keys, &mut wire).ok_or(Error::TooMuch)?;
+    narrowed_by(net, wire.get(..length).unwrap_or_default(), object)
+}
+
+/// The same from what claims to be encoded keys.
+fn narrowed_by(net: Handle, wire: &[u8], object: Pfn) -> Result<Handle, Error> {
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
     let answer = sys::net_scope(net, at, wire.len() as u64, object, object.plus(1));
     Handle::from_word(answer?)
@@ -123,27 +124,23 @@ fn deep(attacker: &mut Attacker) -> Attempt {
     Ok(Verdict::harmless(bounded, alloc::format!("{refusal:?} after {depth}")))
 }
 
-/// Ranges, shifts, lengths, and bits too far from the front.
+/// A key that pins nothing, ones that say what a bit is that they do not pin, and pieces of keys.
 fn no_keys(attacker: &mut Attacker) -> Attempt {
     let nic = attacker.nic.as_ref().ok_or(Error::NoDevice)?;
-    let with = |step: Step| {
-        let steps: Vec<_> = nic.harmless_filter(7000).steps().chain([step]).collect();
-        Filter::of_steps(&steps).map_err(|_| Error::BadFilter)
-    };
-    let shift = Step::Shift(Shift { offset: 46, mask: 0x0f, scale: 2 });
-    let behind: Vec<_> = with(Step::Atom(Atom::exact(45, 1, 0)))?
-        .steps()
-        .chain([shift, Atom::exact(50, 1, 0).into()])
-        .collect();
-    let none = [
-        with(Atom::range(34, 2, 5, 99).into())?,
-        with(Atom::masked(62, 1, 0, 0).into())?,
-        with(Atom::exact(64, 1, 0).into())?,
-        Filter::of_steps(&behind).map_err(|_| Error::BadFilter)?,
-    ];
+    let mut own = [0; KEY_WIRE];
+    encode_keys(&[nic.harmless_filter(7000)], &mut own).ok_or(Error::BadFilter)?;
+    let values = own.len() / 2;
+    let mut none = Vec::from([Vec::new(), [0; KEY_WIRE].to_vec()]);
+    none.extend([1, 8, KEY_WIRE - 1].map(|length| own[..length].to_vec()));
+    none.push([&own[..], &[0]].concat());
+    for bit in (0..8 * values).filter(|bit| own[bit / 8] >> (bit % 8) & 1 == 0) {
+        let mut stray = own.to_vec();
+        stray[values + bit / 8] ^= 1 << (bit % 8);
+        none.push(stray);
+    }
     let object = attacker.frames.take(SELF, 2)?;
     let answers: Vec<_> =
-        none.iter().map(|key| narrowed(nic.net, &[*key], object).map(Word::into_word)).collect();
+        none.iter().map(|key| narrowed_by(nic.net, key, object).map(Word::into_word)).collect();
     attacker.frames.give(object, 2)?;
     Ok(Verdict::every(answers.into_iter(), &[Error::BadFilter]))
 }

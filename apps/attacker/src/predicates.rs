@@ -9,6 +9,7 @@ use libos::sys;
 use selftest::child::{Child, Code, SHARED, exit};
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
+use crate::claims::random_wire;
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "sleep for a condition on memory that it cannot read", run: foreign_memory },
@@ -95,15 +96,8 @@ fn too_far(attacker: &mut Attacker) -> Attempt {
 fn random_bytes(attacker: &mut Attacker) -> Attempt {
     let mut random = attacker.random;
     let tries = (0..4000).map(|round| {
-        let mut wire = [0; MAX_WIRE];
-        wire.iter_mut().for_each(|byte| *byte = random.word() as u8);
-        let mut length = random.below(MAX_WIRE as u64 + 1);
-        if round % 2 == 0 {
-            // A header that makes sense, so that steps are looked at.
-            let count = 1 + random.below(dpf::MAX_ATOMS as u64);
-            (wire[0], wire[1], length) = (2, count as u8, 2 + 25 * count);
-        }
-        sys::wait_until(pointer(&wire), length, UserPtr(0x40_0000), PAST)
+        let (wire, length) = random_wire(&mut random, round % 2 == 0);
+        sys::wait_until(pointer(&wire), length as u64, UserPtr(0x40_0000), PAST)
     });
     Ok(Verdict::every(tries, &[Error::BadFilter]))
 }

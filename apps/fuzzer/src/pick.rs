@@ -7,7 +7,8 @@ use exo_abi::{FrameKind, Handle, Rights, USER_TOP, Word};
 
 use crate::member::Member;
 use crate::place::{
-    BOARD, FILTERS, LENGTHS, PLAYGROUND, SCRATCH, SERVICE_STACK, TOLD, Told, board, frame_table,
+    BOARD, FILTERS, KEY, LENGTHS, PLAYGROUND, SCRATCH, SERVICE_STACK, TOLD, Told, board,
+    frame_table,
 };
 
 /// What a frame is wanted for.
@@ -202,8 +203,11 @@ impl Member {
         {
             let place = usize::from(entry.name != "wait_until");
             let index = self.random.below(4) as usize;
-            words[place] = SCRATCH.get() + FILTERS[index] as u64;
-            words[place + 1] = self.filter_length(index);
+            let filter = SCRATCH.get() + FILTERS[index] as u64;
+            (words[place], words[place + 1]) = match entry.name {
+                "net_scope" => (filter + KEY as u64, dpf::KEY_WIRE as u64),
+                _ => (filter, self.filter_length(index)),
+            };
         }
         words
     }

@@ -105,6 +105,8 @@ pub(crate) fn frame_table() -> &'static [FrameInfo] {
 
 /// Filters on the scratch page, encoded: where each begins and how long it is.
 pub(crate) const FILTERS: [usize; 4] = [2048, 2304, 2560, 2816];
+/// How far behind each is the key that it is, encoded.
+pub(crate) const KEY: usize = 128;
 /// Where their lengths are.
 pub(crate) const LENGTHS: usize = 2016;
 

@@ -14,7 +14,7 @@ use selftest::random::Random;
 use selftest::server::events;
 
 use crate::crew::Yard;
-use crate::place::{Board, CREW, FAULTED, FILTERS, GRANTED, LENGTHS, board_at};
+use crate::place::{Board, CREW, FAULTED, FILTERS, GRANTED, KEY, LENGTHS, board_at};
 use crate::slots::Slots;
 
 /// Calls of each child in a round.
@@ -218,10 +218,11 @@ impl Rounds {
                 let mut wire = [0; dpf::MAX_WIRE];
                 let length = filter.encode(&mut wire).ok_or(Error::TooMuch)?;
                 write(self.scratch_window, LENGTHS + 8 * index, length as u64);
-                for (offset, bytes) in (0..).step_by(8).zip(wire.chunks(8)) {
-                    let mut word = [0; 8];
-                    word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-                    write(self.scratch_window, place + offset, u64::from_le_bytes(word));
+                let key = dpf::Key::of(filter).ok_or(Error::BadFilter)?.encode();
+                for (start, text) in [(place, &wire[..length]), (place + KEY, &key)] {
+                    for (offset, word) in (start..).step_by(8).zip(text.as_chunks().0) {
+                        write(self.scratch_window, offset, u64::from_le_bytes(*word));
+                    }
                 }
             }
         }

@@ -9,7 +9,7 @@ use selftest::server::area;
 
 use crate::member::{Member, serves};
 use crate::pick::Want;
-use crate::place::{CREW, FILTERS, SCRATCH, SERVICE_STACK, TOLD, Told, board};
+use crate::place::{CREW, FILTERS, KEY, SCRATCH, SERVICE_STACK, TOLD, Told, board};
 use crate::upcall;
 
 /// Times that a call is made again that is done in steps.
@@ -226,7 +226,8 @@ impl Member {
         if self.random.below(2) == 0 {
             // By a scope within, that may go before the binding does.
             let index = self.random.below(4) as usize;
-            let (key, length) = (SCRATCH.get() + FILTERS[index] as u64, self.filter_length(index));
+            let key = SCRATCH.get() + (FILTERS[index] + KEY) as u64;
+            let length = dpf::KEY_WIRE as u64;
             let (object, code) = (self.frame(Want::Quiet), self.frame(Want::Quiet));
             if let Some(made) = self.go(call_number("net_scope"), &[net, key, length, object, code])
             {

@@ -162,11 +162,9 @@ fn least_frames(segments: impl Iterator<Item = (u64, u64)>) -> u64 {
 
 /// The network capability narrowed to all that concerns `address`.
 fn net_scope(address: [u8; 4]) -> Result<(Handle, [Pfn; 2]), Error> {
-    let mut wire = [0; 2 * dpf::MAX_WIRE];
-    let mut used = 0;
-    for key in [dpf::packet::ipv4_all(address), dpf::packet::arp_for(address)] {
-        used += key.encode(&mut wire[used..]).ok_or(Error::TooMuch)?;
-    }
+    let mut wire = [0; 2 * dpf::KEY_WIRE];
+    let keys = [dpf::packet::ipv4_all(address), dpf::packet::arp_for(address)];
+    let used = dpf::encode_keys(&keys, &mut wire).ok_or(Error::BadFilter)?;
     let (object, code) = (space::own_frame()?, space::own_frame()?);
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
     let net = sys::net_scope(NET, at, used as u64, object, code)?;

@@ -1,7 +1,7 @@
 //! Bindings and filters. Needs the network; without it, there is nothing to check.
 
 use dpf::packet::{arp_for, udp_to};
-use dpf::{Filter, MAX_WIRE};
+use dpf::{Filter, KEY_WIRE, MAX_WIRE, encode_keys};
 use exo_abi::boot::SELF;
 use exo_abi::{
     BATCH_WORDS, Error, FrameKind, Handle, Pfn, Protection, RingOrder, SyncCounts, UserPtr, Word,
@@ -162,8 +162,8 @@ fn filter_refusals(bench: &mut Bench) -> Outcome {
 
 /// The scope of one UDP port of this address, in `object` and the frame after it.
 fn scope(net: Handle, key: &Filter, object: Pfn) -> Result<u64, (Error, u64)> {
-    let mut wire = [0; MAX_WIRE];
-    let length = key.encode(&mut wire).ok_or((Error::TooMuch, 0))?;
+    let mut wire = [0; KEY_WIRE];
+    let length = encode_keys(&[*key], &mut wire).ok_or((Error::BadFilter, 0))?;
     let at = wire.as_ptr().expose_provenance() as u64;
     let [object, code] = [object, object.plus(1)].map(Word::into_word);
     let words = [net.into_word(), at, length as u64, object, code, 0];
@@ -189,8 +189,8 @@ fn scopes(bench: &mut Bench) -> Outcome {
         Err((Error::NotOwned, 0)),
     )?;
     // The same in a batch.
-    let mut wire = [0; MAX_WIRE];
-    let length = key.encode(&mut wire).ok_or(Error::TooMuch)? as u64;
+    let mut wire = [0; KEY_WIRE];
+    let length = encode_keys(&[key], &mut wire).ok_or(Error::BadFilter)? as u64;
     let at = wire.as_ptr().expose_provenance() as u64;
     let [object, code] = [two, two.plus(1)].map(Word::into_word);
     let mut call = [0_u64; BATCH_WORDS];

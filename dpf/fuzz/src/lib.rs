@@ -7,7 +7,7 @@
 //!
 //! | target | bytes are | what must hold |
 //! |---|---|---|
-//! | [`wire`] | a filter's wire form, then edits of frames | its meaning is that of the steps as written; canonical form, wire form, predicate, mirror and text agree with it |
+//! | [`wire`] | a filter, as steps or as the kernel takes it, then edits of frames | its meaning is that of the steps as written; canonical form, wire form, predicate, mirror and text agree with it |
 //! | [`history`] | filters to install and remove, and frames | merged filters, as code and interpreted, agree with the list of them; comparisons of filters agree with frames |
 //! | [`text`] | an expression | an error that can be shown, or a filter with an explanation that means the same |
 //!

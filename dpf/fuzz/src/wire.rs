@@ -1,7 +1,7 @@
-//! One filter, from its wire form.
+//! One filter: a description of steps in postcard's form, or tests as the kernel takes them.
 
 use dpf::exact::sound;
-use dpf::{Atom, Filter, KEY_BYTES, Key, MAX_ATOMS, Shift, Step};
+use dpf::{Atom, Filter, KEY_BYTES, Key, MAX_ATOMS, MAX_FRAME, MAX_WIRE, Shift, Step};
 use dpf_run::{example, near};
 use serde::Deserialize;
 
@@ -10,12 +10,17 @@ use crate::meaning::{Compiled, example_of_sound, takes};
 use crate::show;
 use crate::text::explanation;
 
-/// The value that the wire form is postcard's form of.
+/// The value that a description is postcard's form of, behind its first byte.
 #[derive(Deserialize)]
 struct Wire {
-    version: u8,
     steps: Vec<WireStep>,
 }
+
+/// The first byte of a description, and of tests.
+const STEPS: u8 = 2;
+const TESTS: u8 = 3;
+/// Bytes of a test.
+const TEST: usize = MAX_WIRE / MAX_ATOMS;
 
 #[derive(Clone, Copy, Deserialize)]
 enum WireStep {
@@ -38,19 +43,45 @@ impl From<WireStep> for Step {
     }
 }
 
-/// A wire form, and behind it how frames differ from one that matches.
+/// A filter, and behind it how frames differ from one that matches.
 ///
 /// # Panics
 /// If something does not hold.
 pub fn wire(bytes: &[u8]) {
-    let Ok((filter, rest)) = Filter::decode_first(bytes) else { return };
-    let (form, _) = bytes.split_at(bytes.len() - rest.len());
-    assert_eq!(Filter::decode(form), Ok(filter));
-    assert!(rest.is_empty() || Filter::decode(bytes).is_err(), "something follows");
-    let (wire, behind) = postcard::take_from_bytes::<Wire>(form).expect("postcard reads it, too");
-    assert_eq!((wire.version, behind), (2, &[][..]));
+    match bytes.split_first() {
+        Some((&STEPS, rest)) => described(rest),
+        Some((&TESTS, rest)) => tests(rest),
+        _ => {}
+    }
+}
+
+/// What the kernel would take from whatever writes it: how many tests, and they. It means the
+/// same as code, and reads no more than the frame.
+fn tests(bytes: &[u8]) {
+    let Some((&count, bytes)) = bytes.split_first() else { return };
+    let Some((form, rest)) = bytes.split_at_checked(TEST * usize::from(count)) else { return };
+    let Some(filter) = Filter::decode(form) else { return };
+    show(|| format!("{filter:#?}"));
+    let mut again = [0xaa; MAX_WIRE];
+    let length = filter.encode(&mut again).expect("no wire form is longer");
+    assert_eq!(again[..length], *form, "it has one form");
+    let mut code = Compiled::new(&filter);
+    let mut input = Input(rest);
+    let mut frame = vec![0; filter.reach().min(MAX_FRAME)];
+    loop {
+        frame = input.edited(frame);
+        code.agrees_on(&frame);
+        if input.is_empty() {
+            break;
+        }
+    }
+}
+
+/// A description, and edits of a frame.
+fn described(bytes: &[u8]) {
+    let Ok((wire, rest)) = postcard::take_from_bytes::<Wire>(bytes) else { return };
     let steps: Vec<Step> = wire.steps.into_iter().map(Into::into).collect();
-    assert!(steps.len() <= MAX_ATOMS);
+    let Ok(filter) = Filter::of_steps(&steps) else { return };
     show(|| format!("{steps:#?}\nin canonical form {filter:#?}"));
 
     if sound(&filter).is_err() {

@@ -142,7 +142,7 @@ impl Arena {
     }
 
     /// The trie and its storage, for inspection.
-    pub fn parts(&self) -> (&Trie, &impl dpf::Store) {
+    pub fn parts(&self) -> (&Trie, &impl dpf::Inspect) {
         (&self.trie, &self.blocks)
     }
 }

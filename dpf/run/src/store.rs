@@ -1,8 +1,8 @@
 //! Blocks, buckets and code in pages, as a kernel's linear map has them.
 
 use dpf::{
-    Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId, SLOT,
-    SLOTS, Salt, Store, UNIT,
+    Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, Inspect, MAX_ATOMS, Node, NodeId,
+    SLOT, SLOTS, Salt, Store, UNIT,
 };
 
 use crate::block_at;
@@ -178,10 +178,6 @@ impl Store for Blocks {
         unsafe { &mut *self.place(id.index()).cast() }
     }
 
-    fn filter(&self, block: BlockId) -> Filter {
-        self.filters[self.index(block)].expect("installed")
-    }
-
     #[inline]
     fn buckets(&self) -> Buckets {
         Buckets { distance: self.heads as u64, bits: self.bits }
@@ -203,9 +199,9 @@ impl Store for Blocks {
         Salt::new(0x243f_6a88_85a3_08d3, self.serial)
     }
 
-    fn code_address(&self, slot: CodeSlot) -> Option<u64> {
+    fn code_address(&self, slot: CodeSlot) -> u64 {
         assert!(slot.index < SLOTS, "a slot of the block");
-        Some(self.code.place(self.index(slot.block), slot.index * SLOT, SLOT) as u64)
+        self.code.place(self.index(slot.block), slot.index * SLOT, SLOT) as u64
     }
 
     fn write_code(&mut self, slot: CodeSlot, code: &[u8]) {
@@ -214,5 +210,11 @@ impl Store for Blocks {
         let block = self.index(slot.block);
         self.code.write(block, slot.index * SLOT, code);
         self.lengths[block][slot.index] = code.len() as u8;
+    }
+}
+
+impl Inspect for Blocks {
+    fn filter(&self, block: BlockId) -> Filter {
+        self.filters[self.index(block)].expect("installed")
     }
 }

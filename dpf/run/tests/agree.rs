@@ -42,6 +42,19 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn predicates_of_any_tests((filter, others) in common::wild(), noise in frames()) {
+        let runnable = Runnable::new(&compile(&filter));
+        let mut edge = Edge::new();
+        for frame in others.iter().flat_map(near).chain(noise) {
+            prop_assert_eq!(runnable.matches(edge.place(&frame)), filter.matches(&frame));
+        }
+    }
+}
+
 /// Frames of every length that end where the page does, for filters of every kind.
 #[test]
 fn no_length_is_read_beyond() {

@@ -9,8 +9,8 @@ use super::{all_frames, atoms, domain_filter, example};
 use crate::packet::{arp_for, icmp_to, udp_to};
 use crate::test::{Part, Test};
 use crate::{
-    Atom, Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, MAX_ATOMS, Node, NodeId, Salt,
-    Store, Tag, Trie, TrieError, UNIT,
+    Atom, Block, BlockId, Buckets, CodeSlot, Filter, Group, GroupId, Inspect, MAX_ATOMS, Node,
+    NodeId, SLOT, Salt, Store, Tag, Trie, TrieError, UNIT,
 };
 
 const BITS: u32 = 2;
@@ -58,9 +58,6 @@ impl Store for Blocks {
         let (block, unit) = Self::place(id.index());
         &mut self.blocks[block].as_mut().expect("installed").2[unit - MAX_ATOMS]
     }
-    fn filter(&self, block: BlockId) -> Filter {
-        self.blocks[Self::place(block.index()).0].as_ref().expect("installed").0
-    }
     fn buckets(&self) -> Buckets {
         Buckets { distance: 0, bits: BITS }
     }
@@ -75,11 +72,18 @@ impl Store for Blocks {
         self.serial += 1;
         Salt::new(7, self.serial)
     }
-    fn code_address(&self, _: CodeSlot) -> Option<u64> {
-        None
+    fn code_address(&self, slot: CodeSlot) -> u64 {
+        // Nothing is executed here.
+        u64::from(slot.block.index()) << 16 | (slot.index * SLOT) as u64
     }
-    fn write_code(&mut self, _: CodeSlot, _: &[u8]) {
-        panic!("no code is made");
+    fn write_code(&mut self, _: CodeSlot, code: &[u8]) {
+        assert!(!code.is_empty() && code.len() <= SLOT);
+    }
+}
+
+impl Inspect for Blocks {
+    fn filter(&self, block: BlockId) -> Filter {
+        self.blocks[Self::place(block.index()).0].as_ref().expect("installed").0
     }
 }
 

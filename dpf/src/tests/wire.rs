@@ -1,59 +1,11 @@
-//! The wire form: what its table says, what postcard says, and anything.
+//! The wire form: what its table says, and anything.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::{any_atom, domain_steps};
-use crate::{Atom, Filter, FilterError, MAX_ATOMS, MAX_WIRE, Shift, Step};
-
-/// The value that the bytes are postcard's form of.
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    version: u8,
-    steps: Vec<WireStep>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum WireStep {
-    Equal { offset: u16, width: u8, mask: u64, value: u64 },
-    Range { offset: u16, width: u8, mask: u64, lo: u64, hi: u64 },
-    Shift { offset: u16, mask: u8, scale: u8 },
-}
-
-impl From<Step> for WireStep {
-    fn from(step: Step) -> Self {
-        match step {
-            Step::Atom(Atom { offset, width, mask, lo, hi }) if lo == hi => {
-                Self::Equal { offset, width, mask, value: lo }
-            }
-            Step::Atom(Atom { offset, width, mask, lo, hi }) => {
-                Self::Range { offset, width, mask, lo, hi }
-            }
-            Step::Shift(Shift { offset, mask, scale }) => Self::Shift { offset, mask, scale },
-        }
-    }
-}
-
-impl From<WireStep> for Step {
-    fn from(step: WireStep) -> Self {
-        match step {
-            WireStep::Equal { offset, width, mask, value } => {
-                Self::Atom(Atom::masked(offset, width, mask, value))
-            }
-            WireStep::Range { offset, width, mask, lo, hi } => {
-                Self::Atom(Atom { offset, width, mask, lo, hi })
-            }
-            WireStep::Shift { offset, mask, scale } => Self::Shift(Shift { offset, mask, scale }),
-        }
-    }
-}
-
-/// What postcard makes of the steps.
-fn postcard(steps: impl Iterator<Item = Step>) -> Vec<u8> {
-    let wire = Wire { version: 2, steps: steps.map(Into::into).collect() };
-    postcard::to_allocvec(&wire).unwrap()
-}
+use crate::test::{Field, Test};
+use crate::{Atom, Filter, KEY_WIRE, Key, MAX_ATOMS, MAX_WIRE, Shift, Step, encode_keys, packet};
 
 fn encoded(filter: &Filter) -> Vec<u8> {
     let mut out = [0xaa; MAX_WIRE];
@@ -61,9 +13,19 @@ fn encoded(filter: &Filter) -> Vec<u8> {
     out[..length].to_vec()
 }
 
+/// Three words as bytes.
+fn words(words: [u64; 3]) -> Vec<u8> {
+    words.map(u64::to_le_bytes).concat()
+}
+
+/// What the first word says.
+fn head(kind: u64, bits: u64, scale: u64, first: u64) -> u64 {
+    kind | bits << 8 | scale << 16 | first << 32
+}
+
 #[test]
 fn wire_form_is_what_its_table_says() {
-    assert_eq!(MAX_WIRE, 342);
+    assert_eq!(MAX_WIRE, 288);
     let steps = [
         Step::Atom(Atom::masked(200, 8, 0xff80, 0x0100)),
         Step::Shift(Shift { offset: 14, mask: 0x0f, scale: 2 }),
@@ -71,93 +33,120 @@ fn wire_form_is_what_its_table_says() {
     ];
     let filter = Filter::of_steps(&steps).unwrap();
     let expected = [
-        &[2, 3][..],
-        &[0, 0xc8, 0x01, 8, 0x80, 0xff, 0x03, 0x80, 0x02],
-        &[2, 14, 0x0f, 2],
-        // Pinned are the upper bits, the rest is a range.
-        &[0, 14, 8, 0x78, 0x00],
+        words([head(0, 0, 0, 200), 0x80ff << 48, 0x0001 << 48]),
+        words([head(2, 4, 2, 8 * 14 + 4), 0, 15]),
+        // Pinned are the upper bits of the last byte, the rest is a range.
+        words([head(0, 0, 0, 14), 0x78 << 56, 0]),
+        words([head(1, 3, 0, 8 * 21 + 5), 3, 4]),
     ]
     .concat();
-    assert_eq!(encoded(&filter)[2..13], expected[2..13]);
-    assert_eq!(Filter::decode(&encoded(&filter)), Ok(filter));
-    let atom = Filter::new(&[Atom::exact(12, 2, 0x0806)]).unwrap();
-    let bytes = [2, 1, 0, 6, 8, 0xff, 0xff, 0x03, 0x86, 0x10];
-    assert_eq!(encoded(&atom), bytes);
-    for short in 0..bytes.len() {
-        assert_eq!(atom.encode(&mut vec![0; short]), None);
-        assert_eq!(Filter::decode(&bytes[..short]), Err(FilterError::Encoding));
+    assert_eq!(encoded(&filter), expected);
+    assert_eq!(Filter::decode(&expected), Some(filter));
+    for short in 0..expected.len() {
+        assert_eq!(filter.encode(&mut vec![0; short]), None);
+        let rest = Filter::decode(&expected[..short]);
+        assert_eq!(rest.is_some(), short > 0 && short % 24 == 0, "whole tests, {short}");
     }
-    let mut two = bytes.to_vec();
-    two.extend(bytes);
-    assert_eq!(Filter::decode(&two), Err(FilterError::Encoding));
-    assert_eq!(Filter::decode_first(&two), Ok((atom, &bytes[..])));
 }
 
 #[test]
-fn decoder_names_what_is_wrong() {
-    let decode = Filter::decode;
-    assert_eq!(decode(&[1, 1, 12, 0, 2]), Err(FilterError::Version));
-    assert_eq!(decode(&[3]), Err(FilterError::Version));
-    assert_eq!(decode(&[2, 0]), Err(FilterError::NoAtoms));
-    let atom = [0, 12, 1, 1, 1];
-    let repeated = |count: u8| [&[2, count][..], &atom.repeat(count.into())].concat();
-    assert!(decode(&repeated(12)).is_ok());
-    assert_eq!(decode(&repeated(13)), Err(FilterError::TooManyAtoms));
-    assert_eq!(decode(&[2, 1, 3, 12, 1, 1, 1]), Err(FilterError::Encoding));
-    // Numbers that are longer than they need be, or too large for their type.
-    assert_eq!(decode(&[2, 1, 0, 0x8c, 0, 1, 1, 1]), Err(FilterError::Encoding));
-    assert_eq!(decode(&[2, 1, 0, 0xff, 0xff, 4, 1, 1, 1]), Err(FilterError::Encoding));
-    assert_eq!(decode(&[2, 1, 0, 0xff, 0xff, 3, 1, 1, 1]), Err(FilterError::BeyondFrame));
-    let mask = |last: u8| [&[2, 1, 0, 20, 8][..], &[0xff; 9], &[last, 5]].concat();
-    assert!(decode(&mask(1)).is_ok());
-    assert_eq!(decode(&mask(2)), Err(FilterError::Encoding));
-    assert_eq!(decode(&mask(0x81)), Err(FilterError::Encoding));
-    // Twelve ranges over the same field say no more than one, but are too long.
-    let range = Atom { offset: 1000, width: 8, mask: u64::MAX, lo: 1 << 63, hi: u64::MAX - 1 };
-    let many = postcard([range.into(); 12].into_iter());
-    assert!(many.len() > MAX_WIRE && decode(&many) == Err(FilterError::Encoding));
-    assert_eq!(decode(&postcard([range.into(); 9].into_iter())), Filter::new(&[range]));
+fn decoder_refuses_what_code_cannot_rely_on() {
+    let decodes = |test| Filter::decode(&words(test)).is_some();
+    // Nothing stands where the table has nothing.
+    assert!(decodes([head(0, 0, 0, 12), 5, 4]) && decodes([head(0, 0, 0, 0), 0, 0]));
+    for head in [head(3, 0, 0, 12), head(0, 1, 0, 12), head(0, 0, 1, 12), 12 << 32 | 1 << 24] {
+        assert!(!decodes([head, 5, 4]), "{head:x}");
+    }
+    assert!(!decodes([head(0, 0, 0, 12) | 1 << 48, 5, 4]));
+    assert!(!decodes([head(0, 0, 0, 12), 5, 2]), "a bit that is not in the mask");
+    // Not beyond the longest frame.
+    assert!(decodes([head(0, 0, 0, 1506), 0, 0]) && !decodes([head(0, 0, 0, 1507), 0, 0]));
+    assert!(!decodes([head(0, 0, 0, 0xffff), 0, 0]));
+    assert!(decodes([head(1, 8, 0, 8 * 1513), 0, 9]) && !decodes([head(1, 9, 0, 8 * 1513), 0, 9]));
+    assert!(!decodes([head(1, 8, 0, 0xffff), 0, 9]));
+    // A field of bits, within one window.
+    assert!(decodes([head(1, 64, 0, 160), 0, u64::MAX]) && decodes([head(1, 1, 0, 7), 0, 1]));
+    assert!(decodes([head(1, 63, 0, 1), 0, 1]) && decodes([head(1, 62, 0, 161), 0, 1]));
+    for (bits, first) in [(0, 160), (64, 161), (58, 167), (65, 160), (255, 0)] {
+        assert!(!decodes([head(1, bits, 0, first), 0, 0]), "{bits} bits at {first}");
+    }
+    // Bounds that are there.
+    assert!(!decodes([head(1, 8, 0, 160), 5, 4]) && !decodes([head(1, 8, 0, 160), 5, 256]));
+    // A shift by one to four bits of a byte.
+    assert!(decodes([head(2, 4, 6, 164), 0, 15]) && decodes([head(2, 1, 0, 167), 1, 1]));
+    for (bits, scale, first) in [(0, 0, 160), (5, 0, 160), (4, 7, 160), (4, 0, 165)] {
+        assert!(!decodes([head(2, bits, scale, first), 0, 0]), "{bits}, {scale}, {first}");
+    }
+    for (lo, hi) in [(2, 1), (0, 16), (0, 256), (1 << 32, 1), (0, 1 << 63)] {
+        assert!(!decodes([head(2, 4, 0, 160), lo, hi]), "{lo} to {hi}");
+    }
+    // Not too many.
+    let test = words([head(0, 0, 0, 12), 1, 1]);
+    let shift = words([head(2, 4, 2, 164), 0, 15]);
+    assert!(Filter::decode(&test.repeat(12)).is_some() && Filter::decode(&[]).is_none());
+    assert!(Filter::decode(&test.repeat(13)).is_none());
+    assert!(Filter::decode(&shift.repeat(2)).is_some());
+    assert!(Filter::decode(&shift.repeat(3)).is_none());
+}
+
+#[test]
+fn keys_are_masks_and_then_values() {
+    let key = Key::of(&packet::arp_for([10, 0, 2, 15])).unwrap();
+    let bytes = key.encode();
+    let (mask, value) = bytes.split_at(KEY_WIRE / 2);
+    assert_eq!((&mask[12..14], &value[12..14]), (&[0xff, 0xff][..], &[8, 6][..]));
+    assert_eq!((&mask[38..42], &value[38..42]), (&[0xff; 4][..], &[10, 0, 2, 15][..]));
+    assert_eq!(Key::decode(&bytes), Some(key));
+    assert_eq!(Key::decode(&[0; KEY_WIRE]), None, "it pins nothing");
+    let mut stray = bytes;
+    stray[KEY_WIRE / 2] = 1;
+    assert_eq!(Key::decode(&stray), None);
+    let two = [packet::udp_to([10, 0, 2, 15], 7), packet::arp_for([10, 0, 2, 15])];
+    let mut out = [0; 2 * KEY_WIRE];
+    assert_eq!(encode_keys(&two, &mut out[1..]), None);
+    assert_eq!(encode_keys(&two, &mut out), Some(2 * KEY_WIRE));
+    assert_eq!(out[KEY_WIRE..], bytes);
 }
 
 proptest! {
     #[test]
-    fn wire_form_is_postcards(steps in domain_steps(), atoms in vec(any_atom(), 1..=MAX_ATOMS)) {
+    fn what_the_language_makes_is_accepted(
+        steps in domain_steps(),
+        atoms in vec(any_atom(), 1..=MAX_ATOMS),
+    ) {
         let atoms = atoms.into_iter().map(Step::Atom).collect();
         for steps in [steps, atoms] {
-            let wire = postcard(steps.iter().copied());
-            let filter = Filter::of_steps(&steps);
-            if wire.len() <= MAX_WIRE || filter.is_err() {
-                prop_assert_eq!(Filter::decode(&wire), filter);
-            }
-            if let Ok(filter) = filter {
-                prop_assert_eq!(encoded(&filter), postcard(filter.steps()));
-                prop_assert_eq!(Filter::decode(&encoded(&filter)), Ok(filter));
+            if let Ok(filter) = Filter::of_steps(&steps) {
+                prop_assert_eq!(Filter::decode(&encoded(&filter)), Some(filter));
             }
         }
     }
 
-    /// Arbitrary bytes, and ones that were a filter: decoding never panics; what it
-    /// accepts postcard reads as well, and writes as the same bytes.
+    /// Arbitrary bytes, and ones that were a filter: decoding never panics; what it accepts it
+    /// writes as the same bytes, and the tests are within a window and the longest frame.
     #[test]
     fn decode_survives_anything(
-        mut bytes in vec(any::<u8>(), 0..500),
+        mut bytes in vec(any::<u8>(), 0..=MAX_WIRE + 1),
         steps in domain_steps(),
         kind in 0..3,
         flips in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        if kind > 0 {
-            bytes = postcard(steps.into_iter());
+        if let (1.., Ok(filter)) = (kind, Filter::of_steps(&steps)) {
+            bytes = encoded(&filter);
             for (at, byte) in flips {
                 let at = at.index(bytes.len());
                 bytes[at] = if kind == 1 { byte } else { bytes[at] ^ 1 << (byte % 8) };
             }
         }
-        if let Ok((filter, rest)) = Filter::decode_first(&bytes) {
-            let (wire, left): (Wire, _) = postcard::take_from_bytes(&bytes).unwrap();
-            prop_assert_eq!(left, rest);
-            prop_assert_eq!(postcard::to_allocvec(&wire).unwrap(), &bytes[..bytes.len() - rest.len()]);
-            let steps: Vec<Step> = wire.steps.into_iter().map(Into::into).collect();
-            prop_assert_eq!(Filter::of_steps(&steps), Ok(filter));
+        if let Some(filter) = Filter::decode(&bytes) {
+            prop_assert_eq!(&encoded(&filter), &bytes);
+            for test in filter.tests() {
+                let field = match *test {
+                    Test::Bits { at, .. } => Field { first: 8 * at, bits: 64 },
+                    Test::Range { field, .. } | Test::Shift { field, .. } => field,
+                };
+                prop_assert!(field.end() <= 1514 && field.at() * 8 <= field.first);
+            }
         }
     }
 }

@@ -131,8 +131,8 @@ macro_rules! syscall_table {
             /// [`Rights::POWER`].
             26 machine_exit(machine: Handle, code: u64) -> (), leaves;
             /// Makes from `net` a network capability for some of its packets: those that have
-            /// one of the keys at `keys`, encoded one after the other (at most 2). A key is a
-            /// filter that only pins bits of the first 64 bytes. Each must be within a key of
+            /// one of the keys at `keys`, one after the other (at most 2). A key pins bits of
+            /// the first 64 bytes: 64 bytes of mask, and 64 of what they are. Each must be within a key of
             /// `net`'s scope ([`Error::NoRight`]) and share no packet with another of the
             /// list ([`Error::BadFilter`]) or of a scope made from `net` before: then it is
             /// [`Error::FilterConflict`], with the frame of that scope. From now on the

@@ -102,7 +102,7 @@ pub(super) fn filter_install(
     }
     let mut wire = [0; MAX_WIRE];
     let wire = caller.copy_in(filter, length, &mut wire)?;
-    let filter = Filter::decode(wire).map_err(|_| Error::BadFilter)?;
+    let filter = Filter::decode(wire).ok_or(Error::BadFilter)?;
     filter::install(caller.kernel, binding, &filter, [object, code])
 }
 

@@ -50,7 +50,7 @@ pub(super) fn wait_until(
 ) -> Reply {
     let mut wire = [0; dpf::MAX_WIRE];
     let slept = caller.copy_in(predicate, length, &mut wire).and_then(|wire| {
-        let filter = dpf::Filter::decode(wire).map_err(|_| Error::BadFilter)?;
+        let filter = dpf::Filter::decode(wire).ok_or(Error::BadFilter)?;
         env::predicate::sleep(caller.kernel, caller.env, filter, memory)
     });
     if let Err(error) = slept {

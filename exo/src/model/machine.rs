@@ -156,7 +156,7 @@ impl Machine {
             }
             Call::Detach { binding, object } => vec![cap(binding), n(object)],
             Call::Scope { net, key, object, code } => {
-                let (text, length) = texts::place(key);
+                let (text, length) = texts::key_place(key);
                 vec![cap(net), text, length, n(object), n(code)]
             }
             Call::Unscope { object } => vec![n(object)],

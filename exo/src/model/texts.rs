@@ -1,6 +1,6 @@
 //! The real filters, in memory of the environments that install them.
 
-use dpf::{Filter, MAX_WIRE, packet};
+use dpf::{Filter, KEY_WIRE, Key, MAX_WIRE, packet};
 use exo_abi::Pfn;
 
 #[cfg(test)]
@@ -11,7 +11,9 @@ use crate::memory;
 const HERE: [u8; 4] = [10, 0, 2, 15];
 const THERE: [u8; 4] = [10, 0, 2, 16];
 const APART: usize = 512;
-const _: () = assert!(MAX_WIRE <= APART && APART * FILTERS <= 4096);
+/// Where the text of a key is behind that of its filter.
+const KEY: usize = 384;
+const _: () = assert!(MAX_WIRE <= KEY && KEY + KEY_WIRE <= APART && APART * FILTERS <= 4096);
 
 fn filters() -> [Filter; FILTERS] {
     [
@@ -29,6 +31,11 @@ pub(super) fn place(filter: usize) -> (u64, u64) {
     (TEXTS * 4096 + (APART * filter) as u64, length as u64)
 }
 
+/// Address and length of the text of the key that the filter is.
+pub(super) fn key_place(filter: usize) -> (u64, u64) {
+    (place(filter).0 + KEY as u64, KEY_WIRE as u64)
+}
+
 /// Writes all texts into a frame.
 pub(super) fn write(frame: u32) {
     for (number, filter) in filters().iter().enumerate() {
@@ -38,6 +45,9 @@ pub(super) fn write(frame: u32) {
         // SAFETY: inside a frame of simulated memory; a text is shorter than the
         // distance between two.
         unsafe { place.copy_from_nonoverlapping(wire.as_ptr(), length) };
+        let key = Key::of(filter).expect("pinned bits only").encode();
+        // SAFETY: as before, behind that text.
+        unsafe { place.wrapping_add(KEY).copy_from_nonoverlapping(key.as_ptr(), KEY_WIRE) };
     }
 }
 
@@ -61,7 +71,7 @@ fn samples_tell_the_filters_apart() {
             assert_eq!(filter.matches(sample), takes >> bit & 1 == 1, "sample {bit}");
         }
     }
-    let keys = filters().map(|filter| dpf::Key::of(&filter).expect("pinned bits only"));
+    let keys = filters().map(|filter| Key::of(&filter).expect("pinned bits only"));
     for ((a, one), key) in filters().iter().enumerate().zip(&keys) {
         for (b, other) in keys.iter().enumerate() {
             let (shared, within) = (TAKES[a] & TAKES[b] != 0, TAKES[a] & !TAKES[b] == 0);

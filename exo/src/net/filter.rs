@@ -1,15 +1,13 @@
 //! Step 2: which environment's packet is it, and for which of its rings?
 //!
-//! The language and the tries are `dpf`'s; here is the authority to install filters, and
-//! the calls into what became of them: machine code, or the walk ([`Merged::compiles`]).
+//! The tries and the code made of them are `dpf`'s; here is the authority to install filters,
+//! and the call into that code.
 //! Where that lies is told in [`super::storage`]. Every filter brings its own frames,
 //! so installing one takes nothing from any other environment.
 //!
 //! The question has two parts. First the keys of scopes are looked up, from the scope that
 //! holds everything inwards: the deepest that holds it has it. Then the filters behind that
 //! key sort it. So a packet meets no filter but its owner's.
-//!
-//! [`Merged::compiles`]: super::storage::Merged::compiles
 
 use core::cell::Cell;
 
@@ -46,7 +44,7 @@ const CHANGE: u32 = 5_000;
 
 /// Spends what it costs to merge `filter`, or to take it out again.
 pub(super) fn spend(kernel: &Kernel, filter: &Filter) {
-    kernel.here().work.spend(CHANGE + TEST * filter.steps().count() as u32);
+    kernel.here().work.spend(CHANGE + TEST * filter.length() as u32);
 }
 
 /// The frame of the binding that owns `packet`, or of none. What lies behind each key that the
@@ -59,7 +57,7 @@ pub(super) fn classify(
     mut may: impl FnMut(&Entry) -> bool,
 ) -> Option<Pfn> {
     let mut found = kernel.network.entry(0);
-    while let Some(Tag(pfn)) = look_up(kernel, &found.inner.get(), packet) {
+    while let Some(Tag(pfn)) = look_up(&found.inner.get(), packet) {
         if pfn & IS_KEY == 0 {
             return Some(Pfn(pfn));
         }
@@ -68,15 +66,12 @@ pub(super) fn classify(
             return None;
         }
     }
-    Some(look_up(kernel, &found.filters.get(), packet).map_or(NOBODY, |tag| Pfn(tag.0)))
+    Some(look_up(&found.filters.get(), packet).map_or(NOBODY, |tag| Pfn(tag.0)))
 }
 
 /// The tag that `packet` has in a trie.
 #[inline(always)]
-fn look_up(kernel: &Kernel, trie: &Trie, packet: &[u8]) -> Option<Tag> {
-    if !kernel.merged.compiles {
-        return trie.classify(&Frames(kernel), packet);
-    }
+fn look_up(trie: &Trie, packet: &[u8]) -> Option<Tag> {
     let entry = trie.entry()?;
     // SAFETY: the entry is good until the trie changes, which takes the lock that is held,
     // and it leads to frames of code. Code of `dpf` keeps to this convention and reads no

@@ -15,7 +15,7 @@
 
 use core::cell::Cell;
 
-use dpf::{BlockId, Filter, KEY_BYTES, KEY_WORDS, Key, MAX_WIRE, Tag, Trie};
+use dpf::{BlockId, Filter, KEY_BYTES, KEY_WIRE, KEY_WORDS, Key, Tag, Trie};
 use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn};
 
 use super::binding::Binding;
@@ -32,7 +32,7 @@ use crate::work::BUDGET;
 /// Most keys of a scope: one address needs two, for IPv4 and for ARP.
 pub const KEYS: usize = 2;
 /// Longest list of encoded keys.
-pub const WIRE_MAX: usize = KEYS * MAX_WIRE;
+pub const WIRE_MAX: usize = KEYS * KEY_WIRE;
 /// Scopes from the kernel's own to the deepest.
 const DEPTH: u32 = 8;
 /// Most keys of all scopes that are made directly under one.
@@ -170,12 +170,6 @@ impl Scope {
     pub(super) fn place(&self, filter: &Filter) -> Option<(usize, Filter)> {
         let mut entries = self.entries().iter().enumerate();
         entries.find_map(|(number, entry)| Some((number, filter.behind(&entry.key.get())?)))
-    }
-
-    /// Key `number` as a filter, for a check of the tries.
-    #[cfg(not(exo_guest))]
-    pub(super) fn key_filter(&self, number: usize) -> Filter {
-        self.entry(number).key.get().filter().expect("a key that was merged pins something")
     }
 
     fn children<'a>(&self, kernel: &'a Kernel) -> impl Iterator<Item = &'static Self> + use<'a> {
@@ -334,22 +328,18 @@ pub fn create(
     Ok(Ok(scope))
 }
 
-/// The keys in a list of encoded filters, and how many.
-fn decode(mut wire: &[u8]) -> Result<([Key; KEYS], usize), Error> {
-    let (mut keys, mut count) = ([Key::ALL; KEYS], 0);
-    while !wire.is_empty() {
-        let (filter, rest) = Filter::decode_first(wire).map_err(|_| Error::BadFilter)?;
-        let key = Key::of(&filter).ok_or(Error::BadFilter)?;
-        let place = keys.get_mut(count).ok_or(Error::TooMuch)?;
-        *place = key;
-        let before = keys.get(..count).unwrap_or_default();
-        if !before.iter().all(|other| other.contradicts(&key)) {
+/// The keys in a list of encoded ones, and how many.
+fn decode(wire: &[u8]) -> Result<([Key; KEYS], usize), Error> {
+    let (wire, rest) = wire.as_chunks();
+    let mut keys = [Key::ALL; KEYS];
+    for (number, bytes) in wire.iter().enumerate() {
+        let key = Key::decode(bytes).ok_or(Error::BadFilter)?;
+        if !keys.iter().take(number).all(|other| other.contradicts(&key)) {
             return Err(Error::BadFilter);
         }
-        count += 1;
-        wire = rest;
+        *keys.get_mut(number).ok_or(Error::TooMuch)? = key;
     }
-    if count == 0 { Err(Error::BadFilter) } else { Ok((keys, count)) }
+    if wire.is_empty() || !rest.is_empty() { Err(Error::BadFilter) } else { Ok((keys, wire.len())) }
 }
 
 /// Enters key `number` of `scope` behind the parent's key that it is of.

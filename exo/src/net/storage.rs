@@ -91,8 +91,6 @@ pub struct Merged {
     serial: Cell<u64>,
     /// How many filters there have been.
     age: Cell<u64>,
-    /// Whether filters are compiled, or interpreted.
-    pub compiles: bool,
 }
 
 impl Merged {
@@ -100,8 +98,8 @@ impl Merged {
     ///
     /// # Safety
     /// That memory must be zero, and be used for nothing else from now on.
-    pub const unsafe fn new(heads: *mut NodeId, bits: u32, secret: u64, compiles: bool) -> Self {
-        Self { heads, bits, secret, serial: Cell::new(0), age: Cell::new(0), compiles }
+    pub const unsafe fn new(heads: *mut NodeId, bits: u32, secret: u64) -> Self {
+        Self { heads, bits, secret, serial: Cell::new(0), age: Cell::new(0) }
     }
 
     /// One more than the last time.
@@ -160,20 +158,6 @@ impl Store for Frames<'_> {
         unsafe { &mut *Self::place(id.index()) }
     }
 
-    #[cfg(not(exo_guest))]
-    fn filter(&self, block: BlockId) -> Filter {
-        let (pfn, number) = place(block);
-        let frames = &self.0.frames;
-        match crate::object::get::<super::scope::Scope>(frames, pfn) {
-            Some(scope) => scope.key_filter(number),
-            None => {
-                let installed = crate::object::get::<Installed>(frames, pfn).expect("a filter");
-                // SAFETY: `filter::install` writes a filter before it merges its block.
-                unsafe { *installed.filter() }
-            }
-        }
-    }
-
     #[inline]
     fn buckets(&self) -> Buckets {
         let distance = (self.0.merged.heads as u64).wrapping_sub(memory::physical(0) as u64);
@@ -197,9 +181,9 @@ impl Store for Frames<'_> {
         Salt::new(merged.secret, merged.serial.get())
     }
 
-    fn code_address(&self, slot: CodeSlot) -> Option<u64> {
+    fn code_address(&self, slot: CodeSlot) -> u64 {
         let (pfn, offset) = Self::code(slot);
-        self.0.merged.compiles.then(|| memory::frame(pfn) as u64 + offset as u64)
+        memory::frame(pfn) as u64 + offset as u64
     }
 
     fn write_code(&mut self, slot: CodeSlot, code: &[u8]) {

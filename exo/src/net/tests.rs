@@ -1,7 +1,7 @@
 //! The packet path against a simulated device: the test reads the transmit
 //! queue and writes the receive queue as the device would.
 
-use dpf::{Atom, Filter, Shift, Step, packet};
+use dpf::{Atom, Filter, KEY_WIRE, Key, Shift, Step, encode_keys, packet};
 use exo_abi::{Error, FrameKind, Pfn, RingOrder, RingPage, SyncCounts, Word};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -144,13 +144,25 @@ fn reply(payload: &[u8]) -> Vec<u8> {
     udp((STATION, STORE, 11211), (CLIENT, PEER, 5000), payload)
 }
 
-/// Writes keys to root's memory and makes a scope of them from root's capability `net`, in
-/// frame `object` and the one after it.
+/// Makes a scope of `keys` from root's capability `net`, in frame `object` and the one after it.
 fn scope(
     kernel: &'static Kernel,
     root: &'static Env,
     net: u64,
     keys: &[Filter],
+    object: u32,
+) -> Result<u64, (Error, u64)> {
+    let mut wire = [0; 1024];
+    let length = encode_keys(keys, &mut wire).expect("keys");
+    scope_of(kernel, root, net, &wire[..length], object)
+}
+
+/// The same of what is said to be encoded keys, which it writes to root's memory.
+fn scope_of(
+    kernel: &'static Kernel,
+    root: &'static Env,
+    net: u64,
+    wire: &[u8],
     object: u32,
 ) -> Result<u64, (Error, u64)> {
     const TEXT: u32 = 1900;
@@ -160,20 +172,15 @@ fn scope(
         tables(kernel, root, OWN, at, TEXT + 1);
         call(kernel, root, "map", &[OWN, OWN, TEXT.into(), at, 1, 1]).expect("mapped");
     }
-    let mut wire = [0; 4096];
-    let mut used = 0;
-    for key in keys {
-        used += key.encode(&mut wire[used..]).expect("fits");
-    }
     // SAFETY: a frame of simulated memory that is root's.
-    unsafe { memory::frame(Pfn(TEXT)).copy_from_nonoverlapping(wire.as_ptr(), used) };
+    unsafe { memory::frame(Pfn(TEXT)).copy_from_nonoverlapping(wire.as_ptr(), wire.len()) };
     for frame in [object, object + 1] {
         if kernel.frames.kind(Pfn(frame)) == Some(FrameKind::Free) {
             call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, frame.into(), 1]).expect("free");
         }
     }
     let object = u64::from(object);
-    explained(kernel, root, "net_scope", &[net, at, used as u64, object, object + 1])
+    explained(kernel, root, "net_scope", &[net, at, wire.len() as u64, object, object + 1])
 }
 
 /// All that concerns an address.
@@ -686,13 +693,13 @@ fn scopes_are_within_their_parent_and_apart() {
     let atom = |at, width, value| Filter::new(&[Atom::exact(at, width, value)]).unwrap();
     let [store, arp] = address_keys(STORE);
     let make = |net, keys: &[Filter], object| scope(kernel, root, net, keys, object);
-    // No keys: ranges, shifts, lengths, what lies too far; and none at all.
-    let range = Filter::new(&[Atom::range(36, 2, 1, 9)]).unwrap();
-    let shift = Step::Shift(Shift { offset: 14, mask: 0x0f, scale: 2 });
-    let shift = Filter::of_steps(&[shift, Step::Atom(Atom::exact(16, 2, 53))]).unwrap();
-    let length = Filter::new(&[Atom::masked(63, 1, 0, 0)]).unwrap();
-    for none in [range, shift, length, atom(64, 1, 0), atom(57, 8, 0)] {
-        assert_eq!(make(NET, &[none], 1000), Err((Error::BadFilter, 0)), "{none:?}");
+    // No keys: what pins nothing, says more than it pins, or is cut off; and none at all.
+    let key = Key::of(&store).expect("pins bits").encode();
+    let mut stray = key;
+    stray[KEY_WIRE / 2] ^= 1;
+    for none in [&[0; KEY_WIRE][..], &stray, &key[1..], &[&key[..], &[0]].concat()] {
+        let made = scope_of(kernel, root, NET, none, 1000);
+        assert_eq!(made, Err((Error::BadFilter, 0)), "{none:?}");
     }
     assert_eq!(make(NET, &[], 1000), Err((Error::BadFilter, 0)));
     assert_eq!(make(NET, &[store, packet::udp_to(STORE, 1)], 1000), Err((Error::BadFilter, 0)));
@@ -754,10 +761,8 @@ fn the_scopes_of_an_environment_go_with_it() {
     // It makes a scope for another, in its own frames, and goes.
     let at = 0x40_0000;
     maker.install(&packet::udp_to(STORE, 53), 0).expect("within");
-    let length = packet::udp_to(STORE, 11211).encode(&mut [0; dpf::MAX_WIRE]).unwrap() as u64;
-    // The text in its page is that of the last filter; of another port, it is as long.
-    let mut wire = [0; dpf::MAX_WIRE];
-    packet::udp_to(STORE, 11211).encode(&mut wire).unwrap();
+    let mut wire = [0; KEY_WIRE];
+    let length = encode_keys(&[packet::udp_to(STORE, 11211)], &mut wire).unwrap() as u64;
     // SAFETY: the page of texts in simulated memory.
     unsafe {
         memory::frame(Pfn(maker.first + 20)).copy_from_nonoverlapping(wire.as_ptr(), wire.len());

@@ -153,11 +153,6 @@ impl Machine {
         &line[..length]
     }
 
-    /// Whether `word` is in the command line.
-    pub(super) fn is_told(&self, word: &[u8]) -> bool {
-        self.command_line().split(|byte| *byte == b' ').any(|told| told == word)
-    }
-
     /// Addresses and interrupt lines of the virtio-mmio transports.
     pub(super) fn transports(&self) -> impl Iterator<Item = (u64, u32)> {
         pvh::transports(self.command_line())

@@ -47,9 +47,8 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let heads = memory::frame(machine.allocate(((4_u64 << bits) / FRAME_BYTES) as u32)).cast();
     // The devices have taken their time since the first reading of the clock.
     let secret = mix(processor::random().into_iter().flatten().chain([started, cpu::time_stamp()]));
-    let compiles = !machine.is_told(b"filters=interpreted");
     // SAFETY: set aside just now for it, and zero.
-    let merged = unsafe { Merged::new(heads, bits, secret, compiles) };
+    let merged = unsafe { Merged::new(heads, bits, secret) };
     let network_frame = machine.allocate(1);
     let mut frames = FrameTable::new(machine.frame_table());
     let table = machine.frame_table_range();

@@ -8,7 +8,7 @@ use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
 use dpf::packet::{arp_for, icmp_to, udp_to};
-use dpf::{Filter, MAX_WIRE};
+use dpf::{Filter, KEY_WIRE, MAX_WIRE};
 use exo_abi::{EnvId, Error, Handle, Pfn, RingOrder, SyncCounts, UserPtr, Word, call_number};
 
 use super::rings::{Doorbell, Rings};
@@ -156,12 +156,8 @@ pub fn delegate(
     keys: &[Filter],
 ) -> Result<Delegated, BindError> {
     let memory = environment.memory;
-    let mut wire = [0; 2 * MAX_WIRE];
-    let mut used = 0;
-    for key in keys {
-        let rest = wire.get_mut(used..).unwrap_or_default();
-        used += key.encode(rest).ok_or(BindError::Scope(Error::TooMuch))?;
-    }
+    let mut wire = [0; 2 * KEY_WIRE];
+    let used = dpf::encode_keys(keys, &mut wire).ok_or(BindError::Scope(Error::BadFilter))?;
     let at = wire.as_ptr().expose_provenance() as u64;
     let (object, code) = (memory.take_frame()?, memory.take_frame()?);
     let frames = [object, code].map(Word::into_word);

@@ -13,7 +13,7 @@ use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
 use super::report::{Report, Scenario, save};
 use super::steps::Steps;
 use super::table::Table;
-use crate::machine::{Config, Filters, Machine, Network, STORE_PORT};
+use crate::machine::{Config, Machine, Network, STORE_PORT};
 use crate::manifest::{self, App, Manifest};
 use crate::output::{self, note, say};
 use crate::signals::Signals;
@@ -58,9 +58,6 @@ pub(crate) struct Args {
     /// How many functions to list for each kind of load
     #[arg(long, default_value_t = 20, value_name = "N")]
     top: usize,
-    /// How the kernel applies packet filters
-    #[arg(long, value_enum, default_value_t)]
-    filters: Filters,
     /// What to boot: a store, alone or beside others, which are waited for until they have
     /// said something. The store is the application that has UDP port 11211 forwarded, and it
     /// says `serving` when it does
@@ -75,8 +72,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("bench"));
-    let mut config = Config::new(manifest::read(&path)?);
-    config.filters = args.filters;
+    let config = Config::new(manifest::read(&path)?);
     let workload = Workload::gets(args.key_bytes, args.value_bytes);
     let plan = Plan {
         workload,

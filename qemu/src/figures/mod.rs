@@ -37,17 +37,12 @@ pub(crate) struct Set {
 }
 
 /// All of them, cheap ones first.
-pub(crate) const SETS: [Set; 9] = [
+pub(crate) const SETS: [Set; 8] = [
     Set { name: "tcb", arguments: &["tcb"], quick: Some(&["tcb"]) },
     Set {
         name: "get",
         arguments: &["bench", "get"],
         quick: Some(&["bench", "get", "--requests", "256", "--passes", "1"]),
-    },
-    Set {
-        name: "get-interpreted",
-        arguments: &["bench", "get", "--outstanding", "1", "--filters", "interpreted"],
-        quick: None,
     },
     Set {
         name: "get-crowded",

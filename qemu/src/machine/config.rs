@@ -31,8 +31,6 @@ pub struct Config {
     pub cpus: u32,
     /// What the NIC is connected to.
     pub network: Network,
-    /// How the kernel applies packet filters.
-    pub filters: Filters,
     /// Let the guest's clock count instructions: one per nanosecond, exactly, and
     /// without pause when it sleeps. Only with [`Accel::Tcg`].
     pub icount: bool,
@@ -43,16 +41,6 @@ pub struct Config {
     /// Write the boot bundle to this file, too, and name that in [`Machine::command`](super::Machine::command).
     /// The machine itself reads a file without a name.
     pub keep_bundle: Option<PathBuf>,
-}
-
-/// How the kernel applies packet filters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Filters {
-    /// As machine code
-    #[default]
-    Compiled,
-    /// By walking their trie
-    Interpreted,
 }
 
 /// What the NIC is connected to.
@@ -92,7 +80,6 @@ impl Config {
             memory: 128,
             cpus: 1,
             network: Network::User(HostPorts::Free),
-            filters: Filters::Compiled,
             icount: false,
             gdb: None,
             extra: Vec::new(),

@@ -51,7 +51,7 @@ use crate::workspace;
 
 pub(crate) use accel::KVM_LIMIT;
 pub use accel::{Accel, Choice};
-pub use config::{Config, Filters, HostPorts, MAX_CPUS, MAX_MEMORY, Network};
+pub use config::{Config, HostPorts, MAX_CPUS, MAX_MEMORY, Network};
 pub use console::Console;
 pub use exit::GuestExit;
 pub use forwards::Forwarded;

@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::accel::Accel;
-use super::config::{Config, Filters, Network};
+use super::config::{Config, Network};
 use super::emulator::Emulator;
 use super::forwards::Forwarded;
 use super::frames::FrameSocket;
@@ -84,9 +84,6 @@ impl Launch<'_> {
         let by_timer = config.icount && emulator.is_none_or(Emulator::sends_by_timer);
         let sends = if by_timer { ",tx=timer,x-txtimer=1" } else { "" };
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}{sends}", mac())]);
-        if config.filters == Filters::Interpreted {
-            add(&["-append", "filters=interpreted"]);
-        }
         if config.icount {
             add(&["-icount", "shift=0,sleep=off"]);
         }

@@ -12,8 +12,8 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::linux::Store;
 use crate::machine::{
-    self, Accel, Choice, Config, ECHO_PORT, Filters, Forwarded, HostPorts, MAX_CPUS, MAX_MEMORY,
-    Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port, stated,
+    self, Accel, Choice, Config, ECHO_PORT, Forwarded, HostPorts, MAX_CPUS, MAX_MEMORY, Machine,
+    Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port, stated,
 };
 use crate::manifest::{self, App, Forward, Manifest, Transport};
 use crate::output::{note, say};
@@ -73,9 +73,6 @@ pub(crate) struct Args {
     /// [default: boot/manifests/default.toml]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// How the kernel applies packet filters
-    #[arg(long, value_enum, default_value_t)]
-    filters: Filters,
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -86,7 +83,7 @@ pub(crate) struct Args {
     /// Run the store as a process of this host instead, and boot nothing: the same library
     /// behind Linux's TCP and UDP sockets, with the memory and the arguments of the manifest.
     /// There is no echo service then
-    #[arg(long, conflicts_with_all = ["accel", "memory", "filters", "icount", "gdb", "echo_port"])]
+    #[arg(long, conflicts_with_all = ["accel", "memory", "icount", "gdb", "echo_port"])]
     pub(crate) hosted: bool,
     /// Show how QEMU is called; the boot bundle stays in target/guest, so that the command can
     /// be repeated
@@ -241,7 +238,6 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
     config.network = Network::User(HostPorts::Stated);
     config.memory = args.memory;
     config.cpus = args.cpus;
-    config.filters = args.filters;
     config.icount = args.icount;
     config.gdb = args.gdb.map(debugger_port).transpose()?;
     Ok(config)

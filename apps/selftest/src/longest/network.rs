@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use dpf::packet::{ipv4_all, udp_to};
-use dpf::{Atom, Filter, MAX_WIRE, Step};
+use dpf::{Atom, Filter, MAX_WIRE, Step, encode_keys};
 use exo_abi::boot::SELF;
 use exo_abi::{
     BATCH_MAX, BUFFER_BYTES, Error, FRAME_BYTES, Handle, Pages, Pfn, Protection, RingOrder,
@@ -39,17 +39,20 @@ const PATIENCE: u64 = 20_000_000_000;
 
 /// An encoded filter, or list of keys, that a call is shown.
 struct Text {
-    bytes: [u8; 2 * MAX_WIRE],
+    bytes: [u8; MAX_WIRE],
     length: u64,
 }
 
 impl Text {
-    fn of(filters: &[Filter]) -> Result<Self, Error> {
-        let (mut bytes, mut length) = ([0; 2 * MAX_WIRE], 0);
-        for filter in filters {
-            let rest = bytes.get_mut(length..).unwrap_or_default();
-            length += filter.encode(rest).ok_or(Error::TooMuch)?;
-        }
+    fn of(filter: &Filter) -> Result<Self, Error> {
+        let mut bytes = [0; MAX_WIRE];
+        let length = filter.encode(&mut bytes).ok_or(Error::TooMuch)?;
+        Ok(Self { bytes, length: length as u64 })
+    }
+
+    fn of_keys(keys: &[Filter]) -> Result<Self, Error> {
+        let mut bytes = [0; MAX_WIRE];
+        let length = encode_keys(keys, &mut bytes).ok_or(Error::BadFilter)?;
         Ok(Self { bytes, length: length as u64 })
     }
 
@@ -195,7 +198,7 @@ impl World<'_> {
         let binding = bind(self.net, self.run, object)?;
         let places = self.take(2 * (u32::from(WAYS) + 1))?;
         for number in 0..=WAYS {
-            let text = Text::of(&[odd(self.address, number, 0)?])?;
+            let text = Text::of(&odd(self.address, number, 0)?)?;
             let place = places.plus(2 * u32::from(number)).into_word();
             raw(
                 "filter_install",
@@ -205,7 +208,7 @@ impl World<'_> {
         // All of them go the longest way that there is, and part at its end. The one that came
         // first has what they share.
         let texts: Vec<Text> = (1..=BATCH_MAX as u8)
-            .map(|last| Text::of(&[odd(self.address, 0, last)?]))
+            .map(|last| Text::of(&odd(self.address, 0, last)?))
             .collect::<Result<_, _>>()?;
         let more = self.take(2 * BATCH_MAX)?;
         let install = |number: u32| {
@@ -224,7 +227,7 @@ impl World<'_> {
             let (instructions, gone) = timed(|| raw("filter_remove", remove(places)));
             gone?;
             removed = removed.max(instructions);
-            let text = Text::of(&[odd(self.address, 0, 0)?])?;
+            let text = Text::of(&odd(self.address, 0, 0)?)?;
             let place = places.into_word();
             raw(
                 "filter_install",
@@ -239,7 +242,7 @@ impl World<'_> {
         let (instructions, gone) = timed(|| raw("filter_remove", remove(last)));
         gone?;
         removed = removed.max(instructions);
-        let text = Text::of(&[odd(self.address, WAYS, 0)?])?;
+        let text = Text::of(&odd(self.address, WAYS, 0)?)?;
         let words = [
             binding.into_word(),
             text.at(),
@@ -251,7 +254,7 @@ impl World<'_> {
         let (instructions, made) = timed(|| raw("filter_install", words));
         made?;
         most = most.max(instructions);
-        let text = Text::of(&[odd(self.address, WAYS + 1, 0)?])?;
+        let text = Text::of(&odd(self.address, WAYS + 1, 0)?)?;
         let (instructions, refused) = timed(|| {
             let place = more.into_word();
             raw(
@@ -285,7 +288,7 @@ impl World<'_> {
         let address = self.address;
         let places = self.take(2 * u32::from(SCOPES + WAYS))?;
         let make = |keys: &[Filter], place: Pfn| {
-            let text = Text::of(keys)?;
+            let text = Text::of_keys(keys)?;
             let place = place.into_word();
             raw("net_scope", [self.net.into_word(), text.at(), text.length, place, place + 1, 0])
         };
@@ -313,7 +316,8 @@ impl World<'_> {
         most = most.max(instructions);
         let texts: Vec<Text> = (0..BATCH_MAX as u16)
             .map(|number| {
-                Text::of(&[key(address, 6_000 + number, 1)?, key(address, 7_000 + number, 500)?])
+                let keys = [key(address, 6_000 + number, 1)?, key(address, 7_000 + number, 500)?];
+                Text::of_keys(&keys)
             })
             .collect::<Result<_, _>>()?;
         until_done(|| sys::net_unscope(again))?;
@@ -389,7 +393,7 @@ impl World<'_> {
                 1 => (bound[1], udp_to(self.address, PORTS[1])),
                 _ => (bound[1], odd(self.address, number, 0)?),
             };
-            let text = Text::of(&[filter])?;
+            let text = Text::of(&filter)?;
             let place = places.plus(2 * u32::from(number)).into_word();
             match raw(
                 "filter_install",

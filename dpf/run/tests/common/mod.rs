@@ -6,7 +6,7 @@ pub(crate) mod pieces;
 
 use dpf::exact::sound;
 use dpf::packet::{arp_for, icmp_to, ipv4_all, udp_to};
-use dpf::{Atom, Filter, Key, MAX_ATOMS, MAX_FRAME, Shift, Step};
+use dpf::{Atom, Filter, Key, MAX_ATOMS, MAX_FRAME, MAX_WIRE, Shift, Step};
 use dpf_run::{Arena, Checked, near};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -130,10 +130,34 @@ pub(crate) fn filters() -> impl Strategy<Value = Filter> {
     prop_oneof![3 => ordinary(), 4 => mixed(), 1 => deep(), 2 => many()]
 }
 
+/// What the language does not make and the kernel accepts: tests of two filters in any order,
+/// some of them twice, with bits changed. And those two.
+pub(crate) fn wild() -> impl Strategy<Value = (Filter, [Filter; 2])> {
+    let picks = vec((any::<prop::sample::Index>(), any::<u32>()), 1..=MAX_ATOMS);
+    (filters(), filters(), picks, 0usize..4).prop_filter_map("no filter", |(a, b, picks, flip)| {
+        let mut wire = [0; 2 * MAX_WIRE];
+        let length = a.encode(&mut wire)?;
+        let length = length + b.encode(&mut wire[length..])?;
+        let tests: Vec<&[u8]> = wire[..length].chunks(MAX_WIRE / MAX_ATOMS).collect();
+        let mut bytes = Vec::new();
+        for (number, (test, bit)) in picks.iter().enumerate() {
+            let start = bytes.len();
+            bytes.extend_from_slice(tests[test.index(tests.len())]);
+            let bit = *bit as usize % (8 * (bytes.len() - start));
+            if number % 4 == flip {
+                bytes[start + bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+        Some((Filter::decode(&bytes)?, [a, b]))
+    })
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Install(Box<Filter>),
+    /// A filter that the language does not make, and two that share tests with it.
+    Wild(Box<(Filter, [Filter; 2])>),
     Remove(prop::sample::Index),
 }
 
@@ -146,7 +170,10 @@ pub(crate) fn histories() -> impl Strategy<Value = Vec<Event>> {
             vec(prop_oneof![8 => install, 1 => remove()], 20..60),
         ]
     };
+    let wild = wild().prop_map(|wild| Event::Wild(Box::new(wild)));
+    let some = any::<prop::sample::Index>().prop_map(Event::Remove);
     prop_oneof![
+        2 => vec(prop_oneof![3 => wild, 1 => some], 1..40),
         3 => of(filters().boxed()),
         1 => of(ordinary().boxed()),
         1 => of(mixed().boxed()),
@@ -186,6 +213,11 @@ impl History {
                 Event::Install(filter) => {
                     if checked.install(filter).is_some() {
                         candidates.extend(near(filter));
+                    }
+                }
+                Event::Wild(wild) => {
+                    if checked.install(&wild.0).is_some() {
+                        candidates.extend(wild.1.iter().flat_map(near));
                     }
                 }
                 Event::Remove(_) if checked.installed().is_empty() => continue,

@@ -1,20 +1,21 @@
 //! Which descriptions become a [`Filter`], and how they are made canonical.
 //!
-//! Everything an application can get wrong is found here, once, before the filter is
-//! installed; nothing after this module re-checks a filter. A filter with atoms that plainly
+//! Everything an application can get wrong is found here. A filter with atoms that plainly
 //! contradict each other is refused, too: its author meant something else.
 //!
 //! If the atoms before a shift pin its field, the shift moves the base by a constant, so it
 //! is taken out and what follows is written at its place. A range over the field of another
 //! shift becomes part of the shift.
 
-use crate::conjunction::Conjunction;
+use super::conjunction::Conjunction;
+use super::{Atom, Shift, Step};
 use crate::error::errors;
-use crate::language::{Atom, Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS, MIN_FRAME, Shift, Step};
-use crate::test::{Bits, Field, Range, Test, ones};
+use crate::filter::{Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS, MIN_FRAME};
+use crate::language::fields::Range;
+use crate::test::{Bits, Field, Test, ones};
 
 errors! {
-    /// Why a description is not a filter. The numbers are part of the binary interface.
+    /// Why a description is not a filter.
     pub enum FilterError {
         NoAtoms = 1: "filter has no atoms, or they say nothing: it would take every frame",
         TooManyAtoms = 2: "filter has more than 12 atoms and shifts, as written or in canonical form",
@@ -31,8 +32,6 @@ errors! {
         TooManyShifts = 13: "filter has more than 2 shifts by an amount that is not pinned",
         IdleShift = 15: "nothing follows a shift",
         EthernetHeader = 16: "what follows a shift looks at the Ethernet header",
-        Version = 17: "filter wire form has an unknown version",
-        Encoding = 18: "filter wire form is cut off, too long, or not encoded as it should be",
     }
 }
 
@@ -40,8 +39,7 @@ impl Filter {
     /// Verifies `atoms`, in any order, and brings them to canonical form.
     ///
     /// Atoms that say the same thing twice are merged. Errors: those of
-    /// [`FilterError`] that are not about shifts or the wire form.
-    /// **Trust**: the atoms may be hostile. **Cost**: bounded by [`MAX_ATOMS`] squared.
+    /// [`FilterError`] that are not about shifts. **Cost**: bounded by [`MAX_ATOMS`] squared.
     pub fn new(atoms: &[Atom]) -> Result<Self, FilterError> {
         Self::verify(atoms.iter().map(|&atom| atom.into()))
     }
@@ -52,8 +50,7 @@ impl Filter {
         Self::verify(steps.iter().copied())
     }
 
-    /// [`Filter::of_steps`] for steps that are still being decoded or computed.
-    pub(crate) fn verify(steps: impl Iterator<Item = Step>) -> Result<Self, FilterError> {
+    fn verify(steps: impl Iterator<Item = Step>) -> Result<Self, FilterError> {
         let mut filter = Self::EMPTY;
         let mut part = Conjunction::ALL;
         // How far shifts that were taken out move what is being read.

@@ -14,10 +14,11 @@
 //!   open: all bits that are not pinned vary.
 
 use super::satisfy::satisfiable;
-use crate::conjunction::Conjunction;
-use crate::language::Filter;
-use crate::test::{Range, ones};
-use crate::verify::FilterError;
+use crate::filter::Filter;
+use crate::language::FilterError;
+use crate::language::conjunction::Conjunction;
+use crate::language::fields::Range;
+use crate::test::ones;
 
 /// Whether some frame matches both filters. Exact.
 pub fn overlap(a: &Filter, b: &Filter) -> bool {

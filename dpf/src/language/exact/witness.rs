@@ -4,8 +4,8 @@
 //! then, and to 1 otherwise.
 
 use super::satisfy::{satisfiable, way_through};
-use crate::conjunction::Conjunction;
-use crate::language::{Filter, MAX_FRAME};
+use crate::filter::{Filter, MAX_FRAME};
+use crate::language::conjunction::Conjunction;
 use crate::test::Field;
 
 /// Writes a frame that matches both filters to the front of `frame` and returns its

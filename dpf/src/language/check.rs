@@ -1,13 +1,17 @@
 //! The invariants of the merged filters, gone through one by one.
 //!
-//! Nothing in ring 0 needs this, so it is not compiled for the guest.
-
-use crate::language::MAX_ATOMS;
+use crate::filter::{Filter, MAX_ATOMS};
 use crate::runs::Arrival;
 use crate::siblings::{find_group, find_node};
-use crate::storage::{BlockId, CodeSlot, GroupId, NodeId, SLOTS, Salt, Store};
+use crate::storage::{BlockId, CodeSlot, GroupId, NodeId, PLACE, SLOTS, Salt, Store, UNIT};
 use crate::test::Test;
 use crate::trie::{Trie, group_code};
+
+/// A store that remembers what is installed.
+pub trait Inspect: Store {
+    /// The filter that is installed with `block`.
+    fn filter(&self, block: BlockId) -> Filter;
+}
 
 /// What is wrong, or how many filters end below.
 type Check<T> = Result<T, &'static str>;
@@ -25,7 +29,7 @@ struct Prefix {
 impl Trie {
     /// Checks the invariants of the modules `trie` and `storage`; answers how many
     /// filters are installed, or what does not hold.
-    pub fn check<S: Store>(&self, store: &S) -> Result<usize, &'static str> {
+    pub fn check<S: Inspect>(&self, store: &S) -> Result<usize, &'static str> {
         let mut prefix = Prefix { tests: [Test::VACANT; MAX_ATOMS], depth: 0 };
         require(self.entry() == group_code(store, self.root, 0), "the trie's entry is its code")?;
         let mut forks = 0;
@@ -35,7 +39,7 @@ impl Trie {
     }
 }
 
-fn groups<S: Store>(
+fn groups<S: Inspect>(
     store: &S,
     first: GroupId,
     prefix: &mut Prefix,
@@ -65,7 +69,7 @@ fn groups<S: Store>(
     Ok(filters)
 }
 
-fn nodes<S: Store>(
+fn nodes<S: Inspect>(
     store: &S,
     group_id: GroupId,
     prefix: &mut Prefix,
@@ -101,7 +105,7 @@ fn nodes<S: Store>(
             filters += 1;
             let filter = store.filter(node.owner);
             require(filter.tests().eq(path()), "a node accepts for a filter that ends there")?;
-            entry = store.code_address(CodeSlot { block: node.owner, index: SLOTS - 1 });
+            entry = Some(store.code_address(CodeSlot { block: node.owner, index: SLOTS - 1 }));
         } else {
             require(node.groups != GroupId::NONE, "every node accepts or has a group")?;
         }
@@ -124,5 +128,12 @@ impl Test {
             *value = given;
         }
         self
+    }
+}
+
+impl BlockId {
+    /// The block that has this node at this depth.
+    fn of_node(node: NodeId, depth: usize) -> Option<Self> {
+        node.index().checked_sub((depth * PLACE / UNIT) as u32).and_then(Self::new)
     }
 }

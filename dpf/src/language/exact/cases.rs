@@ -2,10 +2,11 @@
 //!
 //! An assignment has a digit of four bits for each shift, the first lowest.
 
-use crate::conjunction::Conjunction;
-use crate::language::{Filter, MAX_FRAME};
-use crate::test::{Bits, Field, Range, Test, ones};
-use crate::verify::FilterError;
+use crate::filter::{Filter, MAX_FRAME};
+use crate::language::FilterError;
+use crate::language::conjunction::Conjunction;
+use crate::language::fields::Range;
+use crate::test::{Bits, Field, Test, ones};
 
 impl Filter {
     /// All assignments, live or not.

@@ -7,27 +7,47 @@
 //! itself, such as the IPv4 header's; what follows the shift is behind that header.
 //! There is nothing else: no alternatives, no negation, no loops.
 //!
-//! [`Filter::matches`](Filter::matches()) is the meaning of a filter.
+//! The kernel takes a filter as the tests that this is brought to, and links nothing of what is
+//! here: writing, comparing and explaining filters is for those that install them.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`verify`](FilterError) | which descriptions become a [`Filter`] |
+//! | `conjunction` | the canonical form |
+//! | [`packet`] | the filters that ordinary UDP/IP applications want |
+//! | [`exact`] | what two filters have to do with each other |
+//! | [`predicate`](compile) | one filter as code |
+//! | `walk`, `check` | merged filters, interpreted, and what must hold of them |
 //!
 //! Between shifts a filter is a set of pinned bits, a few ranges over disjoint runs of bits,
 //! and the length of the shortest frame that holds them. Each part has one form, which the
 //! module `conjunction` computes, so that filters that begin alike share tests: `==` of
 //! filters without shifts is equality of the sets of frames that match.
 
+mod check;
+mod conjunction;
+pub mod exact;
+mod fields;
+mod keys;
+pub mod packet;
+mod predicate;
+mod verify;
+mod walk;
+
 use core::fmt;
 
-use crate::test::{Field, Range, Test, WINDOW, ones};
+pub use check::Inspect;
+pub use exact::{implies, overlap, witness};
+pub use keys::encode_keys;
+pub use predicate::{PREDICATE, Predicate, compile};
+pub use verify::FilterError;
 
-/// The most atoms and shifts of a filter, and the depth of the trie.
-pub const MAX_ATOMS: usize = 12;
+use crate::filter::Filter;
+use crate::test::{Field, Test, WINDOW, ones};
+use fields::Range;
+
 /// The most fields over which a filter has a range of more than one value.
 pub const MAX_RANGES: usize = 4;
-/// The most shifts of a filter by an amount that is not pinned by what precedes them.
-pub const MAX_SHIFTS: usize = 2;
-/// Longest frame in bytes: Ethernet header and 1500 bytes of payload, no FCS.
-pub const MAX_FRAME: usize = 1514;
-/// Length of the Ethernet header in bytes. A shorter frame matches no filter.
-pub const MIN_FRAME: usize = 14;
 
 /// `lo <= load(base + offset, width) & mask <= hi`, the load in network byte order.
 ///
@@ -65,7 +85,7 @@ impl Atom {
     }
 
     /// All ones in a field of `width` bytes.
-    pub(crate) const fn field(width: u8) -> u64 {
+    pub(super) const fn field(width: u8) -> u64 {
         match width {
             0..8 => (1 << (8 * width)) - 1,
             _ => u64::MAX,
@@ -103,36 +123,7 @@ impl From<Atom> for Step {
     }
 }
 
-/// A verified filter in canonical form: a plain value of fixed size.
-///
-/// Made only by [`Filter::new`], [`Filter::of_steps`], [`Filter::decode`] and what
-/// builds on them, so code that holds one need not check it again. Equal filters match
-/// the same frames; without shifts the reverse holds, too.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Filter {
-    /// The first `count`; the rest are vacant.
-    tests: [Test; MAX_ATOMS],
-    count: u8,
-}
-
 impl Filter {
-    /// Of no tests, to be filled by the verifier.
-    pub(crate) const EMPTY: Self = Self { tests: [Test::VACANT; MAX_ATOMS], count: 0 };
-
-    /// Appends a test; `None` if there is no room.
-    pub(crate) fn push(&mut self, test: Test) -> Option<()> {
-        *self.tests.get_mut(usize::from(self.count))? = test;
-        self.count += 1;
-        Some(())
-    }
-
-    /// The tests, at least one: what is relative to one base stands together, first
-    /// [`Test::Bits`] by ascending position, then [`Test::Range`] likewise, then the
-    /// [`Test::Shift`] that ends it, which has the bounds of its field.
-    pub(crate) fn tests(&self) -> impl DoubleEndedIterator<Item = &Test> + ExactSizeIterator {
-        self.tests.iter().take(usize::from(self.count))
-    }
-
     /// The shifts: the field and the scale of each.
     pub(crate) fn shifts(&self) -> impl Iterator<Item = (Field, u8)> {
         self.tests().filter_map(|test| match *test {
@@ -141,7 +132,7 @@ impl Filter {
         })
     }
 
-    /// The canonical form as steps, at most [`MAX_ATOMS`]. Atoms are eight bytes wide.
+    /// The canonical form as steps, at most [`MAX_ATOMS`](crate::MAX_ATOMS). Atoms are eight bytes wide.
     pub fn steps(&self) -> impl Iterator<Item = Step> + '_ {
         self.tests().flat_map(|test| {
             let range = |field, lo, hi| Some(Step::Atom(Range { field, lo, hi }.atom()));
@@ -160,19 +151,6 @@ impl Filter {
                 }
             };
             [atom, shift].into_iter().flatten()
-        })
-    }
-
-    /// How much of a frame, in bytes, can influence the answer at most. Without shifts that
-    /// is also the length of the shortest frame that can match.
-    pub fn reach(&self) -> usize {
-        let mut base = 0;
-        self.tests().fold(MIN_FRAME, |reach, test| {
-            let reach = reach.max(base + test.end());
-            if let Test::Shift { scale, hi, .. } = test {
-                base += usize::from(*hi) << scale;
-            }
-            reach
         })
     }
 }

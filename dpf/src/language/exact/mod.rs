@@ -2,8 +2,7 @@
 //!
 //! For people and tests: `cargo exo filter explain` says whether two filters share a packet
 //! and shows one. The kernel does not ask: which packets are an environment's is said by
-//! [`Key`](crate::Key)s, which are compared in a few instructions. So this is compiled for the
-//! host only.
+//! [`Key`](crate::Key)s, which are compared in a few instructions.
 
 mod cases;
 mod overlap;
@@ -13,8 +12,8 @@ mod witness;
 pub use overlap::{implies, overlap};
 pub use witness::witness;
 
-use crate::language::Filter;
-use crate::verify::FilterError;
+use crate::filter::Filter;
+use crate::language::FilterError;
 
 /// Whether some packet matches `filter`, and what it does in each case of its shifts can be
 /// compared. The others are refused where filters are written, and do no harm elsewhere.

@@ -12,8 +12,9 @@
 //! of the upper, frees the rest from it. The set of states that can be reached says
 //! whether there is a way through, for all choices at once; so the answer is exact.
 
-use crate::conjunction::Conjunction;
-use crate::test::{Bits, Field, Range};
+use crate::language::conjunction::Conjunction;
+use crate::language::fields::Range;
+use crate::test::{Bits, Field};
 
 /// The bits chosen so far in a range equal the beginning of its lower bound.
 const LO: u16 = 1;

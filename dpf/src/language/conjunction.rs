@@ -18,9 +18,10 @@
 //! above `t` are pinned. A bit below which the first value has only zeros and the last
 //! only ones makes no difference; any higher one down from `t` does.
 
-use crate::language::{Filter, MAX_ATOMS, MAX_RANGES, MAX_SHIFTS, MIN_FRAME};
-use crate::test::{Bits, Field, Range, Test, WINDOW, ones};
-use crate::verify::FilterError;
+use super::{FilterError, MAX_RANGES};
+use crate::filter::{Filter, MAX_ATOMS, MAX_SHIFTS, MIN_FRAME};
+use crate::language::fields::Range;
+use crate::test::{Bits, Field, Test, WINDOW, ones};
 
 /// Each atom pins bits of one window at most, whether it is a range or not; a case of
 /// one filter is asked for the shifts of another; and ranges may be tightened again.

@@ -1,28 +1,16 @@
 //! The filters that ordinary UDP/IP applications want.
 //!
 //! Plain functions over the language: an application uses them to say what it
-//! wants, and could as well write the atoms itself. What the mirror must know
-//! about headers it takes from here, so that the two agree. All field positions are those of an
+//! wants, and could as well write the atoms itself.
+//! All field positions are those of an
 //! untagged Ethernet II frame (RFC 894) and an IPv4 header without options.
 
-use crate::language::{Atom, Filter};
+use super::Atom;
+use crate::filter::Filter;
+use crate::mirror::field;
 
-/// Frame offsets, in bytes, of the fields that filters and mirrors speak of.
-pub(crate) mod field {
-    pub(crate) const ETHERNET_SOURCE: u16 = 6;
-    pub(crate) const ETHERTYPE: u16 = 12;
-    /// IPv4 (RFC 791).
-    pub(crate) const VERSION_IHL: u16 = 14;
-    pub(crate) const FRAGMENT: u16 = 20;
-    pub(crate) const PROTOCOL: u16 = 23;
-    pub(crate) const IPV4_DESTINATION: u16 = 30;
-    /// UDP (RFC 768), TCP (RFC 9293) and others, if the IPv4 header has no options.
-    pub(crate) const DESTINATION_PORT: u16 = 36;
-    /// ARP (RFC 826) for IPv4 over Ethernet.
-    pub(crate) const ARP_FORMAT: u16 = 14;
-    pub(crate) const ARP_SENDER: u16 = 22;
-    pub(crate) const ARP_TARGET_PROTOCOL: u16 = 38;
-}
+/// UDP (RFC 768), TCP (RFC 9293) and others, if the IPv4 header has no options.
+const DESTINATION_PORT: u16 = 36;
 
 pub(crate) const ETHERTYPE_IPV4: Atom = Atom::exact(field::ETHERTYPE, 2, 0x0800);
 pub(crate) const ETHERTYPE_ARP: Atom = Atom::exact(field::ETHERTYPE, 2, 0x0806);
@@ -49,7 +37,7 @@ pub fn tcp_to(address: [u8; 4], port: u16) -> Filter {
 }
 
 fn to_port(address: [u8; 4], protocol: u8, port: u16) -> Filter {
-    let port = Atom::exact(field::DESTINATION_PORT, 2, port.into());
+    let port = Atom::exact(DESTINATION_PORT, 2, port.into());
     let [a, b, c, d, e] = ipv4_to(address, protocol);
     verified(&[a, b, c, d, e, port])
 }

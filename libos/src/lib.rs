@@ -19,6 +19,7 @@
 //! | `upcall` | exceptions, slices, events | |
 //! | [`disk`] | sectors of an extent | `Doorbell` |
 //! | [`net`] | frames and datagrams | `NetDevice`, `UdpStack`, `Service` |
+//! | [`storage`] | sectors, and what survives a power cut | `Block`, `Contents` |
 //!
 //! Modules that make system calls exist only in the guest (`cfg(exo_guest)`);
 //! all others compile on the host, where they are tested.
@@ -34,6 +35,7 @@ pub mod paging;
 pub mod runtime;
 pub mod sched;
 pub mod start;
+pub mod storage;
 #[cfg(exo_guest)]
 pub mod sys;
 pub mod time;

@@ -2,11 +2,13 @@
 //! give it there.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
 
 /// A memcached-compatible key-value store on UDP and TCP, as a Linux process
 ///
 /// The same library that `cargo exo run` serves from inside the exokernel. Over UDP one datagram
-/// of at most 1472 bytes per request and per reply. Ctrl-C ends it; what was stored is gone then.
+/// of at most 1472 bytes per request and per reply. Ctrl-C ends it; what was stored is gone then,
+/// unless it is durable.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kvstore-linux", version)]
 pub(crate) struct Arguments {
@@ -33,6 +35,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) threads: u16,
+    /// Keep what is stored in this file, or disk, and answer when it is there (fdatasync): it
+    /// survives the end of the process, and of the power. A new file takes some three times the
+    /// store's memory; nothing is evicted, but refused when memory is full
+    #[arg(long, value_name = "FILE", conflicts_with = "echo")]
+    pub(crate) durable: Option<PathBuf>,
     /// Store nothing: send every datagram back as it came. What serving costs without a store
     #[arg(long)]
     pub(crate) echo: bool,
@@ -62,8 +69,16 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        assert!(parse("kvstore-linux --durable file").is_ok());
         assert!(parse("kvstore-linux --seed 7 --threads 2 --memory-mib 64").is_ok());
-        for line in ["--threads 0", "--memory-mib 0", "--memory-mib 32768", "--listen ::1", "x"] {
+        for line in [
+            "--threads 0",
+            "--memory-mib 0",
+            "--memory-mib 32768",
+            "--listen ::1",
+            "x",
+            "--echo --durable f",
+        ] {
             assert!(parse(&format!("kvstore-linux {line}")).is_err(), "{line}");
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! A connection that says nothing has no buffers. What it has sent and the store cannot use yet
 //! waits in a buffer of its own, up to [`MOST_INPUT`]; answers that its client does not read, up
-//! to [`OUTPUT`]: then nothing more is read from it. No connection is served for longer than
-//! [`TURNS`] pieces before the others are.
+//! to [`OUTPUT`]: then nothing more is read from it. Connections that have something go on in turn,
+//! a piece each; then what that changed is made durable, for all of them at once, and the answers
+//! leave.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddrV4};
@@ -22,7 +23,7 @@ use crate::store::Store;
 const MOST_INPUT: usize = 64 << 10;
 /// Room for answers.
 const OUTPUT: usize = 64 << 10;
-/// Pieces that one connection is served before the others.
+/// Turns before it is looked again which connections have something.
 const TURNS: u32 = 16;
 /// Connections beyond the limit, which are told so; those beyond are closed.
 const REFUSED: usize = 64;
@@ -42,7 +43,7 @@ pub(crate) fn serve(
     let poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(256);
-    let mut again: VecDeque<Token> = VecDeque::new();
+    let mut again: Vec<Token> = Vec::new();
     let mut scratch = vec![0; OUTPUT];
     let most = limit as usize + REFUSED;
     let mut server = Server { listener, poll, most, store, last: LISTENER, peers: HashMap::new() };
@@ -52,27 +53,23 @@ pub(crate) fn serve(
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
         }
-        let mut turns: VecDeque<_> = std::mem::take(&mut again);
+        let mut turns = std::mem::take(&mut again);
         for event in &events {
             if event.token() == LISTENER {
                 server.accept(&mut turns)?;
             } else {
-                turns.push_back(event.token());
+                turns.push(event.token());
             }
         }
-        for token in turns {
-            let Some(peer) = server.peers.get_mut(&token) else { continue };
-            let turn = peer.turn(store, &mut scratch);
-            match turn {
-                Ok(Turn::Wait) => {}
-                Ok(Turn::More) => again.push_back(token),
-                Ok(Turn::Done) | Err(_) => {
-                    if let Some(peer) = server.peers.remove(&token) {
-                        lock(store).disconnect(peer.session);
-                    }
-                }
+        turns.sort_unstable();
+        turns.dedup();
+        for _ in 0..TURNS {
+            if turns.is_empty() {
+                break;
             }
+            server.turn(&mut turns, &mut scratch);
         }
+        again = turns;
     }
 }
 
@@ -94,7 +91,7 @@ struct Server<'s> {
 
 impl Server<'_> {
     /// Takes the connections that wait; each has a turn.
-    fn accept(&mut self, turns: &mut VecDeque<Token>) -> io::Result<()> {
+    fn accept(&mut self, turns: &mut Vec<Token>) -> io::Result<()> {
         loop {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
@@ -115,7 +112,39 @@ impl Server<'_> {
             let (input, output) = (Vec::new(), Vec::new());
             let peer = Peer { stream, session, input, output, wants: Next::Room };
             self.peers.insert(self.last, peer);
-            turns.push_back(self.last);
+            turns.push(self.last);
+        }
+    }
+}
+
+impl Server<'_> {
+    /// Each of these connections works on what has come; what that changed is made durable; and
+    /// the answers leave. Those stay in `turns` that can go on at once.
+    fn turn(&mut self, turns: &mut Vec<Token>, scratch: &mut [u8]) {
+        turns.retain(|token| {
+            let Some(peer) = self.peers.get_mut(token) else { return false };
+            let step = peer.step(self.store, scratch);
+            self.goes_on(*token, step)
+        });
+        lock(self.store).commit();
+        turns.retain(|token| {
+            let Some(peer) = self.peers.get_mut(token) else { return false };
+            let sent = peer.send().map(|all| if all { Turn::More } else { Turn::Wait });
+            self.goes_on(*token, sent)
+        });
+    }
+
+    /// Whether a connection can go on at once. One that is over is removed.
+    fn goes_on(&mut self, token: Token, turn: io::Result<Turn>) -> bool {
+        match turn {
+            Ok(Turn::More) => true,
+            Ok(Turn::Wait) => false,
+            Ok(Turn::Done) | Err(_) => {
+                if let Some(peer) = self.peers.remove(&token) {
+                    lock(self.store).disconnect(peer.session);
+                }
+                false
+            }
         }
     }
 }
@@ -142,33 +171,28 @@ struct Peer {
 }
 
 impl Peer {
-    /// Goes on with what can be gone on with.
-    fn turn(&mut self, store: &Mutex<Store>, scratch: &mut [u8]) -> io::Result<Turn> {
-        for _ in 0..TURNS {
-            if !self.send()? {
-                return Ok(Turn::Wait);
+    /// Goes on with what can be gone on with, but sends nothing.
+    fn step(&mut self, store: &Mutex<Store>, scratch: &mut [u8]) -> io::Result<Turn> {
+        if !self.output.is_empty() {
+            return Ok(Turn::More);
+        }
+        match self.wants {
+            Next::Close => {
+                self.finish(scratch);
+                return Ok(Turn::Done);
             }
-            match self.wants {
-                Next::Close => {
-                    self.finish(scratch);
-                    return Ok(Turn::Done);
+            Next::Room => self.work(store, scratch)?,
+            Next::Input => match self.stream.read(scratch) {
+                // It has sent its last byte, and what there was is answered.
+                Ok(0) => return Ok(Turn::Done),
+                Ok(count) => {
+                    self.input.extend_from_slice(scratch.get(..count).unwrap_or_default());
+                    self.work(store, scratch)?;
                 }
-                Next::Room => self.work(store, scratch)?,
-                Next::Input => match self.stream.read(scratch) {
-                    Ok(0) => {
-                        // It has sent its last byte, and what there was is answered.
-                        return Ok(Turn::Done);
-                    }
-                    Ok(count) => {
-                        let fresh = scratch.get(..count).unwrap_or_default();
-                        self.input.extend_from_slice(fresh);
-                        self.work(store, scratch)?;
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turn::Wait),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                },
-            }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turn::Wait),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            },
         }
         Ok(Turn::More)
     }
@@ -235,10 +259,15 @@ mod tests {
     use std::net::{Ipv4Addr, Shutdown, TcpStream};
     use std::time::Duration;
 
+    use clap::Parser;
+
     use super::*;
+    use crate::arguments::Arguments;
 
     fn server(limit: u32) -> u16 {
-        let store = Box::leak(Box::new(Mutex::new(Store::new(8, Some(7), limit).unwrap())));
+        let line = format!("kvstore-linux --memory-mib 8 --seed 7 --connections {limit}");
+        let arguments = Arguments::parse_from(line.split(' '));
+        let store = Box::leak(Box::new(Mutex::new(Store::new(&arguments).unwrap())));
         let listener = bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || serve(listener, limit, store));

@@ -20,11 +20,16 @@
 //! | [`socket`] | sockets at one port |
 //! | [`batch`] | many datagrams with one system call |
 //! | [`connections`] | TCP |
-//! | [`store`] | the library, its memory and its clock |
+//! | [`store`] | the library, its memory, its clock and its journal |
+//! | [`file`] | where the journal is |
+//!
+//! **Durable.** With `--durable` the answers to a batch wait until what it changed is in a file:
+//! one write and one flush for all of it, made under the lock.
 
 mod arguments;
 mod batch;
 mod connections;
+mod file;
 mod socket;
 mod store;
 
@@ -43,8 +48,7 @@ use store::Store;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let prepared = Store::new(arguments.memory_mib, arguments.seed, arguments.connections)
-        .and_then(|store| Ok((store, sockets(&arguments)?)));
+    let prepared = Store::new(&arguments).and_then(|store| Ok((store, sockets(&arguments)?)));
     let (store, (sockets, listener)) = match prepared {
         Ok((store, sockets)) => (Mutex::new(store), sockets),
         Err(error) => {
@@ -52,6 +56,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let (Some(file), Ok(store)) = (&arguments.durable, store.lock()) {
+        let _ = writeln!(io::stdout(), "kvstore: {}: {} items", file.display(), store.items());
+    }
     if let Some(Ok(address)) = sockets.first().map(UdpSocket::local_addr) {
         // It serves whether or not this is read.
         let _ = writeln!(io::stdout(), "kvstore: serving {address}");
@@ -123,6 +130,7 @@ fn serve(socket: &UdpSocket, store: &Mutex<Store>) -> io::Result<Infallible> {
             // One reading of the clock serves a batch: expiry has seconds.
             let now = store.now();
             batch.answer(|request, reply| store.answer(request, now, reply));
+            store.commit();
         }
         batch.send(socket);
     }

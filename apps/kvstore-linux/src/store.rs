@@ -1,11 +1,16 @@
-//! The library, with the memory and the clock of a process.
+//! The library, with the memory and the clock of a process, and a journal if it is durable.
 
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kvstore::connections::{Connections, Session};
+use kvstore::durable::{self, Durable};
 use kvstore::stream::Progress;
 use kvstore::{Config, Service, Time};
 use memmap2::MmapMut;
+
+use crate::arguments::Arguments;
+use crate::file::FileDisk;
 
 /// A store.
 pub(crate) struct Store {
@@ -14,35 +19,71 @@ pub(crate) struct Store {
     start: Instant,
     /// Seconds since 1970 then.
     start_unix: u64,
+    durable: Option<Durable<'static, FileDisk>>,
 }
 
 impl Store {
-    /// An empty store in `memory_mib` MiB, which Linux provides as they are first used, for at
-    /// most `connections` clients that are connected.
+    /// The store that was chosen, in memory which Linux provides as it is first used: empty, or
+    /// what its file holds.
     ///
     /// # Errors
-    /// As a sentence, if there is not as much.
-    pub(crate) fn new(
-        memory_mib: u32,
-        seed: Option<u64>,
-        connections: u32,
-    ) -> Result<Self, String> {
+    /// As a sentence, if there is not as much memory, or the file cannot be used.
+    pub(crate) fn new(arguments: &Arguments) -> Result<Self, String> {
+        let memory_mib = arguments.memory_mib;
         let failed = |error: String| format!("{memory_mib} MiB for the store: {error}");
         let bytes = usize::try_from(u64::from(memory_mib) << 20)
             .map_err(|error| failed(error.to_string()))?;
-        let memory = MmapMut::map_anon(bytes).map_err(|error| failed(error.to_string()))?;
-        let seed = match seed {
+        let seed = match arguments.seed {
             None => random()?,
             Some(seed) => [seed, 0],
         };
         let config = Config { seed, pid: std::process::id(), ..Config::default() };
-        // It lives as long as the process.
-        let memory: &'static mut MmapMut = Box::leak(Box::new(memory));
-        let service =
-            Service::new(memory, &config).map_err(|error| failed(format!("{error:?}")))?;
+        let service = Service::new(memory(bytes).map_err(failed)?, &config)
+            .map_err(|error| failed(format!("{error:?}")))?;
         let start_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        let connections = Connections::new(connections);
-        Ok(Self { service, connections, start: Instant::now(), start_unix })
+        let connections = Connections::new(arguments.connections);
+        let start = Instant::now();
+        let mut store = Self { service, connections, start, start_unix, durable: None };
+        if let Some(path) = &arguments.durable {
+            store.restore(path)?;
+        }
+        Ok(store)
+    }
+
+    /// Becomes what the file at `path` holds, and keeps there from now on what changes.
+    fn restore(&mut self, path: &Path) -> Result<(), String> {
+        let (bytes, least) =
+            (durable::buffer_bytes(&self.service), durable::least_sectors(&self.service));
+        // To whole MiB.
+        let disk = FileDisk::open(path, least.next_multiple_of(2048))?;
+        let buffers = [memory(bytes)?, memory(bytes)?];
+        let now = self.now();
+        let durable = Durable::open(disk, &mut self.service, buffers, now)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        self.durable = Some(durable);
+        Ok(())
+    }
+
+    /// How many items there are.
+    pub(crate) fn items(&self) -> u64 {
+        self.service.engine().usage().items
+    }
+
+    /// Makes durable what was changed, if that was chosen: before any answer leaves. If that fails
+    /// the process ends, and acknowledges nothing more.
+    pub(crate) fn commit(&mut self) {
+        let Some(durable) = &mut self.durable else { return };
+        if let Err(fault) = durable.commit(&mut self.service) {
+            eprintln!("kvstore: storage: {fault}; nothing more is acknowledged");
+            std::process::exit(1);
+        }
+    }
+
+    /// The same, if there may be no room for the next change.
+    fn make_room(&mut self) {
+        if self.service.engine().must_commit() {
+            self.commit();
+        }
     }
 
     /// What time it is. One clock is read: if the system's is put right later, absolute
@@ -55,6 +96,7 @@ impl Store {
 
     /// Answers a datagram; see [`Service::answer`].
     pub(crate) fn answer(&mut self, request: &[u8], now: Time, reply: &mut [u8]) -> Option<usize> {
+        self.make_room();
         self.service.answer(request, now, reply)
     }
 }
@@ -77,9 +119,16 @@ impl Store {
         input: &[u8],
         output: &mut [u8],
     ) -> Progress {
+        self.make_room();
         let now = self.now();
         session.serve(&mut self.service, now, input, output)
     }
+}
+
+/// Memory of so many bytes that lives as long as the process.
+fn memory(bytes: usize) -> Result<&'static mut [u8], String> {
+    let memory = MmapMut::map_anon(bytes).map_err(|error| error.to_string())?;
+    Ok(&mut *Box::leak(Box::new(memory)))
 }
 
 /// What clients cannot guess.
@@ -98,11 +147,14 @@ fn random() -> Result<[u64; 2], String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
     fn answers_and_says_when_there_is_too_little_memory() {
-        let mut store = Store::new(1, Some(7), 10).unwrap();
+        let line = "kvstore-linux --memory-mib 1 --seed 7 --connections 10";
+        let mut store = Store::new(&Arguments::parse_from(line.split(' '))).unwrap();
         let now = store.now();
         assert!(now.uptime < 60 && now.unix > 1_700_000_000, "{now:?}");
         let mut reply = [0; kvstore::MAX_DATAGRAM];

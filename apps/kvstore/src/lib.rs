@@ -14,6 +14,7 @@
 //! - [`service`]: the two joined, for datagrams: [`Service::answer`].
 //! - [`stream`]: the same for a TCP connection: [`stream::Conversation`].
 //! - [`connections`]: how many of these there are, up to a limit.
+//! - `durable`: a store whose answers are durable, where there is a device to write to.
 //!
 //! **Trust.** Every byte of a datagram or connection may be hostile. Nothing derived from one
 //! is used as an index or a length before it was checked, and there is no unsafe
@@ -28,6 +29,8 @@
 extern crate std;
 
 pub mod connections;
+#[cfg(feature = "durable")]
+pub mod durable;
 pub mod engine;
 mod number;
 pub mod protocol;

@@ -23,7 +23,7 @@ use exo_sum::Sum;
 
 use crate::engine::{
     Condition, Config, DeltaError, Engine, Expiry, Found, Held, Key, Mode, NoRoom, Outcome,
-    SetupError, Stored, Value,
+    RestoreError, SetupError, Stored, Value,
 };
 use crate::number::Decimal;
 use crate::protocol::binary::MAGIC;
@@ -152,6 +152,36 @@ impl<'m> Service<'m> {
         }
     }
 
+    /// Has the store, which is empty, keep notes of what changes from [`Service::begin_notes`] on;
+    /// see [`Engine::keep`].
+    pub fn keep(&mut self, buffer: &'m mut [u8], now: Time) {
+        self.begin(now);
+        self.engine.keep(buffer, now.unix.saturating_sub(self.clock().into()));
+    }
+
+    /// See [`Engine::restore`].
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn restore(&mut self, notes: &[u8]) -> Result<(), RestoreError> {
+        self.engine.restore(notes)
+    }
+
+    /// See [`Engine::begin_notes`].
+    pub fn begin_notes(&mut self) {
+        self.engine.begin_notes();
+    }
+
+    /// See [`Engine::notes`].
+    pub fn notes(&mut self) -> Option<(&mut [u8], usize)> {
+        self.engine.notes()
+    }
+
+    /// See [`Engine::forget_notes`].
+    pub fn forget_notes(&mut self) {
+        self.engine.forget_notes();
+    }
+
     /// What time it is for the requests that follow.
     pub(crate) fn begin(&mut self, now: Time) {
         if self.time != now {
@@ -253,6 +283,10 @@ impl<'m> Service<'m> {
         while input.has_more() {
             if out.room() < LINE + TOO_LARGE.len() {
                 let _ = out.put(TOO_LARGE);
+                break;
+            }
+            if self.engine.must_commit() {
+                let _ = out.put(OUT_OF_MEMORY);
                 break;
             }
             if self.step(&mut input, out).is_break() {

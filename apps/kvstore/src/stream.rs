@@ -87,7 +87,8 @@ pub struct Progress {
 pub enum Next {
     /// More bytes than those not consumed, which are to be shown again before the new ones.
     Input,
-    /// More room: the bytes produced are to be sent first.
+    /// More room: the bytes produced are to be sent first, and what was changed is to be made
+    /// durable, if it is to be at all.
     Room,
     /// Nothing any more: the connection is to be closed once the bytes produced are sent.
     Close,
@@ -173,6 +174,9 @@ impl Conversation {
         input: &mut Input<'_>,
         output: &mut Reply<'_>,
     ) -> Option<Next> {
+        if service.engine().must_commit() {
+            return Some(Next::Room);
+        }
         match core::mem::take(&mut self.state) {
             State::Idle => match (self.speaks, input.rest().first()) {
                 (_, None) => Some(Next::Input),

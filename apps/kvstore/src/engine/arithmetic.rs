@@ -82,7 +82,10 @@ impl Engine<'_> {
             let value = &mut self.heap.wire_mut(item, place.end)[place.start..];
             value[..text.len()].copy_from_slice(text);
             value[text.len()..].fill(b' ');
-            self.give_cas(item, own_cas).map_err(|NoRoom| DeltaError::OutOfMemory)?;
+            self.give_cas(item, own_cas).map_err(|NoRoom| {
+                self.note_item(item);
+                DeltaError::OutOfMemory
+            })?;
         } else {
             let suffix = Suffix::new(self.flags(item), text.len());
             let place = (hash, key, Some(item));

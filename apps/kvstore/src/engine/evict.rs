@@ -35,6 +35,9 @@ impl Engine<'_> {
             let Some(page) = self.slabs.empty_slab() else { break };
             self.slabs.release(&mut self.heap, page);
         }
+        if self.keeps() {
+            return self.reclaim(class, keep);
+        }
         if let Some(victim) = self.victim(class) {
             if !self.take_older(class, self.age(victim), keep) {
                 self.evict(victim);
@@ -43,6 +46,24 @@ impl Engine<'_> {
         } else {
             self.take_oldest(class, keep)?;
         }
+        self.slabs.take(&mut self.heap, class)
+    }
+
+    /// The same of a store that keeps its items: what has ended alone may go.
+    #[cold]
+    fn reclaim(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<ItemRef> {
+        for _ in 0..=CLOCK_STEPS {
+            let Some(item) = self.slabs.next_at_hand(class) else { break };
+            let header = self.heap.header(item);
+            if header.state != State::FREE
+                && self.is_dead(&header)
+                && !self.is_held_as(item, &header)
+            {
+                self.evict(item);
+                return Some(item);
+            }
+        }
+        self.take_dead(class, keep)?;
         self.slabs.take(&mut self.heap, class)
     }
 

@@ -70,11 +70,26 @@ impl<'m> Index<'m> {
         debug_assert!(false, "the item is in its chain");
     }
 
+    /// How many chains there are.
+    pub(super) fn chains(&self) -> u64 {
+        self.heads.len() as u64
+    }
+
+    /// The items of the chain with this number.
+    pub(super) fn chain<'h>(
+        &self,
+        heap: &'h Heap<'_>,
+        number: usize,
+    ) -> impl Iterator<Item = ItemRef> + 'h {
+        let head =
+            self.heads.get(number).and_then(|head| ItemRef::from_raw(u32::from_le_bytes(*head)));
+        core::iter::successors(head, |&item| heap.header(item).next)
+    }
+
     /// Items in all chains.
     #[cfg(test)]
     pub(super) fn count(&self, heap: &Heap<'_>) -> u64 {
-        let chains = self.heads.iter().map(|head| ItemRef::from_raw(u32::from_le_bytes(*head)));
-        let chains = chains.flat_map(|head| core::iter::successors(head, |i| heap.header(*i).next));
+        let chains = (0..self.heads.len()).flat_map(|number| self.chain(heap, number));
         chains.count() as u64
     }
 

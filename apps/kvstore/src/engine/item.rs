@@ -58,7 +58,7 @@ impl Marks {
 }
 
 /// The bits of the byte with the suffix's length that tell it.
-const SUFFIX_BITS: u8 = 0x1f;
+pub(super) const SUFFIX_BITS: u8 = 0x1f;
 
 /// Bytes in use of a chunk with a wire form of this length.
 #[inline(always)]

@@ -85,12 +85,14 @@ impl Engine<'_> {
     /// Gives it a new expiry time.
     pub fn set_expiry(&mut self, Found(item): Found, expiry: Expiry) {
         self.heap.set_expiry(item, expiry);
+        self.note_changed(item);
     }
 
     /// A client is told to replace it.
     pub fn set_won(&mut self, Found(item): Found) {
         let header = self.heap.header(item);
         self.heap.set_marks(item, &header, header.marks.with(Marks::WON));
+        self.note_changed(item);
     }
 
     /// Its value is out of date; no client has been told to replace it. It gets a new CAS id:
@@ -102,6 +104,7 @@ impl Engine<'_> {
         let header = self.heap.header(item);
         let marks = header.marks.with(Marks::STALE).without(Marks::WON);
         self.heap.set_marks(item, &header, marks);
+        self.note_changed(item);
         self.give_cas(item, cas).map(Found)
     }
 
@@ -169,6 +172,7 @@ impl Engine<'_> {
         let cas = if own.is_some() { self.last_cas } else { self.next_cas() };
         if own.is_none() && !old.marks.has(Marks::OWN_CAS) {
             self.heap.set_cas(item, cas);
+            self.note_item(item);
             return Ok(item);
         }
         let marks = match own {
@@ -196,6 +200,7 @@ impl Engine<'_> {
         if let Some(cas) = own {
             self.heap.set_own_cas(place, new.wire_len as usize, cas);
         }
+        self.note_item(place);
         Ok(place)
     }
 }

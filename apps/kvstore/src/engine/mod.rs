@@ -9,6 +9,7 @@
 //!   when memory is full, and how pages move between buckets
 //! - `read`, `store`, `arithmetic`, `meta`: the operations
 //! - `hold`: long items on their way in or out, which stay as they are meanwhile
+//! - `journal`, `restore`: changes, noted for an owner that makes them durable, and made again
 //!
 //! The engine is single-threaded by type: every operation takes `&mut self`. On
 //! several cores each core has an engine and a part of the keys of its own.
@@ -27,11 +28,13 @@ mod hash;
 mod hold;
 mod index;
 mod item;
+mod journal;
 mod key;
 mod meta;
 mod pages;
 mod read;
 mod rebalance;
+mod restore;
 mod slabs;
 mod state;
 mod stats;
@@ -43,9 +46,11 @@ pub use arithmetic::{Delta, DeltaError};
 pub use config::{Config, SetupError};
 pub use hold::{Held, NoRoom};
 pub use item::Expiry;
+pub use journal::LEAD;
 pub use key::Key;
 pub use meta::{Found, Info};
 pub use read::Value;
+pub use restore::{NoteSink, RestoreError};
 pub use stats::{BucketUsage, Stats, Usage};
 pub use store::{Condition, Mode, Outcome, Stored, WireForm};
 
@@ -53,6 +58,7 @@ use classes::{ClassId, Classes};
 use hash::HashKey;
 use index::Index;
 use item::{Header, Heap, ItemRef, Stamp};
+use journal::Journal;
 use pages::PageTable;
 use rebalance::Pressure;
 use slabs::Slabs;
@@ -70,8 +76,8 @@ pub struct Engine<'m> {
     stamp: Stamp,
     /// Pages with chunks that must stay where they are.
     held_pages: u32,
-    /// Bytes stored in this epoch.
-    stored_in_epoch: usize,
+    /// Bytes still to be stored in this epoch.
+    left_of_epoch: usize,
     /// Seconds on the engine's clock, from 1.
     now: u32,
     last_cas: u64,
@@ -82,6 +88,7 @@ pub struct Engine<'m> {
     max_item: u32,
     stats: Stats,
     usage: Usage,
+    journal: Journal<'m>,
 }
 
 impl<'m> Engine<'m> {
@@ -113,7 +120,7 @@ impl<'m> Engine<'m> {
             epoch: Epoch::FIRST,
             stamp: Stamp::new(State::read(Epoch::FIRST), 1),
             held_pages: 0,
-            stored_in_epoch: 0,
+            left_of_epoch: layout.heap / 256,
             now: 1,
             last_cas: 0,
             flushed_below: 0,
@@ -121,6 +128,7 @@ impl<'m> Engine<'m> {
             max_item,
             stats: Stats::default(),
             usage,
+            journal: Journal::none(),
         })
     }
 
@@ -142,12 +150,14 @@ impl<'m> Engine<'m> {
     pub fn flush(&mut self) {
         self.flush_at = None;
         self.flushed_below = self.next_cas();
+        self.note_flush();
     }
 
     /// Like [`Engine::flush`], when the clock shows `at`: for all items stored until
     /// then. Replaces a delayed flush that was still to come.
     pub fn flush_later(&mut self, at: u32) {
         self.flush_at = Some(at);
+        self.note_flush();
         self.set_time(self.now);
     }
 
@@ -198,13 +208,21 @@ impl<'m> Engine<'m> {
     /// Epochs pass as items are stored.
     #[inline]
     fn pass_time(&mut self, stored: usize) {
-        self.stored_in_epoch += stored;
-        let epoch = self.heap.len() / 256;
-        while self.stored_in_epoch >= epoch {
-            self.stored_in_epoch -= epoch;
+        match self.left_of_epoch.checked_sub(stored) {
+            Some(left @ 1..) => self.left_of_epoch = left,
+            _ => self.pass_epochs(stored),
+        }
+    }
+
+    #[cold]
+    fn pass_epochs(&mut self, mut stored: usize) {
+        while stored >= self.left_of_epoch {
+            stored -= self.left_of_epoch;
+            self.left_of_epoch = self.heap.len() / 256;
             self.epoch = self.epoch.next();
             self.stamp = Stamp::new(State::read(self.epoch), self.now as u16);
         }
+        self.left_of_epoch -= stored;
     }
 
     #[inline]
@@ -252,6 +270,7 @@ impl<'m> Engine<'m> {
 
     /// Takes an item out of the index.
     fn forget(&mut self, item: ItemRef) {
+        self.note_gone(item);
         self.usage.items -= 1;
         self.usage.bytes -= self.heap.header(item).size() as u64;
         self.index.unlink(&mut self.heap, item);

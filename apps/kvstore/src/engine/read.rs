@@ -133,6 +133,7 @@ impl Engine<'_> {
         };
         self.stats.touch_hits += 1;
         self.heap.set_expiry(item, expiry);
+        self.note_changed(item);
         self.mark_read(item);
         Some(item)
     }

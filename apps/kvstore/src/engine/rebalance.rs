@@ -104,13 +104,25 @@ impl Engine<'_> {
         Some(())
     }
 
+    /// The same of a store that keeps its items: pages are taken in which everything has ended.
+    pub(super) fn take_dead(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<()> {
+        let span = self.slabs.classes().get(class).span;
+        let most_live = OLDEST - 1;
+        let taken = if span == 1 {
+            self.take_slab(class, most_live, keep)
+        } else {
+            self.take_run(span, most_live, keep)
+        };
+        taken.then_some(())
+    }
+
     /// Frees the oldest slab of another bucket, if its items are older than `limit`.
     fn take_slab(&mut self, class: ClassId, limit: u16, keep: Option<ItemRef>) -> bool {
         for _ in 0..LOOKS {
             let oldest = self.oldest_slab(class, keep).filter(|&(age, ..)| age > limit);
             let Some((_, page, slab)) = oldest else { return false };
             // Where else could the young ones go?
-            let alone = self.slabs.slabs(slab.class) == 1;
+            let alone = self.slabs.slabs(slab.class) == 1 || self.keeps();
             let most = if alone { 0 } else { slab.carved - slab.carved.div_ceil(8) };
             let young = self.young(page, slab, limit);
             if young <= most {
@@ -172,10 +184,10 @@ impl Engine<'_> {
             }
             let start = page + 1 - span;
             let slab = |page| self.slabs.pages().slab_of(PageId(page));
-            if (start..=page)
-                .filter_map(slab)
-                .all(|(first, slab)| self.young(first, slab, limit) <= slab.carved / 8)
-            {
+            if (start..=page).filter_map(slab).all(|(first, slab)| {
+                let most = if self.keeps() { 0 } else { slab.carved / 8 };
+                self.young(first, slab, limit) <= most
+            }) {
                 self.empty_run(start, span);
                 return true;
             }

@@ -106,10 +106,10 @@ pub(super) struct Suffix {
 
 /// Where an item is going to be.
 #[derive(Clone, Copy)]
-struct Place {
-    item: ItemRef,
+pub(super) struct Place {
+    pub(super) item: ItemRef,
     /// The next in its chain, if it is in the index.
-    next: Option<ItemRef>,
+    pub(super) next: Option<ItemRef>,
     linked: bool,
 }
 
@@ -247,6 +247,7 @@ impl Engine<'_> {
                 self.usage.bytes += header.size() as u64;
                 self.stats.total_items += 1;
                 self.pass_time(header.size());
+                self.note_item(held.item);
                 let cas = self.heap.cas(held.item, &header);
                 Outcome { stored: Stored::Stored, cas, value_len: header.value_len() }
             }
@@ -366,7 +367,7 @@ impl Engine<'_> {
     /// A chunk for an item of so many bytes, in place of `old`: the same if it belongs to
     /// the same bucket, otherwise `old` is discarded.
     #[inline(always)]
-    fn place(
+    pub(super) fn place(
         &mut self,
         wire_len: usize,
         marks: Marks,
@@ -403,9 +404,8 @@ impl Engine<'_> {
         expiry: Expiry,
         (wire_len, suffix_len, marks): (u32, u8, Marks),
     ) {
-        let Place { item, next, linked } = place;
         let header = Header {
-            next,
+            next: place.next,
             hash,
             cas: if marks.has(Marks::OWN_CAS) { self.last_cas } else { self.next_cas() },
             expiry,
@@ -417,9 +417,16 @@ impl Engine<'_> {
             state: State::stored(self.epoch),
             used: self.now as u16,
         };
-        self.heap.set_header(item, header);
-        if !linked {
-            self.index.link(&mut self.heap, hash, item);
+        self.put_header(place, header);
+        self.note_item(place.item);
+    }
+
+    /// Makes what was written at `place` an item with this header.
+    #[inline(always)]
+    pub(super) fn put_header(&mut self, place: Place, header: Header) {
+        self.heap.set_header(place.item, header);
+        if !place.linked {
+            self.index.link(&mut self.heap, header.hash, place.item);
             self.usage.items += 1;
         }
         self.usage.bytes += header.size() as u64;
@@ -518,6 +525,7 @@ impl Engine<'_> {
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;
         self.pass_time(header.size());
+        self.note_item(place);
         let cas = condition.own_cas.unwrap_or(header.cas);
         Outcome { stored: Stored::Stored, cas, value_len: new_len }
     }

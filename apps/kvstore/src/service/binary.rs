@@ -88,6 +88,10 @@ impl Service<'_> {
             if out.room() < super::LINE {
                 return;
             }
+            if self.engine.must_commit() {
+                let _ = asked.refuse(Status::NO_MEMORY, out);
+                return;
+            }
             let (extras, value_at) = (usize::from(head.extras), HEADER + head.before_value());
             let end = HEADER + head.body as usize;
             let parts = (|| {

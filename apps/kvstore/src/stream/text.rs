@@ -151,7 +151,7 @@ impl Conversation {
         let ends = input.line_len();
         loop {
             self.state = State::Keys(keys);
-            if output.room() < VALUE {
+            if output.room() < VALUE || service.engine().must_commit() {
                 return Some(Next::Room);
             }
             input.skip_blanks();

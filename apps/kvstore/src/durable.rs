@@ -1,0 +1,116 @@
+//! A store whose answers are durable.
+//!
+//! The engine notes what changes (`engine/journal.rs`); [`Durable`] writes the notes to a device.
+//! The owner answers a batch of requests, then calls [`Durable::commit`], and only then lets the
+//! answers go: one write and one flush serve them all. At the start, what the device holds is made
+//! the store again: every acknowledged change, with expiry times and CAS ids.
+//!
+//! Place on the packet path: between steps 5 and 6. The device is the owner's affair: a file of
+//! a Linux process, an extent of a disk.
+
+/// What a device is, and how changes are kept on one.
+pub use libos::storage;
+use libos::storage::{
+    ApplyError, Block, Contents, Counts, Fault, HEADER, Journal, OpenError, Sink, sectors,
+};
+
+use crate::engine::{LEAD, RestoreError};
+use crate::{Service, Time};
+
+const TAG: [u8; 8] = *b"kvstore1";
+
+const _: () = assert!(LEAD == HEADER);
+
+/// The journal of a store, on a device.
+#[derive(Debug)]
+pub struct Durable<'m, B> {
+    journal: Journal<'m, B>,
+}
+
+/// How many bytes of memory each of the two buffers of a store's journal takes.
+#[must_use]
+pub fn buffer_bytes(service: &Service<'_>) -> usize {
+    service.engine().journal_bytes()
+}
+
+/// How many sectors a device has at least that is to hold what this store can hold.
+#[must_use]
+pub fn least_sectors(service: &Service<'_>) -> u64 {
+    let memory = service.engine().usage().limit as usize;
+    2 * sectors(memory + memory / 2 + 3 * buffer_bytes(service))
+}
+
+impl<'m, B: Block> Durable<'m, B> {
+    /// Makes `service`, which is empty, the store that `disk` holds, and has it note what changes
+    /// from now on. A device with nothing on it becomes that of an empty store. Each buffer is of
+    /// [`buffer_bytes`] bytes.
+    ///
+    /// **Cost** reads all that the device holds.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. The service is of no use then.
+    pub fn open(
+        disk: B,
+        service: &mut Service<'m>,
+        [notes, scratch]: [&'m mut [u8]; 2],
+        now: Time,
+    ) -> Result<Self, OpenError> {
+        let least = least_sectors(service);
+        if disk.sectors() < least {
+            return Err(OpenError::TooSmall(least));
+        }
+        service.keep(notes, now);
+        let journal = Journal::open(disk, TAG, scratch, service)?;
+        service.begin_notes();
+        Ok(Self { journal })
+    }
+
+    /// Makes durable what requests have changed since it was called last. Answers to any request,
+    /// those that only read included, may leave when it has returned, and not before.
+    ///
+    /// **Blocking** until it is durable. **Cost** see [`Journal::commit`]; nothing if
+    /// nothing was changed.
+    ///
+    /// # Errors
+    /// See [`Fault`]. The store must stop then: no answer may leave any more.
+    #[inline]
+    pub fn commit(&mut self, service: &mut Service<'_>) -> Result<(), Fault> {
+        if !service.engine().has_notes() {
+            return Ok(());
+        }
+        service.notes().ok_or(Fault::Full)?;
+        self.journal.commit(service)
+    }
+
+    /// What the log did so far.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        self.journal.counts()
+    }
+}
+
+impl Contents for Service<'_> {
+    fn frame(&mut self) -> (&mut [u8], usize) {
+        self.notes().unwrap_or((&mut [], 0))
+    }
+
+    fn committed(&mut self) {
+        self.forget_notes();
+    }
+
+    fn apply(&mut self, changes: &[u8]) -> Result<(), ApplyError> {
+        self.restore(changes).map_err(|error| match error {
+            RestoreError::Malformed => ApplyError::Malformed,
+            RestoreError::NoMemory => ApplyError::NoMemory,
+        })
+    }
+
+    fn snapshot(
+        &mut self,
+        cursor: u64,
+        budget: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<Option<u64>, Fault> {
+        self.engine().snapshot(cursor, budget, sink)
+    }
+}

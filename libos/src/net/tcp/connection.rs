@@ -313,8 +313,9 @@ impl<'m> Tcb<'m> {
         if !from.before(known) {
             return None;
         }
-        let end = self.sacked.start_after(from).unwrap_or(self.una + self.tx.len() as u32);
-        let end = end.min(self.una + self.tx.len() as u32);
+        // No further than data was sent: an acknowledgement of more would be nonsense.
+        let sent = self.max.min(self.una + self.tx.len() as u32);
+        let end = self.sacked.start_after(from).map_or(sent, |end| end.min(sent));
         let length = end.beyond(from).min(self.mss.into()) as usize;
         (length > 0).then_some((from, length))
     }

@@ -149,7 +149,8 @@ impl<C> FastTcp<'_, C> {
             && self.aborts.len() < ABORTS
         {
             let mac = EthernetAddress(tcb.mac);
-            self.aborts.push(Abort { mac, peer, seq: tcb.nxt, ack: tcb.rcv });
+            // Not before what the peer may have: after a time-out `nxt` is.
+            self.aborts.push(Abort { mac, peer, seq: tcb.max, ack: tcb.rcv });
         }
         self.remove(id, service);
     }

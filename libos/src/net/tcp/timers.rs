@@ -44,7 +44,10 @@ impl<C> FastTcp<'_, C> {
                 tcb.congestion.timed_out(tcb.una, tcb.max, mss, first);
                 tcb.sacked.clear();
                 (tcb.nxt, tcb.resend) = (tcb.una, false);
-                // A closed window is probed with what it does not hold.
+                // The peer may have opened its window again and said so in a segment that was
+                // lost: a closed one is probed with what it does not hold, and one that is
+                // open is filled, small as it may be.
+                tcb.force = true;
                 tcb.probe = tcb.window == 0;
                 over = tcb.tries > TRIES;
             } else {
@@ -74,7 +77,12 @@ impl<C> FastTcp<'_, C> {
                 }
             }
         }
-        let abort = matches!(tcb.state, State::Established | State::CloseWait | State::FinWait1);
+        let abort = match tcb.state {
+            State::Established | State::CloseWait | State::FinWait1 => true,
+            // The peer may wait for what it never had; without data it waits for nothing.
+            State::Closing | State::LastAck => !tcb.tx.is_empty(),
+            _ => false,
+        };
         if over && abort {
             return self.abort(id, service);
         } else if over {

@@ -134,6 +134,20 @@ fn a_bad_network_loses_nothing_either() {
     }
 }
 
+/// Those of the first ten thousand in which the client leaves a window that is open, but below half
+/// of what it was, while what was sent before is lost, or what is sent again meets what was never
+/// sent: it arrives all the same.
+#[test]
+fn a_small_window_stops_nothing() {
+    [
+        756, 1242, 1381, 1488, 1496, 1787, 2329, 2484, 2618, 2875, 3148, 3203, 3723, 3987, 4534,
+        4795, 4807, 5234, 6084, 6111, 7330, 7373, 7610, 8138, 8703, 8852, 9264, 9373, 9848, 9914,
+        9956,
+    ]
+    .into_iter()
+    .for_each(bad_network);
+}
+
 /// As many as the issue of robustness wants: `cargo test --release -p libos -- --ignored`.
 #[test]
 #[ignore = "takes minutes"]

@@ -9,6 +9,12 @@ fn link_application() {
     link("../../apps/app.ld");
 }
 
+/// The same for a package outside of the tree, which is `tree`.
+#[allow(dead_code)]
+fn link_application_of(tree: &str) {
+    link(&format!("{tree}/apps/app.ld"));
+}
+
 /// Has the package's programs linked as the kernel (`boot/kernel.ld`).
 #[allow(dead_code)]
 fn link_kernel() {

@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
 use crate::verbs::{
-    attack, bench, build, client, conform, doc, figures, filter, fuzz, lint, load, module, repro,
-    run, tcb, test,
+    attack, bench, build, client, conform, doc, figures, filter, fuzz, lint, load, module, new,
+    repro, run, tcb, test,
 };
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
@@ -21,6 +21,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::Args),
+    New(new::Args),
     Client(client::Args),
     Conform(conform::Args),
     Test(test::Args),
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
     let result = match cli.verb {
         None => help(Cli::command().print_help()),
         Some(Verb::Run(args)) => run::run(&args),
+        Some(Verb::New(args)) => new::run(&args),
         Some(Verb::Client(args)) => client::run(&args),
         Some(Verb::Conform(args)) => conform::run(&args),
         Some(Verb::Test(args)) => test::run(&args),
@@ -159,6 +161,11 @@ mod tests {
     fn nonsense_is_refused() {
         for line in [
             "exo fly",
+            "exo new app",
+            "exo new kernel mine",
+            "exo run bench --manifest x.toml",
+            "exo run bench --app x",
+            "exo lint --package root --app x",
             "exo run --port 0",
             "exo run --port 65536",
             "exo run --gdb 0",

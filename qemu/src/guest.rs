@@ -30,20 +30,32 @@ pub const ROOT: &str = "root";
 /// The kernel is built alone: cargo would otherwise give the crates it shares with
 /// the applications every feature that any application asks for.
 pub fn build(manifest: &Manifest) -> Result<()> {
+    build_with(manifest, None)
+}
+
+/// The same, if some of the programs are those of the package in the folder `outside`, which
+/// is not part of this tree.
+pub fn build_with(manifest: &Manifest, outside: Option<&Path>) -> Result<()> {
     static BUILT: Mutex<BTreeSet<Vec<String>>> = Mutex::new(BTreeSet::new());
     let images = images(manifest);
     let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if built.contains(&images) {
         return Ok(());
     }
-    let metadata = workspace::metadata()?;
+    let known = programs(workspace::metadata()?);
+    let own = outside.map(|folder| own_programs(folder, &known)).transpose()?.unwrap_or_default();
     run(kernel_cargo("build"), "building the kernel")?;
     let mut command = workspace::guest_cargo("build");
     command.arg("--bins");
-    for image in &images {
-        command.args(["--package", &package_of(metadata, image)?]);
+    for image in images.iter().filter(|image| !own.contains(image)) {
+        command.args(["--package", package_of(&known, image)?]);
     }
     run(command, "building the guest's programs")?;
+    if let Some(folder) = outside {
+        let mut command = workspace::guest_cargo("build");
+        command.arg("--bins").args(outside_arguments(folder)?);
+        run(command, "building the application")?;
+    }
     built.insert(images);
     Ok(())
 }
@@ -102,6 +114,38 @@ pub(crate) fn programs(metadata: &Metadata) -> Vec<(String, String)> {
         .collect()
 }
 
+/// What leads a cargo command for the guest to the package in `folder`, outside of this tree,
+/// and has it built as the tree's own are: profiles are those of a workspace's root.
+pub(crate) fn outside_arguments(folder: &Path) -> Result<Vec<OsString>> {
+    let mut arguments = vec!["--manifest-path".into(), folder.join("Cargo.toml").into()];
+    let tree = std::fs::read_to_string(workspace::root().join("Cargo.toml"))?;
+    let tree: toml::Table = toml::from_str(&tree).context("the tree's Cargo.toml")?;
+    for profile in ["release", workspace::GUEST_PROFILE] {
+        let fields = tree.get("profile").and_then(|profiles| profiles.get(profile)?.as_table());
+        for (field, value) in fields.into_iter().flatten() {
+            arguments
+                .extend(["--config".into(), format!("profile.{profile}.{field}={value}").into()]);
+        }
+    }
+    Ok(arguments)
+}
+
+/// The programs of the package in `folder`. None may be called as one of `known` is: both
+/// would be built to one file.
+fn own_programs(folder: &Path, known: &[(String, String)]) -> Result<Vec<String>> {
+    let mut command = cargo_metadata::MetadataCommand::new();
+    command.no_deps().manifest_path(folder.join("Cargo.toml")).current_dir(workspace::root());
+    let metadata = command.exec().with_context(|| format!("no package in {}", folder.display()))?;
+    let packages = metadata.workspace_packages();
+    let targets = packages.iter().flat_map(|package| &package.targets);
+    let own: Vec<_> =
+        targets.filter(|target| target.is_bin()).map(|target| target.name.clone()).collect();
+    if let Some((_, taken)) = known.iter().find(|(_, program)| own.contains(program)) {
+        bail!("{}: a program of this tree is called \"{taken}\", too", folder.display());
+    }
+    Ok(own)
+}
+
 /// Runs a command whose output people see.
 pub(crate) fn run(mut command: Command, what: &str) -> Result<()> {
     let status = command.status().with_context(|| format!("{what}: cannot start"))?;
@@ -116,17 +160,16 @@ fn images(manifest: &Manifest) -> Vec<String> {
     std::iter::once(ROOT.to_owned()).chain(others).collect()
 }
 
-fn package_of(metadata: &Metadata, image: &str) -> Result<String> {
-    let programs = programs(metadata);
+fn package_of<'a>(programs: &'a [(String, String)], image: &str) -> Result<&'a str> {
     let Some((package, _)) = programs.iter().find(|(_, program)| program == image) else {
         let known: Vec<_> = programs.iter().map(|(_, program)| program.as_str()).collect();
         bail!(
             "manifest: no program is called \"{image}\"; there are: {}\n\
-             (one of your own is a package under apps/ that `members` in Cargo.toml names)",
+             (`cargo exo new app {image}` makes one of your own, a package under apps/)",
             known.join(", ")
         );
     };
-    Ok(package.clone())
+    Ok(package)
 }
 
 #[cfg(test)]

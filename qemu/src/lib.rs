@@ -24,6 +24,7 @@ pub mod manifest;
 pub mod module;
 mod output;
 pub mod prerequisites;
+mod scaffold;
 mod shell;
 mod signals;
 pub mod symbols;

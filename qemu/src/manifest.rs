@@ -16,17 +16,21 @@
 //! on_exit = "power-off"     # or "ignore", the default
 //! ```
 //!
-//! An unknown field is an error, as is everything that [`Manifest::check`] refuses.
+//! An unknown field is an error, as is everything that [`Manifest::check`] refuses; errors show
+//! the line.
 
+mod choice;
 mod forward;
+mod place;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
+pub(crate) use choice::{Choice, Chosen, package};
 use forward::FileForward;
 pub use root::manifest::{
     App, Forward, Grants, Manifest, ManifestError, OnExit, Transport, VERSION,
@@ -61,7 +65,7 @@ pub fn parse(text: &str) -> Result<Manifest> {
         prefix_len: network.1,
         apps: file.app.into_iter().map(FileApp::into_app).collect(),
     };
-    manifest.check()?;
+    manifest.check().map_err(|error| anyhow!(place::explain(&error, text)))?;
     Ok(manifest)
 }
 

@@ -38,6 +38,12 @@ pub fn manifest(name: &str) -> PathBuf {
     root().join("boot/manifests").join(format!("{name}.toml"))
 }
 
+/// `apps/NAME/NAME.toml`: the manifest that an application of one's own has beside it.
+#[must_use]
+pub fn manifest_of_app(name: &str) -> PathBuf {
+    root().join("apps").join(name).join(format!("{name}.toml"))
+}
+
 /// What the workspace consists of and where it is built; dependencies left out.
 ///
 /// # Errors

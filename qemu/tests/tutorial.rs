@@ -1,8 +1,8 @@
 //! `docs/libos/own-application.md` and what it promises, followed to the letter.
 //!
 //! In a copy of the source tree with a target directory of its own, which stays: the first
-//! time everything is built there, later only what has changed. Files are what the page shows
-//! as theirs, commands are run as they stand there.
+//! time everything is built there, later only what has changed. Commands are run as they stand
+//! there, and files that the page shows are those that the commands have made.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -67,10 +67,7 @@ impl Tree {
             Self { root: place.join("tree"), target: place.join("target"), bin: place.join("bin") };
         copy(workspace::root(), &tree.root);
         // What an earlier run has added.
-        for left in ["apps/mine", "boot/manifests/mine.toml"] {
-            let left = tree.root.join(left);
-            let _ = if left.is_dir() { fs::remove_dir_all(left) } else { fs::remove_file(left) };
-        }
+        let _ = fs::remove_dir_all(tree.root.join("apps/mine"));
         // `cargo exo` is the command that is tested, so that it need not be built once more.
         fs::create_dir_all(&tree.bin).unwrap();
         let script = "#!/bin/sh\nif [ \"$1\" = exo ]; then shift; exec \"$EXO\" \"$@\"; fi\n\
@@ -105,10 +102,22 @@ impl Tree {
         assert!(status.success(), "{text}: {status}");
     }
 
-    fn write(&self, path: &str, text: &str) {
+    /// The page shows the file as it is; or, of a file of Rust, as it is without its tests.
+    fn has(&self, path: &str, text: &str) {
+        let file = fs::read_to_string(self.root.join(path)).unwrap();
+        let rest = file.strip_prefix(text);
+        let is_shown =
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("\n#[cfg(test)]"));
+        assert!(is_shown, "{path} is\n{file}and not\n{text}");
+    }
+
+    /// Has another port of the host lead to the application.
+    fn redirect(&self, path: &str, port: u16) {
         let path = self.root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let other = format!("\"udp:9999:{port}\"");
+        assert!(text.contains("\"udp:9999\""), "{text}");
+        fs::write(path, text.replace("\"udp:9999\"", &other)).unwrap();
     }
 }
 
@@ -177,7 +186,7 @@ fn an_application_of_ones_own_builds_runs_is_reached_and_is_clean() {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
     drop(socket);
-    let (mut running, mut machines, mut answers) = (None, 0, 0);
+    let (mut running, mut machines, mut answers, mut shown) = (None, 0, 0, 0);
     for Block { language, path, text } in blocks(&page) {
         match (language.as_str(), path) {
             ("sh", _) if text.contains("cargo exo run") => {
@@ -201,13 +210,18 @@ fn an_application_of_ones_own_builds_runs_is_reached_and_is_clean() {
                 running = None;
             }
             (_, Some(path)) => {
-                tree.write(&path, &text.replace("\"udp:9999\"", &format!("\"udp:9999:{port}\"")));
+                tree.has(&path, &text);
+                shown += 1;
+                if text.contains("\"udp:9999\"") {
+                    tree.redirect(&path, port);
+                }
             }
             _ => {}
         }
     }
     assert!(running.is_none());
     assert_eq!((machines, answers), (3, 1), "the page shows three machines, one of which answers");
+    assert_eq!(shown, 6, "the page shows files of each");
 }
 
 #[test]

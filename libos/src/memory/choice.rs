@@ -204,7 +204,7 @@ mod tests {
         fn take(&mut self, first: Pfn, count: Pages) -> Result<(), Error> {
             if self.times > 0 {
                 self.times -= 1;
-                if self.model.take_for_somebody_else(first) {
+                if self.model.take_for_another(first) {
                     self.took += 1;
                 }
             }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn another_frame_of_the_colour_when_somebody_was_first() {
+    fn another_frame_of_the_colour_when_a_rival_was_first() {
         let colours = Colours::new(4).unwrap();
         let model = Model::new(0, 64, &[]);
         let chooser = chooser(&model);

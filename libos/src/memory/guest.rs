@@ -11,8 +11,9 @@ use exo_abi::{
     VirtAddr,
 };
 
-use super::frames::NextFit;
+use super::frames::{FrameSource, NextFit};
 use super::heap::{Heap, growth_for};
+use super::layout::Window;
 use super::space::{AddressSpace, Regions};
 use super::{MemoryCalls, MemoryError, Range, layout};
 use crate::runtime::Local;
@@ -131,6 +132,30 @@ impl Memory {
             // handed out once and they are never unmapped.
             Ok(unsafe { core::slice::from_raw_parts_mut(start_of(at), bytes_of(pages)) })
         })
+    }
+
+    /// [`Memory::map_region`] of frames that `frames` chooses from the same grant, those of page
+    /// tables included.
+    ///
+    /// # Errors
+    /// [`MemoryError`], if there was not a single page.
+    pub fn map_region_with(
+        self,
+        frames: &mut dyn FrameSource,
+        pages: Pages,
+    ) -> Result<&'static mut [u8], MemoryError> {
+        let (calls, start) = self.with(|state| {
+            let start = state.regions.reserve(pages, FRAME_BYTES, true);
+            Ok((state.calls, start.ok_or(MemoryError::OutOfAddresses)?))
+        })?;
+        let end = start.get() + bytes_of(pages) as u64;
+        let mut space = AddressSpace::new(frames, calls);
+        let mut regions = Regions::new(Window { start, end });
+        let (at, pages) = space.region(&mut regions, pages, FRAME_BYTES, false)?;
+        // SAFETY: these pages were just mapped read and write from frames taken for them and
+        // zeroed by the kernel; their addresses were reserved for this alone and are never
+        // unmapped.
+        Ok(unsafe { core::slice::from_raw_parts_mut(start_of(at), bytes_of(pages)) })
     }
 
     /// A new region of physically consecutive pages for a binding to a device:

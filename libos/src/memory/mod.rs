@@ -15,7 +15,8 @@
 //! a colour, is in [`choice`].
 //!
 //! All of it asks the kernel through [`MemoryCalls`], so it runs against a
-//! model of the kernel in tests.
+//! [`model`] of the kernel in tests. [`frames::conformance`] and [`heap::conformance`] are what
+//! every frame policy and every heap must pass, those of an application, too.
 
 pub mod choice;
 pub mod frames;
@@ -23,8 +24,7 @@ pub mod frames;
 pub mod guest;
 pub mod heap;
 pub mod layout;
-#[cfg(test)]
-pub(crate) mod model;
+pub mod model;
 pub mod space;
 
 use core::fmt;

@@ -1,26 +1,33 @@
-//! A model of the kernel's side of memory, for tests: it keeps the kernel's
-//! rules and refuses whatever the kernel would.
+//! A model of the kernel's side of memory, for tests of whatever makes [`MemoryCalls`]: it keeps
+//! the kernel's rules and refuses what the kernel would.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 
 use exo_abi::{Error, FrameInfo, FrameKind, Level, Pages, Pfn, Protection, VirtAddr};
 
 use super::{BATCH, MemoryCalls, Range};
 
-pub(crate) struct Model {
+/// The kernel as one environment sees it.
+#[derive(Debug)]
+pub struct Model {
     range: Range,
-    /// Lives as long as the test process, like the kernel's table.
+    /// Lives as long as the process, like the kernel's table.
     table: &'static [FrameInfo],
-    own: HashSet<u32>,
+    own: BTreeSet<u32>,
     /// Installed tables: level, and the part of the address space covered.
-    tables: HashSet<(u8, u64)>,
-    pub(crate) pages: HashMap<u64, (Pfn, Protection)>,
-    pub(crate) calls: u32,
+    tables: BTreeSet<(u8, u64)>,
+    /// What is mapped, by address.
+    pub pages: BTreeMap<u64, (Pfn, Protection)>,
+    /// How many calls were made.
+    pub calls: u32,
 }
 
 impl Model {
-    pub(crate) fn new(first: u32, count: u32, taken: &[u32]) -> Self {
+    /// A grant of `count` frames from `first` on, of which others have those that `taken` names,
+    /// counted from `first`. Its frame table is never freed.
+    pub fn new(first: u32, count: u32, taken: &[u32]) -> Self {
         let table: Vec<_> = (0..first + count)
             .map(|frame| FrameInfo {
                 owner: AtomicU32::new(0),
@@ -38,40 +45,50 @@ impl Model {
         Self {
             range: Range { first: Pfn(first), count },
             table: table.leak(),
-            own: HashSet::new(),
-            tables: HashSet::new(),
-            pages: HashMap::new(),
+            own: BTreeSet::new(),
+            tables: BTreeSet::new(),
+            pages: BTreeMap::new(),
             calls: 0,
         }
     }
 
-    pub(crate) fn range(&self) -> Range {
+    /// The grant.
+    #[must_use]
+    pub fn range(&self) -> Range {
         self.range
     }
 
-    pub(crate) fn table(&self) -> &'static [FrameInfo] {
+    /// The frame table.
+    #[must_use]
+    pub fn table(&self) -> &'static [FrameInfo] {
         self.table
     }
 
-    pub(crate) fn free_count(&self) -> usize {
+    /// Frames that are free.
+    #[must_use]
+    pub fn free_count(&self) -> usize {
         self.table.iter().filter(|e| e.kind.load(Relaxed) == FrameKind::Free as u8).count()
     }
 
-    pub(crate) fn own_count(&self) -> usize {
+    /// Frames that were taken here.
+    #[must_use]
+    pub fn own_count(&self) -> usize {
         self.own.len()
     }
 
-    pub(crate) fn is_own(&self, frame: Pfn) -> bool {
+    /// Whether `frame` is one of them.
+    #[must_use]
+    pub fn is_own(&self, frame: Pfn) -> bool {
         self.own.contains(&frame.0)
     }
 
-    /// Another environment takes a frame, if it is free.
-    pub(crate) fn take_for_somebody_else(&mut self, frame: Pfn) -> bool {
+    /// Another environment takes a frame, if it is free. Whether it was.
+    pub fn take_for_another(&mut self, frame: Pfn) -> bool {
         let kind = &self.table[frame.0 as usize].kind;
         kind.swap(FrameKind::Memory as u8, Relaxed) == FrameKind::Free as u8
     }
 
-    fn frames(&self, first: Pfn, count: Pages) -> Result<std::ops::Range<u32>, Error> {
+    fn frames(&self, first: Pfn, count: Pages) -> Result<core::ops::Range<u32>, Error> {
         let end = self.range.first.0 + self.range.count;
         match first.0.checked_add(count) {
             _ if count > BATCH => Err(Error::TooMuch),

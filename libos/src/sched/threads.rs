@@ -64,6 +64,8 @@ impl fmt::Display for SpawnError {
     }
 }
 
+impl core::error::Error for SpawnError {}
+
 /// Threads that have not begun to run, and may borrow for `'a`.
 pub struct Threads<'a, P> {
     table: Table<P>,

@@ -23,6 +23,8 @@ const FRAME: u64 = 4096;
 pub struct Config {
     /// The applications.
     pub manifest: Manifest,
+    /// The folder of a package outside of this tree that has some of their programs.
+    pub package: Option<PathBuf>,
     /// What executes the guest's instructions.
     pub accel: Accel,
     /// Memory in MiB.
@@ -76,6 +78,7 @@ impl Config {
     pub fn new(manifest: Manifest) -> Self {
         Self {
             manifest,
+            package: None,
             accel: Accel::Tcg,
             memory: 128,
             cpus: 1,

@@ -84,7 +84,7 @@ impl Machine {
     ///
     /// **Blocking** for the build; not for the guest, which has only started then.
     pub fn boot(config: &Config) -> Result<Self> {
-        guest::build(&config.manifest)?;
+        guest::build_with(&config.manifest, config.package.as_deref())?;
         let bundle = guest::bundle(&config.manifest)?;
         Self::start(config, &workspace::guest_elf(guest::KERNEL), &bundle)
     }

@@ -1,25 +1,23 @@
 //! `cargo exo build`: the guest and its bundle, and no more.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{guest, manifest, output, workspace};
+use crate::manifest::{Choice, Chosen};
+use crate::{guest, output, workspace};
 
 /// Build the kernel, the applications and the boot bundle, and print where kernel and bundle are
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Boot manifest [default: boot/manifests/default.toml]
-    #[arg(long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("default"));
-    let manifest = manifest::read(&path)?;
-    guest::build(&manifest)?;
+    let Chosen { manifest, path, package } = args.choice.read("default")?;
+    guest::build_with(&manifest, package.as_deref())?;
     let bundle = guest::kept_bundle(&path);
     guest::write_bundle(&bundle, &guest::bundle(&manifest)?)?;
     for path in [workspace::guest_elf(guest::KERNEL), bundle] {

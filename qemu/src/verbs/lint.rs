@@ -1,12 +1,13 @@
 //! `cargo exo lint`: formatting and lints, for the host and for the guest.
 
 use std::io;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
 use crate::output::{note, say};
-use crate::{fuzz, guest, module, workspace};
+use crate::{fuzz, guest, manifest, module, workspace};
 
 /// Check formatting, and lint host and guest code; any warning is an error
 #[derive(Debug, clap::Args)]
@@ -14,9 +15,34 @@ pub(crate) struct Args {
     /// Lint only this package (formatting is checked everywhere)
     #[arg(long, short, value_name = "NAME")]
     package: Option<String>,
+    /// Lint an application outside of this tree instead: the folder of its package
+    #[arg(long, value_name = "FOLDER", conflicts_with = "package")]
+    app: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    match &args.app {
+        Some(folder) => run_all(outside(folder)?),
+        None => run_all(steps(args)?),
+    }
+}
+
+/// The steps for a package outside of this tree.
+fn outside(folder: &Path) -> Result<Vec<(&'static str, Command)>> {
+    let (folder, _) = manifest::package(folder)?;
+    let package = folder.join("Cargo.toml");
+    let mut format = workspace::cargo();
+    format.args(["fmt", "--check", "--manifest-path"]).arg(&package);
+    let mut host = workspace::cargo();
+    host.args(["clippy", "--all-targets", "--manifest-path"]).arg(&package);
+    host.args(["--", "-D", "warnings"]);
+    let mut guest = workspace::guest_cargo("clippy");
+    guest.arg("--bins").args(guest::outside_arguments(&folder)?).args(["--", "-D", "warnings"]);
+    Ok(vec![("formatting", format), ("host code", host), ("guest program", guest)])
+}
+
+/// The steps for this tree.
+fn steps(args: &Args) -> Result<Vec<(&'static str, Command)>> {
     let metadata = workspace::metadata()?;
     let known: Vec<_> =
         metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
@@ -64,7 +90,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if wanted.is_none_or(|name| name == module::PACKAGE) {
         steps.push(("Linux module", module::lint()));
     }
+    Ok(steps)
+}
 
+fn run_all(steps: Vec<(&str, Command)>) -> Result<ExitCode> {
     let mut failed = Vec::new();
     for (name, mut command) in steps {
         // What they find is no result to pass on: they must not meet a closed pipe either.

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,11 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::linux::Store;
 use crate::machine::{
-    self, Accel, Choice, Config, ECHO_PORT, Forwarded, HostPorts, MAX_CPUS, MAX_MEMORY, Machine,
-    Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port, stated,
+    self, Accel, Choice as AccelChoice, Config, ECHO_PORT, Forwarded, HostPorts, MAX_CPUS,
+    MAX_MEMORY, Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port,
+    stated,
 };
-use crate::manifest::{self, App, Forward, Manifest, Transport};
+use crate::manifest::{App, Choice, Chosen, Forward, Manifest, Transport};
 use crate::output::{note, say};
 use crate::prerequisites::QEMU;
 use crate::signals::{Interrupted, Signals};
@@ -35,7 +35,7 @@ const KVM_HINT: &str = "the store does not answer yet; if nothing comes, KVM may
                         kernel here (nested or emulated KVM does not): --accel tcg always does, \
                         --accel auto tries KVM first";
 
-/// Boot the machine in QEMU: kernel, store, echo service
+/// Boot the machine in QEMU: kernel, store, echo service; or another manifest's applications
 ///
 /// Shows the machine's console, and says when the store answers. Ctrl-C ends it.
 ///
@@ -48,6 +48,8 @@ const KVM_HINT: &str = "the store does not answer yet; if nothing comes, KVM may
 /// reset. 141: the reader of its output has gone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    choice: Choice,
     /// Port of the store on 127.0.0.1, UDP and TCP alike: whatever has port 11211 forwarded
     /// [default: what the manifest says, 11211]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -58,7 +60,7 @@ pub(crate) struct Args {
     pub(crate) echo_port: Option<u16>,
     /// What executes the guest's instructions
     #[arg(long, value_enum, default_value_t)]
-    accel: Choice,
+    accel: AccelChoice,
     /// Memory of the machine, in MiB or with M or G behind it; at most 3G
     #[arg(long, default_value = "128M", value_parser = mebibytes)]
     pub(crate) memory: u32,
@@ -69,10 +71,6 @@ pub(crate) struct Args {
         value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CPUS.into())
     )]
     pub(crate) cpus: u32,
-    /// Boot manifest: which applications there are and what they may use
-    /// [default: boot/manifests/default.toml]
-    #[arg(long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -100,14 +98,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn stay_with(args: &Args) -> Result<ExitCode> {
-    let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("default"));
-    let manifest = manifest::read(&path)?;
+    let Chosen { manifest, path, package } = args.choice.read("default")?;
     if args.hosted {
         return run_hosted(args, &manifest);
     }
     let mut config = configure(args, Config::new(manifest))?;
+    config.package = package;
     QEMU.require()?;
-    guest::build(&config.manifest)?;
+    guest::build_with(&config.manifest, config.package.as_deref())?;
     let signals = Signals::register()?;
     config.accel = args.accel.decide(&config, &signals)?;
     if args.verbose {
@@ -402,6 +400,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::manifest;
 
     #[derive(Parser)]
     struct Line {

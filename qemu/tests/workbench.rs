@@ -1,0 +1,72 @@
+//! What `cargo exo new` makes, outside of this tree: it passes the lints and its own tests, and
+//! runs. (What it makes in `apps/` is the tutorial's, `tutorial.rs`.)
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use exo_cmd::prerequisites::QEMU;
+use exo_cmd::workspace;
+
+/// What is made, and what it says when it runs; nothing if it serves and does not end.
+const KINDS: [(&str, Option<&str>); 5] = [
+    ("app", Some("own-app: ")),
+    ("scheduler", Some("own-scheduler: slices: [")),
+    ("heap", Some("own-heap: 10000 words, 38890 letters")),
+    ("frames", Some("own-frames: 262144 bytes in ")),
+    ("service", None),
+];
+
+fn exo(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exo"));
+    command.args(arguments).env("EXO_WORKSPACE", workspace::root()).output().unwrap()
+}
+
+#[track_caller]
+fn succeeds(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}{errors}", output.status);
+    said
+}
+
+/// A package of `kind` that was just made.
+fn fresh(kind: &str, name: &str) -> PathBuf {
+    let folder = workspace::target_dir().join("workbench").join(name);
+    let _ = fs::remove_dir_all(&folder);
+    succeeds(&exo(&["new", kind, name, "--path", folder.to_str().unwrap()]));
+    folder
+}
+
+fn passes_its_tests(folder: &Path) {
+    let mut command = workspace::cargo();
+    command.arg("test").arg("--manifest-path").arg(folder.join("Cargo.toml"));
+    let said = succeeds(&command.output().unwrap());
+    let is_app = folder.ends_with("own-app");
+    assert_eq!(said.contains("test result: ok. 0 passed"), is_app, "{said}");
+}
+
+#[test]
+fn every_kind_is_clean_conforms_and_runs() {
+    for (kind, says) in KINDS {
+        let folder = fresh(kind, &format!("own-{kind}"));
+        let path = folder.to_str().unwrap();
+        succeeds(&exo(&["lint", "--app", path]));
+        passes_its_tests(&folder);
+        let (Some(says), Some(_)) = (says, QEMU.find()) else { continue };
+        let said = succeeds(&exo(&["run", "--app", path, "--accel", "tcg"]));
+        assert!(said.contains(says), "{said}");
+        assert!(said.contains(&format!("root: own-{kind} ended: exit code 0")), "{said}");
+    }
+}
+
+#[test]
+fn a_program_of_the_tree_is_not_replaced() {
+    let folder = fresh("app", "two-programs");
+    let package = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&package).unwrap();
+    fs::write(&package, text + "\n[[bin]]\nname = \"echo\"\npath = \"src/main.rs\"\n").unwrap();
+    let output = exo(&["build", "--app", folder.to_str().unwrap()]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("\"echo\", too"), "{errors}");
+}

@@ -276,7 +276,7 @@ fn the_areas_change_places_while_it_serves() {
     let mut life = Life::begin(&mut memory, &mut disk, START.unix).unwrap();
     let mut most = 0;
     for n in 0..30_000_u32 {
-        let (key, len) = (n.wrapping_mul(0x9e37_79b1) >> 23, n % 700);
+        let (key, len) = (n.wrapping_mul(0x9e37_79b1) >> 24, n % 700);
         let set = format!("set key{key} 0 0 {len}\r\n{}\r\n", "x".repeat(len as usize));
         let before = life.counts().written;
         assert_eq!(life.ask(set.as_bytes()), b"STORED\r\n");

@@ -5,7 +5,8 @@
 //! of requests in its owner's frame. Each request is checked against the extent that the binding
 //! was made with ([`submit`]) and handed to the one queue of the device ([`device`]), which reads
 //! and writes the owner's frames where they lie; these are pinned meanwhile. What lies where on
-//! the disk, who had it before, and what it was called is the first environment's affair.
+//! the disk, which environment had it before, and what it was called is the first environment's
+//! affair.
 
 pub mod binding;
 pub mod device;

@@ -106,8 +106,10 @@ mod tests {
 
     #[test]
     fn knows_who_asks_for_features() {
-        // None has a feature today: what the guest goes without is told by its target.
-        assert!(features("libos").unwrap().is_empty());
+        // An application writes filters; ring 0 only takes them.
+        let mut of_applications = features("libos").unwrap();
+        of_applications.dedup();
+        assert_eq!(of_applications, ["dpf/language"]);
         assert!(features("exo").unwrap().is_empty());
     }
 }

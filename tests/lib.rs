@@ -14,6 +14,7 @@
 //! | `s50_store` | memcached clients of others are served |
 //! | `s52_tcp` | and over connections, many and long ones |
 //! | `s53_conform` | it is a memcached to `memccapable`, and to random requests beside one |
+//! | `s54_durable` | what the store has acknowledged survives the death of the machine |
 //! | `s55_load` | the load generator, as the machine's NIC, gets every answer |
 //! | `s60_soak` | many mixed requests, every answer checked against a model |
 //! | `s70_idle` | an idle machine sleeps |
@@ -86,7 +87,7 @@ pub fn app(image: &str) -> App {
         address: None,
         forward: Vec::new(),
         args: Vec::new(),
-        grants: Grants { console: true, net: false, machine: false },
+        grants: Grants { console: true, net: false, machine: false, disk: false },
         on_exit: OnExit::Ignore,
     }
 }

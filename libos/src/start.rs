@@ -7,8 +7,10 @@
 
 use exo_abi::{Handle, Pfn, START_BLOCK_BYTES, Word};
 
+use crate::disk::Extent;
+
 const MAGIC: u64 = u64::from_le_bytes(*b"EXOSTRT1");
-const FIXED_BYTES: usize = 96;
+const FIXED_BYTES: usize = 112;
 
 /// What the application was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct StartBlock<'a> {
     pub net: Option<Handle>,
     /// Machine capability, if granted.
     pub machine: Option<Handle>,
+    /// Disk capability, if granted, and its sectors.
+    pub disk: Option<(Handle, Extent)>,
     /// Own IPv4 address, if the manifest gives one.
     pub address: Option<[u8; 4]>,
     /// IPv4 address of the gateway.
@@ -65,6 +69,11 @@ impl<'a> StartBlock<'a> {
             field.copy_from_slice(&word.to_le_bytes());
         }
         fixed[80..96].copy_from_slice(&name);
+        if let Some((handle, extent)) = self.disk {
+            let extent = u64::from(extent.first) | u64::from(extent.sectors) << 32;
+            fixed[96..104].copy_from_slice(&handle.into_word().to_le_bytes());
+            fixed[104..].copy_from_slice(&extent.to_le_bytes());
+        }
         rest.get_mut(..self.arguments.len())?.copy_from_slice(self.arguments.as_bytes());
         Some(())
     }
@@ -95,6 +104,10 @@ impl<'a> StartBlock<'a> {
             console: handle(3),
             net: handle(4),
             machine: handle(5),
+            disk: handle(12).map(|disk| {
+                let (first, sectors) = (word(13) as u32, (word(13) >> 32) as u32);
+                (disk, Extent { first, sectors })
+            }),
             address: (word(7) >> 8 & 1 == 1).then(|| (word(6) as u32).to_le_bytes()),
             gateway: ((word(6) >> 32) as u32).to_le_bytes(),
             prefix_len: word(7) as u8,
@@ -114,6 +127,7 @@ mod tests {
     use exo_abi::{Handle, Pfn, START_BLOCK_BYTES};
 
     use super::StartBlock;
+    use crate::disk::Extent;
 
     #[test]
     fn round_trips() {
@@ -125,6 +139,7 @@ mod tests {
             console: Some(Handle::new(1, 1)),
             net: None,
             machine: Some(Handle::new(2, 1)),
+            disk: Some((Handle::new(4, 2), Extent { first: 8, sectors: 0x1234_5678 })),
             address: Some([10, 0, 2, 15]),
             gateway: [10, 0, 2, 2],
             prefix_len: 24,

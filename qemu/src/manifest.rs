@@ -10,7 +10,7 @@
 //! frames = 8192             # of 4 KiB
 //! slots = 24                # of a processor's 64 time slots
 //! core = 0                  # of this processor; of each, if left out
-//! grants = ["console", "net"] # and "machine"
+//! grants = ["console", "net"] # and "machine", and "disk", which one alone may have
 //! forward = ["udp:11211", "tcp:11211"] # reached at this port of the host; "udp:7:7007" at another
 //! args = []                 # optional
 //! on_exit = "power-off"     # or "ignore", the default
@@ -103,6 +103,7 @@ enum Grant {
     Console,
     Net,
     Machine,
+    Disk,
 }
 
 #[derive(Default, Deserialize)]
@@ -128,6 +129,7 @@ impl FileApp {
                 console: granted(Grant::Console),
                 net: granted(Grant::Net),
                 machine: granted(Grant::Machine),
+                disk: granted(Grant::Disk),
             },
             on_exit: match self.on_exit {
                 FileOnExit::Ignore => OnExit::Ignore,
@@ -158,9 +160,10 @@ mod tests {
     fn default_is_store_and_echo() {
         let manifest = read(&workspace::manifest("default")).unwrap();
         let [store, echo] = &manifest.apps[..] else { panic!("{:?}", manifest.apps) };
-        let grants = Grants { console: true, net: true, machine: false };
+        let grants = Grants { console: true, net: true, machine: false, disk: false };
         assert_eq!((store.image.as_str(), store.address), ("kvstore", Some([10, 0, 2, 15])));
-        assert_eq!((store.frames, store.slots, store.grants), (8192, 24, grants));
+        let with_disk = Grants { disk: true, ..grants };
+        assert_eq!((store.frames, store.slots, store.grants), (8192, 24, with_disk));
         assert_eq!(store.on_exit, OnExit::PowerOff);
         assert_eq!((echo.image.as_str(), echo.address), ("echo", Some([10, 0, 2, 16])));
         assert_eq!((echo.frames, echo.slots, echo.grants), (2048, 8, grants));

@@ -9,7 +9,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use kvstore::durable::storage::{Block, Fault, SECTOR};
+use kvstore::durable::storage::{Block, Fault, SECTOR, within};
 
 /// An open file, and its size.
 #[derive(Debug)]
@@ -46,9 +46,8 @@ impl FileDisk {
 
     /// Where so many bytes from a sector on are, if they are all there.
     fn place(&self, first: u64, bytes: usize) -> Result<u64, Fault> {
-        let end = first.checked_add((bytes / SECTOR) as u64);
-        let whole = bytes.is_multiple_of(SECTOR) && end.is_some_and(|end| end <= self.sectors);
-        if whole { Ok(first * SECTOR as u64) } else { Err(Fault::Range) }
+        within(self.sectors, first, bytes)?;
+        Ok(first * SECTOR as u64)
     }
 }
 

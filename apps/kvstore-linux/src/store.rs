@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kvstore::connections::{Connections, Session};
-use kvstore::durable::{self, Durable};
+use kvstore::durable::{self, Durable, Keeper};
 use kvstore::stream::Progress;
 use kvstore::{Config, Service, Time};
 use memmap2::MmapMut;
@@ -79,10 +79,10 @@ impl Store {
         }
     }
 
-    /// The same, if there may be no room for the next change.
+    /// Before a request.
     fn make_room(&mut self) {
-        if self.service.engine().must_commit() {
-            self.commit();
+        if let Some(durable) = &mut self.durable {
+            durable.make_room(&mut self.service);
         }
     }
 

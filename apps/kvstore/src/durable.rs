@@ -21,10 +21,53 @@ const TAG: [u8; 8] = *b"kvstore1";
 
 const _: () = assert!(LEAD == HEADER);
 
+/// What becomes of a store's changes.
+pub trait Keeper {
+    /// Before each request: there is room to note what it changes.
+    fn make_room(&mut self, service: &mut Service<'_>);
+
+    /// Before answers leave: what was changed is kept.
+    ///
+    /// # Errors
+    /// See [`Durable::commit`].
+    fn settle(&mut self, service: &mut Service<'_>) -> Result<(), Fault>;
+}
+
+/// Changes are in memory, and nowhere else.
+#[derive(Clone, Copy, Debug)]
+pub struct Forgetful;
+
+impl Keeper for Forgetful {
+    #[inline(always)]
+    fn make_room(&mut self, _: &mut Service<'_>) {}
+
+    #[inline(always)]
+    fn settle(&mut self, _: &mut Service<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
 /// The journal of a store, on a device.
 #[derive(Debug)]
 pub struct Durable<'m, B> {
     journal: Journal<'m, B>,
+    /// It is of no use any more.
+    failed: Option<Fault>,
+}
+
+impl<B: Block> Keeper for Durable<'_, B> {
+    #[inline]
+    fn make_room(&mut self, service: &mut Service<'_>) {
+        if service.engine().must_commit() {
+            // A failure is told when the answers are about to leave.
+            let _ = self.commit(service);
+        }
+    }
+
+    #[inline]
+    fn settle(&mut self, service: &mut Service<'_>) -> Result<(), Fault> {
+        self.commit(service)
+    }
 }
 
 /// How many bytes of memory each of the two buffers of a store's journal takes.
@@ -62,7 +105,7 @@ impl<'m, B: Block> Durable<'m, B> {
         service.keep(notes, now);
         let journal = Journal::open(disk, TAG, scratch, service)?;
         service.begin_notes();
-        Ok(Self { journal })
+        Ok(Self { journal, failed: None })
     }
 
     /// Makes durable what requests have changed since it was called last. Answers to any request,
@@ -78,8 +121,13 @@ impl<'m, B: Block> Durable<'m, B> {
         if !service.engine().has_notes() {
             return Ok(());
         }
-        service.notes().ok_or(Fault::Full)?;
-        self.journal.commit(service)
+        let committed = match (self.failed, service.notes()) {
+            (Some(fault), _) => Err(fault),
+            (None, None) => Err(Fault::Full),
+            (None, Some(_)) => self.journal.commit(service),
+        };
+        self.failed = committed.err();
+        committed
     }
 
     /// What the log did so far.

@@ -12,6 +12,9 @@
 //! Datagrams and connections come to one port number, through one binding: one filter more than
 //! for datagrams alone.
 //!
+//! If it was granted an extent of the disk, the store is durable: between steps 5 and 6 what a batch
+//! has changed goes there, with one write and one flush.
+//!
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
 //! how many clients may be connected (1024, otherwise).
@@ -24,23 +27,27 @@ mod guest {
     use core::fmt;
 
     use dpf::packet::tcp_to;
-    use exo_abi::{FRAME_BYTES, Pages, RingOrder};
+    use exo_abi::{Error, FRAME_BYTES, Pages, RingOrder};
     use kvstore::connections::{Connections, DEFAULT_LIMIT, Session};
+    use kvstore::durable::{self, Durable, Forgetful, Keeper};
     use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
+    use libos::disk::{self, Blocking};
     use libos::memory::MemoryError;
     use libos::net::Endpoint;
-    use libos::net::bind::{BindError, bind, install};
+    use libos::net::bind::{BindError, KernelBell, bind, install};
     use libos::net::checksum::Sum;
     use libos::net::dual::Dual;
+    use libos::net::rings::Rings;
     use libos::net::serve::{BATCH, serve_in_time};
     use libos::net::stream::{Next, Progress, StreamService};
     use libos::net::tcp::{BUFFER, FastTcp, TcpLimits};
     use libos::net::udp::FastUdp;
     use libos::println;
     use libos::runtime::{Environment, seed};
-    use libos::sched::Ticks;
     use libos::sched::policy::EarliestDeadlineFirst;
     use libos::sched::threads::{SpawnError, Threads, end_of_it};
+    use libos::sched::{KernelPark, Ticks};
+    use libos::storage::{Fault, OpenError};
     use libos::time::Clock;
 
     const PORT: u16 = 11211;
@@ -57,6 +64,10 @@ mod guest {
     const BUFFERS: Pages = 8;
     /// As many connections as there are, all busy, need no more.
     const MOST_BUFFERS: Pages = 512;
+    /// Pages of the buffer through which the disk is written.
+    const DISK_BUFFER: Pages = 16;
+    /// Pages of the two buffers of a journal, for the largest items there may be.
+    const JOURNAL: Pages = 2 * 320;
     /// Frames that one page table maps.
     const TABLE: Pages = 512;
 
@@ -95,20 +106,37 @@ mod guest {
         let mut device = bind(&environment, &config, PORT, RINGS)?;
         install(&environment, device.bell().binding, &tcp_to(config.address, PORT))?;
         let clock = environment.clock;
-        let start = clock.unix_seconds();
+        let now = Time { unix: clock.unix_seconds(), uptime: 0 };
         let (pages, limit) = (store_pages(&environment)?, connections(&environment)?);
         let buffers = environment.memory.map_region(buffer_pages(&environment))?;
         let limits = TcpLimits { connections: limit + REFUSED, ..TcpLimits::default() };
         let tcp = FastTcp::new(&config, PORT, buffers, limits, seed(), clock.micros());
-        let mut stack = Dual::new(FastUdp::new(&config, PORT), tcp);
+        let stack = Dual::new(FastUdp::new(&config, PORT), tcp);
         let memory = environment.memory.map_region(pages)?;
-        let mut store = Store {
-            service: Service::new(memory, &store_config(&environment)?)?,
-            connections: Connections::new(limit),
-            now: Time { unix: start, uptime: 0 },
+        let mut service = Service::new(memory, &store_config(&environment)?)?;
+        let connections = Connections::new(limit);
+        let Some(disk) = open_disk(&environment)? else {
+            let store = Store { service, keeper: Forgetful, failed: None, connections, now };
+            return serve_with(&environment, device, stack, store);
         };
-        println!("serving {}", Endpoint { address: config.address, port: PORT });
+        let bytes = durable::buffer_bytes(&service);
+        let buffers = [buffer(&environment, bytes)?, buffer(&environment, bytes)?];
+        let keeper = Durable::open(disk, &mut service, buffers, now)?;
+        println!("durable; {} items", service.engine().usage().items);
+        let store = Store { service, keeper, failed: None, connections, now };
+        serve_with(&environment, device, stack, store)
+    }
 
+    fn serve_with<K: Keeper>(
+        environment: &Environment,
+        mut device: Rings<KernelBell>,
+        mut stack: Dual<'static, Session>,
+        mut store: Store<K>,
+    ) -> Result<u64, Failure> {
+        let address = environment.net_config().ok_or(BindError::NoNetwork)?.address;
+        println!("serving {}", Endpoint { address, port: PORT });
+
+        let (clock, start) = (environment.clock, store.now.unix);
         let mut park = environment.park;
         let epoch = clock.epoch_seconds();
         let error = serve_in_time(&mut device, &clock, &mut park, |device| {
@@ -119,18 +147,34 @@ mod guest {
             let handled = stack.poll(device, &mut store, micros, BATCH)?;
             Ok((handled, stack.wait_micros(micros)))
         });
-        println!("network: {error}");
+        match store.failed {
+            Some(fault) => println!("storage: {fault}; nothing more is acknowledged"),
+            None => println!("network: {error}"),
+        }
         Ok(1)
     }
 
     /// The store and the time of the current batch.
-    struct Store {
+    struct Store<K> {
         service: Service<'static>,
+        keeper: K,
+        /// Why nothing is kept any more.
+        failed: Option<Fault>,
         connections: Connections,
         now: Time,
     }
 
-    impl StreamService for Store {
+    impl<K: Keeper> Store<K> {
+        #[inline(always)]
+        fn settle(&mut self) -> Result<(), Error> {
+            self.keeper.settle(&mut self.service).map_err(|fault| {
+                self.failed = Some(fault);
+                Error::DeviceFailed
+            })
+        }
+    }
+
+    impl<K: Keeper> StreamService for Store<K> {
         type Connection = Session;
 
         fn open(&mut self, _: Endpoint) -> Option<Session> {
@@ -138,6 +182,7 @@ mod guest {
         }
 
         fn serve(&mut self, session: &mut Session, input: &[u8], output: &mut [u8]) -> Progress {
+            self.keeper.make_room(&mut self.service);
             let progress = session.serve(&mut self.service, self.now, input, output);
             let next = match progress.next {
                 kvstore::stream::Next::Input => Next::Input,
@@ -147,12 +192,22 @@ mod guest {
             Progress { consumed: progress.consumed, produced: progress.produced, next }
         }
 
+        #[inline(always)]
+        fn settle(&mut self) -> Result<(), Error> {
+            self.settle()
+        }
+
         fn closed(&mut self, session: Session) {
             self.connections.end(session, &mut self.service);
         }
     }
 
-    impl libos::net::Service for Store {
+    impl<K: Keeper> libos::net::Service for Store<K> {
+        #[inline(always)]
+        fn settle(&mut self) -> Result<(), Error> {
+            self.settle()
+        }
+
         #[inline]
         fn answer(&mut self, request: &[u8], from: Endpoint, reply: &mut [u8]) -> Option<usize> {
             self.answer_with_sum(request, from, reply).map(|(length, _)| length)
@@ -166,8 +221,26 @@ mod guest {
             reply: &mut [u8],
         ) -> Option<(usize, Sum)> {
             let reply = reply.get_mut(..MAX_DATAGRAM)?;
+            self.keeper.make_room(&mut self.service);
             self.service.answer_with_sum(request, self.now, reply)
         }
+    }
+
+    /// The extent that was granted, if one was.
+    fn open_disk(
+        environment: &Environment,
+    ) -> Result<Option<Blocking<disk::Kernel, KernelPark>>, Failure> {
+        let Some((handle, extent)) = environment.start.disk else { return Ok(None) };
+        let (memory, park) = (environment.memory, environment.park);
+        let disk = disk::blocking(memory, park, handle, extent, DISK_BUFFER);
+        disk.map(Some).map_err(Failure::Disk)
+    }
+
+    /// Memory of so many bytes.
+    fn buffer(environment: &Environment, bytes: usize) -> Result<&'static mut [u8], Failure> {
+        let pages = bytes.div_ceil(FRAME_BYTES as usize) as Pages;
+        let buffer = environment.memory.map_region(pages)?;
+        buffer.get_mut(..bytes).ok_or(Failure::Memory(MemoryError::OutOfFrames))
     }
 
     /// Pages for the store: those asked for, or all but a reserve.
@@ -175,7 +248,10 @@ mod guest {
         let free = environment.free_frames();
         let tables = free / TABLE + 1;
         let connections = connections(environment)? * CONNECTION / FRAME_BYTES as u32;
-        let reserve = RESERVE + buffer_pages(environment) + connections;
+        let mut reserve = RESERVE + buffer_pages(environment) + connections;
+        if environment.start.disk.is_some() {
+            reserve += DISK_BUFFER + JOURNAL;
+        }
         let most = free.saturating_sub(reserve + tables);
         let Some(mib) = environment.argument("memory-mib") else { return Ok(most) };
         let mib: Pages = mib.parse().map_err(|_| Failure::Argument("memory-mib"))?;
@@ -212,6 +288,8 @@ mod guest {
         Bind(BindError),
         Store(SetupError),
         Thread(SpawnError),
+        Disk(Error),
+        Log(OpenError),
     }
 
     impl fmt::Display for Failure {
@@ -224,6 +302,8 @@ mod guest {
                 Self::Bind(error) => error.fmt(f),
                 Self::Store(error) => write!(f, "store: {error:?}"),
                 Self::Thread(error) => error.fmt(f),
+                Self::Disk(error) => write!(f, "disk: {error}"),
+                Self::Log(error) => write!(f, "disk: {error}"),
             }
         }
     }
@@ -243,6 +323,12 @@ mod guest {
     impl From<SpawnError> for Failure {
         fn from(error: SpawnError) -> Self {
             Self::Thread(error)
+        }
+    }
+
+    impl From<OpenError> for Failure {
+        fn from(error: OpenError) -> Self {
+            Self::Log(error)
         }
     }
 

@@ -4,12 +4,13 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use core::cell::Cell;
 
-use exo_abi::boot::{CONSOLE, FRAMES, MACHINE, NET, SELF, STACK_TOP, U_AREA};
+use exo_abi::boot::{CONSOLE, DISK, FRAMES, MACHINE, NET, SELF, STACK_TOP, U_AREA};
 use exo_abi::{
     Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Protection, Rights, START_BLOCK_BYTES,
     UArea, UserPtr, VirtAddr, Word,
 };
 use exo_boot::bundle::Bundle;
+use libos::disk::Extent;
 use libos::memory::frames::count_free;
 use libos::memory::{BATCH, Range};
 use libos::start::StartBlock;
@@ -35,20 +36,21 @@ pub(crate) struct Child {
     pub(crate) range: Range,
     pub(crate) free_before: Pages,
     /// What root derived for it: dropped when it is gone.
-    pub(crate) derived: [Option<Handle>; 4],
+    pub(crate) derived: [Option<Handle>; 5],
     /// The network capability narrowed to its address, and the frame it needs.
     pub(crate) scope: Option<(Handle, [Pfn; 2])>,
     entry: u64,
 }
 
 /// Makes the environment of `app`, filled and endowed, not yet running. Its
-/// frames are the ones below `ceiling`, which moves down.
+/// frames are the ones below `ceiling`, which moves down; the disk has so many `sectors`.
 pub(crate) fn create(
     bundle: &Bundle<'static>,
     manifest: &Manifest,
     app: &App,
     ceiling: &mut Pfn,
     table: &[FrameInfo],
+    sectors: u32,
 ) -> Result<Child, Error> {
     let image = bundle.image(&app.image).ok_or(Error::Vacant)?;
     let first = Pfn(ceiling.0.checked_sub(app.frames).ok_or(Error::OutOfRange)?);
@@ -69,7 +71,7 @@ pub(crate) fn create(
     let stack = STACK_TOP - u64::from(STACK_PAGES) * FRAME_BYTES;
     builder.fill(stack, STACK_PAGES, &[], Protection::ReadWrite)?;
 
-    let mut derived = [None; 4];
+    let mut derived = [None; 5];
     let mut give = |place: usize, source, rights, first: u64, count: u64| {
         let narrowed = Handle::from_word(sys::cap_derive(source, rights, first, count)?)?;
         derived[place] = Some(narrowed);
@@ -90,6 +92,13 @@ pub(crate) fn create(
     let net = scope.map_or(NET, |(net, _)| net);
     let net = optional(scope.is_some(), 2, net, Rights::BIND)?;
     let machine = optional(grants.machine, 3, MACHINE, Rights::POWER)?;
+    let disk = if grants.disk && sectors > 0 {
+        let rights = Rights::READ.with(Rights::WRITE).with(Rights::GRANT);
+        let disk = give(4, DISK, rights, 0, sectors.into())?;
+        Some((disk, Extent { first: 0, sectors }))
+    } else {
+        None
+    };
     let arguments = app.args.join("\0");
     builder.tell(&StartBlock {
         name: &app.name,
@@ -99,6 +108,7 @@ pub(crate) fn create(
         console,
         net,
         machine,
+        disk,
         address: app.address,
         gateway: manifest.gateway,
         prefix_len: manifest.prefix_len,

@@ -50,9 +50,10 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
 
     let mut children = Vec::new();
     let mut ceiling = place.first;
+    let sectors = system.disk_sectors.load(core::sync::atomic::Ordering::Relaxed) as u32;
     for app in &manifest.apps {
-        let child =
-            child::create(&bundle, &manifest, app, &mut ceiling, frame_table).map_err(|error| {
+        let child = child::create(&bundle, &manifest, app, &mut ceiling, frame_table, sectors)
+            .map_err(|error| {
                 let problem = child::explain(error, &bundle, app, ceiling);
                 alloc::format!("cannot start {}: {problem}", app.name)
             })?;

@@ -16,7 +16,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The version of the encoding this module reads and writes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Longest name of an application or image in bytes, as in the boot bundle.
 pub const NAME_LEN: usize = 16;
 /// Slots of a processor's slice vector that the applications divide among them.
@@ -93,6 +93,8 @@ pub struct Grants {
     pub net: bool,
     /// End the machine: for tests and measurements.
     pub machine: bool,
+    /// Read and write the disk, if there is one. One application alone has it.
+    pub disk: bool,
 }
 
 /// What root does when an application ends.
@@ -203,6 +205,9 @@ impl Manifest {
         if app.slots == 0 {
             return Err(("slots", "must be at least 1"));
         }
+        if app.grants.disk && earlier.iter().any(|other| other.grants.disk) {
+            return Err(("grants", "give the disk, which another application has"));
+        }
         if app.forward.iter().any(|forward| forward.guest == 0 || forward.host == 0) {
             return Err(("forward", "has port 0; ports are 1 to 65535"));
         }
@@ -253,7 +258,7 @@ mod tests {
     use alloc::vec;
 
     fn sample() -> Manifest {
-        let app = |name: &str, last| App {
+        let app = |name: &str, last: u8| App {
             name: name.into(),
             image: "kvstore".into(),
             frames: 8192,
@@ -262,7 +267,7 @@ mod tests {
             address: Some([10, 0, 2, last]),
             forward: vec![Forward { transport: Transport::Udp, guest: 11211, host: 11211 }],
             args: vec!["--verbose".into()],
-            grants: Grants { console: true, net: true, machine: false },
+            grants: Grants { console: true, net: true, machine: false, disk: last == 15 },
             on_exit: OnExit::PowerOff,
         };
         Manifest {
@@ -317,6 +322,14 @@ mod tests {
                 "address: is missing",
             ),
             (broken(|app| app.address = None), "forward: needs an address"),
+            (
+                {
+                    let mut manifest = sample();
+                    manifest.apps.iter_mut().for_each(|app| app.grants.disk = true);
+                    manifest.check().expect_err("manifest was accepted").to_string()
+                },
+                "application \"two\": grants: give the disk",
+            ),
             (broken(|app| app.forward[0].host = 0), "forward: has port 0"),
             (broken(|app| app.grants.net = false), "address: is given"),
             (broken(|app| app.address = Some([10, 0, 2, 15])), "address: is used twice"),

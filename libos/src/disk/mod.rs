@@ -6,6 +6,7 @@
 //! each [`Buffer`] back with its completion; [`Blocking`] does one at a time and sleeps meanwhile.
 //! Sectors are counted from the start of the extent.
 
+mod block;
 mod blocking;
 mod buffer;
 mod driver;

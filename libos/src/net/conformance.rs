@@ -5,10 +5,13 @@
 //! it needs in the frame it answers. Nothing here depends on the guest.
 
 use alloc::vec::Vec;
+use core::cell::Cell;
+
+use exo_abi::{Error, SyncCounts};
 
 use super::answerers::ANSWERING_PORTS;
 use super::wire::Wire;
-use super::{Endpoint, NetConfig, NetDevice, Service, UdpStack};
+use super::{Endpoint, NetConfig, NetDevice, Service, Slots, UdpStack};
 
 /// The stack's own addresses.
 pub(super) const CONFIG: NetConfig = NetConfig {
@@ -125,10 +128,13 @@ impl<T: UdpStack> Network<T> {
         frames.iter().for_each(|frame| put(&mut self.far, frame));
         let mut heard = Vec::new();
         self.far.sync().expect("a wire");
+        let unsettled = Cell::new(false);
         for _ in 0..SLOTS {
             self.now += 1;
-            let polled = self.stack.poll(&mut self.near, &mut Repeat, self.now, SLOTS as u32);
-            self.near.sync().expect("a wire");
+            let mut near = Watched { wire: &mut self.near, unsettled: &unsettled };
+            let mut service = Repeat { unsettled: &unsettled };
+            let polled = self.stack.poll(&mut near, &mut service, self.now, SLOTS as u32);
+            near.sync().expect("a wire");
             while let Some(frame) = self.far.slots().received {
                 heard.push(frame.to_vec());
                 self.far.consume();
@@ -149,11 +155,44 @@ pub(super) fn put(wire: &mut Wire, frame: &[u8]) {
     wire.commit(frame.len());
 }
 
-/// Answers with the request.
-struct Repeat;
+/// A wire over which no answer leaves that is not settled.
+pub(super) struct Watched<'a> {
+    pub(super) wire: &'a mut Wire,
+    pub(super) unsettled: &'a Cell<bool>,
+}
 
-impl Service for Repeat {
+impl NetDevice for Watched<'_> {
+    fn slots(&mut self) -> Slots<'_> {
+        self.wire.slots()
+    }
+
+    fn consume(&mut self) {
+        self.wire.consume();
+    }
+
+    fn commit(&mut self, length: usize) {
+        self.wire.commit(length);
+    }
+
+    fn sync(&mut self) -> Result<SyncCounts, Error> {
+        assert!(!self.unsettled.get(), "an answer leaves that is not settled");
+        self.wire.sync()
+    }
+}
+
+/// Answers with the request.
+struct Repeat<'a> {
+    unsettled: &'a Cell<bool>,
+}
+
+impl Service for Repeat<'_> {
+    fn settle(&mut self) -> Result<(), Error> {
+        self.unsettled.set(false);
+        Ok(())
+    }
+
     fn answer(&mut self, request: &[u8], _: Endpoint, reply: &mut [u8]) -> Option<usize> {
+        self.unsettled.set(true);
         reply.get_mut(..request.len())?.copy_from_slice(request);
         Some(request.len())
     }

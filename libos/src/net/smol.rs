@@ -145,6 +145,7 @@ impl UdpStack for SmolUdp {
             }
         }
         if answers > 0 {
+            service.settle()?;
             handled += answers + self.exchange(device, now);
         }
         Ok(handled)

@@ -59,6 +59,16 @@ pub trait Service {
         let length = length.min(reply.len());
         Some((length, Sum::of(reply.get(..length).unwrap_or_default())))
     }
+
+    /// Answers are about to leave: what they depend on is made durable, by a service whose answers
+    /// are. **Blocking** may.
+    ///
+    /// # Errors
+    /// If that failed. No answer leaves then.
+    #[inline(always)]
+    fn settle(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Turns frames into datagrams, and answers into frames.
@@ -71,10 +81,11 @@ pub trait UdpStack {
     /// [`UdpStack::wait_micros`] have passed. `now` is in microseconds.
     ///
     /// Leaves it to the caller to call [`NetDevice::sync`] afterwards, once for
-    /// the whole batch; calls it only if the transmit ring is full.
+    /// the whole batch; calls it only if the transmit ring is full. Before either, it has the
+    /// service settle its answers ([`Service::settle`]).
     ///
     /// # Errors
-    /// Those of [`NetDevice::sync`].
+    /// Those of [`NetDevice::sync`] and of the service.
     fn poll<D: NetDevice, S: Service>(
         &mut self,
         device: &mut D,

@@ -56,6 +56,15 @@ pub trait StreamService {
         output: &mut [u8],
     ) -> Progress;
 
+    /// As [`Service::settle`](super::Service::settle).
+    ///
+    /// # Errors
+    /// If that failed. No answer leaves then.
+    #[inline(always)]
+    fn settle(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The connection has ended, in whichever way.
     fn closed(&mut self, connection: Self::Connection) {
         drop(connection);
@@ -72,10 +81,11 @@ pub trait TcpStack<S: StreamService> {
     /// `now` is in microseconds.
     ///
     /// Leaves it to the caller to call [`NetDevice::sync`] afterwards, once for the whole batch;
-    /// calls it only if the transmit ring is full.
+    /// calls it only if the transmit ring is full. Before either, it has the service settle its
+    /// answers ([`StreamService::settle`]).
     ///
     /// # Errors
-    /// Those of [`NetDevice::sync`].
+    /// Those of [`NetDevice::sync`] and of the service.
     fn poll<D: NetDevice>(
         &mut self,
         device: &mut D,

@@ -4,11 +4,15 @@
 //! [`conformance`](super::conformance) they never ask for a station and never answer when asked
 //! for theirs. Nothing here depends on the guest.
 
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
+
+use exo_abi::Error;
 
 use super::checksum::Sum;
-use super::conformance::{CONFIG, PORT, Peer, SLOTS, put};
+use super::conformance::{CONFIG, PORT, Peer, SLOTS, Watched, put};
 use super::stream::{Next, Progress, StreamService, TcpStack};
 use super::wire::Wire;
 use super::{Endpoint, NetConfig, NetDevice};
@@ -34,7 +38,7 @@ pub fn check<T: TcpStack<Repeat>>(mut fresh: impl FnMut(&NetConfig, u16, &mut Wi
     let mut network = || {
         let (far, mut near) = Wire::pair(SLOTS);
         let stack = fresh(&CONFIG, PORT, &mut near);
-        Network { stack, near, far, now: 1000, service: Repeat { open: 0 } }
+        Network { stack, near, far, now: 1000, service: Repeat::default() }
     };
     a_client_is_served_and_leaves(&mut network());
     many_clients_are_served_at_the_same_time(&mut network());
@@ -160,9 +164,10 @@ fn what_is_lost_is_sent_again<T: TcpStack<Repeat>>(network: &mut Network<T>) {
 }
 
 /// Repeats what it hears, and closes at a zero byte.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Repeat {
     open: usize,
+    unsettled: Rc<Cell<bool>>,
 }
 
 impl StreamService for Repeat {
@@ -173,7 +178,13 @@ impl StreamService for Repeat {
         Some(())
     }
 
+    fn settle(&mut self) -> Result<(), Error> {
+        self.unsettled.set(false);
+        Ok(())
+    }
+
     fn serve(&mut self, (): &mut (), input: &[u8], output: &mut [u8]) -> Progress {
+        self.unsettled.set(true);
         let text = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
         let count = text.min(output.len());
         for (to, from) in output.iter_mut().zip(&input[..count]) {
@@ -242,9 +253,11 @@ impl<T: TcpStack<Repeat>> Network<T> {
         for _ in 0..1000 {
             self.now += 1;
             self.far.sync().expect("a wire");
-            let polled = self.stack.poll(&mut self.near, &mut self.service, self.now, SLOTS as u32);
+            let unsettled = self.service.unsettled.clone();
+            let mut near = Watched { wire: &mut self.near, unsettled: &unsettled };
+            let polled = self.stack.poll(&mut near, &mut self.service, self.now, SLOTS as u32);
             polled.expect("a wire");
-            self.near.sync().expect("a wire");
+            near.sync().expect("a wire");
             let mut news = false;
             let mut any = false;
             while let Some(frame) = self.far.slots().received {

@@ -84,7 +84,10 @@ impl fmt::Display for Fault {
 }
 
 /// Whether a device of `total` sectors has those that `bytes` bytes from `first` on need.
-pub(super) fn check(total: u64, first: u64, bytes: usize) -> Result<(), Fault> {
+///
+/// # Errors
+/// [`Fault::Range`] if not, or if they are not whole sectors.
+pub fn within(total: u64, first: u64, bytes: usize) -> Result<(), Fault> {
     let end = first.checked_add((bytes / SECTOR) as u64);
     let whole = bytes.is_multiple_of(SECTOR) && end.is_some_and(|end| end <= total);
     if whole { Ok(()) } else { Err(Fault::Range) }

@@ -3,8 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::block::check;
-use super::{Block, Fault, SECTOR};
+use super::{Block, Fault, SECTOR, within};
 
 /// A device that is gone with its owner: for tests, and for contents that need not last.
 #[derive(Clone, Debug)]
@@ -31,7 +30,7 @@ impl MemoryDisk {
     }
 
     fn place(&self, first: u64, len: usize) -> Result<usize, Fault> {
-        check(self.sectors(), first, len)?;
+        within(self.sectors(), first, len)?;
         Ok(first as usize * SECTOR)
     }
 }

@@ -33,7 +33,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-pub use block::{Block, Fault, SECTOR, sectors};
+pub use block::{Block, Fault, SECTOR, sectors, within};
 pub use entry::{HEADER, Refused};
 pub use journal::{ApplyError, Contents, Journal, Sink};
 pub use log::{Counts, Log, OpenError};

@@ -17,6 +17,7 @@
 //! | [`report`] | counts divided by requests, as a table and as JSON |
 //! | [`conditions`] | what a figure is worthless without |
 //! | [`get`], [`boot`], [`idle`] | the measurements |
+//! | [`storage`] | what it costs that answers are durable |
 //! | [`dpf`] | telling packets apart, beside other ways to do it; on the host |
 //! | [`module`] | what the store pays for being part of Linux's kernel; on the host |
 //! | [`repro`] | published experiments, with these means |
@@ -39,4 +40,5 @@ mod report;
 pub(crate) mod repro;
 mod rows;
 mod steps;
+pub(crate) mod storage;
 mod table;

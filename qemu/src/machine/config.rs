@@ -38,6 +38,8 @@ pub struct Config {
     pub icount: bool,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
+    /// The machine's disk: a file of whole sectors.
+    pub disk: Option<PathBuf>,
     /// More arguments for QEMU, after all others.
     pub extra: Vec<OsString>,
     /// Write the boot bundle to this file, too, and name that in [`Machine::command`](super::Machine::command).
@@ -85,6 +87,7 @@ impl Config {
             network: Network::User(HostPorts::Free),
             icount: false,
             gdb: None,
+            disk: None,
             extra: Vec::new(),
             keep_bundle: None,
         }

@@ -1,8 +1,8 @@
 //! The QEMU command line.
 //!
 //! The machine is `microvm` without anything it does not need: no ACPI, no PCI, no
-//! legacy timers; a serial line, a virtio NIC on MMIO, and a port to end it all.
-//! QEMU tells the kernel where the NIC is on the kernel's command line.
+//! legacy timers; a serial line, a virtio NIC and, if it is to have one, a virtio disk on MMIO, and
+//! a port to end it all. QEMU tells the kernel where the devices are on the kernel's command line.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -87,6 +87,13 @@ impl Launch<'_> {
         if config.icount {
             add(&["-icount", "shift=0,sleep=off"]);
         }
+        if let Some(path) = &config.disk {
+            let mut drive = OsString::from("if=none,id=disk,format=raw,file=");
+            drive.push(option_value(path));
+            all.extend(["-drive".into(), drive]);
+            all.extend(["-device", "virtio-blk-device,drive=disk"].map(OsString::from));
+        }
+        let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
         if let Some(port) = config.gdb {
             add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
         }
@@ -166,6 +173,16 @@ mod tests {
         let netdev =
             "-chardev socket,id=nic,path=/tmp/a,,b/nic -netdev vhost-user,id=n0,chardev=nic";
         assert!(line.contains(netdev), "{line}");
+    }
+
+    #[test]
+    fn has_a_disk_if_it_is_to_have_one() {
+        let mut config = Config::named("default").unwrap();
+        assert!(!line(&config).contains("virtio-blk"));
+        config.disk = Some("/tmp/a,b".into());
+        let disk =
+            "-drive if=none,id=disk,format=raw,file=/tmp/a,,b -device virtio-blk-device,drive=disk";
+        assert!(line(&config).contains(disk), "{}", line(&config));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench::{boot, compare, dpf, get, idle, module, primitives};
+use crate::bench::{boot, compare, dpf, get, idle, module, primitives, storage};
 use crate::prerequisites::QEMU;
 use crate::signals::Signals;
 
@@ -28,6 +28,7 @@ enum What {
     Dpf(dpf::Args),
     Compare(compare::Args),
     Module(module::Args),
+    Storage(storage::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Primitives(args) => primitives::run(args, &signals),
         What::Dpf(args) => dpf::run(args, &signals),
         What::Module(args) => module::run(args, &signals),
+        What::Storage(args) => storage::run(args, &signals),
         What::Compare(args) => compare::run(args, &signals),
     };
     // A signal has many consequences; whichever came first, it is the cause.

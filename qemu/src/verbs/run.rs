@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 
+use crate::disk::Disk;
 use crate::linux::Store;
 use crate::machine::{
     self, Accel, Choice as AccelChoice, Config, ECHO_PORT, Forwarded, HostPorts, MAX_CPUS,
@@ -71,6 +72,11 @@ pub(crate) struct Args {
         value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CPUS.into())
     )]
     pub(crate) cpus: u32,
+    /// The machine's disk: a file, which is made if it is not there, of 512 MiB or the size behind
+    /// it. The default manifest gives it to the store, whose answers are durable then. With
+    /// --hosted, what the store writes to
+    #[arg(long, value_name = "FILE[:SIZE]")]
+    pub(crate) disk: Option<Disk>,
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -104,6 +110,10 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     }
     let mut config = configure(args, Config::new(manifest))?;
     config.package = package;
+    if let Some(disk) = &args.disk {
+        disk.make()?;
+        config.disk = Some(disk.path.clone());
+    }
     QEMU.require()?;
     guest::build_with(&config.manifest, config.package.as_deref())?;
     let signals = Signals::register()?;
@@ -144,6 +154,10 @@ fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
     }
     let threads = u16::try_from(args.cpus)?;
     let mut command = Store::of_manifest(manifest, threads)?.on_this_host(port)?;
+    if let Some(disk) = &args.disk {
+        disk.make()?;
+        command.arg("--durable").arg(&disk.path);
+    }
     if args.verbose {
         note!("{command:?}");
     }

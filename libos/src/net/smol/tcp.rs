@@ -162,6 +162,7 @@ impl<S: StreamService> TcpStack<S> for SmolTcp<S::Connection> {
     ) -> Result<u32, Error> {
         let mut handled = self.host.exchange(device, &mut self.sockets, now);
         if self.serve(service) > 0 {
+            service.settle()?;
             handled += 1 + self.host.exchange(device, &mut self.sockets, now);
         }
         Ok(handled)

@@ -265,7 +265,8 @@ impl<'m, C> FastTcp<'m, C> {
     /// were queued.
     ///
     /// # Errors
-    /// Those of [`NetDevice::sync`], which is called if the transmit ring is full.
+    /// Those of [`NetDevice::sync`], which is called if the transmit ring is full, and of the
+    /// service.
     #[inline]
     pub fn flush<D: NetDevice, S: StreamService<Connection = C>>(
         &mut self,
@@ -273,6 +274,7 @@ impl<'m, C> FastTcp<'m, C> {
         service: &mut S,
     ) -> Result<u32, Error> {
         self.fire_timers(service);
+        service.settle()?;
         if self.ready.is_empty() && self.aborts.is_empty() {
             return Ok(0);
         }

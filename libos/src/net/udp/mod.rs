@@ -102,6 +102,7 @@ impl FastUdp {
             handled += device.exchange(budget - handled, |frame, buffer| {
                 self.handle_or(frame, buffer, service, &mut other)
             });
+            service.settle()?;
             if handled == budget || !device.is_full() || device.slots().received.is_none() {
                 return Ok(handled);
             }

@@ -1,0 +1,109 @@
+//! What the store has acknowledged is there after QEMU was killed: on a disk of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use exo_cmd::machine::{Config, Machine};
+use machine_tests::{LONG, expect};
+
+const CLIENTS: usize = 4;
+/// The store has 32 MiB; sparse.
+const DISK: u64 = 160 << 20;
+
+/// The tree's default machine with this disk, and a store that answers.
+fn machine(disk: &Path) -> Machine {
+    let mut config = Config::named("default").expect("boot/manifests/default.toml");
+    config.disk = Some(disk.into());
+    let machine = Machine::boot(&config).expect("the machine starts");
+    machine.store(LONG).expect("the store answers");
+    machine
+}
+
+fn connect(machine: &Machine) -> TcpStream {
+    let port = machine.tcp_port().expect("TCP is forwarded");
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("QEMU takes connections");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    stream
+}
+
+/// Sets `key` to `last` + 1 and so on until the machine is gone. Returns what was acknowledged.
+fn count(mut stream: TcpStream, key: &str, mut last: u64) -> u64 {
+    loop {
+        let number = (last + 1).to_string();
+        let set = format!("set {key} 0 0 {}\r\n{number}\r\n", number.len());
+        let mut answer = [0; 8];
+        let asked = stream.write_all(set.as_bytes()).and_then(|()| stream.read_exact(&mut answer));
+        if asked.is_err() {
+            return last;
+        }
+        assert_eq!(&answer, b"STORED\r\n");
+        last += 1;
+    }
+}
+
+/// The value of a key, 0 for none.
+fn value(stream: &mut TcpStream, key: &str) -> u64 {
+    stream.write_all(format!("get {key}\r\n").as_bytes()).expect("a connection");
+    let mut lines = BufReader::new(stream).lines();
+    let mut line = || lines.next().expect("a line").expect("a connection");
+    if line() == "END" {
+        return 0;
+    }
+    let value = line().parse().expect("a number");
+    assert_eq!(line(), "END");
+    value
+}
+
+#[test]
+fn everything_acknowledged_survives_the_death_of_the_machine() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = directory.path().join("disk");
+    std::fs::File::create(&disk).and_then(|file| file.set_len(DISK)).expect("a file");
+    let mut last = [0; CLIENTS];
+    for round in 0..4 {
+        let machine = machine(&disk);
+        let items = if round == 0 { 0 } else { CLIENTS };
+        expect(&machine, &format!("durable; {items} items"));
+        let mut stream = connect(&machine);
+        for (client, last) in last.iter_mut().enumerate() {
+            let found = value(&mut stream, &format!("client{client}"));
+            // One set was under way.
+            assert!((*last..=*last + 1).contains(&found), "{found}, acknowledged {last}");
+            *last = found;
+        }
+        let streams = last.map(|last| (connect(&machine), last));
+        thread::scope(|scope| {
+            let clients: Vec<_> = streams
+                .into_iter()
+                .enumerate()
+                .map(|(client, (stream, last))| {
+                    scope.spawn(move || count(stream, &format!("client{client}"), last))
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(700 + 150 * round));
+            // SIGKILL.
+            drop(machine);
+            for (client, last) in clients.into_iter().zip(&mut last) {
+                *last = client.join().expect("a client");
+            }
+        });
+    }
+    assert!(last.iter().all(|&last| last > 20), "hardly anything was acknowledged: {last:?}");
+}
+
+#[test]
+fn a_disk_of_something_else_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = directory.path().join("disk");
+    let letter = "Dear reader. \n".repeat(12 << 20);
+    std::fs::write(&disk, &letter[..DISK as usize]).expect("a file");
+    let mut config = Config::named("default").expect("boot/manifests/default.toml");
+    config.disk = Some(disk.clone());
+    let machine = Machine::boot(&config).expect("the machine starts");
+    expect(&machine, "disk: it holds something that is no log");
+    machine.exit_status(LONG).expect("it ends");
+    assert!(std::fs::read(&disk).expect("a file") == letter.as_bytes()[..DISK as usize]);
+}

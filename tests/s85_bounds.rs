@@ -44,8 +44,12 @@ fn no_call_keeps_ring_0_long() {
     let mut program = net_app("selftest", STORE);
     program.args = vec!["as=longest".into()];
     program.frames = 8192;
+    program.grants.disk = true;
+    let disk = tempfile::NamedTempFile::new().expect("a file");
+    disk.as_file().set_len(1 << 20).expect("a disk of 1 MiB");
     let mut config = Config::new(manifest(vec![program]));
     config.icount = true;
+    config.disk = Some(disk.path().into());
     config.network = Network::Frames;
     let machine = Machine::boot(&config).expect("the machine starts");
     expect(&machine, "longest: listening");

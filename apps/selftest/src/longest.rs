@@ -4,7 +4,7 @@
 //!
 //! One line for each, `longest NAME INSTRUCTIONS`; for a batch of the call NAME is `batch of
 //! NAME`. Calls that go on when called again are called until they are done, and each time
-//! counts. The network's calls are in [`network`].
+//! counts. The network's calls are in [`network`], the disk's in [`disk`].
 
 use alloc::vec::Vec;
 use core::mem::offset_of;
@@ -22,6 +22,7 @@ use libos::time::timestamp;
 use selftest::child::{Child, Maker, until_done};
 use selftest::frames::{LARGE_PAGES, read, window, write};
 
+mod disk;
 mod network;
 
 const PAGE: VirtAddr = window(0);
@@ -144,6 +145,7 @@ fn measure(environment: &Environment) -> Result<(), Error> {
     objects(&maker)?;
     authority()?;
     removals(&maker)?;
+    disk::measure(environment, &maker)?;
     network::measure(environment, &maker)?;
     maker.close()
 }

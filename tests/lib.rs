@@ -11,6 +11,7 @@
 //! | `s20_isolation` | an attacker gets nothing, and its neighbour does not notice |
 //! | `s30_filters` | each application gets its own frames and no others, whatever filters come and go |
 //! | `s40_network` | ARP, ICMP and UDP as other hosts expect them |
+//! | `s45_disk` | extents of the disk are apart, and there in the next machine |
 //! | `s50_store` | memcached clients of others are served |
 //! | `s52_tcp` | and over connections, many and long ones |
 //! | `s53_conform` | it is a memcached to `memccapable`, and to random requests beside one |
@@ -85,9 +86,10 @@ pub fn app(image: &str) -> App {
         slots: 16,
         core: None,
         address: None,
+        disk: None,
         forward: Vec::new(),
         args: Vec::new(),
-        grants: Grants { console: true, net: false, machine: false, disk: false },
+        grants: Grants { console: true, net: false, machine: false },
         on_exit: OnExit::Ignore,
     }
 }

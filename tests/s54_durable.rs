@@ -2,21 +2,21 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use exo_cmd::disk::{Image, Place};
 use exo_cmd::machine::{Config, Machine};
 use machine_tests::{LONG, expect};
 
 const CLIENTS: usize = 4;
-/// The store has 32 MiB; sparse.
-const DISK: u64 = 160 << 20;
+/// Sectors: the store has an extent of 160 MiB.
+const DISK: u32 = 170 << 11;
 
 /// The tree's default machine with this disk, and a store that answers.
-fn machine(disk: &Path) -> Machine {
+fn machine(disk: &Place) -> Machine {
     let mut config = Config::named("default").expect("boot/manifests/default.toml");
-    config.disk = Some(disk.into());
+    config.disk = Some(disk.clone());
     let machine = Machine::boot(&config).expect("the machine starts");
     machine.store(LONG).expect("the store answers");
     machine
@@ -60,8 +60,8 @@ fn value(stream: &mut TcpStream, key: &str) -> u64 {
 #[test]
 fn everything_acknowledged_survives_the_death_of_the_machine() {
     let directory = tempfile::tempdir().expect("a directory");
-    let disk = directory.path().join("disk");
-    std::fs::File::create(&disk).and_then(|file| file.set_len(DISK)).expect("a file");
+    let disk = Place { path: directory.path().join("disk"), sectors: Some(DISK) };
+    disk.provide().expect("a disk");
     let mut last = [0; CLIENTS];
     for round in 0..4 {
         let machine = machine(&disk);
@@ -95,15 +95,19 @@ fn everything_acknowledged_survives_the_death_of_the_machine() {
 }
 
 #[test]
-fn a_disk_of_something_else_is_left_alone() {
+fn an_extent_of_something_else_is_left_alone() {
     let directory = tempfile::tempdir().expect("a directory");
-    let disk = directory.path().join("disk");
-    let letter = "Dear reader. \n".repeat(12 << 20);
-    std::fs::write(&disk, &letter[..DISK as usize]).expect("a file");
+    let disk = Place { path: directory.path().join("disk"), sectors: Some(DISK) };
+    disk.provide().expect("a disk");
+    let image = Image::open(&disk.path, true).expect("a disk");
+    let (mut table, _) = image.table().expect("a table");
+    let store = table.claim("store", 160 << 11).expect("room").extent.clone();
+    image.fill(&store, b'.').and_then(|()| image.write(&mut table)).expect("an extent");
+    let before = std::fs::read(&disk.path).expect("a file");
     let mut config = Config::named("default").expect("boot/manifests/default.toml");
     config.disk = Some(disk.clone());
     let machine = Machine::boot(&config).expect("the machine starts");
     expect(&machine, "disk: it holds something that is no log");
     machine.exit_status(LONG).expect("it ends");
-    assert!(std::fs::read(&disk).expect("a file") == letter.as_bytes()[..DISK as usize]);
+    assert!(std::fs::read(&disk.path).expect("a file") == before);
 }

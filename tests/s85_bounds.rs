@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use exo_abi::SYSCALLS;
+use exo_cmd::disk::Place;
 use exo_cmd::machine::{Config, Machine, Network};
+use exo_cmd::manifest::DiskShare;
 use machine_tests::frame::{Wire, datagram};
 use machine_tests::{LONG, STORE, expect, manifest, net_app};
 
@@ -44,12 +46,13 @@ fn no_call_keeps_ring_0_long() {
     let mut program = net_app("selftest", STORE);
     program.args = vec!["as=longest".into()];
     program.frames = 8192;
-    program.grants.disk = true;
-    let disk = tempfile::NamedTempFile::new().expect("a file");
-    disk.as_file().set_len(1 << 20).expect("a disk of 1 MiB");
+    program.disk = Some(DiskShare { name: "longest".into(), sectors: 1024 });
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = Place { path: directory.path().join("disk"), sectors: Some(2048) };
+    disk.provide().expect("a disk");
     let mut config = Config::new(manifest(vec![program]));
     config.icount = true;
-    config.disk = Some(disk.path().into());
+    config.disk = Some(disk);
     config.network = Network::Frames;
     let machine = Machine::boot(&config).expect("the machine starts");
     expect(&machine, "longest: listening");

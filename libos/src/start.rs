@@ -9,7 +9,7 @@ use exo_abi::{Handle, Pfn, START_BLOCK_BYTES, Word};
 
 use crate::disk::Extent;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"EXOSTRT1");
+const MAGIC: u64 = u64::from_le_bytes(*b"EXOSTRT2");
 const FIXED_BYTES: usize = 112;
 
 /// What the application was given.
@@ -29,7 +29,7 @@ pub struct StartBlock<'a> {
     pub net: Option<Handle>,
     /// Machine capability, if granted.
     pub machine: Option<Handle>,
-    /// Disk capability, if granted, and its sectors.
+    /// Disk capability and the extent that it is for, if granted.
     pub disk: Option<(Handle, Extent)>,
     /// Own IPv4 address, if the manifest gives one.
     pub address: Option<[u8; 4]>,
@@ -69,11 +69,10 @@ impl<'a> StartBlock<'a> {
             field.copy_from_slice(&word.to_le_bytes());
         }
         fixed[80..96].copy_from_slice(&name);
-        if let Some((handle, extent)) = self.disk {
-            let extent = u64::from(extent.first) | u64::from(extent.sectors) << 32;
-            fixed[96..104].copy_from_slice(&handle.into_word().to_le_bytes());
-            fixed[104..].copy_from_slice(&extent.to_le_bytes());
-        }
+        let (disk, extent) = self.disk.unwrap_or((Handle::NONE, Extent { first: 0, sectors: 0 }));
+        fixed[96..104].copy_from_slice(&disk.into_word().to_le_bytes());
+        fixed[104..108].copy_from_slice(&extent.first.to_le_bytes());
+        fixed[108..].copy_from_slice(&extent.sectors.to_le_bytes());
         rest.get_mut(..self.arguments.len())?.copy_from_slice(self.arguments.as_bytes());
         Some(())
     }
@@ -105,8 +104,7 @@ impl<'a> StartBlock<'a> {
             net: handle(4),
             machine: handle(5),
             disk: handle(12).map(|disk| {
-                let (first, sectors) = (word(13) as u32, (word(13) >> 32) as u32);
-                (disk, Extent { first, sectors })
+                (disk, Extent { first: word(13) as u32, sectors: (word(13) >> 32) as u32 })
             }),
             address: (word(7) >> 8 & 1 == 1).then(|| (word(6) as u32).to_le_bytes()),
             gateway: ((word(6) >> 32) as u32).to_le_bytes(),
@@ -139,7 +137,7 @@ mod tests {
             console: Some(Handle::new(1, 1)),
             net: None,
             machine: Some(Handle::new(2, 1)),
-            disk: Some((Handle::new(4, 2), Extent { first: 8, sectors: 0x1234_5678 })),
+            disk: Some((Handle::new(5, 2), Extent { first: 16, sectors: 1 << 31 })),
             address: Some([10, 0, 2, 15]),
             gateway: [10, 0, 2, 2],
             prefix_len: 24,
@@ -159,7 +157,7 @@ mod tests {
         assert!(StartBlock::read(&[0; START_BLOCK_BYTES]).is_none());
         let mut block = [0xff; START_BLOCK_BYTES];
         assert!(StartBlock::read(&block).is_none());
-        block[..8].copy_from_slice(b"EXOSTRT1");
+        block[..8].copy_from_slice(b"EXOSTRT2");
         assert!(StartBlock::read(&block).is_none());
     }
 }

@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
 use crate::verbs::{
-    attack, bench, build, client, conform, doc, figures, filter, fuzz, lint, load, module, new,
-    repro, run, tcb, test,
+    attack, bench, build, client, conform, disk, doc, figures, filter, fuzz, lint, load, module,
+    new, repro, run, tcb, test,
 };
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
@@ -23,6 +23,7 @@ enum Verb {
     Run(run::Args),
     New(new::Args),
     Client(client::Args),
+    Disk(disk::Args),
     Conform(conform::Args),
     Test(test::Args),
     Attack(attack::Args),
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Run(args)) => run::run(&args),
         Some(Verb::New(args)) => new::run(&args),
         Some(Verb::Client(args)) => client::run(&args),
+        Some(Verb::Disk(args)) => disk::run(&args),
         Some(Verb::Conform(args)) => conform::run(&args),
         Some(Verb::Test(args)) => test::run(&args),
         Some(Verb::Attack(args)) => attack::run(&args),
@@ -179,6 +181,9 @@ mod tests {
             "exo run --hosted --gdb",
             "exo run --hosted --memory 1G",
             "exo attack --cpus 5",
+            "exo run --hosted --disk file",
+            "exo disk",
+            "exo disk dump file",
             "exo run --accel hvf",
             "exo fuzz --cpus 5",
             "exo fuzz --calls 0",

@@ -1,57 +1,155 @@
-//! The file that is a machine's disk.
+//! The machine's disk as a file of the host.
+//!
+//! The file is the disk, sector by sector. Its first sectors hold the table of extents
+//! ([`root::extents`]); here it is read, and made or changed only for a verb that says so. Whether a
+//! machine has the file open is QEMU's to find out: it locks the file.
 
-use std::fs::OpenOptions;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use root::extents::{Copies, Extent, RESERVED_BYTES, SECTOR, Table};
 
-/// Bytes of a disk for which no size is given.
-const BYTES: u64 = 512 << 20;
+use crate::manifest;
 
-/// A file and the size it is made with.
+/// Sectors of a disk that is made without a size: 512 MiB, of which the file holds what was written.
+const SECTORS: u32 = 1 << 20;
+
+/// A disk that a machine is to have: the file, and its size if it is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Disk {
-    pub(crate) path: PathBuf,
-    bytes: u64,
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// Its size in sectors, if it was named.
+    pub sectors: Option<u32>,
 }
 
-impl FromStr for Disk {
-    type Err = String;
+impl Place {
+    /// Reads `FILE` or `FILE:SIZE`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let named = text.rsplit_once(':').filter(|(path, _)| !path.is_empty());
+        let sized = named.and_then(|(path, size)| Some((path, manifest::sectors(size).ok()?)));
+        let (path, sectors) = sized.map_or((text, None), |(path, size)| (path, Some(size)));
+        ensure!(!path.is_empty(), "the disk's file has no name");
+        Ok(Self { path: path.into(), sectors })
+    }
 
-    /// `FILE` or `FILE:SIZE`; the size in MiB, or with M or G behind it.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let sized = text.rsplit_once(':').and_then(|(path, size)| Some((path, bytes(size)?)));
-        let (path, bytes) = sized.unwrap_or((text, BYTES));
-        match path {
-            "" => Err("there is no name of a file".into()),
-            path => Ok(Self { path: path.into(), bytes }),
+    /// Makes the file with an empty table, if it does not exist. Whether it was made.
+    pub fn provide(&self) -> Result<bool> {
+        if self.path.try_exists().with_context(|| format!("{}", self.path.display()))? {
+            return Ok(false);
+        }
+        Image::create(&self.path, self.sectors.unwrap_or(SECTORS))?;
+        Ok(true)
+    }
+
+    /// Makes the file without a table, all zero, if it does not exist: for a process of this host,
+    /// which has all of it.
+    pub fn provide_blank(&self) -> Result<()> {
+        let path = self.path.display();
+        match OpenOptions::new().write(true).create_new(true).open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            made => made
+                .and_then(|file| {
+                    let sectors = self.sectors.unwrap_or(SECTORS);
+                    file.set_len(u64::from(sectors) * SECTOR as u64)
+                })
+                .with_context(|| format!("cannot make {path}")),
         }
     }
 }
 
-/// `None` if that is no size.
-fn bytes(size: &str) -> Option<u64> {
-    let (number, shift) = match size.split_at_checked(size.len().saturating_sub(1))? {
-        (number, "G" | "g") => (number, 30),
-        (number, "M" | "m") => (number, 20),
-        _ => (size, 20),
-    };
-    let number: u64 = number.parse().ok().filter(|number| (1..=1 << 20).contains(number))?;
-    Some(number << shift)
+/// A disk.
+#[derive(Debug)]
+pub struct Image {
+    file: File,
+    sectors: u32,
 }
 
-impl Disk {
-    /// Makes the file, of zeros, if it is not there; what there is stays as it is.
-    pub(crate) fn make(&self) -> Result<()> {
-        let path = self.path.display();
-        match OpenOptions::new().write(true).create_new(true).open(&self.path) {
-            Ok(file) => {
-                file.set_len(self.bytes).with_context(|| format!("cannot make the disk {path}"))
+impl Image {
+    /// Makes a file of so many sectors, all zero, with an empty table.
+    pub fn create(path: &Path, sectors: u32) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).open(path);
+        let file = file.with_context(|| format!("cannot make {}", path.display()))?;
+        file.set_len(u64::from(sectors) * SECTOR as u64)
+            .with_context(|| format!("cannot make {} so long", path.display()))?;
+        let image = Self { file, sectors };
+        image.format()?;
+        Ok(image)
+    }
+
+    /// Opens the file at `path`, to be changed or only to be read.
+    pub fn open(path: &Path, writes: bool) -> Result<Self> {
+        let file = OpenOptions::new().read(true).write(writes).open(path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        let bytes = file.metadata().context("cannot ask for its length")?.len();
+        let sectors = bytes / SECTOR as u64;
+        let sectors = u32::try_from(sectors).unwrap_or(u32::MAX);
+        Ok(Self { file, sectors })
+    }
+
+    /// Its length in sectors.
+    #[must_use]
+    pub fn sectors(&self) -> u32 {
+        self.sectors
+    }
+
+    /// The table, and which of its copies are whole.
+    pub fn table(&self) -> Result<(Table, Copies)> {
+        let mut area = [0; RESERVED_BYTES];
+        match self.file.read_exact_at(&mut area, 0) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                bail!("the file is shorter than a table of extents")
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("cannot make the disk {path}")),
+            Err(error) => return Err(error).context("cannot read the table of extents"),
         }
+        Ok(Table::read(&area, self.sectors)?)
+    }
+
+    /// Writes an empty table, both copies.
+    pub fn format(&self) -> Result<()> {
+        let mut table = Table::new(self.sectors).with_context(|| {
+            format!("{} sectors are too few for a table of extents", self.sectors)
+        })?;
+        self.write(&mut table)?;
+        self.write(&mut table)
+    }
+
+    /// Writes the next copy of `table`.
+    pub fn write(&self, table: &mut Table) -> Result<()> {
+        let (first, bytes) = table.next_copy();
+        let written = self.file.write_all_at(&bytes, u64::from(first) * SECTOR as u64);
+        written.and_then(|()| self.file.sync_all()).context("cannot write the table of extents")
+    }
+
+    /// Fills an extent.
+    pub fn fill(&self, extent: &Extent, byte: u8) -> Result<()> {
+        let bytes = vec![byte; extent.sectors as usize * SECTOR];
+        let written = self.file.write_all_at(&bytes, u64::from(extent.first) * SECTOR as u64);
+        written.with_context(|| format!("cannot write {} sectors", extent.sectors))
+    }
+
+    /// Hands the contents of an extent to `each`, piece by piece.
+    pub fn read_extent(
+        &self,
+        extent: &Extent,
+        mut each: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut piece = vec![0; 128 * SECTOR];
+        let mut at = extent.first;
+        while at < extent.end() {
+            let sectors = (extent.end() - at).min(128);
+            let bytes = &mut piece[..sectors as usize * SECTOR];
+            let read = self.file.read_exact_at(bytes, u64::from(at) * SECTOR as u64);
+            read.with_context(|| format!("cannot read sector {at}"))?;
+            each(bytes)?;
+            at += sectors;
+        }
+        Ok(())
     }
 }
 
@@ -60,31 +158,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_may_be_behind_the_name() {
-        for (text, path, size) in [
-            ("disk", "disk", BYTES),
-            ("a:b", "a:b", BYTES),
-            ("/tmp/disk:64", "/tmp/disk", 64 << 20),
-            ("disk:64M", "disk", 64 << 20),
-            ("a:b:2G", "a:b", 2 << 30),
-            ("disk:0", "disk:0", BYTES),
-            ("disk:", "disk:", BYTES),
-        ] {
-            assert_eq!(text.parse(), Ok(Disk { path: path.into(), bytes: size }), "{text}");
-        }
-        assert!("".parse::<Disk>().is_err());
-        assert!(":5".parse::<Disk>().is_err());
+    fn a_place_may_have_a_size() {
+        let place = |path: &str, sectors| Place { path: path.into(), sectors };
+        assert_eq!(Place::parse("disk.img").unwrap(), place("disk.img", None));
+        assert_eq!(Place::parse("a:b/disk:64M").unwrap(), place("a:b/disk", Some(1 << 17)));
+        assert_eq!(Place::parse("disk:img").unwrap(), place("disk:img", None));
+        assert_eq!(Place::parse(":64M").unwrap(), place(":64M", None));
+        assert!(Place::parse("").is_err());
     }
 
     #[test]
-    fn what_is_there_stays() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("disk");
-        let disk: Disk = format!("{}:3", path.display()).parse().unwrap();
-        disk.make().unwrap();
-        assert_eq!(path.metadata().unwrap().len(), 3 << 20);
-        std::fs::write(&path, "kept").unwrap();
-        disk.make().unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"kept");
+    fn a_disk_is_made_once_and_keeps_its_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { path: folder.path().join("disk"), sectors: Some(1000) };
+        let another = Place { path: folder.path().join("another"), sectors: None };
+        assert!(another.provide().unwrap());
+        assert_eq!(Image::open(&another.path, false).unwrap().sectors(), SECTORS);
+        assert!(place.provide().unwrap());
+        let image = Image::open(&place.path, true).unwrap();
+        let (mut table, whole) = image.table().unwrap();
+        assert_eq!((table.sectors(), whole), (1000, [true, true]));
+        let extent = table.claim("log", 130).unwrap().extent;
+        image.write(&mut table).unwrap();
+        assert!(!place.provide().unwrap(), "it is there");
+        let again = Image::open(&place.path, false).unwrap();
+        assert_eq!(again.table().unwrap().0, table);
+        image.file.write_all_at(&[7; SECTOR], 145 * SECTOR as u64).unwrap();
+        let mut bytes = Vec::new();
+        again.read_extent(&extent, |piece| Ok(bytes.extend_from_slice(piece))).unwrap();
+        assert_eq!(bytes.len(), 130 * SECTOR);
+        assert_eq!(bytes[129 * SECTOR..], [7; SECTOR]);
+        image.file.set_len(512).unwrap();
+        assert!(Image::open(&place.path, false).unwrap().table().is_err());
+        assert!(Image::create(&folder.path().join("short"), 20).is_err());
     }
 }

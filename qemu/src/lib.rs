@@ -15,7 +15,7 @@ pub mod bundle;
 pub mod cli;
 pub mod client;
 pub mod conform;
-mod disk;
+pub mod disk;
 mod figures;
 pub mod fuzz;
 pub mod guest;

@@ -9,8 +9,9 @@
 //! address = "10.0.2.15"     # with the grant "net", and only then
 //! frames = 8192             # of 4 KiB
 //! slots = 24                # of a processor's 64 time slots
+//! disk = "log:16M"          # optional: an extent of the disk, if there is one
 //! core = 0                  # of this processor; of each, if left out
-//! grants = ["console", "net"] # and "machine", and "disk", which one alone may have
+//! grants = ["console", "net"] # and "machine"
 //! forward = ["udp:11211", "tcp:11211"] # reached at this port of the host; "udp:7:7007" at another
 //! args = []                 # optional
 //! on_exit = "power-off"     # or "ignore", the default
@@ -20,6 +21,7 @@
 //! the line.
 
 mod choice;
+mod disk;
 mod forward;
 mod place;
 
@@ -31,9 +33,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
 pub(crate) use choice::{Choice, Chosen, package};
+use disk::FileDisk;
+pub use disk::sectors;
 use forward::FileForward;
 pub use root::manifest::{
-    App, Forward, Grants, Manifest, ManifestError, OnExit, Transport, VERSION,
+    App, DiskShare, Forward, Grants, Manifest, ManifestError, OnExit, Transport, VERSION,
 };
 
 /// Reads the manifest file at `path`; boot time is now.
@@ -87,6 +91,7 @@ struct FileApp {
     slots: u8,
     core: Option<u8>,
     address: Option<Ipv4Addr>,
+    disk: Option<FileDisk>,
     #[serde(default)]
     forward: Vec<FileForward>,
     #[serde(default)]
@@ -103,7 +108,6 @@ enum Grant {
     Console,
     Net,
     Machine,
-    Disk,
 }
 
 #[derive(Default, Deserialize)]
@@ -123,13 +127,13 @@ impl FileApp {
             slots: self.slots,
             core: self.core,
             address: self.address.map(|address| address.octets()),
+            disk: self.disk.map(|FileDisk(share)| share),
             forward: self.forward.into_iter().map(|FileForward(forward)| forward).collect(),
             args: self.args,
             grants: Grants {
                 console: granted(Grant::Console),
                 net: granted(Grant::Net),
                 machine: granted(Grant::Machine),
-                disk: granted(Grant::Disk),
             },
             on_exit: match self.on_exit {
                 FileOnExit::Ignore => OnExit::Ignore,
@@ -160,10 +164,11 @@ mod tests {
     fn default_is_store_and_echo() {
         let manifest = read(&workspace::manifest("default")).unwrap();
         let [store, echo] = &manifest.apps[..] else { panic!("{:?}", manifest.apps) };
-        let grants = Grants { console: true, net: true, machine: false, disk: false };
+        let grants = Grants { console: true, net: true, machine: false };
         assert_eq!((store.image.as_str(), store.address), ("kvstore", Some([10, 0, 2, 15])));
-        let with_disk = Grants { disk: true, ..grants };
-        assert_eq!((store.frames, store.slots, store.grants), (8192, 24, with_disk));
+        let share = DiskShare { name: "store".into(), sectors: 160 << 11 };
+        assert_eq!((&store.disk, &echo.disk), (&Some(share), &None));
+        assert_eq!((store.frames, store.slots, store.grants), (8192, 24, grants));
         assert_eq!(store.on_exit, OnExit::PowerOff);
         assert_eq!((echo.image.as_str(), echo.address), ("echo", Some([10, 0, 2, 16])));
         assert_eq!((echo.frames, echo.slots, echo.grants), (2048, 8, grants));
@@ -201,6 +206,9 @@ mod tests {
             (format!("{app}forward = [\"udp:7\"]"), "application \"a\": forward: needs an address"),
             (format!("{app}forward = [\"sctp:7\"]"), "is to be \"udp:PORT\" or \"tcp:PORT\""),
             (format!("{app}forward = [7]"), "forward"),
+            (format!("{app}disk = \"log:some\""), "is no size"),
+            (format!("{app}disk = \"log:100\""), "not a multiple of 512"),
+            (format!("{app}disk = \":1M\""), "disk: must have a name"),
             (format!("{app}grants = [\"net\"]"), "application \"a\": address: is missing"),
         ] {
             let text = format!("gateway = \"10.0.2.2\"\nprefix_len = 24\n[[app]]\n{text}");

@@ -227,6 +227,7 @@ impl Attacker {
         let binding = self.nic.as_ref().map(|nic| nic.binding);
         [Some(SELF), Some(start.frames), start.console, start.net, start.machine]
             .into_iter()
+            .chain(start.disk.map(|(disk, _)| Some(disk)))
             .chain([binding, self.maker.keeper()])
             .flatten()
     }

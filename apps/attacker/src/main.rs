@@ -28,6 +28,8 @@ mod comparisons;
 #[cfg(exo_guest)]
 mod cores;
 #[cfg(exo_guest)]
+mod disk;
+#[cfg(exo_guest)]
 mod doorbells;
 #[cfg(exo_guest)]
 mod environments;
@@ -87,7 +89,7 @@ mod guest {
 
     use crate::attack::{Attack, Attacker, Outcome, Verdict};
     use crate::{
-        batches, claims, comparisons, cores, doorbells, environments, exceptions, exhaustion,
+        batches, claims, comparisons, cores, disk, doorbells, environments, exceptions, exhaustion,
         frames, grants, handles, instructions, large_pages, linger, mappings, memory, noise,
         orphan, pointers, predicates, pressure, repossession, rings, senders, storm, time,
         transfers, upcalls,
@@ -105,6 +107,7 @@ mod guest {
         ("claims", claims::ATTACKS),
         ("senders", senders::ATTACKS),
         ("rings", rings::ATTACKS),
+        ("disk", disk::ATTACKS),
         ("exhaustion", exhaustion::ATTACKS),
         ("time", time::ATTACKS),
         ("upcalls", upcalls::ATTACKS),

@@ -9,8 +9,8 @@
 //! The argument `beside=others` says that the machine has other work; with
 //! `as=crash` a thread does what no handler serves, with `as=panic` one panics, with
 //! `as=overflow` one uses up its stack, with `as=overflow-first` the application does so
-//! without threads, with `as=server` one serves and another computes, and with `as=claimant` filters are wanted
-//! that a neighbour has.
+//! without threads, with `as=server` one serves and another computes, with `as=claimant` filters are wanted
+//! that a neighbour has, and with `as=disk` an extent of the disk is written and read.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]
@@ -20,6 +20,8 @@ extern crate alloc;
 mod bench;
 #[cfg(exo_guest)]
 mod claimant;
+#[cfg(exo_guest)]
+mod disk;
 #[cfg(exo_guest)]
 mod frames;
 #[cfg(exo_guest)]
@@ -47,7 +49,7 @@ mod guest {
     use selftest::check::{self, NO_BENCH};
 
     use crate::bench::{Bench, Check};
-    use crate::{claimant, frames, paging, server, threads};
+    use crate::{claimant, disk, frames, paging, server, threads};
 
     const CHECKS: &[&[Check]] = &[threads::CHECKS, paging::CHECKS, frames::CHECKS];
 
@@ -55,6 +57,9 @@ mod guest {
         let part = environment.argument("as");
         if part == Some("server") {
             return server::run(environment);
+        }
+        if part.is_some_and(|part| part.starts_with("disk")) {
+            return disk::run(environment);
         }
         if part == Some("claimant") {
             return claimant::run(environment);

@@ -43,14 +43,14 @@ pub(crate) struct Child {
 }
 
 /// Makes the environment of `app`, filled and endowed, not yet running. Its
-/// frames are the ones below `ceiling`, which moves down; the disk has so many `sectors`.
+/// frames are the ones below `ceiling`, which moves down; `extent` is what it gets of the disk.
 pub(crate) fn create(
     bundle: &Bundle<'static>,
     manifest: &Manifest,
     app: &App,
     ceiling: &mut Pfn,
     table: &[FrameInfo],
-    sectors: u32,
+    extent: Option<(Handle, Extent)>,
 ) -> Result<Child, Error> {
     let image = bundle.image(&app.image).ok_or(Error::Vacant)?;
     let first = Pfn(ceiling.0.checked_sub(app.frames).ok_or(Error::OutOfRange)?);
@@ -92,12 +92,12 @@ pub(crate) fn create(
     let net = scope.map_or(NET, |(net, _)| net);
     let net = optional(scope.is_some(), 2, net, Rights::BIND)?;
     let machine = optional(grants.machine, 3, MACHINE, Rights::POWER)?;
-    let disk = if grants.disk && sectors > 0 {
-        let rights = Rights::READ.with(Rights::WRITE).with(Rights::GRANT);
-        let disk = give(4, DISK, rights, 0, sectors.into())?;
-        Some((disk, Extent { first: 0, sectors }))
-    } else {
-        None
+    let disk = match extent {
+        Some((narrowed, place)) => {
+            derived[4] = Some(narrowed);
+            Some((Handle::from_word(sys::cap_grant(narrowed, builder.env)?)?, place))
+        }
+        None => None,
     };
     let arguments = app.args.join("\0");
     builder.tell(&StartBlock {

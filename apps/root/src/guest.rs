@@ -11,6 +11,7 @@ use root::manifest::Manifest;
 use root::slots;
 
 use crate::child::{self, Child};
+use crate::disk::Extents;
 use crate::{bundle, watch};
 
 /// Exit code of the machine when it could not be set up.
@@ -50,9 +51,17 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
 
     let mut children = Vec::new();
     let mut ceiling = place.first;
-    let sectors = system.disk_sectors.load(core::sync::atomic::Ordering::Relaxed) as u32;
+    let wanted = manifest.apps.iter().any(|app| app.disk.is_some());
+    let mut extents = if wanted { Extents::open(u_area, system)? } else { None };
     for app in &manifest.apps {
-        let child = child::create(&bundle, &manifest, app, &mut ceiling, frame_table, sectors)
+        let extent = match (&app.disk, &mut extents) {
+            (Some(share), Some(extents)) => {
+                let claimed = extents.claim(share);
+                Some(claimed.map_err(|it| alloc::format!("cannot start {}: {it}", app.name))?)
+            }
+            _ => None,
+        };
+        let child = child::create(&bundle, &manifest, app, &mut ceiling, frame_table, extent)
             .map_err(|error| {
                 let problem = child::explain(error, &bundle, app, ceiling);
                 alloc::format!("cannot start {}: {problem}", app.name)

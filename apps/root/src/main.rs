@@ -15,6 +15,8 @@ mod bundle;
 #[cfg(exo_guest)]
 mod child;
 #[cfg(exo_guest)]
+mod disk;
+#[cfg(exo_guest)]
 mod guest;
 #[cfg(exo_guest)]
 mod space;

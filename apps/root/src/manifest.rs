@@ -52,6 +52,8 @@ pub struct App {
     pub core: Option<u8>,
     /// Its IPv4 address; with [`Grants::net`], and only then.
     pub address: Option<[u8; 4]>,
+    /// The extent of the disk that it gets.
+    pub disk: Option<DiskShare>,
     /// Ports of its address that the machine's host forwards to. Root does nothing with them:
     /// the `exo` command tells QEMU.
     pub forward: Vec<Forward>,
@@ -61,6 +63,17 @@ pub struct App {
     pub grants: Grants,
     /// What root does when it ends.
     pub on_exit: OnExit,
+}
+
+/// An extent of the disk, by name, if the machine has a disk: it is made if there is none of that
+/// name, and made longer if it has fewer sectors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskShare {
+    /// Its name on the disk.
+    pub name: String,
+    /// How many sectors of 512 bytes it is to have at least; zero: whatever it has, and if it is made, the
+    /// longest run of free ones.
+    pub sectors: u32,
 }
 
 /// What a port is a port of.
@@ -93,8 +106,6 @@ pub struct Grants {
     pub net: bool,
     /// End the machine: for tests and measurements.
     pub machine: bool,
-    /// Read and write the disk, if there is one. One application alone has it.
-    pub disk: bool,
 }
 
 /// What root does when an application ends.
@@ -205,8 +216,14 @@ impl Manifest {
         if app.slots == 0 {
             return Err(("slots", "must be at least 1"));
         }
-        if app.grants.disk && earlier.iter().any(|other| other.grants.disk) {
-            return Err(("grants", "give the disk, which another application has"));
+        if let Some(disk) = &app.disk {
+            if !is_name(&disk.name) {
+                return Err(("disk", "must have a name of 1 to 16 printable ASCII characters"));
+            }
+            let named = |other: &App| other.disk.as_ref().is_some_and(|it| it.name == disk.name);
+            if earlier.iter().any(named) {
+                return Err(("disk", "is used twice"));
+            }
         }
         if app.forward.iter().any(|forward| forward.guest == 0 || forward.host == 0) {
             return Err(("forward", "has port 0; ports are 1 to 65535"));
@@ -265,9 +282,10 @@ mod tests {
             slots: 24,
             core: None,
             address: Some([10, 0, 2, last]),
+            disk: Some(DiskShare { name: name.into(), sectors: 64 }),
             forward: vec![Forward { transport: Transport::Udp, guest: 11211, host: 11211 }],
             args: vec!["--verbose".into()],
-            grants: Grants { console: true, net: true, machine: false, disk: last == 15 },
+            grants: Grants { console: true, net: true, machine: false },
             on_exit: OnExit::PowerOff,
         };
         Manifest {
@@ -322,16 +340,10 @@ mod tests {
                 "address: is missing",
             ),
             (broken(|app| app.address = None), "forward: needs an address"),
-            (
-                {
-                    let mut manifest = sample();
-                    manifest.apps.iter_mut().for_each(|app| app.grants.disk = true);
-                    manifest.check().expect_err("manifest was accepted").to_string()
-                },
-                "application \"two\": grants: give the disk",
-            ),
             (broken(|app| app.forward[0].host = 0), "forward: has port 0"),
             (broken(|app| app.grants.net = false), "address: is given"),
+            (broken(|app| app.disk.as_mut().unwrap().name = "one".into()), "disk: is used twice"),
+            (broken(|app| app.disk.as_mut().unwrap().name.clear()), "disk: must have a name"),
             (broken(|app| app.address = Some([10, 0, 2, 15])), "address: is used twice"),
             (broken(|app| app.address = Some([10, 0, 3, 15])), "address: is not in"),
             (broken(|app| app.address = Some([10, 0, 2, 255])), "address: is the network's"),

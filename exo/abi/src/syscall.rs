@@ -47,8 +47,8 @@ macro_rules! syscall_table {
             6 cap_grant(cap: Handle, env: Handle) -> Handle;
             /// Removes everything derived from `cap`, in whatever table, leaving
             /// `cap` itself. Bounded: [`Error::Again`]; from the first call on until it is
-            /// done nothing more can be derived from any of them. Of a disk extent: it is done
-            /// when the device is done with all that was asked for by what is removed.
+            /// done nothing more can be derived from any of them. Of a disk extent:
+            /// [`Error::InUse`] while the device has requests of what was removed.
             7 cap_revoke(cap: Handle) -> ();
             /// Removes `cap`, live or stale; what was derived from it stays and becomes
             /// derived from its parent. Bounded: [`Error::Again`].

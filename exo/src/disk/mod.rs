@@ -87,7 +87,7 @@ pub fn unbind_first(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
 /// `revoked` names, if it names sectors, and that no capability is left for.
 ///
 /// # Errors
-/// [`Error::Again`] while it is not.
+/// [`Error::InUse`] while it is not.
 pub fn check_drained(kernel: &Kernel, revoked: Object) -> Result<(), Error> {
     if revoked.kind != Kind::Disk {
         return Ok(());
@@ -101,7 +101,7 @@ pub fn check_drained(kernel: &Kernel, revoked: Object) -> Result<(), Error> {
             && flight.sectors.end > u64::from(revoked.first)
             && !binding.is_some_and(|binding| binding.has_capability(kernel))
     });
-    if left { Err(Error::Again) } else { Ok(()) }
+    if left { Err(Error::InUse) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -418,7 +418,7 @@ fn a_revoked_extent_is_gone_when_the_device_is_done() {
     app.submit(app.request(Write, 160, 2, 2));
     assert_eq!(app.sync(), 2);
     let revoke = |cap| call(kernel, root, "cap_revoke", &[cap]);
-    assert_eq!(revoke(app.given), Err(Error::Again), "two requests are with the device");
+    assert_eq!(revoke(app.given), Err(Error::InUse), "two requests are with the device");
     let dead = call(kernel, app.env, "disk_sync", &[app.binding]);
     assert_eq!(dead, Err(Error::BadHandle), "nothing more can be asked for");
     assert_eq!(
@@ -430,7 +430,7 @@ fn a_revoked_extent_is_gone_when_the_device_is_done() {
     assert_eq!(other.sync(), 1);
     disk.take();
     disk.finish(0, 0);
-    assert_eq!(revoke(app.given), Err(Error::Again), "one is");
+    assert_eq!(revoke(app.given), Err(Error::InUse), "one is");
     disk.finish(0, 0);
     assert_eq!(revoke(app.given), Ok(0));
     assert_eq!(

@@ -17,15 +17,17 @@ use super::load::{Capture, KEYS, Load, Offer, Verb, Workload};
 use super::report::{Stating, save};
 use super::steps::Steps;
 use super::table::Table;
+use crate::disk::Place;
 use crate::figures::{self, Named};
 use crate::machine::{Config, Machine, Network, option_value};
-use crate::manifest;
+use crate::manifest::{self, DiskShare};
 use crate::output::{note, say};
 use crate::signals::Signals;
 use crate::{guest, workspace};
 
-/// Bytes of the disk: sparse.
-const DISK: u64 = 256 << 20;
+/// Sectors of the disk, and of the store's extent.
+const DISK: u32 = 256 << 11;
+const EXTENT: u32 = 240 << 11;
 
 /// Count guest instructions, flushes and bytes written per durable SET
 ///
@@ -115,7 +117,8 @@ fn measure(args: &Args, durable: bool, interrupt: &Signals) -> Result<Vec<Row>> 
     let store = store_of(&config.manifest)?.clone();
     let address = Ipv4Addr::from(store.address.context("the store has no address")?);
     for app in &mut config.manifest.apps {
-        app.grants.disk = app.name == store.name;
+        let share = DiskShare { name: "store".into(), sectors: EXTENT };
+        app.disk = (app.name == store.name).then_some(share);
     }
     guest::build(&config.manifest)?;
     let table =
@@ -124,7 +127,8 @@ fn measure(args: &Args, durable: bool, interrupt: &Signals) -> Result<Vec<Row>> 
     let dir = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
     let (disk, monitor) = (dir.path().join("disk"), dir.path().join("monitor"));
     if durable {
-        std::fs::File::create_new(&disk)?.set_len(DISK)?;
+        let disk = Place { path: disk, sectors: Some(DISK) };
+        disk.provide()?;
         config.disk = Some(disk);
     }
     config.network = Network::Frames;

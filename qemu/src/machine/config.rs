@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use root::manifest::Manifest;
 
 use super::accel::Accel;
+use crate::disk::Place;
 use crate::{manifest, workspace};
 
 /// Processors the kernel uses at most (`exo_abi::MAX_CORES`).
@@ -33,13 +34,13 @@ pub struct Config {
     pub cpus: u32,
     /// What the NIC is connected to.
     pub network: Network,
+    /// The machine's disk; the file is made if it has a size and does not exist.
+    pub disk: Option<Place>,
     /// Let the guest's clock count instructions: one per nanosecond, exactly, and
     /// without pause when it sleeps. Only with [`Accel::Tcg`].
     pub icount: bool,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
-    /// The machine's disk: a file of whole sectors.
-    pub disk: Option<PathBuf>,
     /// More arguments for QEMU, after all others.
     pub extra: Vec<OsString>,
     /// Write the boot bundle to this file, too, and name that in [`Machine::command`](super::Machine::command).

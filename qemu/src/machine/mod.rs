@@ -99,6 +99,9 @@ impl Machine {
         if let Some(kept) = &config.keep_bundle {
             guest::write_bundle(kept, initrd)?;
         }
+        if let Some(disk) = &config.disk {
+            disk.provide()?;
+        }
         let forwards = forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),

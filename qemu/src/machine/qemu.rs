@@ -84,16 +84,17 @@ impl Launch<'_> {
         let by_timer = config.icount && emulator.is_none_or(Emulator::sends_by_timer);
         let sends = if by_timer { ",tx=timer,x-txtimer=1" } else { "" };
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}{sends}", mac())]);
-        if config.icount {
-            add(&["-icount", "shift=0,sleep=off"]);
-        }
-        if let Some(path) = &config.disk {
-            let mut drive = OsString::from("if=none,id=disk,format=raw,file=");
-            drive.push(option_value(path));
+        if let Some(disk) = &config.disk {
+            // What the guest flushes, QEMU does: `fdatasync`.
+            let mut drive = OsString::from("if=none,id=disk,format=raw,cache=writeback,file=");
+            drive.push(option_value(&disk.path));
             all.extend(["-drive".into(), drive]);
             all.extend(["-device", "virtio-blk-device,drive=disk"].map(OsString::from));
         }
         let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
+        if config.icount {
+            add(&["-icount", "shift=0,sleep=off"]);
+        }
         if let Some(port) = config.gdb {
             add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
         }
@@ -143,6 +144,7 @@ mod tests {
     use super::super::config::{HostPorts, Network};
     use super::super::forwards;
     use super::*;
+    use crate::disk::Place;
 
     fn line(config: &Config) -> String {
         let forwards = forwards::choose(config).unwrap();
@@ -176,13 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn has_a_disk_if_it_is_to_have_one() {
+    fn a_disk_is_a_drive() {
         let mut config = Config::named("default").unwrap();
-        assert!(!line(&config).contains("virtio-blk"));
-        config.disk = Some("/tmp/a,b".into());
-        let disk =
-            "-drive if=none,id=disk,format=raw,file=/tmp/a,,b -device virtio-blk-device,drive=disk";
-        assert!(line(&config).contains(disk), "{}", line(&config));
+        config.disk = Some(Place { path: "/tmp/a,b.img".into(), sectors: None });
+        let line = line(&config);
+        assert!(line.contains("file=/tmp/a,,b.img -device virtio-blk-device,drive=disk"), "{line}");
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! `cargo exo attack`: what an attacker in ring 3 gets out of the kernel.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::builder::RangedU64ValueParser;
 
+use crate::disk::{Image, Place};
 use crate::machine::emulator::Emulator;
 use crate::machine::{Config, MAX_CPUS, Machine};
-use crate::manifest::{App, Grants, Manifest};
+use crate::manifest::{App, DiskShare, Grants, Manifest};
 use crate::output::{self, note, say};
 use crate::prerequisites::QEMU;
 
@@ -23,7 +25,8 @@ const RACER: &str = "racer";
 /// Boot an attacker beside the store and show what it achieved
 ///
 /// The attacker is an ordinary application that tries what it should not be able
-/// to do, against the kernel and against its neighbour. Every attempt must be
+/// to do, against the kernel and against its neighbour; it has an extent of a disk, and others
+/// lie around that. Every attempt must be
 /// repelled, and the store must answer afterwards. What an emulator of a known version lets
 /// pass by itself, without asking the kernel, is told apart. With several processors it stays on
 /// the first, since it measures time by slices of one, and a second attacker with time
@@ -79,6 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.cpus > 1 {
         spread(&mut config.manifest);
     }
+    let folder = tempfile::tempdir().context("cannot make a folder for a disk")?;
+    let disk = surround(&mut config, folder.path())?;
     let machine = Machine::boot(&config)?;
     let mut store = machine.store(Duration::from_secs(60))?;
     let attackers = config.manifest.apps.iter().filter(|app| app.image == "attacker");
@@ -111,12 +116,57 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         say!("{name} ended before its last attempt: what it did not get to is not shown")?;
     }
     say!("the store {}", if alive { "still answers" } else { "no longer answers: BREACH" })?;
+    let intact = is_intact(&disk)?;
+    let others = "the disk outside of the attacker's extent";
+    say!("{others} is {}", if intact { "as it was" } else { "not as it was: BREACH" })?;
     let breach = attempts.iter().any(|attempt| attempt.outcome == Outcome::Breach);
-    Ok(if breach || !alive || !unfinished.is_empty() {
+    Ok(if breach || !alive || !intact || !unfinished.is_empty() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Sectors of the disk, of the attacker's extent, and of what lies before and behind it.
+const DISK: u32 = 8192;
+const EXTENT: u32 = 2048;
+const AROUND: u32 = 1024;
+
+/// Gives the attacker an extent of a disk in `folder`, with extents of others on both sides,
+/// which are full. Returns the disk.
+fn surround(config: &mut Config, folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("disk");
+    let image = Image::create(&path, DISK)?;
+    let (mut table, _) = image.table()?;
+    for (name, sectors) in [("before", AROUND), (ATTACKER, EXTENT), ("behind", AROUND)] {
+        let extent = table.claim(name, sectors)?.extent;
+        if name != ATTACKER {
+            image.fill(&extent, FILLED)?;
+        }
+    }
+    image.write(&mut table)?;
+    let attacker = config.manifest.apps.iter_mut().find(|app| app.name == ATTACKER);
+    let attacker = attacker.context("the manifest has no attacker")?;
+    attacker.disk = Some(DiskShare { name: ATTACKER.into(), sectors: EXTENT });
+    config.disk = Some(Place { path: path.clone(), sectors: None });
+    Ok(path)
+}
+
+/// What extents of others are full of.
+const FILLED: u8 = 0x5a;
+
+/// Whether all but the attacker's extent is as [`surround`] left it.
+fn is_intact(disk: &Path) -> Result<bool> {
+    let image = Image::open(disk, false)?;
+    let Ok((table, [true, true])) = image.table() else { return Ok(false) };
+    let mut intact = table.extents().len() == 3 && table.generation() == 3;
+    for extent in table.extents().iter().filter(|extent| extent.name != ATTACKER) {
+        image.read_extent(extent, |bytes| {
+            intact &= bytes.iter().all(|byte| *byte == FILLED);
+            Ok(())
+        })?;
+    }
+    Ok(intact)
 }
 
 /// Whether the attacker `name` came to its last attempt, and was not ended, or ended
@@ -137,6 +187,7 @@ fn spread(manifest: &mut Manifest) {
         core: None,
         address: None,
         forward: Vec::new(),
+        disk: None,
         args: vec!["only=cores+exceptions".into()],
         grants: Grants { net: false, ..attacker.grants },
         slots: 15,
@@ -235,6 +286,8 @@ impl Attempt {
 
 #[cfg(test)]
 mod tests {
+    use root::extents::Extent;
+
     use super::*;
 
     fn attempt(number: u32, answer: &str, outcome: Outcome) -> Attempt {
@@ -299,6 +352,29 @@ mod tests {
         let at = |word: &str| table.lines().find_map(|line| line.find(word)).unwrap();
         assert_eq!(at("result"), at("repelled"));
         assert_eq!(at("result"), at("BREACH"));
+    }
+
+    #[test]
+    fn what_is_written_outside_of_the_extent_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::named("attack").unwrap();
+        let disk = surround(&mut config, folder.path()).unwrap();
+        config.manifest.check().unwrap();
+        assert!(is_intact(&disk).unwrap());
+        let table = Image::open(&disk, false).unwrap().table().unwrap().0;
+        let extent = |name: &str| table.find(name).unwrap().clone();
+        let one = |first: u32| Extent { name: String::new(), first, sectors: 1 };
+        let write = |first: u32, byte: u8| {
+            Image::open(&disk, true).unwrap().fill(&one(first), byte).unwrap();
+            is_intact(&disk).unwrap()
+        };
+        for first in [extent(ATTACKER).first, extent(ATTACKER).end() - 1] {
+            assert!(write(first, 1));
+        }
+        for first in [extent(ATTACKER).first - 1, extent(ATTACKER).end()] {
+            assert!(!write(first, 1) && write(first, FILLED), "{first}");
+        }
+        assert!(!write(8, 1), "the table");
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod client;
 pub(crate) mod conform;
+pub(crate) mod disk;
 pub(crate) mod doc;
 pub(crate) mod figures;
 pub(crate) mod filter;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 
-use crate::disk::Disk;
+use crate::disk::Place;
 use crate::linux::Store;
 use crate::machine::{
     self, Accel, Choice as AccelChoice, Config, ECHO_PORT, Forwarded, HostPorts, MAX_CPUS,
@@ -72,11 +72,11 @@ pub(crate) struct Args {
         value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CPUS.into())
     )]
     pub(crate) cpus: u32,
-    /// The machine's disk: a file, which is made if it is not there, of 512 MiB or the size behind
-    /// it. The default manifest gives it to the store, whose answers are durable then. With
-    /// --hosted, what the store writes to
-    #[arg(long, value_name = "FILE[:SIZE]")]
-    pub(crate) disk: Option<Disk>,
+    /// The machine's disk: a file, which is made if it is not there, of 512M or the size behind
+    /// it. The default manifest gives the store an extent of it, and its answers are durable then.
+    /// With --hosted, what the store writes to
+    #[arg(long, value_name = "FILE[:SIZE]", value_parser = Place::parse)]
+    disk: Option<Place>,
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -87,7 +87,7 @@ pub(crate) struct Args {
     /// Run the store as a process of this host instead, and boot nothing: the same library
     /// behind Linux's TCP and UDP sockets, with the memory and the arguments of the manifest.
     /// There is no echo service then
-    #[arg(long, conflicts_with_all = ["accel", "memory", "icount", "gdb", "echo_port"])]
+    #[arg(long, conflicts_with_all = ["accel", "memory", "disk", "icount", "gdb", "echo_port"])]
     pub(crate) hosted: bool,
     /// Show how QEMU is called; the boot bundle stays in target/guest, so that the command can
     /// be repeated
@@ -110,10 +110,6 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     }
     let mut config = configure(args, Config::new(manifest))?;
     config.package = package;
-    if let Some(disk) = &args.disk {
-        disk.make()?;
-        config.disk = Some(disk.path.clone());
-    }
     QEMU.require()?;
     guest::build_with(&config.manifest, config.package.as_deref())?;
     let signals = Signals::register()?;
@@ -155,7 +151,7 @@ fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
     let threads = u16::try_from(args.cpus)?;
     let mut command = Store::of_manifest(manifest, threads)?.on_this_host(port)?;
     if let Some(disk) = &args.disk {
-        disk.make()?;
+        disk.provide_blank()?;
         command.arg("--durable").arg(&disk.path);
     }
     if args.verbose {
@@ -250,6 +246,12 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
     config.network = Network::User(HostPorts::Stated);
     config.memory = args.memory;
     config.cpus = args.cpus;
+    config.disk = args.disk.clone();
+    if let Some(disk) = &config.disk
+        && disk.provide()?
+    {
+        note!("made the disk {}", disk.path.display());
+    }
     config.icount = args.icount;
     config.gdb = args.gdb.map(debugger_port).transpose()?;
     Ok(config)

@@ -22,6 +22,7 @@
 //! | `s75_clock` | the guest's clock is the host's |
 //! | `s80_cores` | the same on two processors |
 //! | `s85_bounds` | no call keeps ring 0 long, whatever its input |
+//! | `s88_elevation` | ring 0 is given and taken as its capability says, and a buggy program there does not stop the machine |
 //! | `s90_fuzz` | what must always be true is, under random calls |
 //! | `s95_primitives` | each operation that is compared with Linux is measured |
 //! | `s97_linux` | a Linux guest of packages serves on the same machine |
@@ -36,7 +37,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use exo_cmd::machine::{Config, ECHO_PORT, Machine, Network, STORE_PORT};
-use exo_cmd::manifest::{App, Forward, Grants, Manifest, OnExit, Transport, VERSION};
+use exo_cmd::manifest::{App, Elevate, Forward, Grants, Manifest, OnExit, Transport, VERSION};
 
 pub mod frame;
 pub mod model;
@@ -90,6 +91,7 @@ pub fn app(image: &str) -> App {
         forward: Vec::new(),
         args: Vec::new(),
         grants: Grants { console: true, net: false, machine: false },
+        elevate: Elevate::Never,
         on_exit: OnExit::Ignore,
     }
 }

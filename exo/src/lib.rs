@@ -16,6 +16,7 @@
 //! | [`kernel`] | that and the network's state; the lock |
 //! | [`list`] | lists through kernel objects |
 //! | [`env`] | environments: creation, death, destruction |
+//! | [`elevation`] | environments that run in ring 0 for a time |
 //! | [`schedule`], [`slots`], [`cores`] | which environment's turn it is; slots; processors and the lock |
 //! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`work`] | how much one entry may do |
@@ -39,6 +40,7 @@ pub mod clock;
 pub mod console;
 pub mod cores;
 pub mod disk;
+pub mod elevation;
 pub mod env;
 pub mod frames;
 pub mod kernel;

@@ -9,8 +9,9 @@
 use core::cell::Cell;
 
 use exo_abi::{
-    BACKTRACE_DEPTH, EnvState, EnvStatus, GRACE_MICROSECONDS, USER_TOP, Upcall, UserPtr,
+    BACKTRACE_DEPTH, EnvState, EnvStatus, GRACE_MICROSECONDS, Lowered, USER_TOP, Upcall, UserPtr,
 };
+use exo_boot::layout::KERNEL_BASE;
 
 use crate::arch::exit::resume;
 use crate::arch::percpu::{PerCore, set_upcalls, set_vector_state};
@@ -18,6 +19,7 @@ use crate::arch::{apic, cpu, serial};
 use crate::console::Left;
 use crate::cores::{Core, MAX_CORES, number};
 use crate::disk;
+use crate::elevation;
 use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::{Kernel, Locked, enter};
 use crate::net;
@@ -82,6 +84,7 @@ pub extern "C" fn trap(frame: &mut Context) {
         2 | 8 | 18 => panic!("processor exception {vector}, error code {:#x}", frame.error),
         // It is being destroyed by another processor: nothing is its affair any more.
         0..32 if env.state() != EnvState::Ready => {}
+        0..32 if env.elevated.is_set() && lowers(&kernel, env, frame) => return kernel.leave(),
         0..32 => {
             env.context().set(*frame);
             fault(&kernel, env, frame, frame.vector);
@@ -91,7 +94,13 @@ pub extern "C" fn trap(frame: &mut Context) {
             // One that struck while ring 0 went from one slice to the next comes late: the
             // timer runs for the next slice already, and its owner must not lose it.
             if !apic::timer_runs() {
+                if env.elevated.is_set() {
+                    elevation::look(&kernel, env, frame);
+                }
                 if slice_ends(&kernel, env, frame, was_long) {
+                    elevation::apply(env);
+                    let (code, data) = elevation::selectors(env);
+                    (frame.cs, frame.ss) = (code.into(), data.into());
                     return kernel.leave();
                 }
                 upcall::expect_begin(env);
@@ -105,10 +114,26 @@ pub extern "C" fn trap(frame: &mut Context) {
     // A jump out of user space faults when its target is fetched. An interrupt can
     // come between the two; to return there would be ring 0's fault (SDM vol. 2,
     // IRET: a non-canonical return address).
-    if frame.rip >= USER_TOP && env.state() == EnvState::Ready {
+    let end = if env.elevated.is_set() { KERNEL_BASE } else { u64::MAX };
+    if (USER_TOP..end).contains(&frame.rip) && env.state() == EnvState::Ready {
         fault(&kernel, env, frame, GENERAL_PROTECTION);
     }
     leave(kernel, slice_over)
+}
+
+/// Exception `frame` of `env` in ring 0 takes it to ring 3, and is told there. False if it does
+/// not want to be told.
+#[cold]
+fn lowers(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
+    const FROM_USER: u64 = 1 << 2;
+    elevation::end(kernel, env, Lowered::Fault);
+    elevation::apply(env);
+    let (code, address) = match frame.vector {
+        // As it would have been there.
+        PAGE_FAULT => (frame.error | FROM_USER, cpu::fault_address()),
+        _ => (0, 0),
+    };
+    upcall::tell_exception(env, frame, code, address)
 }
 
 /// The environment that entered the kernel.
@@ -285,9 +310,16 @@ pub fn switch_to(kernel: &Kernel, env: &'static Env) {
 pub fn set_running(kernel: &Kernel, env: &'static Env, vectors: *mut VectorState) {
     kernel.here().running.set(Some(env));
     set_vector_state(vectors);
+    if env.elevated.is_set() {
+        let mut context = env.context().get();
+        elevation::look(kernel, env, &mut context);
+        env.context().set(context);
+    }
+    elevation::apply(env);
 }
 
-fn run(kernel: Locked, env: &'static Env) -> ! {
+/// Goes on in `env` as it was saved.
+pub fn run(kernel: Locked, env: &'static Env) -> ! {
     let current = kernel.here().current.get();
     if current != env.id() || env.core.get() as usize != number() {
         switch_to(&kernel, env);
@@ -297,10 +329,12 @@ fn run(kernel: Locked, env: &'static Env) -> ! {
     if env.pending.get() != 0 {
         upcall::make_pending(env);
     }
+    let (code, data) = elevation::selectors(env);
     kernel.leave();
     // SAFETY: the context is a user state: made by `env::start`, or saved from
-    // ring 3 by a trap or call. Nothing on the kernel stack is needed.
-    unsafe { resume(env.context().as_ptr(), env.vectors().image()) }
+    // ring 3 by a trap or call; ring 0 is for elevated environments. Nothing on the kernel
+    // stack is needed.
+    unsafe { resume(env.context().as_ptr(), env.vectors().image(), code, data) }
 }
 
 /// The next environment runs in `slot`: the timer bounds that, if it does not already.

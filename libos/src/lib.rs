@@ -18,6 +18,7 @@
 //! | `transfer` | functions of other environments | `Parcel` |
 //! | `upcall` | exceptions, slices, events | |
 //! | [`disk`] | sectors of an extent | `Doorbell` |
+//! | `elevation` | own code in ring 0 | |
 //! | [`net`] | frames and datagrams | `NetDevice`, `UdpStack`, `Service` |
 //! | [`storage`] | sectors, and what survives a power cut | `Block`, `Contents` |
 //!
@@ -29,6 +30,8 @@ extern crate alloc;
 
 pub mod console;
 pub mod disk;
+#[cfg(exo_guest)]
+pub mod elevation;
 pub mod memory;
 pub mod net;
 pub mod paging;

@@ -10,7 +10,7 @@ use exo_abi::{Handle, Pfn, START_BLOCK_BYTES, Word};
 use crate::disk::Extent;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"EXOSTRT2");
-const FIXED_BYTES: usize = 112;
+const FIXED_BYTES: usize = 120;
 
 /// What the application was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct StartBlock<'a> {
     pub machine: Option<Handle>,
     /// Disk capability and the extent that it is for, if granted.
     pub disk: Option<(Handle, Extent)>,
+    /// Elevation capability, if granted.
+    pub elevation: Option<Handle>,
     /// Own IPv4 address, if the manifest gives one.
     pub address: Option<[u8; 4]>,
     /// IPv4 address of the gateway.
@@ -64,15 +66,16 @@ impl<'a> StartBlock<'a> {
             u64::from(self.prefix_len) | u64::from(self.address.is_some()) << 8,
             self.boot_unix_seconds,
             self.arguments.len() as u64,
+            handle(self.elevation),
         ];
         for (field, word) in fixed.chunks_exact_mut(8).zip(words) {
             field.copy_from_slice(&word.to_le_bytes());
         }
-        fixed[80..96].copy_from_slice(&name);
+        fixed[88..104].copy_from_slice(&name);
         let (disk, extent) = self.disk.unwrap_or((Handle::NONE, Extent { first: 0, sectors: 0 }));
-        fixed[96..104].copy_from_slice(&disk.into_word().to_le_bytes());
-        fixed[104..108].copy_from_slice(&extent.first.to_le_bytes());
-        fixed[108..].copy_from_slice(&extent.sectors.to_le_bytes());
+        fixed[104..112].copy_from_slice(&disk.into_word().to_le_bytes());
+        fixed[112..116].copy_from_slice(&extent.first.to_le_bytes());
+        fixed[116..].copy_from_slice(&extent.sectors.to_le_bytes());
         rest.get_mut(..self.arguments.len())?.copy_from_slice(self.arguments.as_bytes());
         Some(())
     }
@@ -92,7 +95,7 @@ impl<'a> StartBlock<'a> {
             word => Handle::from_word(word).ok(),
         };
         let text = |bytes: &'a [u8]| core::str::from_utf8(bytes).ok();
-        let name = &fixed[80..96];
+        let name = &fixed[88..104];
         let name_len = name.iter().position(|&byte| byte == 0).unwrap_or(16);
         let arguments_len = usize::try_from(word(9)).ok()?;
         Some(Self {
@@ -103,9 +106,10 @@ impl<'a> StartBlock<'a> {
             console: handle(3),
             net: handle(4),
             machine: handle(5),
-            disk: handle(12).map(|disk| {
-                (disk, Extent { first: word(13) as u32, sectors: (word(13) >> 32) as u32 })
+            disk: handle(13).map(|disk| {
+                (disk, Extent { first: word(14) as u32, sectors: (word(14) >> 32) as u32 })
             }),
+            elevation: handle(10),
             address: (word(7) >> 8 & 1 == 1).then(|| (word(6) as u32).to_le_bytes()),
             gateway: ((word(6) >> 32) as u32).to_le_bytes(),
             prefix_len: word(7) as u8,
@@ -138,6 +142,7 @@ mod tests {
             net: None,
             machine: Some(Handle::new(2, 1)),
             disk: Some((Handle::new(5, 2), Extent { first: 16, sectors: 1 << 31 })),
+            elevation: Some(Handle::new(7, 1)),
             address: Some([10, 0, 2, 15]),
             gateway: [10, 0, 2, 2],
             prefix_len: 24,

@@ -13,7 +13,9 @@ use exo_abi::{
 };
 // What the descriptions in the table link to.
 #[cfg(doc)]
-use exo_abi::{DiskRing, EnvId, EnvStatus, EventRing, SlotVector, SyncCounts, UArea};
+use exo_abi::{
+    Allowance, DiskRing, ElevationArea, EnvId, EnvStatus, EventRing, SlotVector, SyncCounts, UArea,
+};
 
 /// Enters the kernel with six arguments. Returns the value in `rdx`.
 ///

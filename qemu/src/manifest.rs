@@ -13,6 +13,7 @@
 //! core = 0                  # of this processor; of each, if left out
 //! grants = ["console", "net"] # and "machine"
 //! forward = ["udp:11211", "tcp:11211"] # reached at this port of the host; "udp:7:7007" at another
+//! elevate = "never"         # or "serve": in ring 0, "deep": with direct calls; "never" if left out
 //! args = []                 # optional
 //! on_exit = "power-off"     # or "ignore", the default
 //! ```
@@ -37,7 +38,7 @@ use disk::FileDisk;
 pub use disk::sectors;
 use forward::FileForward;
 pub use root::manifest::{
-    App, DiskShare, Forward, Grants, Manifest, ManifestError, OnExit, Transport, VERSION,
+    App, DiskShare, Elevate, Forward, Grants, Manifest, ManifestError, OnExit, Transport, VERSION,
 };
 
 /// Reads the manifest file at `path`; boot time is now.
@@ -99,6 +100,8 @@ struct FileApp {
     #[serde(default)]
     grants: Vec<Grant>,
     #[serde(default)]
+    elevate: FileElevate,
+    #[serde(default)]
     on_exit: FileOnExit,
 }
 
@@ -108,6 +111,15 @@ enum Grant {
     Console,
     Net,
     Machine,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FileElevate {
+    #[default]
+    Never,
+    Serve,
+    Deep,
 }
 
 #[derive(Default, Deserialize)]
@@ -134,6 +146,11 @@ impl FileApp {
                 console: granted(Grant::Console),
                 net: granted(Grant::Net),
                 machine: granted(Grant::Machine),
+            },
+            elevate: match self.elevate {
+                FileElevate::Never => Elevate::Never,
+                FileElevate::Serve => Elevate::Serve,
+                FileElevate::Deep => Elevate::Deep,
             },
             on_exit: match self.on_exit {
                 FileOnExit::Ignore => OnExit::Ignore,
@@ -199,6 +216,7 @@ mod tests {
             (format!("{app}grants = [\"disk\"]"), "`disk`"),
             (format!("{app}colour = 1"), "`colour`"),
             (format!("{app}on_exit = \"explode\""), "`explode`"),
+            (format!("{app}elevate = \"always\""), "`always`"),
             (format!("{app}address = \"10.0.2\""), "address"),
             (app.replace("frames = 1", "frames = -1"), "frames"),
             (app.replace("slots = 1", ""), "`slots`"),

@@ -32,6 +32,8 @@ mod disk;
 #[cfg(exo_guest)]
 mod doorbells;
 #[cfg(exo_guest)]
+mod elevation;
+#[cfg(exo_guest)]
 mod environments;
 #[cfg(exo_guest)]
 mod exceptions;
@@ -89,9 +91,9 @@ mod guest {
 
     use crate::attack::{Attack, Attacker, Outcome, Verdict};
     use crate::{
-        batches, claims, comparisons, cores, disk, doorbells, environments, exceptions, exhaustion,
-        frames, grants, handles, instructions, large_pages, linger, mappings, memory, noise,
-        orphan, pointers, predicates, pressure, repossession, rings, senders, storm, time,
+        batches, claims, comparisons, cores, disk, doorbells, elevation, environments, exceptions,
+        exhaustion, frames, grants, handles, instructions, large_pages, linger, mappings, memory,
+        noise, orphan, pointers, predicates, pressure, repossession, rings, senders, storm, time,
         transfers, upcalls,
     };
 
@@ -120,6 +122,7 @@ mod guest {
         ("large", large_pages::ATTACKS),
         ("cores", cores::ATTACKS),
         ("exceptions", exceptions::ATTACKS),
+        ("elevation", elevation::ATTACKS),
         ("noise", noise::ATTACKS),
         // Leaves handles behind, which others would find by guessing.
         ("comparisons", comparisons::ATTACKS),

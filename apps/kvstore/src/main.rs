@@ -15,6 +15,9 @@
 //! If it was granted an extent of the disk, the store is durable: between steps 5 and 6 what a batch
 //! has changed goes there, with one write and one flush.
 //!
+//! With a capability for it (`elevate` in the manifest) it serves in ring 0, and with the right
+//! to direct calls moves packets by them; the same program all the same.
+//!
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
 //! how many clients may be connected (1024, otherwise).
@@ -32,6 +35,7 @@ mod guest {
     use kvstore::durable::{self, Durable, Forgetful, Keeper};
     use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
     use libos::disk::{self, Blocking};
+    use libos::elevation::{Elevation, Stretch};
     use libos::memory::MemoryError;
     use libos::net::Endpoint;
     use libos::net::bind::{BindError, KernelBell, bind, install};
@@ -137,9 +141,15 @@ mod guest {
         println!("serving {}", Endpoint { address, port: PORT });
 
         let (clock, start) = (environment.clock, store.now.unix);
+        let mut ring_0 = ring_0(environment);
+        device.bell().direct = ring_0.as_ref().is_some_and(Stretch::calls_directly);
         let mut park = environment.park;
         let epoch = clock.epoch_seconds();
         let error = serve_in_time(&mut device, &clock, &mut park, |device| {
+            if let Some(Err(error)) = ring_0.as_mut().map(Stretch::keep) {
+                println!("no more ring 0: {error}");
+                ring_0 = None;
+            }
             // One reading of the clock serves a batch: expiry has seconds.
             let micros = clock.micros();
             let unix = epoch.saturating_add(micros / 1_000_000);
@@ -152,6 +162,12 @@ mod guest {
             None => println!("network: {error}"),
         }
         Ok(1)
+    }
+
+    /// Ring 0, if it was granted and is not refused.
+    fn ring_0(environment: &Environment) -> Option<Stretch> {
+        let stretch = Elevation::new(environment.start.elevation?).begin();
+        stretch.inspect_err(|error| println!("no ring 0: {error}")).ok()
     }
 
     /// The store and the time of the current batch.

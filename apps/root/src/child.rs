@@ -4,10 +4,10 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use core::cell::Cell;
 
-use exo_abi::boot::{CONSOLE, DISK, FRAMES, MACHINE, NET, SELF, STACK_TOP, U_AREA};
+use exo_abi::boot::{CONSOLE, ELEVATION, FRAMES, MACHINE, NET, SELF, STACK_TOP, U_AREA};
 use exo_abi::{
-    Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Protection, Rights, START_BLOCK_BYTES,
-    UArea, UserPtr, VirtAddr, Word,
+    Allowance, Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Protection, Rights,
+    START_BLOCK_BYTES, UArea, UserPtr, VirtAddr, Word,
 };
 use exo_boot::bundle::Bundle;
 use libos::disk::Extent;
@@ -15,7 +15,7 @@ use libos::memory::frames::count_free;
 use libos::memory::{BATCH, Range};
 use libos::start::StartBlock;
 use libos::sys;
-use root::manifest::{App, Manifest, OnExit};
+use root::manifest::{App, Elevate, Manifest, OnExit, STRETCH_MICROSECONDS};
 
 use crate::space;
 
@@ -25,6 +25,10 @@ const WINDOW: u64 = 0x2400_0000;
 const PARTS: Pages = 4;
 /// Pages of an application's stack.
 const STACK_PAGES: Pages = 64;
+
+/// What is granted of ring 0: on every processor, for as long as the application runs.
+const STRETCHES: Allowance =
+    Allowance { cores: u32::MAX, stretch: STRETCH_MICROSECONDS, total: Allowance::UNLIMITED };
 
 /// An application that was started.
 pub(crate) struct Child {
@@ -36,7 +40,7 @@ pub(crate) struct Child {
     pub(crate) range: Range,
     pub(crate) free_before: Pages,
     /// What root derived for it: dropped when it is gone.
-    pub(crate) derived: [Option<Handle>; 5],
+    pub(crate) derived: [Option<Handle>; 6],
     /// The network capability narrowed to its address, and the frame it needs.
     pub(crate) scope: Option<(Handle, [Pfn; 2])>,
     entry: u64,
@@ -71,7 +75,7 @@ pub(crate) fn create(
     let stack = STACK_TOP - u64::from(STACK_PAGES) * FRAME_BYTES;
     builder.fill(stack, STACK_PAGES, &[], Protection::ReadWrite)?;
 
-    let mut derived = [None; 5];
+    let mut derived = [None; 6];
     let mut give = |place: usize, source, rights, first: u64, count: u64| {
         let narrowed = Handle::from_word(sys::cap_derive(source, rights, first, count)?)?;
         derived[place] = Some(narrowed);
@@ -81,6 +85,15 @@ pub(crate) fn create(
     let range_rights = Rights::TAKE.with(Rights::GRANT);
     let (low, count) = (u64::from(first.0), u64::from(app.frames));
     let frames = give(0, FRAMES, range_rights, low, count)?;
+    let (stretch, total) = STRETCHES.into_words();
+    let in_ring_0 = Rights::CONTROL.with(Rights::GRANT);
+    let elevation = match app.elevate {
+        Elevate::Never => None,
+        Elevate::Serve => Some(in_ring_0),
+        Elevate::Deep => Some(in_ring_0.with(Rights::CALL)),
+    };
+    let elevation =
+        elevation.map(|rights| give(4, ELEVATION, rights, stretch, total)).transpose()?;
     let mut optional = |wanted: bool, place, source, right: Rights| {
         wanted.then(|| give(place, source, right.with(Rights::GRANT), 0, 0)).transpose()
     };
@@ -94,7 +107,7 @@ pub(crate) fn create(
     let machine = optional(grants.machine, 3, MACHINE, Rights::POWER)?;
     let disk = match extent {
         Some((narrowed, place)) => {
-            derived[4] = Some(narrowed);
+            derived[5] = Some(narrowed);
             Some((Handle::from_word(sys::cap_grant(narrowed, builder.env)?)?, place))
         }
         None => None,
@@ -109,6 +122,7 @@ pub(crate) fn create(
         net,
         machine,
         disk,
+        elevation,
         address: app.address,
         gateway: manifest.gateway,
         prefix_len: manifest.prefix_len,

@@ -61,6 +61,8 @@ pub struct App {
     pub args: Vec<String>,
     /// What it may use beyond frames and time.
     pub grants: Grants,
+    /// Whether it may run in ring 0.
+    pub elevate: Elevate,
     /// What root does when it ends.
     pub on_exit: OnExit,
 }
@@ -107,6 +109,21 @@ pub struct Grants {
     /// End the machine: for tests and measurements.
     pub machine: bool,
 }
+
+/// What an application may do in ring 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Elevate {
+    /// Nothing.
+    #[default]
+    Never,
+    /// Run its own code there, in stretches of [`STRETCH_MICROSECONDS`] at most.
+    Serve,
+    /// And call the kernel's functions directly.
+    Deep,
+}
+
+/// The longest stretch in ring 0 that root grants.
+pub const STRETCH_MICROSECONDS: u32 = 250_000;
 
 /// What root does when an application ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,6 +303,7 @@ mod tests {
             forward: vec![Forward { transport: Transport::Udp, guest: 11211, host: 11211 }],
             args: vec!["--verbose".into()],
             grants: Grants { console: true, net: true, machine: false },
+            elevate: Elevate::Serve,
             on_exit: OnExit::PowerOff,
         };
         Manifest {

@@ -112,5 +112,5 @@ fn bind(environment: &Environment, filters: &[Filter]) -> Result<Rings<KernelBel
     }
     // SAFETY: the run is page aligned, mapped read and write for good, zeroed by the kernel
     // when it was taken, and handed out nowhere else.
-    Ok(unsafe { Rings::new(run, order, KernelBell { binding }) })
+    Ok(unsafe { Rings::new(run, order, KernelBell { binding, direct: false }) })
 }

@@ -67,7 +67,7 @@ impl Rights {
     pub const TAKE: Self = Self(1 << 1);
     /// Environment: map its frames, and into its address space.
     pub const MEMORY: Self = Self(1 << 2);
-    /// Environment: start it, destroy it, give it slots.
+    /// Environment: start it, destroy it, give it slots. Elevation: run in ring 0.
     pub const CONTROL: Self = Self(1 << 3);
     /// Environment: read its state and what ended it.
     pub const INSPECT: Self = Self(1 << 4);
@@ -85,7 +85,7 @@ impl Rights {
     pub const PRINT: Self = Self(1 << 10);
     /// Machine: power off.
     pub const POWER: Self = Self(1 << 11);
-    /// Entry point: transfer control to it. Doorbell: ring it.
+    /// Entry point: transfer control to it. Doorbell: ring it. Elevation: make direct calls.
     pub const CALL: Self = Self(1 << 12);
     /// Disk extent: read its sectors.
     pub const READ: Self = Self(1 << 13);

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
+use crate::elevation::ElevationArea;
 use crate::numbered;
 use crate::upcall::{EventRing, Revocation, UpcallArea};
 use crate::{Error, Word};
@@ -55,7 +56,9 @@ pub struct UArea {
     /// Not zero: capabilities that come with protected calls and replies are welcome.
     /// Written by the application.
     pub grants: AtomicU64,
-    reserved: [u64; 157],
+    /// Running in ring 0.
+    pub elevation: ElevationArea,
+    reserved: [u64; 151],
     /// Start block: written by the creator before the start.
     pub start: [u8; START_BLOCK_BYTES],
 }

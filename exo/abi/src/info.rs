@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::ClockLine;
+use crate::{ClockLine, LOWERED_REASONS};
 
 /// Slots of a processor's slice vector. It goes round them; each is one slice.
 pub const SLOT_COUNT: usize = 64;
@@ -66,6 +66,10 @@ pub struct SystemInfo {
     pub disk_requests: AtomicU64,
     /// Exceptions given back to the environment that caused them, by processor.
     pub exceptions: [AtomicU64; MAX_CORES],
+    /// Stretches in ring 0 of environments that are over, by why ([`crate::Lowered`]).
+    pub lowered: [AtomicU64; LOWERED_REASONS],
+    /// How long they were together, in ticks of the time-stamp counter.
+    pub elevated: AtomicU64,
     /// The slice vectors.
     pub slots: SlotVector,
 }

@@ -17,6 +17,7 @@
 mod capability;
 mod clock;
 mod disk;
+mod elevation;
 mod environment;
 mod error;
 mod frame;
@@ -32,6 +33,7 @@ pub use clock::ClockLine;
 pub use disk::{
     DISK_RING, DiskCompletion, DiskOperation, DiskRequest, DiskRing, MAX_SECTORS, SECTOR_BYTES,
 };
+pub use elevation::{Allowance, ElevationArea, LOWERED_REASONS, Lowered};
 pub use environment::{
     BACKTRACE_DEPTH, EnvId, EnvState, EnvStatus, EventCount, START_BLOCK_BYTES, UArea,
 };
@@ -75,6 +77,8 @@ pub mod boot {
     pub const MACHINE: Handle = Handle::first(5);
     /// All sectors of the disk; none without one.
     pub const DISK: Handle = Handle::first(6);
+    /// Ring 0.
+    pub const ELEVATION: Handle = Handle::first(7);
 
     /// Where the first environment finds its U-area; its argument is the same address. At
     /// [`crate::UArea::start`] two little-endian words tell where the boot bundle lies: its

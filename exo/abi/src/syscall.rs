@@ -35,7 +35,8 @@ macro_rules! syscall_table {
             /// it. Needs [`Rights::PRINT`].
             4 console_write(console: Handle, text: UserPtr, length: u64) -> u64;
             /// Makes a capability with fewer rights, and for frames, slots and sectors
-            /// over the sub-range of `count` starting at `first` (both zero for
+            /// over the sub-range of `count` starting at `first`, for an elevation
+            /// with the [`Allowance`] of these words (both zero for
             /// other kinds). Returns its handle. Needs [`Rights::GRANT`].
             /// As with every capability made from another: [`Error::WrongState`] while
             /// `source` or one that it comes from is being revoked, [`Error::TooMuch`]
@@ -226,6 +227,17 @@ macro_rules! syscall_table {
             /// and at the ends of slices. Returns how many requests were taken. Needs
             /// [`Rights::SYNC`].
             45 disk_sync(binding: Handle) -> u32;
+            /// Goes on in ring 0, in the caller's address space, until `lower`, an exception,
+            /// or the end of the stretch that the capability allows; called again there, a new
+            /// stretch begins. At the end of a stretch, and when the capability is gone, the
+            /// kernel takes ring 0 back with the next interrupt of its timer, a slice later at most.
+            /// Returns when the stretch ends, by the time-stamp counter. With
+            /// [`Rights::CALL`], [`ElevationArea::call`] leads into the kernel meanwhile.
+            /// [`Error::OutOfRange`] on a processor that the capability is not for, and if all
+            /// its time is used up. Needs [`Rights::CONTROL`].
+            46 elevate(elevation: Handle) -> u64, leaves;
+            /// Goes on in ring 3. [`Error::WrongState`] if that is where the caller is.
+            47 lower() -> (), leaves;
         }
     };
 }

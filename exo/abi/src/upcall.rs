@@ -23,6 +23,9 @@ pub enum Upcall {
     Event = 8,
     /// An environment in control of it wants resources back: see [`Revocation`].
     Revoke = 16,
+    /// It has lost ring 0, which it had, and not by its own doing
+    /// ([`crate::ElevationArea::why`]).
+    Lowered = 32,
 }
 
 /// How long an environment may go on after the end of its slice.

@@ -21,6 +21,7 @@ fn chapter(name: &str) -> &'static str {
         ("events-and-doorbells", &["doorbell_"]),
         ("visible-revocation", &["revoke_"]),
         ("batched-calls", &["batch"]),
+        ("elevation", &["elevate", "lower"]),
         ("life-cycle", &["env_"]),
         ("network", &["net_", "filter_"]),
         ("disk-extents", &["disk_"]),

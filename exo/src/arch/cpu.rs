@@ -123,12 +123,18 @@ pub fn time_stamp() -> u64 {
 }
 
 /// Halts with interrupts on until one has been served, then turns them off
-/// again. The only place where ring 0 can be interrupted.
+/// again. The only place where the kernel can be interrupted.
 pub fn halt_until_interrupt() {
-    // SAFETY: `sti` takes effect after the next instruction, so no interrupt can
-    // be lost between it and `hlt` (SDM vol. 2, STI). The handler runs on its
-    // own stack and saves no register that a function may change, hence the clobbers.
-    unsafe { asm!("sti", "hlt", "cli", clobber_abi("C")) };
+    // SAFETY: as a function of the calling convention says, it keeps what must be kept: the
+    // handler saves no register that a function may change.
+    unsafe { halt() };
+}
+
+/// `sti` takes effect after the next instruction, so no interrupt can be lost between it
+/// and `hlt` (SDM vol. 2, STI), and every one finds the processor at `halted`.
+#[unsafe(naked)]
+unsafe extern "C" fn halt() {
+    core::arch::naked_asm!("sti", "hlt", ".global halted", "halted:", "cli", "ret")
 }
 
 /// Stops the processor for good.

@@ -46,6 +46,17 @@ macro_rules! clear_vectors {
 }
 pub(super) use clear_vectors;
 
+/// Goes on at `rcx` in ring 0, where the environment runs, with its stack: flags but for
+/// that of interrupts are as in the kernel. No interrupt comes before it is there (SDM vol. 2, STI).
+macro_rules! leave_elevated {
+    () => {
+        "swapgs
+        sti
+        jmp rcx"
+    };
+}
+pub(super) use leave_elevated;
+
 /// What a system call leaves at the top of the kernel stack.
 #[repr(C)]
 struct CallFrame {
@@ -127,8 +138,13 @@ pub unsafe extern "C" fn go_on_at(
         "xor r8d, r8d",
         "xor r9d, r9d",
         "xor r10d, r10d",
+        "cmp byte ptr gs:[{elevated}], 0",
+        "jne 2f",
         "swapgs",
         "sysretq",
+        "2:",
+        leave_elevated!(),
+        elevated = const offset_of!(Core, elevated),
         stack_top = const offset_of!(Core, stack_top),
         frame = const size_of::<CallFrame>(),
     )
@@ -185,19 +201,28 @@ pub unsafe fn load_saved_vectors(area: *const VectorState) {
 }
 
 /// Continues an environment from its saved state, with its page tables already
-/// current. Leaves the kernel stack empty.
+/// current, in the ring of these selectors. Leaves the kernel stack empty.
 ///
 /// # Safety
 /// `context` must be a user state (address and flags as the kernel made or
 /// took them from the processor) and `vectors` a valid `fxsave` image.
 #[unsafe(naked)]
-pub unsafe extern "C" fn resume(context: *const Context, vectors: *const VectorState) -> ! {
+pub unsafe extern "C" fn resume(
+    context: *mut Context,
+    vectors: *const VectorState,
+    code: u16,
+    data: u16,
+) -> ! {
     naked_asm!(
         "fxrstor [rsi]",
+        "mov [rdi + {code}], dx",
+        "mov [rdi + {data}], cx",
         open_segments!(),
         "mov rsp, rdi",
         restore_registers!(),
         "swapgs",
         "iretq",
+        code = const offset_of!(Context, cs),
+        data = const offset_of!(Context, ss),
     )
 }

@@ -6,6 +6,7 @@
 
 pub mod apic;
 pub mod cpu;
+pub mod elevated;
 pub mod exit;
 pub mod memory_symbols;
 pub mod percpu;

@@ -53,6 +53,10 @@ pub(super) struct Core {
     pub(super) exceptions: Cell<*const AtomicU64>,
     /// Two registers, while an exception is given back.
     pub(super) scratch: [Cell<u64>; 2],
+    /// Whether the environment that it runs is elevated.
+    pub(super) elevated: Cell<bool>,
+    /// What is off meanwhile, as bits of `cr4`.
+    pub(super) protection: Cell<u64>,
 }
 
 // SAFETY: each is used by one processor, and ring 0 is not interrupted while using it.
@@ -70,6 +74,8 @@ static CORES: [Core; MAX_CORES] = [const {
         upcalls: Cell::new((&raw const MASKED).cast()),
         exceptions: Cell::new(core::ptr::null()),
         scratch: [const { Cell::new(0) }; 2],
+        elevated: Cell::new(false),
+        protection: Cell::new(0),
     }
 }; MAX_CORES];
 
@@ -77,7 +83,7 @@ static CORES: [Core; MAX_CORES] = [const {
 static MASKED: [u64; size_of::<UpcallArea>() / 8] = [u64::MAX; _];
 
 #[inline]
-fn this_core() -> &'static Core {
+pub(super) fn this_core() -> &'static Core {
     let itself: *const Core;
     // SAFETY: in ring 0 `gs` addresses the processor's data, which begins with its own
     // address ([`prepare`]).

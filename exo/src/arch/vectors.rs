@@ -7,6 +7,9 @@
 //! ring 3 ([`crate::cores`]) goes on waiting, for the interrupt it sent is taken when
 //! ring 3 is back.
 //!
+//! What comes from an elevated environment ([`crate::elevation`]), in ring 0, is made to look as if it
+//! had been in ring 3.
+//!
 //! An interrupt of the halted kernel saves nothing: the code that halts expects no register back.
 //! Everything else saves all registers, vector registers included, and calls
 //! [`crate::trap::trap`].
@@ -19,6 +22,7 @@ use exo_abi::{Upcall, UpcallArea};
 use super::exit::{open_segments, restore_registers};
 use super::percpu::Core;
 use crate::env::upcall::CLEARED_FLAGS;
+use crate::state::context::{USER_CODE, USER_DATA};
 
 unsafe extern "C" {
     /// First of the 256 stubs, 16 bytes each.
@@ -64,7 +68,7 @@ global_asm!(
     // fault on is the address, and that is read once.
     "exception:",
     "test byte ptr [rsp + 24], 3",
-    "jz 2f",
+    "jz ring_0",
     "swapgs",
     "mov gs:[{scratch}], rax",
     "mov rax, gs:[{upcalls}]",
@@ -118,13 +122,31 @@ global_asm!(
     "packets:",
     "test byte ptr [rsp + 24], 3",
     "jnz trap_common",
+    "cmp qword ptr [rsp + 16], offset halted",
+    "jne ring_0",
     "movabs rax, {end_of_interrupt}",
     "mov dword ptr [rax], 0",
     "add rsp, 16",
     "iretq",
+    // From ring 0. Where `gs` is not the kernel's it was an elevated environment, wherever its
+    // code and stack have got to; from here on it is as if it had been in ring 3. (The
+    // stack that all this is on is the vector's own.) Else it is an exception of the kernel.
+    "ring_0:",
+    "push rax; push rcx; push rdx",
+    "mov ecx, {gs_base}",
+    "rdmsr",
+    "test edx, edx",
+    "pop rdx; pop rcx; pop rax",
+    "js 2f",
+    "mov qword ptr [rsp + 24], {user_code}",
+    "mov qword ptr [rsp + 48], {user_data}",
+    "swapgs",
+    "jmp 2f",
     "5:",
     "cmp dword ptr [rsp], 32",
     "jb 2f",
+    "cmp qword ptr [rsp + 16], offset halted",
+    "jne ring_0",
     "mov edi, [rsp]",
     "sub rsp, 8", // the calling convention's alignment
     "call {interrupted_while_halted}",
@@ -167,6 +189,9 @@ global_asm!(
     ".popsection",
     trap = sym crate::trap::trap,
     device_vector = const super::apic::DEVICE_VECTOR,
+    gs_base = const super::cpu::GS_BASE,
+    user_code = const USER_CODE,
+    user_data = const USER_DATA,
     end_of_interrupt = const super::apic::END_OF_INTERRUPT_AT,
     interrupted_while_halted = sym crate::trap::interrupted_while_halted,
     scratch = const offset_of!(Core, scratch),

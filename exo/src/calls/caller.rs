@@ -17,6 +17,8 @@ pub enum Reply {
     Done(Result<u64, Error>),
     /// It was refused, and goes on with what explains that.
     Refused(Error, u64),
+    /// The caller goes on with this value, but not the way it came: in another ring.
+    Resume(u64),
     /// The caller stays ready, but others are to run first.
     Yield,
     /// The caller sleeps or has ended; others run.

@@ -1,6 +1,6 @@
 //! Calls on capabilities themselves.
 
-use exo_abi::{Error, Handle, Pfn, Rights, Word};
+use exo_abi::{Allowance, Error, Handle, Pfn, Rights, Word};
 
 use super::caller::Caller;
 use crate::capability::{self, Kind, Object, Progress, SLOTS_PER_FRAME};
@@ -28,6 +28,13 @@ pub(super) fn cap_derive(
                 return Err(Error::OutOfRange);
             }
             Object::range(whole.kind, first, count)
+        }
+        Kind::Elevation => {
+            let part = Allowance::from_words(first, count);
+            if !slot.allowance().covers(part) {
+                return Err(Error::OutOfRange);
+            }
+            Object { badge: part.total, ..Object::range(whole.kind, part.cores, part.stretch) }
         }
         _ if first != 0 || count != 0 => return Err(Error::BadArgument),
         _ => whole,

@@ -41,6 +41,18 @@ macro_rules! entries {
 }
 exo_abi::syscall_table!(entries);
 
+macro_rules! direct {
+    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
+        -> $returns:ty $(, $leaves:ident)?;)*) => {
+        /// The same for calls from ring 0, which enter by a gate and not by `syscall`: only
+        /// those that return to their caller, for what others need is not saved there.
+        pub(crate) static DIRECT: [Entry; COUNT + 1] =
+            [$(if SYSCALLS[$number].leaves { serve::<{ COUNT as u64 }> } else { CALLS[$number] },)*
+                serve::<{ COUNT as u64 }>];
+    };
+}
+exo_abi::syscall_table!(direct);
+
 extern "C" fn serve<const NUMBER: u64>(
     a: u64,
     b: u64,
@@ -66,8 +78,12 @@ extern "C" fn serve<const NUMBER: u64>(
         Reply::Done(Err(error)) => Registers { code: error.code(), value: 0 },
         Reply::Refused(error, value) => Registers { code: error.code(), value },
         Reply::Switch(leaving, switch) => go_on(kernel, env, leaving, switch),
+        Reply::Resume(value) => {
+            save(env, value);
+            trap::run(kernel, env)
+        }
         Reply::Yield => {
-            save(env);
+            save(env, env.events.get());
             upcall::expect_begin(env);
             trap::stop(kernel, true)
         }
@@ -78,7 +94,7 @@ extern "C" fn serve<const NUMBER: u64>(
                 (kernel, goes_on) = trap::sleep(kernel, env);
             }
             if !goes_on {
-                save(env);
+                save(env, env.events.get());
                 trap::stop(kernel, false)
             }
             Registers { code: 0, value: env.events.get() }
@@ -90,10 +106,10 @@ extern "C" fn serve<const NUMBER: u64>(
     registers
 }
 
-/// Saves the state in which a caller goes on when it is its turn again.
+/// Saves the state in which a caller goes on with `value` when it is its turn again.
 #[inline(never)]
-fn save(env: &Env) {
-    env.context().set(call_context(0, env.events.get()));
+fn save(env: &Env, value: u64) {
+    env.context().set(call_context(0, value));
     // SAFETY: the caller is not running any more, and its saved state is
     // referred to only by the assembly that restores it.
     unsafe { save_caller_vectors(env) };
@@ -109,7 +125,7 @@ fn go_on(kernel: Locked, env: &Env, leaving: Leaving, switch: Switch) -> ! {
             // below, and `transfer::hang_up`.
             unsafe { save_vectors() };
         }
-        Leaving::Ready => save(env),
+        Leaving::Ready => save(env, env.events.get()),
         Leaving::Over => {}
     }
     let area = switch.to.vectors().image();

@@ -10,6 +10,7 @@ mod batch;
 mod caller;
 mod caps;
 mod disk;
+mod elevation;
 mod envs;
 mod memory;
 mod network;
@@ -25,6 +26,7 @@ use batch::batch;
 pub use caller::{Caller, Leaving, Reply};
 use caps::{cap_derive, cap_drop, cap_grant, cap_grow, cap_revoke};
 use disk::{disk_bind, disk_sync, disk_unbind};
+use elevation::{elevate, lower};
 use envs::{env_create, env_destroy, env_start, env_status, revoke_enforce, revoke_request};
 use memory::{
     frames_free, frames_take, map, map_large, table_install, table_remove, unmap, unmap_large,
@@ -75,4 +77,4 @@ exo_abi::syscall_table!(dispatcher);
 #[cfg(exo_guest)]
 mod entry;
 #[cfg(exo_guest)]
-pub(crate) use entry::{CALLS, COUNT};
+pub(crate) use entry::{CALLS, COUNT, DIRECT};

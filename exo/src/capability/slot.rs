@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use exo_abi::{FrameKind, Pfn, Rights, numbered};
+use exo_abi::{Allowance, FrameKind, Pfn, Rights, numbered};
 
 use crate::frames::FrameTable;
 use crate::object::{self, KernelObject};
@@ -38,6 +38,8 @@ numbered! {
         Disk = 10,
         /// A disk binding.
         DiskBinding = 11,
+        /// Running in ring 0.
+        Elevation = 12,
     }
 }
 
@@ -54,7 +56,7 @@ pub struct Object {
     /// Length of the range, or generation of the object's frame.
     pub extent: u32,
     /// For entries and doorbells: what the environment is shown when the capability is used,
-    /// below [`BADGE_END`]; above, an entry's number.
+    /// below [`BADGE_END`]; above, an entry's number. For elevation: its time in microseconds.
     pub badge: u64,
     /// For an entry: in which life of the entry of that number the capability was made.
     pub life: u32,
@@ -197,6 +199,19 @@ impl Slot {
             return None;
         }
         object::get_live(frames, Pfn(self.first.get()), self.extent.get())
+    }
+
+    /// Takes `span` of the time that a capability for elevation has.
+    pub(crate) fn spend(&self, span: u64) {
+        self.badge.set(match self.badge.get() {
+            Allowance::UNLIMITED => Allowance::UNLIMITED,
+            total => total.saturating_sub(span),
+        });
+    }
+
+    /// Gives back what was taken and not used.
+    pub(crate) fn give_back(&self, span: u64) {
+        self.badge.set(self.badge.get().saturating_add(span));
     }
 
     /// What the capability allows.

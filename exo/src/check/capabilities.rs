@@ -120,6 +120,7 @@ fn below(parent: &Slot, slot: &Slot, here: Pfn) -> Outcome {
         Kind::Frames | Kind::Slots => own.extent > 0 && above.covers(own.first, own.extent),
         Kind::Disk => above.covers(own.first, own.extent),
         Kind::Net => above.first == 0 || own.first != 0,
+        Kind::Elevation => own.first & !above.first == 0 && own.extent <= above.extent,
         Kind::Entry | Kind::Doorbell => {
             let unmarked = above.badge.is_multiple_of(BADGE_END);
             let marked = unmarked && above.badge / BADGE_END == own.badge / BADGE_END;

@@ -15,13 +15,13 @@ use crate::state::env::Env;
 pub(crate) const CLEARED_FLAGS: u64 = 1 << 8 | 1 << 10 | 1 << 18;
 
 /// Makes `state`, in which `env` is to be continued, the beginning of an upcall.
-/// False if the environment does not want it, or not now. Exceptions are given back
+/// False if the environment does not want it, or not now. Exceptions in ring 3 are given back
 /// before they come here (`arch::vectors`), in the same way.
 pub fn make(env: &Env, state: &mut Context, reason: Upcall) -> bool {
     let Some(area) = env.area() else { return false };
     let area = &area.upcall;
     let entry = area.entry.load(Relaxed);
-    let wanted = area.wanted.load(Relaxed) & reason as u32 != 0;
+    let wanted = (area.wanted.load(Relaxed) | Upcall::Exception as u32) & reason as u32 != 0;
     // A return to an address that is not canonical would be ring 0's fault.
     if !wanted || entry == 0 || entry >> 47 != 0 || area.masked.load(Relaxed) != 0 {
         return false;
@@ -39,10 +39,22 @@ pub fn make(env: &Env, state: &mut Context, reason: Upcall) -> bool {
     true
 }
 
+/// Makes `state` the beginning of the upcall that tells of an exception, which was in ring 0:
+/// it has come past the entry that gives others back. False if the environment does not want it.
+pub fn tell_exception(env: &Env, state: &mut Context, code: u64, address: u64) -> bool {
+    let made = make(env, state, Upcall::Exception);
+    if let Some(area) = env.area().map(|area| &area.upcall).filter(|_| made) {
+        area.vector.store(state.vector, Relaxed);
+        area.code.store(code, Relaxed);
+        area.address.store(address, Relaxed);
+    }
+    made
+}
+
 /// Makes the first of the upcalls that wait for `env`, which is about to run.
 #[cold]
 pub fn make_pending(env: &Env) {
-    for reason in [Upcall::SliceBegin, Upcall::Revoke, Upcall::Event] {
+    for reason in [Upcall::Lowered, Upcall::SliceBegin, Upcall::Revoke, Upcall::Event] {
         if env.pending.get() & reason as u32 == 0 {
             continue;
         }

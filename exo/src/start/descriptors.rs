@@ -16,14 +16,13 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
+use crate::arch::cpu::{GS_BASE, write_msr};
+use crate::arch::percpu;
 use crate::arch::stack::Stack;
 use crate::arch::vectors::stub_addresses;
 use crate::cores::MAX_CORES;
+use crate::state::context::{KERNEL_CODE, KERNEL_DATA};
 
-/// Kernel code segment.
-pub(super) const KERNEL_CODE: u16 = 0x08;
-/// Kernel data segment.
-const KERNEL_DATA: u16 = 0x10;
 /// `sysret` base: ring 3's data segment is this + 8, its code segment this + 16.
 pub(super) const SYSRET_BASE: u16 = 0x18 | 3;
 const TASK_STATE: u16 = 0x30;
@@ -161,7 +160,8 @@ fn stack_of(vector: usize) -> u8 {
     }
 }
 
-/// Fills the tables of processor `core` and makes them this one's.
+/// Fills the tables of processor `core` and makes them this one's, and its data what `gs`
+/// addresses: an exception is the kernel's own where that is so.
 ///
 /// # Safety
 /// Once on each processor with its own number, on the first one before any other is
@@ -219,6 +219,7 @@ pub(super) unsafe fn load(core: usize) {
             task = in(reg) u64::from(TASK_STATE),
             scratch = out(reg) _,
         );
+        write_msr(GS_BASE, percpu::prepare(core));
     }
 }
 

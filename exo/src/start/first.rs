@@ -2,7 +2,8 @@
 //! with the same operations that environments use to make each other.
 
 use exo_abi::{
-    EnvId, FRAME_BYTES, Handle, Level, Pfn, Protection, Rights, SLOT_COUNT, UArea, VirtAddr, boot,
+    Allowance, EnvId, FRAME_BYTES, Handle, Level, Pfn, Protection, Rights, SLOT_COUNT, UArea,
+    VirtAddr, boot,
 };
 use exo_boot::bundle::Bundle;
 
@@ -100,11 +101,18 @@ fn endow(kernel: &Kernel, env: &Env) {
         (boot::CONSOLE, Object::only(Kind::Console)),
         (boot::MACHINE, Object::only(Kind::Machine)),
         (boot::DISK, Object::range(Kind::Disk, 0, sectors)),
+        (boot::ELEVATION, ring_0()),
     ] {
         let handle =
             capability::insert(frames, &env.capabilities, object, Rights::ALL, CapRef::NONE);
         assert_eq!(handle, Ok::<Handle, _>(expected), "the table is empty");
     }
+}
+
+/// All of it: on every processor, without end.
+fn ring_0() -> Object {
+    let range = Object::range(Kind::Elevation, u32::MAX, u32::MAX);
+    Object { badge: Allowance::UNLIMITED, ..range }
 }
 
 /// Writes words into the U-area's start block.

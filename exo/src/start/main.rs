@@ -33,7 +33,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     unsafe {
         processor::enable_protection();
         cpu::set_page_table(root_table.address());
-        processor::accept_calls(0);
+        processor::accept_calls();
     }
     let info_frame = machine.allocate(2);
     // SAFETY: an allocated, zeroed frame of the kernel; all fields are atomics,

@@ -77,7 +77,7 @@ extern "C" fn other_main() -> ! {
         descriptors::load(number);
         processor::enable_protection();
         cpu::set_page_table(ROOT_TABLE.load(Ordering::Relaxed));
-        processor::accept_calls(number);
+        processor::accept_calls();
     }
     timer::start_local();
     UP.store(number as u32 + 1, Ordering::Release);

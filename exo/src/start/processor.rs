@@ -2,28 +2,26 @@
 
 use core::arch::asm;
 
-use super::descriptors::{KERNEL_CODE, SYSRET_BASE};
+use super::descriptors::SYSRET_BASE;
 use super::secret::ask;
-use crate::arch::cpu::{EFER, FMASK, GS_BASE, LSTAR, STAR, read_msr, write_msr};
-use crate::arch::percpu;
+use crate::arch::cpu::{EFER, FMASK, LSTAR, STAR, read_msr, write_msr};
 use crate::arch::syscall::syscall_entry;
+use crate::state::context::KERNEL_CODE;
 
 /// Interrupts, single-step, direction, alignment check, nested task, I/O level:
 /// all clear in ring 0.
 const CLEARED_FLAGS: u64 = 1 << 9 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 14 | 3 << 12;
 
-/// Sets up the `syscall` instruction and the core's data.
+/// Sets up the `syscall` instruction.
 ///
 /// # Safety
-/// Once on each processor, with its own number, after the descriptors are loaded.
-pub(super) unsafe fn accept_calls(number: usize) {
-    // SAFETY: the selectors are those of `descriptors`, the target is the entry of calls,
-    // and `gs` addresses the core's data while in ring 0.
+/// Once on each processor, after the descriptors are loaded.
+pub(super) unsafe fn accept_calls() {
+    // SAFETY: the selectors are those of `descriptors`, the target is the entry of calls.
     unsafe {
         write_msr(STAR, u64::from(SYSRET_BASE) << 48 | u64::from(KERNEL_CODE) << 32);
         write_msr(LSTAR, syscall_entry as *const () as u64);
         write_msr(FMASK, CLEARED_FLAGS);
-        write_msr(GS_BASE, percpu::prepare(number));
         debug_assert!(read_msr(EFER) & 1 == 1);
     }
 }

@@ -2,6 +2,10 @@
 
 use core::cell::UnsafeCell;
 
+/// Selector of ring 0's code segment.
+pub const KERNEL_CODE: u16 = 0x08;
+/// Selector of ring 0's data segment.
+pub const KERNEL_DATA: u16 = 0x10;
 /// Selector of ring 3's code segment.
 pub const USER_CODE: u16 = 0x28 | 3;
 /// Selector of ring 3's data segment.

@@ -13,6 +13,7 @@ use exo_abi::{
 };
 
 use super::context::{Context, VectorState};
+use super::elevated::Elevated;
 use super::transfer::Transfer;
 use crate::capability::{self, BADGE_END, CapRef, CapSpace, Kind, Object, Slot};
 use crate::frames::FrameTable;
@@ -50,6 +51,8 @@ pub struct Env {
     pub predicate: Predicate,
     /// What is wanted back of it.
     pub(crate) revocation: Demand,
+    /// Whether its code runs in ring 0.
+    pub elevated: Elevated,
     /// Cause of death.
     pub(crate) ended: Cell<EnvStatus>,
     /// The environment that is told when this one ends, and with which it is destroyed.

@@ -4,6 +4,7 @@
 //! ([`crate::kernel`]).
 
 pub mod context;
+pub mod elevated;
 pub mod env;
 pub mod percore;
 pub mod transfer;

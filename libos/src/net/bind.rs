@@ -13,6 +13,7 @@ use exo_abi::{EnvId, Error, Handle, Pfn, RingOrder, SyncCounts, UserPtr, Word, c
 
 use super::rings::{Doorbell, Rings};
 use super::{NetConfig, announce};
+use crate::elevation::direct;
 use crate::memory::MemoryError;
 use crate::runtime::Environment;
 use crate::sys;
@@ -22,12 +23,16 @@ use crate::sys;
 pub struct KernelBell {
     /// The binding's handle.
     pub binding: Handle,
+    /// Whether by direct calls ([`crate::elevation::direct`]), which are right in either ring, and
+    /// cheaper in ring 0 only.
+    pub direct: bool,
 }
 
 impl Doorbell for KernelBell {
     #[inline]
     fn ring(&mut self) -> Result<SyncCounts, Error> {
-        sys::net_sync(self.binding).map(SyncCounts::from_value)
+        let sync = if self.direct { direct::net_sync } else { sys::net_sync };
+        sync(self.binding).map(SyncCounts::from_value)
     }
 }
 
@@ -98,7 +103,7 @@ pub fn bind(
     let binding = Word::from_word(binding).map_err(BindError::Refused)?;
     // SAFETY: the run is page aligned, mapped read and write for good, zeroed by
     // the kernel when it was taken, and handed out to no other caller.
-    let mut rings = unsafe { Rings::new(run, order, KernelBell { binding }) };
+    let mut rings = unsafe { Rings::new(run, order, KernelBell { binding, direct: false }) };
     for filter in [arp_for(config.address), icmp_to(config.address), udp_to(config.address, port)] {
         install(environment, binding, &filter)?;
     }

@@ -11,7 +11,7 @@ use crate::net::NetConfig;
 use crate::sched::KernelPark;
 use crate::start::StartBlock;
 use crate::time::TscClock;
-use crate::{console, sched, time};
+use crate::{console, elevation, sched, time};
 
 /// What an application was given, ready for use.
 pub struct Environment {
@@ -68,6 +68,7 @@ impl Environment {
     /// [`StartError`] says which step failed.
     pub fn start(u_area: &'static UArea) -> Result<Self, StartError> {
         let start = StartBlock::read(&u_area.start).ok_or(StartError::NoStartBlock)?;
+        elevation::prepare(u_area);
         console::init(start.name, start.console);
         guest::init(start.frames, Range { first: start.first_frame, count: start.frame_count });
         let memory = Memory::get();

@@ -216,7 +216,7 @@ impl<'a, P: Policy> Threads<'a, P> {
                 self.grant(request, frame);
             }
             // Not wanted.
-            Reason::Event | Reason::Revoke => {}
+            Reason::Event | Reason::Revoke | Reason::Lowered => {}
         }
     }
 

@@ -113,6 +113,8 @@ pub enum Reason {
     Event,
     /// Resources are wanted back: the U-area says which.
     Revoke,
+    /// It is not in ring 0 any more: the U-area says why.
+    Lowered,
     /// The application came by itself, by [`enter`] with this.
     Entered(usize),
 }
@@ -178,6 +180,7 @@ extern "C" fn serve(reason: u64, frame: &mut Frame) {
     const SLICE_BEGIN: u64 = Upcall::SliceBegin as u64;
     const EVENT: u64 = Upcall::Event as u64;
     const REVOKE: u64 = Upcall::Revoke as u64;
+    const LOWERED: u64 = Upcall::Lowered as u64;
     let reason = match reason {
         ENTERED => Reason::Entered(frame.rdi as usize),
         EXCEPTION => Reason::Exception(Exception {
@@ -189,6 +192,7 @@ extern "C" fn serve(reason: u64, frame: &mut Frame) {
         SLICE_BEGIN => Reason::SliceBegin,
         EVENT => Reason::Event,
         REVOKE => Reason::Revoke,
+        LOWERED => Reason::Lowered,
         // One of a later kernel, which was not asked for.
         _ => return,
     };

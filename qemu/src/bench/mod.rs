@@ -21,6 +21,7 @@
 //! | [`dpf`] | telling packets apart, beside other ways to do it; on the host |
 //! | [`module`] | what the store pays for being part of Linux's kernel; on the host |
 //! | [`repro`] | published experiments, with these means |
+//! | [`elevate`] | what crossing rings costs: the store in ring 3, in ring 0, and with direct calls |
 //! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
 
 pub(crate) mod boot;
@@ -28,6 +29,7 @@ pub(crate) mod compare;
 pub(crate) mod conditions;
 mod counter;
 pub(crate) mod dpf;
+pub(crate) mod elevate;
 pub(crate) mod get;
 pub(crate) mod idle;
 #[allow(dead_code, reason = "one side writes what the other reads")]

@@ -37,7 +37,7 @@ pub(crate) struct Set {
 }
 
 /// All of them, cheap ones first.
-pub(crate) const SETS: [Set; 8] = [
+pub(crate) const SETS: [Set; 9] = [
     Set { name: "tcb", arguments: &["tcb"], quick: Some(&["tcb"]) },
     Set {
         name: "get",
@@ -67,6 +67,7 @@ pub(crate) const SETS: [Set; 8] = [
         arguments: &["bench", "primitives"],
         quick: Some(&["bench", "primitives", "--exo-only"]),
     },
+    Set { name: "elevate", arguments: &["bench", "elevate"], quick: None },
     Set { name: "dpf", arguments: &["bench", "dpf"], quick: None },
     Set { name: "compare", arguments: &["bench", "compare", "--quick", "--no-speed"], quick: None },
 ];

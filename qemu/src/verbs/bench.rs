@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench::{boot, compare, dpf, get, idle, module, primitives, storage};
+use crate::bench::{boot, compare, dpf, elevate, get, idle, module, primitives, storage};
 use crate::prerequisites::QEMU;
 use crate::signals::Signals;
 
@@ -27,6 +27,7 @@ enum What {
     Primitives(primitives::Args),
     Dpf(dpf::Args),
     Compare(compare::Args),
+    Elevate(elevate::Args),
     Module(module::Args),
     Storage(storage::Args),
 }
@@ -45,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Dpf(args) => dpf::run(args, &signals),
         What::Module(args) => module::run(args, &signals),
         What::Storage(args) => storage::run(args, &signals),
+        What::Elevate(args) => elevate::run(args, &signals),
         What::Compare(args) => compare::run(args, &signals),
     };
     // A signal has many consequences; whichever came first, it is the cause.

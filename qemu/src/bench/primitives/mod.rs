@@ -12,7 +12,7 @@
 //! | [`linux`] | the Linux guest |
 //! | [`report`] | the table, and JSON |
 
-mod lines;
+pub(super) mod lines;
 mod linux;
 mod report;
 mod rows;
@@ -116,7 +116,7 @@ fn measure_exo(config: &Config, interrupt: &Signals) -> Result<Measured> {
 }
 
 /// **Blocking** until the guest is done. Its lines begin with `prefix`.
-fn read(machine: &Machine, prefix: &str, interrupt: &Signals) -> Result<Measured> {
+pub(super) fn read(machine: &Machine, prefix: &str, interrupt: &Signals) -> Result<Measured> {
     let deadline = Instant::now() + PATIENCE;
     let console = machine.console();
     for number in 0.. {

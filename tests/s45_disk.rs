@@ -78,7 +78,11 @@ fn contents(disk: &Path, extent: &str) -> Vec<u8> {
     let (table, _) = image.table().expect("a table");
     let mut bytes = Vec::new();
     let extent = table.find(extent).expect("the extent");
-    image.read_extent(extent, |piece| Ok(bytes.extend_from_slice(piece))).expect("readable");
+    let keep = |piece: &[u8]| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    };
+    image.read_extent(extent, keep).expect("readable");
     bytes
 }
 

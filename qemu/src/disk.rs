@@ -185,7 +185,11 @@ mod tests {
         assert_eq!(again.table().unwrap().0, table);
         image.file.write_all_at(&[7; SECTOR], 145 * SECTOR as u64).unwrap();
         let mut bytes = Vec::new();
-        again.read_extent(&extent, |piece| Ok(bytes.extend_from_slice(piece))).unwrap();
+        let keep = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        again.read_extent(&extent, keep).unwrap();
         assert_eq!(bytes.len(), 130 * SECTOR);
         assert_eq!(bytes[129 * SECTOR..], [7; SECTOR]);
         image.file.set_len(512).unwrap();

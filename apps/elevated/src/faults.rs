@@ -141,7 +141,7 @@ fn stacks(bench: &mut Bench) -> Outcome {
         same("vector", try_out(bench, overflows, 0)?, Some(14))?;
         for address in NOWHERE {
             let vector = try_out(bench, loses_stack, address)?;
-            holds("no exception", matches!(vector, Some(12 | 13 | 14)))?;
+            holds("no exception", matches!(vector, Some(12..=14)))?;
         }
         Ok(())
     })

@@ -50,7 +50,7 @@ fn fill(number: u32, first: u32, buffer: Pfn) {
 fn drain(number: u32, binding: Handle) -> Result<u64, Error> {
     let (ring, mut most) = (ring(number), 0);
     while ring.completed.0.load(Relaxed) != DISK_RING {
-        let (instructions, result) = timed(|| sys::disk_sync(binding).map(u64::from));
+        let (instructions, result) = timed(|| sys::disk_sync(binding));
         most = most.max(instructions);
         result?;
     }
@@ -78,7 +78,7 @@ pub(super) fn measure(environment: &Environment, maker: &Maker) -> Result<(), Er
     let bound = Handle::from_word(bound?)?;
     fill(0, extent.first, buffer);
     tell("disk_sync", drain(0, bound)?);
-    tell("disk_unbind", longest(|| sys::disk_unbind(bound))?);
+    tell("disk_unbind", longest(|| sys::disk_unbind(objects))?);
     sys::cap_drop(bound)?;
 
     let (instructions, made) = batch_of("disk_bind", &bind)?;
@@ -93,13 +93,19 @@ pub(super) fn measure(environment: &Environment, maker: &Maker) -> Result<(), Er
     for (number, binding) in (0..).zip(&bound) {
         drain(number, *binding)?;
     }
-    tell("batch of disk_unbind", batch_of("disk_unbind", &each)?.0);
-    for binding in bound {
-        match until_done(|| sys::disk_unbind(binding)) {
-            // It was gone with the batch; the handle is left.
-            Ok(_) | Err(Error::BadHandle) => sys::cap_drop(binding).map(drop)?,
-            Err(error) => return Err(error),
+    let objects_of = (0..BATCH_MAX).map(|number| objects.plus(number));
+    let each: Vec<Words> =
+        objects_of.clone().map(|object| [object.into_word(), 0, 0, 0, 0, 0]).collect();
+    let (instructions, unbound) = batch_of("disk_unbind", &each)?;
+    tell("batch of disk_unbind", instructions);
+    // Those that the batch did not come to, or has to be asked for again.
+    for (place, object) in objects_of.enumerate().take(bound.len()) {
+        if unbound.get(place).copied().flatten().is_none() {
+            until_done(|| sys::disk_unbind(object))?;
         }
+    }
+    for binding in bound {
+        sys::cap_drop(binding)?;
     }
     sys::unmap(SELF, at, BATCH_MAX)?;
     frames.give(rings, BATCH_MAX)?;

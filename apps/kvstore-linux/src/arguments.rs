@@ -4,6 +4,9 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use kvstore::engine::Eviction;
+
 /// A memcached-compatible key-value store on UDP and TCP, as a Linux process
 ///
 /// The same library that `cargo exo run` serves from inside the exokernel. Over UDP one datagram
@@ -23,6 +26,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 32, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..32768))]
     pub(crate) memory_mib: u32,
+    /// Which items are given up first when the memory is full
+    #[arg(long, default_value = Eviction::default().name(), value_name = "POLICY",
+          value_parser = PossibleValuesParser::new(Eviction::ALL.map(Eviction::name))
+              .map(|name| Eviction::named(&name).unwrap_or_default()))]
+    pub(crate) eviction: Eviction,
     /// Secret of the store's index, for runs that must repeat [default: random]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -70,9 +78,12 @@ mod tests {
     fn nonsense_is_refused() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
         assert!(parse("kvstore-linux --durable file").is_ok());
-        assert!(parse("kvstore-linux --seed 7 --threads 2 --memory-mib 64").is_ok());
+        assert!(
+            parse("kvstore-linux --seed 7 --threads 2 --memory-mib 64 --eviction sieve").is_ok()
+        );
         for line in [
             "--threads 0",
+            "--eviction best",
             "--memory-mib 0",
             "--memory-mib 32768",
             "--listen ::1",

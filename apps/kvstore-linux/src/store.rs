@@ -37,7 +37,8 @@ impl Store {
             None => random()?,
             Some(seed) => [seed, 0],
         };
-        let config = Config { seed, pid: std::process::id(), ..Config::default() };
+        let eviction = arguments.eviction;
+        let config = Config { seed, pid: std::process::id(), eviction, ..Config::default() };
         let service = Service::new(memory(bytes).map_err(failed)?, &config)
             .map_err(|error| failed(format!("{error:?}")))?;
         let start_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());

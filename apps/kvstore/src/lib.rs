@@ -10,7 +10,7 @@
 //!
 //! - [`protocol`]: bytes to meaning and back. The UDP frame; text, meta and binary requests;
 //!   the reply under construction.
-//! - [`engine`]: the store. Keyed hash, index, bucket allocator, CLOCK eviction.
+//! - [`engine`]: the store. Keyed hash, index, bucket allocator, policies of eviction.
 //! - [`service`]: the two joined, for datagrams: [`Service::answer`].
 //! - [`stream`]: the same for a TCP connection: [`stream::Conversation`].
 //! - [`connections`]: how many of these there are, up to a limit.

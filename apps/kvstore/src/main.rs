@@ -20,7 +20,8 @@
 //!
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
-//! how many clients may be connected (1024, otherwise).
+//! how many clients may be connected (1024, otherwise); `eviction=NAME`, which items are given up
+//! first ([`kvstore::engine::Eviction`]).
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 libos::app!(guest::main);
@@ -33,6 +34,7 @@ mod guest {
     use exo_abi::{Error, FRAME_BYTES, Pages, RingOrder};
     use kvstore::connections::{Connections, DEFAULT_LIMIT, Session};
     use kvstore::durable::{self, Durable, Forgetful, Keeper};
+    use kvstore::engine::Eviction;
     use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
     use libos::disk::{self, Blocking};
     use libos::elevation::{Elevation, Stretch};
@@ -294,12 +296,17 @@ mod guest {
             None => seed(),
             Some(number) => [number.parse().map_err(|_| Failure::Argument("seed"))?, 0],
         };
-        Ok(Config { seed, pid: environment.id.0, ..Config::default() })
+        let eviction = match environment.argument("eviction") {
+            None => Eviction::default(),
+            Some(name) => Eviction::named(name).ok_or(Failure::Policy)?,
+        };
+        Ok(Config { seed, pid: environment.id.0, eviction, ..Config::default() })
     }
 
     /// Why the store does not serve.
     enum Failure {
         Argument(&'static str),
+        Policy,
         Memory(MemoryError),
         Bind(BindError),
         Store(SetupError),
@@ -314,6 +321,7 @@ mod guest {
                 Self::Argument(name) => {
                     write!(f, "argument {name}: not a number, or more than there is")
                 }
+                Self::Policy => f.write_str("argument eviction: no policy has this name"),
                 Self::Memory(error) => write!(f, "memory: {error}"),
                 Self::Bind(error) => error.fmt(f),
                 Self::Store(error) => write!(f, "store: {error:?}"),

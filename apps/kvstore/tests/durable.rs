@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use kvstore::durable::{self, Durable};
+use kvstore::engine::Eviction;
 use kvstore::stream::{Conversation, Next};
 use kvstore::{Config, Service, Time};
 use libos::storage::powercut::{self, Recorder};
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 
 const MEMORY: usize = 512 << 10;
 const CONFIG: Config = Config {
+    eviction: Eviction::Clock,
     page_size: 16 << 10,
     min_chunk: 48,
     growth_percent: 125,

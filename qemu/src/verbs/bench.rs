@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench::{boot, compare, dpf, elevate, get, idle, module, primitives, storage};
+use crate::bench::{boot, compare, dpf, elevate, eviction, get, idle, module, primitives, storage};
 use crate::prerequisites::QEMU;
 use crate::signals::Signals;
 
 /// Measure: instructions per request, per primitive operation and per packet told apart,
-/// time to the first answer, load when idle
+/// time to the first answer, load when idle, hit ratios
 ///
 /// Every measurement states its conditions and saves what it found as JSON.
 #[derive(Debug, clap::Args)]
@@ -30,11 +30,12 @@ enum What {
     Elevate(elevate::Args),
     Module(module::Args),
     Storage(storage::Args),
+    Eviction(eviction::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     // Filters and the store alone are measured on the host.
-    if !matches!(args.what, What::Dpf(_) | What::Module(_)) {
+    if !matches!(args.what, What::Dpf(_) | What::Module(_) | What::Eviction(_)) {
         QEMU.require()?;
     }
     let signals = Signals::register()?;
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Module(args) => module::run(args, &signals),
         What::Storage(args) => storage::run(args, &signals),
         What::Elevate(args) => elevate::run(args, &signals),
+        What::Eviction(args) => eviction::run(args, &signals),
         What::Compare(args) => compare::run(args, &signals),
     };
     // A signal has many consequences; whichever came first, it is the cause.

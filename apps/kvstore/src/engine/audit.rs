@@ -18,6 +18,7 @@ impl Engine<'_> {
         let mut free_chunks = HashSet::new();
         let mut carved_free = 0;
         let mut held = [0u32; 256];
+        let mut in_class = [0u64; 256];
         let mut held_pages = 0;
         let mut page = 0;
         while page < slabs.pages().len() {
@@ -47,8 +48,9 @@ impl Engine<'_> {
                     continue;
                 }
                 items += 1;
+                in_class[usize::from(slab.class.0)] += 1;
                 bytes += header.size() as u64;
-                assert!(header.size() <= shape.chunk as usize);
+                assert!(header.size() <= slabs.room(slab.class));
                 assert!(HEADER + header.head_len() + 2 <= header.size());
                 let key = Key::any(&wire[..usize::from(header.key_len)]).unwrap();
                 assert_eq!(header.hash, self.hash_key.hash(key));
@@ -69,6 +71,8 @@ impl Engine<'_> {
         for (i, held) in held.iter().enumerate().take(slabs.classes().all().len()) {
             let class = ClassId(i as u8);
             assert_eq!(slabs.slabs(class), *held);
+            let listed = self.policy.audit(&self.heap, class);
+            assert!(listed.is_none_or(|listed| listed == in_class[i]));
             if let Some((start, first)) = slabs.slab_at_hand(class) {
                 let (mut around, mut at) = (1, first.next);
                 while at != start {

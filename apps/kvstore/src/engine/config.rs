@@ -1,12 +1,15 @@
 //! What can be chosen when a store is made, and how its memory is divided.
 //!
 //! ```text
-//! | pages: cut into chunks for items ............. | index | page table |
+//! | pages: cut into chunks for items ............. | index | page table | lists | ghosts |
 //! ```
 //!
 //! The index gets one four-byte chain head for 64 to 128 bytes of memory, about
 //! one for each item of the size that small-value stores see; the page table 16
-//! bytes a page. Both together take 3 to 6 % of the memory.
+//! bytes a page. Both together take 3 to 6 % of the memory. What follows is there if the policy
+//! of eviction asks for it.
+
+use super::eviction::Eviction;
 
 /// The parameters of a store.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,8 @@ pub struct Config {
     pub seed: [u64; 2],
     /// What `stats` gives as `pid`: the process or environment number.
     pub pid: u32,
+    /// Which items are given up first. All but CLOCK add 8 bytes to each item.
+    pub eviction: Eviction,
 }
 
 impl Default for Config {
@@ -45,6 +50,7 @@ impl Default for Config {
             max_item: 1 << 20,
             seed: [0; 2],
             pid: 0,
+            eviction: Eviction::default(),
         }
     }
 }
@@ -54,7 +60,8 @@ impl Default for Config {
 pub enum SetupError {
     /// The memory does not hold two pages besides the index.
     TooLittleMemory,
-    /// More than 32 GiB - 8 bytes: item references have 32 bits, in units of 8 bytes.
+    /// More than 32 GiB - 8 bytes: item references have 32 bits, in units of 8 bytes. Half of
+    /// that if the policy of eviction keeps lists.
     TooMuchMemory,
     /// `page_size` is not a power of two from 4 KiB to 1 MiB.
     BadPageSize,
@@ -76,6 +83,9 @@ pub(super) struct Layout {
     pub(super) heap: usize,
     /// Number of chain heads: a power of two.
     pub(super) heads: usize,
+    /// Bytes of the policy's lists, and of its ghosts.
+    pub(super) lists: usize,
+    pub(super) ghosts: usize,
 }
 
 impl Config {
@@ -88,16 +98,18 @@ impl Config {
         {
             return Err(SetupError::BadItemSize);
         }
-        if bytes as u64 >= 8 << 32 {
+        let links = self.eviction.links();
+        if bytes as u64 >= (if links > 0 { 4 } else { 8 }) << 32 {
             return Err(SetupError::TooMuchMemory);
         }
         let page = self.page_size as usize;
         let heads = (bytes / 128).max(1).next_power_of_two();
-        let pages = bytes.saturating_sub(heads * 4) / (page + PAGE_ENTRY);
+        let (lists, ghosts) = (self.eviction.lists(), self.eviction.ghosts(heads));
+        let pages = bytes.saturating_sub(heads * 4 + lists + ghosts) / (page + PAGE_ENTRY);
         if pages < 2 {
             return Err(SetupError::TooLittleMemory);
         }
-        Ok(Layout { heap: pages * page, heads })
+        Ok(Layout { heap: pages * page, heads, lists, ghosts })
     }
 }
 
@@ -108,13 +120,16 @@ mod tests {
     #[test]
     fn the_parts_fit_the_memory() {
         for bytes in [200 << 10, 1 << 20, (16 << 20) + 12345, 64 << 20, 1 << 30] {
-            let config = Config::default();
-            let layout = config.layout(bytes).unwrap();
-            let pages = layout.heap / config.page_size as usize;
-            let used = layout.heap + layout.heads * 4 + pages * PAGE_ENTRY;
-            assert!(used <= bytes);
-            assert!(bytes - used < config.page_size as usize + PAGE_ENTRY, "{bytes}");
-            assert!(layout.heads * 4 * 100 <= bytes * 7, "index takes too much of {bytes}");
+            for eviction in Eviction::ALL {
+                let config = Config { eviction, ..Config::default() };
+                let layout = config.layout(bytes).unwrap();
+                let pages = layout.heap / config.page_size as usize;
+                let index = layout.heads * 4 + pages * PAGE_ENTRY;
+                let used = layout.heap + index + layout.lists + layout.ghosts;
+                assert!(used <= bytes);
+                assert!(bytes - used < config.page_size as usize + PAGE_ENTRY, "{bytes}");
+                assert!(layout.heads * 4 * 100 <= bytes * 7, "index takes too much of {bytes}");
+            }
         }
     }
 

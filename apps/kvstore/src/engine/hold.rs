@@ -49,7 +49,7 @@ impl Engine<'_> {
         let wire_len = head_len + value_len + 2;
         debug_assert!(wire_len > SHORT);
         let marks = if own_cas.is_some() { Marks::OWN_CAS } else { Marks::NONE };
-        let class = self.slabs.classes().holding(chunk_len(wire_len, marks)).ok_or(NoRoom)?;
+        let class = self.slabs.holding(chunk_len(wire_len, marks)).ok_or(NoRoom)?;
         if self.is_too_much(self.slabs.classes().get(class).span) {
             return Err(NoRoom);
         }
@@ -147,8 +147,10 @@ impl Engine<'_> {
     /// stays held.
     pub(super) fn link_held(&mut self, held: &Held, header: Header) {
         self.heap.set_header(held.item, header);
+        self.may_hold_dead |= header.expiry != Expiry::NEVER;
         self.index.link(&mut self.heap, header.hash, held.item);
         self.usage.items += 1;
+        self.list(held.item);
     }
 
     /// Notes of an item that is no longer in the index that its memory is given back later,
@@ -168,7 +170,7 @@ impl Engine<'_> {
     /// The same, of an item with this header.
     #[inline(always)]
     pub(super) fn is_held_as(&self, item: ItemRef, header: &Header) -> bool {
-        header.is_long() && self.slab(item).is_some_and(|(_, slab)| slab.held > 0)
+        self.slabs.is_held(item, header)
     }
 
     fn slab(&self, item: ItemRef) -> Option<(PageId, Slab)> {

@@ -354,6 +354,19 @@ impl<'m> Heap<'m> {
         self.set(chunk, PREV, ItemRef::raw(prev).to_le_bytes());
     }
 
+    /// The two words before an item's header, where its policy keeps links.
+    pub(super) fn before(&self, item: ItemRef) -> [u32; 2] {
+        let at = item.offset() - 8;
+        let b = &self.bytes[at..at + 8];
+        [[b[0], b[1], b[2], b[3]], [b[4], b[5], b[6], b[7]]].map(u32::from_le_bytes)
+    }
+
+    pub(super) fn set_before(&mut self, item: ItemRef, words: [u32; 2]) {
+        let at = item.offset() - 8;
+        self.bytes[at..at + 4].copy_from_slice(&words[0].to_le_bytes());
+        self.bytes[at + 4..at + 8].copy_from_slice(&words[1].to_le_bytes());
+    }
+
     #[inline(always)]
     fn set<const N: usize>(&mut self, item: ItemRef, field: usize, bytes: [u8; N]) {
         let at = item.offset() + field;

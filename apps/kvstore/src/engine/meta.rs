@@ -84,6 +84,7 @@ impl Engine<'_> {
 
     /// Gives it a new expiry time.
     pub fn set_expiry(&mut self, Found(item): Found, expiry: Expiry) {
+        self.may_hold_dead |= expiry != Expiry::NEVER;
         self.heap.set_expiry(item, expiry);
         self.note_changed(item);
     }
@@ -181,19 +182,20 @@ impl Engine<'_> {
         };
         let new = Header { cas, marks, ..old };
         let class = self.slabs.class_of(item).ok_or(NoRoom)?;
-        let fits = new.size() <= self.slabs.classes().get(class).chunk as usize;
+        let fits = new.size() <= self.slabs.room(class);
         let place = if fits && !self.is_held(item) {
             self.usage.bytes -= old.size() as u64;
             self.heap.set_header(item, new);
             item
         } else {
-            let class = self.slabs.classes().holding(new.size()).ok_or(NoRoom)?;
+            let class = self.slabs.holding(new.size()).ok_or(NoRoom)?;
             let place = self.allocate(class, Some(item)).ok_or(NoRoom)?;
             self.heap.copy((item, 0), (place, 0), old.size() - HEADER);
             self.discard(item);
             self.heap.set_header(place, new);
             self.index.link(&mut self.heap, new.hash, place);
             self.usage.items += 1;
+            self.list(place);
             place
         };
         self.usage.bytes += new.size() as u64;

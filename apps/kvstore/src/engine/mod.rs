@@ -5,8 +5,9 @@
 //! - `item`: how an item lies in memory: a header, then its reply
 //! - `config`, `classes`, `pages`, `slabs`: the bucket allocator, from parameters
 //!   to chunks
-//! - `state`, `evict`, `rebalance`: how old an item is, what to give up within a bucket
-//!   when memory is full, and how pages move between buckets
+//! - `eviction`, a folder: which item of a bucket is given up
+//! - `state`, `evict`, `rebalance`: how old an item is, what happens when memory is full, and
+//!   how pages move between buckets
 //! - `read`, `store`, `arithmetic`, `meta`: the operations
 //! - `hold`: long items on their way in or out, which stay as they are meanwhile
 //! - `journal`, `restore`: changes, noted for an owner that makes them durable, and made again
@@ -24,6 +25,7 @@ mod audit;
 mod classes;
 mod config;
 mod evict;
+mod eviction;
 mod hash;
 mod hold;
 mod index;
@@ -44,6 +46,7 @@ mod tests;
 
 pub use arithmetic::{Delta, DeltaError};
 pub use config::{Config, SetupError};
+pub use eviction::Eviction;
 pub use hold::{Held, NoRoom};
 pub use item::Expiry;
 pub use journal::LEAD;
@@ -55,6 +58,8 @@ pub use stats::{BucketUsage, Stats, Usage};
 pub use store::{Condition, Mode, Outcome, Stored, WireForm};
 
 use classes::{ClassId, Classes};
+use config::PAGE_ENTRY;
+use eviction::{Chosen, Now};
 use hash::HashKey;
 use index::Index;
 use item::{Header, Heap, ItemRef, Stamp};
@@ -70,6 +75,7 @@ pub struct Engine<'m> {
     heap: Heap<'m>,
     index: Index<'m>,
     slabs: Slabs<'m>,
+    policy: Chosen<'m>,
     pressure: Pressure,
     epoch: Epoch,
     /// What an item says that is read now.
@@ -83,6 +89,8 @@ pub struct Engine<'m> {
     last_cas: u64,
     /// Items with a smaller CAS id have been flushed.
     flushed_below: u64,
+    /// Whether items may have ended that nothing has met since.
+    may_hold_dead: bool,
     /// When a delayed flush is due.
     flush_at: Option<u32>,
     max_item: u32,
@@ -102,20 +110,24 @@ impl<'m> Engine<'m> {
         let layout = config.layout(limit)?;
         let pages = layout.heap / config.page_size as usize;
         let half = (pages / 2 * config.page_size as usize).min(u32::MAX as usize) as u32;
-        let max_item = config.max_item.min(half);
-        let classes = Classes::new(config, max_item)?;
+        let links = config.eviction.links();
+        let max_item = config.max_item.min(half - links as u32);
+        let classes = Classes::new(config, max_item + links as u32)?;
 
         let (heap, rest) = memory.split_at_mut(layout.heap);
         let (heads, rest) = rest.split_at_mut(layout.heads * 4);
-        let entries = rest.as_chunks_mut().0;
-        let pages = PageTable::new(&mut entries[..pages]);
+        let (entries, rest) = rest.split_at_mut(pages * PAGE_ENTRY);
+        let (lists, rest) = rest.split_at_mut(layout.lists);
+        let ghosts = &mut rest[..layout.ghosts];
+        let pages = PageTable::new(entries.as_chunks_mut().0);
         let index = Index::new(heads.as_chunks_mut().0);
         let usage = Usage { limit: limit as u64, index: index.bytes() as u64, ..Usage::default() };
         Ok(Self {
             hash_key: HashKey::new(config.seed),
             heap: Heap::new(heap),
             index,
-            slabs: Slabs::new(pages, classes, config.page_size),
+            slabs: Slabs::new(pages, classes, config.page_size, links),
+            policy: Chosen::new(config.eviction, lists, ghosts),
             pressure: Pressure::new(),
             epoch: Epoch::FIRST,
             stamp: Stamp::new(State::read(Epoch::FIRST), 1),
@@ -124,6 +136,7 @@ impl<'m> Engine<'m> {
             now: 1,
             last_cas: 0,
             flushed_below: 0,
+            may_hold_dead: false,
             flush_at: None,
             max_item,
             stats: Stats::default(),
@@ -151,6 +164,7 @@ impl<'m> Engine<'m> {
         self.flush_at = None;
         self.flushed_below = self.next_cas();
         self.note_flush();
+        self.may_hold_dead = true;
     }
 
     /// Like [`Engine::flush`], when the clock shows `at`: for all items stored until
@@ -234,7 +248,12 @@ impl<'m> Engine<'m> {
     /// Whether an item is gone for clients, though its memory is not reclaimed.
     #[inline(always)]
     fn is_dead(&self, header: &Header) -> bool {
-        header.expiry.is_past(self.now) || header.cas < self.flushed_below
+        self.now().is_dead(header)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Now {
+        Now { second: self.now, flushed_below: self.flushed_below }
     }
 
     /// The item with this key, if clients may see it. One that is dead is reclaimed.
@@ -262,15 +281,18 @@ impl<'m> Engine<'m> {
     /// Takes an item out of the index and gives its memory back, unless it is held: then that
     /// happens when it no longer is.
     fn discard(&mut self, item: ItemRef) {
-        self.forget(item);
+        self.forget(item, false);
         if !self.keep_for_holders(item) {
             self.slabs.give(&mut self.heap, item);
         }
     }
 
-    /// Takes an item out of the index.
-    fn forget(&mut self, item: ItemRef) {
+    /// Takes an item out of the index, to make room if `evicted`.
+    fn forget(&mut self, item: ItemRef, evicted: bool) {
         self.note_gone(item);
+        if let Some(class) = self.listed(item) {
+            self.policy.policy().removed(&mut self.heap, class, item, evicted);
+        }
         self.usage.items -= 1;
         self.usage.bytes -= self.heap.header(item).size() as u64;
         self.index.unlink(&mut self.heap, item);

@@ -132,6 +132,7 @@ impl Engine<'_> {
             return None;
         };
         self.stats.touch_hits += 1;
+        self.may_hold_dead |= expiry != Expiry::NEVER;
         self.heap.set_expiry(item, expiry);
         self.note_changed(item);
         self.mark_read(item);
@@ -143,6 +144,11 @@ impl Engine<'_> {
     pub(super) fn mark_read(&mut self, item: ItemRef) {
         // A popular item's cache line stays clean: written at most once an epoch or second.
         if self.heap.header(item).stamp() != self.stamp {
+            if self.policy.follows_reads()
+                && let Some(class) = self.slabs.class_of(item)
+            {
+                self.policy.policy().used(&mut self.heap, class, item);
+            }
             self.heap.set_stamp(item, self.stamp);
         }
     }

@@ -1,19 +1,24 @@
-//! How pages move between buckets: to where the youngest items would be lost.
+//! How pages move between buckets: to where items are given up young.
 //!
-//! A bucket about to evict an item of some age looks for a slab of another bucket that is
-//! older, and takes the oldest it finds. So all buckets lose items of
-//! about the same age, as if one list of least recently used items went through all of
-//! them, and no item that was just stored goes while another bucket holds old ones.
-//! Memory follows use: sizes that are stored or read more keep their items younger, and
-//! gain pages from the others.
+//! A bucket about to evict an item looks for a slab of a bucket whose items are half as old again
+//! as its own, in the mean, and takes the one that looks oldest. So all buckets keep items of
+//! about the same age, as if one order went through all of them, and no item that was just stored
+//! goes while another bucket holds old ones. Memory follows use: sizes that are stored or
+//! read more keep their items younger, and gain pages from the others.
+//!
+//! How old a bucket's items are, chunks tell that are looked at at random, one of its own and one
+//! of any bucket with each eviction. Single items tell little: among equals there is always an
+//! older one, and pages that move to and fro between equals take young items with them (hits of a
+//! hundred reads with a policy that keeps lists, Zipf with 0.8: 58 when one victim was compared
+//! with the oldest of a few chunks, 64 with means).
 //!
 //! How old a slab is, the oldest of three of its chunks tells; free chunks and dead items
 //! are as old as can be. Before it is taken all of its chunks are asked. Its young items
 //! move into the places of old ones elsewhere in their bucket; if more than seven in eight
 //! are young, it is not worth it. Looked at are the slabs that the hands reach next, and a
 //! few at random: a hand may stand before a young slab of a bucket that holds old ones.
-//! A bucket that has looked in vain evicts some items of its own as old as that before it
-//! looks again, so that looking costs little where nothing can be gained.
+//! A bucket that has looked in vain evicts some items of its own before it looks again, so that
+//! looking costs little where nothing can be gained.
 //!
 //! A chunk larger than a page needs contiguous pages, of whatever buckets: the
 //! first old ones from a rotating place on. Nothing moves out of these; at most one chunk in
@@ -31,9 +36,12 @@ use super::item::{HEADER, ItemRef};
 use super::pages::{PageId, Slab};
 use super::state::{OLDEST, State};
 
-/// How much older another bucket's items must be, in epochs: a 64th part of the heap
-/// stored in between. Less would move pages to and fro between equals.
+/// How much older another bucket's items must be, in epochs, besides half as old again: a 64th part
+/// of the heap stored in between. Less would move pages to and fro between equals.
 const MARGIN: u16 = 4;
+
+/// The age of the oldest item that has not ended, at most.
+const MOST_LIVE: u16 = OLDEST - 1;
 
 /// How many slabs one allocation may look into.
 pub(super) const LOOKS: u32 = 2;
@@ -54,19 +62,37 @@ pub(super) struct Pressure {
     vain: [(u16, u8); MAX_CLASSES],
     /// The page from which contiguous pages are next looked for.
     next_page: u32,
+    /// By bucket: how old its items are in the mean, in parts of an epoch.
+    ages: [u32; MAX_CLASSES],
 }
+
+/// Parts of an epoch; and how many items a mean age is that of, at most.
+const PARTS: u32 = 64;
 
 impl Pressure {
     pub(super) fn new() -> Self {
-        Self { vain: [(OLDEST, 0); MAX_CLASSES], next_page: 0 }
+        Self { vain: [(OLDEST, 0); MAX_CLASSES], next_page: 0, ages: [0; MAX_CLASSES] }
+    }
+
+    /// The mean age of a bucket's items.
+    fn age(&self, class: ClassId) -> u16 {
+        (self.ages[usize::from(class.0)] / PARTS) as u16
+    }
+
+    /// One of so many items of a bucket was found to be so old.
+    fn saw(&mut self, class: ClassId, age: u16, items: u32) {
+        let weight = (items / 32).clamp(2, PARTS);
+        let mean = &mut self.ages[usize::from(class.0)];
+        *mean = *mean - *mean / weight + u32::from(age) * (PARTS / weight);
     }
 }
 
 impl Engine<'_> {
-    /// Frees pages for a chunk of this bucket, whose next item to evict is of this
-    /// `age`, if another bucket holds older ones. Whether it did.
-    pub(super) fn take_older(&mut self, class: ClassId, age: u16, keep: Option<ItemRef>) -> bool {
-        let limit = age.saturating_add(MARGIN);
+    /// Frees pages for a chunk of this bucket, which gives up items of this `age`, if another
+    /// bucket keeps its own for longer. Whether it did.
+    pub(super) fn take_older(&mut self, class: ClassId, keep: Option<ItemRef>) -> bool {
+        let age = self.pressure.age(class);
+        let limit = age.saturating_add(age / 2 + MARGIN).min(OLDEST);
         let (vain, wait) = &mut self.pressure.vain[usize::from(class.0)];
         if *wait > 0 && limit >= *vain {
             *wait -= 1;
@@ -85,13 +111,30 @@ impl Engine<'_> {
         taken
     }
 
+    /// Looks at a chunk of this bucket and at one of any, at random: how old the items are there.
+    pub(super) fn probe(&mut self, class: ClassId) {
+        let chance = self.last_cas.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8;
+        let pages = u64::from(self.slabs.pages().len());
+        let any = self.slabs.pages().slab_of(PageId((chance % pages) as u32));
+        let own = self.slabs.next_probed(class);
+        for (page, slab) in any.into_iter().chain(own) {
+            let number = chance / pages % u64::from(slab.carved).max(1);
+            let item = self.slabs.chunk(page, slab.class, number as u16);
+            if let Some(age) = item.map(|item| self.age(item)).filter(|&age| age < OLDEST) {
+                let items =
+                    self.slabs.slabs(slab.class) * self.slabs.classes().get(slab.class).per_slab;
+                self.pressure.saw(slab.class, age, items);
+            }
+        }
+    }
+
     /// Frees pages for a chunk of this bucket, which has none, whatever it takes. `None`
     /// if nothing can be taken without `keep`.
     pub(super) fn take_oldest(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<()> {
         let span = self.slabs.classes().get(class).span;
         if span == 1 {
             if !self.take_slab(class, MARGIN, keep) {
-                let (_, page, slab) = self.oldest_slab(class, keep)?;
+                let (_, page, slab) = self.oldest_slab(class, 0, keep)?;
                 self.empty_slab(page, slab);
             }
         } else if !self.take_run(span, MARGIN, keep) {
@@ -107,11 +150,10 @@ impl Engine<'_> {
     /// The same of a store that keeps its items: pages are taken in which everything has ended.
     pub(super) fn take_dead(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<()> {
         let span = self.slabs.classes().get(class).span;
-        let most_live = OLDEST - 1;
         let taken = if span == 1 {
-            self.take_slab(class, most_live, keep)
+            self.take_slab(class, MOST_LIVE, keep)
         } else {
-            self.take_run(span, most_live, keep)
+            self.take_run(span, MOST_LIVE, keep)
         };
         taken.then_some(())
     }
@@ -119,7 +161,7 @@ impl Engine<'_> {
     /// Frees the oldest slab of another bucket, if its items are older than `limit`.
     fn take_slab(&mut self, class: ClassId, limit: u16, keep: Option<ItemRef>) -> bool {
         for _ in 0..LOOKS {
-            let oldest = self.oldest_slab(class, keep).filter(|&(age, ..)| age > limit);
+            let oldest = self.oldest_slab(class, limit, keep).filter(|&(age, ..)| age > limit);
             let Some((_, page, slab)) = oldest else { return false };
             // Where else could the young ones go?
             let alone = self.slabs.slabs(slab.class) == 1 || self.keeps();
@@ -143,8 +185,14 @@ impl Engine<'_> {
     }
 
     /// The slab that looks oldest, with its age: of those that come next in their buckets,
-    /// and of some at random. Not of this bucket, and not the one with the item to keep.
-    fn oldest_slab(&self, not: ClassId, keep: Option<ItemRef>) -> Option<(u16, PageId, Slab)> {
+    /// and of some at random. Not of this bucket, nor, if live items may go, of one whose items are
+    /// no older than `limit` in the mean, and not the one with the item to keep.
+    fn oldest_slab(
+        &self,
+        not: ClassId,
+        limit: u16,
+        keep: Option<ItemRef>,
+    ) -> Option<(u16, PageId, Slab)> {
         let classes = (0..self.slabs.classes().all().len() as u8).map(ClassId);
         let next = classes.filter_map(|class| self.slabs.slab_ahead(class));
         let pages = self.slabs.pages().len();
@@ -154,7 +202,10 @@ impl Engine<'_> {
         });
         let others = next
             .chain(random)
-            .filter(|&(page, slab)| slab.class != not && !self.must_stay(page, keep));
+            .filter(|&(page, slab)| slab.class != not && !self.must_stay(page, keep))
+            .filter(|&(_, slab)| {
+                limit == 0 || limit >= MOST_LIVE || self.pressure.age(slab.class) > limit
+            });
         others.map(|(page, slab)| (self.samples(page, slab)[2], page, slab)).max_by_key(|it| it.0)
     }
 
@@ -263,6 +314,9 @@ impl Engine<'_> {
         self.heap.copy((item, 0), (place, 0), header.size() - HEADER);
         self.heap.set_header(place, header);
         self.index.link(&mut self.heap, header.hash, place);
+        if let Some(class) = self.listed(item) {
+            self.policy.policy().moved(&mut self.heap, class, item, place);
+        }
         self.slabs.give(&mut self.heap, item);
     }
 
@@ -277,7 +331,8 @@ impl Engine<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::evict::CLOCK_STEPS;
+    use super::super::evict::REAPED;
+    use super::super::eviction::STEPS;
     use super::super::{Config, Expiry, Key, Mode, Stored};
     use super::*;
     use std::format;
@@ -330,7 +385,9 @@ mod tests {
             }
         }
         engine.audit();
-        assert!((0..5000).all(|n| has(&mut engine, &format!("new{n}"))));
+        let kept = (0..5000).filter(|n| has(&mut engine, &format!("new{n}"))).count();
+        // A look in vain costs a few.
+        assert!(kept > 4900, "{kept} of 5000");
     }
 
     #[test]
@@ -341,8 +398,9 @@ mod tests {
         // Two for the item itself; each eviction reads a chain, of five at most nearly always.
         let per_slab = u64::from(config.page_size / config.min_chunk);
         let sampled = 3 * u64::from(LOOKS) * (MAX_CLASSES as u64).max(u64::from(RUN_PAGES));
-        let bound =
-            u64::from(CLOCK_STEPS) + sampled + per_slab * u64::from(LOOKS + 3 * RESCUE_STEPS + 10);
+        let bound = u64::from(STEPS + REAPED)
+            + sampled
+            + per_slab * u64::from(LOOKS + 3 * RESCUE_STEPS + 10);
         let (mut worst, mut total, mut n) = (0, 0, 0_u64);
         // Tiny items, some of them read so that slabs are half young; all sizes; large
         // ones; tiny ones again, over dead ones.

@@ -28,6 +28,8 @@ struct Bucket {
     /// Where the clock hand stands: a slab, and the chunk to look at next.
     hand: Option<PageId>,
     hand_chunk: u16,
+    /// The slab in which a chunk is next looked at to learn of ages.
+    probe: Option<PageId>,
     slabs: u32,
 }
 
@@ -36,16 +38,28 @@ pub(super) struct Slabs<'m> {
     pages: PageTable<'m>,
     classes: Classes,
     page_shift: u32,
+    /// Bytes of a chunk before the header of its item.
+    links: usize,
     buckets: [Bucket; MAX_CLASSES],
     /// Slabs without any item.
     empty: u32,
+    /// The next chunk to look at on the way through all of them: page and number.
+    turn: (PageId, u16),
 }
 
 impl<'m> Slabs<'m> {
-    pub(super) fn new(pages: PageTable<'m>, classes: Classes, page_size: u32) -> Self {
-        let bucket = Bucket { free: None, fresh: None, hand: None, hand_chunk: 0, slabs: 0 };
+    /// Buckets of chunks in which an item's header comes after so many bytes for `links`.
+    pub(super) fn new(
+        pages: PageTable<'m>,
+        classes: Classes,
+        page_size: u32,
+        links: usize,
+    ) -> Self {
+        let bucket =
+            Bucket { free: None, fresh: None, hand: None, hand_chunk: 0, probe: None, slabs: 0 };
         let page_shift = page_size.trailing_zeros();
-        Self { pages, classes, page_shift, buckets: [bucket; MAX_CLASSES], empty: 0 }
+        let (buckets, turn) = ([bucket; MAX_CLASSES], (PageId(0), 0));
+        Self { pages, classes, page_shift, links, buckets, empty: 0, turn }
     }
 
     pub(super) fn classes(&self) -> &Classes {
@@ -54,6 +68,25 @@ impl<'m> Slabs<'m> {
 
     pub(super) fn pages(&self) -> &PageTable<'m> {
         &self.pages
+    }
+
+    /// The smallest bucket for items of so many bytes, header included. `None` if none is.
+    #[inline(always)]
+    pub(super) fn holding(&self, bytes: usize) -> Option<ClassId> {
+        self.classes.holding(bytes + self.links)
+    }
+
+    /// The largest item of a bucket.
+    pub(super) fn room(&self, class: ClassId) -> usize {
+        self.classes.get(class).chunk as usize - self.links
+    }
+
+    /// Whether an item with this header must stay as it is: it is long, and one of its slab
+    /// is held ([`super::hold`]).
+    #[inline(always)]
+    pub(super) fn is_held(&self, item: ItemRef, header: &Header) -> bool {
+        header.is_long()
+            && self.pages.slab_of(self.page_of(item)).is_some_and(|(_, slab)| slab.held > 0)
     }
 
     /// Slabs a bucket holds.
@@ -181,6 +214,9 @@ impl<'m> Slabs<'m> {
             bucket.hand = next;
             bucket.hand_chunk = 0;
         }
+        if bucket.probe == Some(page) {
+            bucket.probe = next;
+        }
         self.empty -= 1;
         self.pages.free_run(page, self.classes.get(slab.class).span);
     }
@@ -188,6 +224,14 @@ impl<'m> Slabs<'m> {
     /// The slab the clock hand of a bucket stands in.
     pub(super) fn slab_at_hand(&self, class: ClassId) -> Option<(PageId, Slab)> {
         self.pages.slab_of(self.bucket(class).hand?)
+    }
+
+    /// The slabs of a bucket in turn, whatever its hand does.
+    pub(super) fn next_probed(&mut self, class: ClassId) -> Option<(PageId, Slab)> {
+        let bucket = self.bucket(class);
+        let (page, slab) = self.pages.slab_of(bucket.probe.or(bucket.hand)?)?;
+        self.bucket_mut(class).probe = Some(slab.next);
+        Some((page, slab))
     }
 
     /// The slab of a bucket whose chunks the clock hand has not seen for longest: the one it
@@ -223,6 +267,24 @@ impl<'m> Slabs<'m> {
         None
     }
 
+    /// The next of all chunks that were ever used, whatever their bucket, round and round.
+    ///
+    /// Cost: that of looking at a page, or at two if one ends.
+    pub(super) fn next_in_turn(&mut self) -> Option<ItemRef> {
+        for _ in 0..2 {
+            let (page, number) = self.turn;
+            if let Page::Slab(slab) = self.pages.get(page)
+                && number < slab.carved
+            {
+                self.turn = (page, number + 1);
+                return self.chunk(page, slab.class, number);
+            }
+            let next = page.0 + 1;
+            self.turn = (PageId(if next < self.pages.len() { next } else { 0 }), 0);
+        }
+        None
+    }
+
     /// A slab without items, if there is one.
     ///
     /// Cost: nothing if there is none, else proportional to the number of pages.
@@ -242,7 +304,8 @@ impl<'m> Slabs<'m> {
 
     /// The chunks of a slab that were ever used.
     pub(super) fn chunks(&self, page: PageId, slab: Slab) -> impl Iterator<Item = ItemRef> + use<> {
-        let (base, chunk) = (self.offset(page), self.classes.get(slab.class).chunk as usize);
+        let chunk = self.classes.get(slab.class).chunk as usize;
+        let base = self.offset(page) + self.links;
         (0..usize::from(slab.carved)).filter_map(move |i| ItemRef::from_offset(base + i * chunk))
     }
 
@@ -259,7 +322,7 @@ impl<'m> Slabs<'m> {
     /// A chunk of a slab of this bucket, by its number.
     pub(super) fn chunk(&self, page: PageId, class: ClassId, number: u16) -> Option<ItemRef> {
         let chunk = self.classes.get(class).chunk as usize;
-        ItemRef::from_offset(self.offset(page) + usize::from(number) * chunk)
+        ItemRef::from_offset(self.offset(page) + usize::from(number) * chunk + self.links)
     }
 
     /// The next chunk never used of the bucket's fresh slab.
@@ -321,7 +384,7 @@ mod tests {
         let mut memory = vec![0xa5; 8 * 4096];
         let mut entries = [[0xa5; PAGE_ENTRY]; 8];
         let classes = Classes::new(&config, config.max_item).unwrap();
-        let mut slabs = Slabs::new(PageTable::new(&mut entries), classes, config.page_size);
+        let mut slabs = Slabs::new(PageTable::new(&mut entries), classes, config.page_size, 0);
         test(&mut slabs, &mut Heap::new(&mut memory));
     }
 

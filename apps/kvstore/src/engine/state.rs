@@ -29,6 +29,12 @@ impl Epoch {
         let number = self.0 >> 2;
         Self((number % ROUND + 1) << 2 | 3)
     }
+
+    /// Epochs from `before` to this one.
+    pub(super) fn since(self, before: Self) -> u16 {
+        let (now, before) = (self.0 >> 2, before.0 >> 2);
+        if before <= now { now - before } else { now + ROUND - before }
+    }
 }
 
 /// What a chunk holds. Zero is [`State::FREE`].
@@ -69,6 +75,11 @@ impl State {
         Self(self.0 & !2)
     }
 
+    /// The same, as if it had been read.
+    pub(super) fn warmed(self) -> Self {
+        Self(self.0 | 1)
+    }
+
     /// The same, passed by the hand. When it was last used stays.
     pub(super) fn cooled(self) -> Self {
         Self(self.0 & !1)
@@ -79,8 +90,7 @@ impl State {
         if self == Self::FREE {
             return OLDEST;
         }
-        let (now, used) = (now.0 >> 2, self.0 >> 2);
-        if used <= now { now - used } else { now + ROUND - used }
+        now.since(Epoch(self.0))
     }
 }
 

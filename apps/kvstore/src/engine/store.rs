@@ -374,7 +374,7 @@ impl Engine<'_> {
         old: Option<ItemRef>,
     ) -> Result<Place, Stored> {
         let len = chunk_len(wire_len, marks);
-        let class = self.slabs.classes().holding(len).ok_or(Stored::TooLarge)?;
+        let class = self.slabs.holding(len).ok_or(Stored::TooLarge)?;
         if let Some(item) = old
             && self.slabs.class_of(item) == Some(class)
         {
@@ -424,10 +424,15 @@ impl Engine<'_> {
     /// Makes what was written at `place` an item with this header.
     #[inline(always)]
     pub(super) fn put_header(&mut self, place: Place, header: Header) {
-        self.heap.set_header(place.item, header);
+        let item = place.item;
+        self.heap.set_header(item, header);
+        self.may_hold_dead |= header.expiry != Expiry::NEVER;
         if !place.linked {
-            self.index.link(&mut self.heap, header.hash, place.item);
+            self.index.link(&mut self.heap, header.hash, item);
             self.usage.items += 1;
+            self.list(item);
+        } else if let Some(class) = self.listed(item) {
+            self.policy.policy().replaced(&mut self.heap, class, item);
         }
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;
@@ -466,7 +471,7 @@ impl Engine<'_> {
         let head_len = key_len + suffix.len();
         let wire_len = head_len + new_len + 2;
         let marks = if condition.own_cas.is_some() { Marks::OWN_CAS } else { Marks::NONE };
-        let Some(class) = self.slabs.classes().holding(chunk_len(wire_len, marks)) else {
+        let Some(class) = self.slabs.holding(chunk_len(wire_len, marks)) else {
             return Outcome::not(Stored::NotStored);
         };
         let place = if self.slabs.class_of(item) == Some(class) && !self.is_held(item) {
@@ -521,6 +526,7 @@ impl Engine<'_> {
             self.heap.set_header(place, header);
             self.index.link(&mut self.heap, header.hash, place);
             self.usage.items += 1;
+            self.list(place);
         }
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;

@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::{Config, Delta, DeltaError, Engine, Expiry, Key, Mode, Stored};
+use super::{Config, Delta, DeltaError, Engine, Eviction, Expiry, Key, Mode, Stored};
 
 /// What the model knows of an item.
 #[derive(Clone, Debug, PartialEq)]
@@ -237,15 +237,20 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn with_enough_memory_nothing_is_ever_lost(ops in ops(40, 3000)) {
-        let (lost, evictions) = Test::run(&ops, 4 << 20, &small(16384));
+    fn with_enough_memory_nothing_is_ever_lost(ops in ops(40, 3000), policy in 0..4_usize) {
+        let config = Config { eviction: Eviction::ALL[policy], ..small(16384) };
+        let (lost, evictions) = Test::run(&ops, 4 << 20, &config);
         prop_assert_eq!((lost, evictions), (0, 0));
     }
 
     #[test]
-    fn with_too_little_memory_items_are_lost_but_never_wrong(ops in ops(200, 9000)) {
+    fn with_too_little_memory_items_are_lost_but_never_wrong(
+        ops in ops(200, 9000),
+        policy in 0..4_usize,
+    ) {
         // Eight pages, and one item may take three.
-        let (lost, evictions) = Test::run(&ops, 9 * 4096, &small(12000));
+        let config = Config { eviction: Eviction::ALL[policy], ..small(12000) };
+        let (lost, evictions) = Test::run(&ops, 10 * 4096, &config);
         prop_assert!(lost <= evictions, "{} lost, {} evicted", lost, evictions);
     }
 }
@@ -270,9 +275,13 @@ fn scramble(n: u64) -> u64 {
 
 #[test]
 fn a_hundred_times_the_memory_leaves_only_right_values_and_no_residue() {
+    Eviction::ALL.into_iter().for_each(churn);
+}
+
+fn churn(eviction: Eviction) {
     let memory_len = 1 << 20;
     let mut memory = vec![0x5a; memory_len];
-    let config = Config { page_size: 16 << 10, max_item: 200 << 10, ..Config::default() };
+    let config = Config { page_size: 16 << 10, max_item: 200 << 10, eviction, ..Config::default() };
     let mut engine = Engine::new(&mut memory, &config).unwrap();
     let value = |n: u64| {
         // Mostly small, sometimes of many pages; the phase shifts the sizes, so that
@@ -343,7 +352,7 @@ fn pages_go_to_the_item_size_that_needs_them() {
             );
         }
         engine.audit();
-        let class = engine.slabs.classes().holding(len + len.ilog10() as usize + 47).unwrap();
+        let class = engine.slabs.holding(len + len.ilog10() as usize + 47).unwrap();
         let pages = engine.slabs.slabs(class) * engine.slabs.classes().get(class).span;
         f64::from(pages) / f64::from(engine.slabs.pages().len())
     };
@@ -362,22 +371,29 @@ fn pages_go_to_the_item_size_that_needs_them() {
 
 #[test]
 fn what_is_read_stays_what_is_not_goes() {
-    let mut memory = vec![0; 1 << 20];
-    let mut engine = Engine::new(&mut memory, &small(12000)).unwrap();
-    let set = |engine: &mut Engine<'_>, name: &str| {
-        let key = Key::new(name.as_bytes()).unwrap();
-        assert_eq!(engine.store(Mode::Set, key, 0, Expiry::NEVER, &[b'v'; 100]), Stored::Stored);
-    };
-    for n in 0..1000 {
-        set(&mut engine, &format!("hot{n}"));
+    for eviction in Eviction::ALL {
+        let mut memory = vec![0; 1 << 20];
+        let config = Config { eviction, ..small(12000) };
+        let mut engine = Engine::new(&mut memory, &config).unwrap();
+        let set = |engine: &mut Engine<'_>, name: &str| {
+            let key = Key::new(name.as_bytes()).unwrap();
+            let stored = engine.store(Mode::Set, key, 0, Expiry::NEVER, &[b'v'; 100]);
+            assert_eq!(stored, Stored::Stored);
+        };
+        for n in 0..1000 {
+            set(&mut engine, &format!("hot{n}"));
+        }
+        for n in 0..100_000 {
+            set(&mut engine, &format!("cold{n}"));
+            engine.get(Key::new(format!("hot{}", n % 1000).as_bytes()).unwrap());
+        }
+        engine.audit();
+        let hot = |n: usize| format!("hot{n}");
+        let kept = (0..1000)
+            .filter(|&n| engine.get(Key::new(hot(n).as_bytes()).unwrap()).is_some())
+            .count();
+        assert!(kept > 990, "{}: {kept}", eviction.name());
     }
-    for n in 0..100_000 {
-        set(&mut engine, &format!("cold{n}"));
-        engine.get(Key::new(format!("hot{}", n % 1000).as_bytes()).unwrap());
-    }
-    let kept =
-        (0..1000).filter(|n| engine.get(Key::new(format!("hot{n}").as_bytes()).unwrap()).is_some());
-    assert!(kept.count() > 990);
 }
 
 #[test]
@@ -435,7 +451,7 @@ fn a_bucket_without_memory_takes_it_but_not_from_under_an_append() {
     append(&mut engine, "0", b"old");
 
     // Two buckets of one page each: only the other one can give.
-    let mut memory = vec![0; 9 * 1024];
+    let mut memory = vec![0; 10 * 1024];
     let mut engine = Engine::new(&mut memory, &small(4096)).unwrap();
     set(&mut engine, "tiny", b"t");
     set(&mut engine, "middle", &[b'o'; 500]);
@@ -448,7 +464,7 @@ fn dead_items_go_before_live_ones() {
     let mut memory = vec![0; 1 << 20];
     let mut engine = Engine::new(&mut memory, &small(12000)).unwrap();
     engine.set_time(10);
-    let count = 6000;
+    let count = 5000;
     for n in 0..count {
         let name = format!("key{n}");
         let expiry = if n % 2 == 0 { Expiry::at(20) } else { Expiry::NEVER };

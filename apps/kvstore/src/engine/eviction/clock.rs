@@ -1,0 +1,43 @@
+//! CLOCK.
+//!
+//! A hand goes round the chunks of a bucket as they lie, and an item that was read since the hand
+//! last passed is spared once. It approximates least-recently-used without a list, and so without
+//! a byte for each item. Items that have expired or been flushed go first, whether read or not.
+
+use super::super::classes::ClassId;
+use super::super::item::{Heap, ItemRef};
+use super::{Candidate, Policy, STEPS, View};
+
+/// The hands stand with the buckets ([`super::super::slabs`]).
+pub(in super::super) struct Clock;
+
+impl Policy for Clock {
+    fn stored(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
+
+    fn replaced(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
+
+    fn used(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
+
+    fn moved(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: ItemRef) {}
+
+    fn removed(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: bool) {}
+
+    fn victim(&mut self, view: &mut View<'_, '_>, class: ClassId) -> Option<ItemRef> {
+        for step in 0..=STEPS {
+            let item = view.slabs.next_at_hand(class)?;
+            match view.candidate(item) {
+                Candidate::Stays => {}
+                Candidate::Warm(state) if step < STEPS => {
+                    view.heap.set_state(item, state.cooled());
+                }
+                _ => return Some(item),
+            }
+        }
+        None
+    }
+
+    #[cfg(test)]
+    fn audit(&self, _: &Heap<'_>, _: ClassId) -> Option<u64> {
+        None
+    }
+}

@@ -231,6 +231,22 @@ impl<'m> Service<'m> {
         Some((len, frame.and(Sum::word(sum + constants))))
     }
 
+    /// Adds the answer to one `get` of one key to a stream, if there is such an item and the
+    /// answer fits. Otherwise nothing was done.
+    #[inline(always)]
+    pub(crate) fn put_hit(&mut self, key: Key<'_>, out: &mut Reply<'_>) -> bool {
+        let Some(value) = self.engine.get_hit(key) else { return false };
+        let is_put = out.put_all([VALUE, value.wire(), END]).is_ok();
+        self.engine.stats_mut().get_hits += u64::from(is_put);
+        is_put
+    }
+
+    /// Carries out one usual `set`.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, set: &SingleSet<'_>) -> Stored {
+        self.engine.set(&set.item, self.expiry(set.exptime))
+    }
+
     /// Answers one `set` of one item.
     #[inline(always)]
     fn answer_set(
@@ -240,7 +256,7 @@ impl<'m> Service<'m> {
         reply: &mut [u8],
     ) -> Option<(usize, Sum)> {
         let frame = Frame::parse(datagram)?.reply(0, 1);
-        let answer = code(self.engine.set(&set.item, self.expiry(set.exptime)));
+        let answer = code(self.set(set));
         let len = Frame::LEN + answer.len();
         let (head, text) = reply.get_mut(..len)?.split_first_chunk_mut()?;
         *head = frame;

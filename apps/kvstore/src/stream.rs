@@ -12,6 +12,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `stream/text.rs` | lines, and the keys of a `get` |
+//! | `stream/usual.rs` | usual requests, as a whole |
 //! | `stream/packet.rs` | requests of the binary protocol |
 //! | `stream/receive.rs` | values that come piece by piece |
 //! | `stream/send.rs` | what goes out piece by piece |
@@ -26,6 +27,7 @@ mod packet;
 mod receive;
 mod send;
 mod text;
+mod usual;
 
 use crate::engine::Expiry;
 use crate::protocol::binary;
@@ -145,6 +147,12 @@ impl Conversation {
         let mut input = Input::of_stream(input, 0);
         let mut output = Reply::of_stream(output);
         let next = loop {
+            if matches!((&self.state, self.speaks), (State::Idle, Speaks::Text)) {
+                usual::carry_out(service, &mut input, &mut output);
+                if !input.has_more() {
+                    break Next::Input;
+                }
+            }
             if let Some(next) = self.step(service, &mut input, &mut output) {
                 break next;
             }

@@ -58,4 +58,4 @@ pub use meta::{Flags, Meta, SetAnswer};
 pub use reflection::is_reply;
 pub use reply::{Reply, Rest, TooLarge};
 pub use request::{Refusal, Request, StatsKind};
-pub use usual::{SingleSet, single_get, single_set};
+pub use usual::{SingleSet, first_get, first_set, single_get, single_set};

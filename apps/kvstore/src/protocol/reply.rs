@@ -103,6 +103,23 @@ impl<'b> Reply<'b> {
         Ok(())
     }
 
+    /// Adds bytes that lie in three places.
+    ///
+    /// # Errors
+    /// If they do not fit. Nothing is written then.
+    #[inline(always)]
+    pub fn put_all(&mut self, [first, second, third]: [&[u8]; 3]) -> Result<(), TooLarge> {
+        let len = first.len() + second.len() + third.len();
+        let place = self.buf.get_mut(self.len..).and_then(|rest| rest.get_mut(..len));
+        let (head, rest) = place.ok_or(TooLarge)?.split_at_mut(first.len());
+        let (body, tail) = rest.split_at_mut(second.len());
+        head.copy_from_slice(first);
+        body.copy_from_slice(second);
+        tail.copy_from_slice(third);
+        self.len += len;
+        Ok(())
+    }
+
     /// Adds a line with a number.
     ///
     /// # Errors

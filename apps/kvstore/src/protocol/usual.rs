@@ -1,7 +1,8 @@
-//! The two requests that nearly all datagrams to a cache are, recognised as a whole.
+//! The two requests that nearly all to a cache are, recognised as a whole: alone in a datagram, or
+//! at the front of a stream.
 //!
 //! What is written here decides nothing that [`Request`](super::Request) would decide
-//! otherwise: a datagram in its usual form is taken apart at once, any other is left to the
+//! otherwise: a request in its usual form is taken apart at once, any other is left to the
 //! reading of lines and tokens.
 
 use crate::engine::{Key, WireForm};
@@ -42,38 +43,74 @@ pub struct SingleSet<'a> {
     pub exptime: i32,
 }
 
-/// What is set, if `datagram` is one whole request, and that one `set` and nothing else, with
+/// What is set, if `datagram` is one whole request, and that one `set` and nothing else.
+#[inline(always)]
+#[must_use]
+pub fn single_set(datagram: &[u8]) -> Option<SingleSet<'_>> {
+    let text = text_of(datagram, *b"set ")?;
+    let (set, len) = set_of(text)?;
+    (len == text.len()).then_some(set)
+}
+
+/// The key, and the length of the request, if the front of `stream` is a whole `get` of one key
+/// without a control character.
+#[inline(always)]
+#[must_use]
+pub fn first_get(stream: &[u8]) -> Option<(Key<'_>, usize)> {
+    let text = stream.strip_prefix(b"get ")?;
+    let key_len = token(text);
+    let key = text.get(..key_len).filter(|key| !key.is_empty())?;
+    let is_whole = text.get(key_len..key_len + 2)? == b"\r\n";
+    let len = b"get ".len() + key_len + b"\r\n".len();
+    if is_whole { Some((Key::from_token(key)?, len)) } else { None }
+}
+
+/// What is set, and the length of the request, if the front of `stream` is a whole `set`, to be
+/// answered.
+#[inline(always)]
+#[must_use]
+pub fn first_set(stream: &[u8]) -> Option<(SingleSet<'_>, usize)> {
+    let (set, len) = set_of(stream.strip_prefix(b"set ")?)?;
+    Some((set, b"set ".len() + len))
+}
+
+/// What is set, and the length of the request behind its verb, with
 /// numbers as they are usually written: no sign, no zero in front, at most nine digits.
 ///
 /// Then key and flags lie in it as the item keeps them, and so do the number of bytes and all
 /// that follows: nothing has to be written out.
 #[inline(always)]
-#[must_use]
-pub fn single_set(datagram: &[u8]) -> Option<SingleSet<'_>> {
-    let text = text_of(datagram, *b"set ")?;
-    let mut at = 0;
-    let key_len = loop {
-        let marks = wide::blanks(wide::word_at(text, at));
-        if marks != 0 {
-            break at + wide::first_mark(marks);
-        }
-        at += 8;
-    };
+fn set_of(text: &[u8]) -> Option<(SingleSet<'_>, usize)> {
+    let key_len = token(text);
     let (_, flags_end) = number(text, key_len + 1)?;
     let (exptime, exptime_end) = number(text, flags_end + 1)?;
     let (bytes, bytes_end) = number(text, exptime_end + 1)?;
     // The blanks between them, and what ends line and value.
     let blanks = [key_len, flags_end, exptime_end].map(|at| text.get(at) == Some(&b' '));
-    let (rest, end) = text.get(bytes_end..)?.split_last_chunk::<2>()?;
-    let (line_end, value) = rest.split_first_chunk::<2>()?;
-    let fits = value.len() == bytes as usize && *line_end == *b"\r\n" && *end == *b"\r\n";
+    let (len, value_len) = (bytes_end + 4 + bytes as usize, bytes as usize);
+    let (rest, end) = text.get(bytes_end..len)?.split_last_chunk::<2>()?;
+    let line_end = rest.first_chunk::<2>()?;
+    let fits = *line_end == *b"\r\n" && *end == *b"\r\n";
     if blanks != [true; 3] || !fits || !(1..=Key::MAX_LEN).contains(&key_len) {
         return None;
     }
     let key = Key::from_token(text.get(..key_len)?)?;
-    let (head, tail) = (text.get(..=flags_end)?, text.get(exptime_end + 1..)?);
-    let item = WireForm { key, head, tail, value_len: value.len() };
-    Some(SingleSet { item, exptime: exptime as i32 })
+    let (head, tail) = (text.get(..=flags_end)?, text.get(exptime_end + 1..len)?);
+    let item = WireForm { key, head, tail, value_len };
+    Some((SingleSet { item, exptime: exptime as i32 }, len))
+}
+
+/// Bytes before the first blank or control character. (Behind the end of a text it meets zeros.)
+#[inline(always)]
+fn token(text: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let marks = wide::blanks(wide::word_at(text, at));
+        if marks != 0 {
+            return at + wide::first_mark(marks);
+        }
+        at += 8;
+    }
 }
 
 /// The number that stands at `at`, and where it ends.
@@ -93,7 +130,7 @@ fn number(text: &[u8], at: usize) -> Option<(u32, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Key, single_get, single_set};
+    use super::{Key, first_get, first_set, single_get, single_set};
     use std::vec::Vec;
 
     fn framed(text: &[u8]) -> Vec<u8> {
@@ -114,6 +151,44 @@ mod tests {
         }
         let long = b"set k 999999999 60 0\r\n\r\n";
         assert!(single_set(&framed(long)).is_some());
+    }
+
+    #[test]
+    fn at_the_front_of_a_stream_they_end_where_the_next_begins() {
+        for more in ["", "g", "get other\r\n", "\r\n"] {
+            for key in ["k", "some-key", "a-key-of-more-than-sixteen-bytes"] {
+                let stream = std::format!("get {key}\r\n{more}");
+                let (found, len) = first_get(stream.as_bytes()).unwrap();
+                assert_eq!((found.bytes(), &stream[len..]), (key.as_bytes(), more));
+                let stream = std::format!("set {key} 17 0 5\r\nvalue\r\n{more}");
+                let (set, len) = first_set(stream.as_bytes()).unwrap();
+                assert_eq!((set.item.key.bytes(), &stream[len..]), (key.as_bytes(), more));
+                assert_eq!(set.item.head, std::format!("{key} 17 ").as_bytes());
+                assert_eq!(set.item.tail, b"5\r\nvalue\r\n");
+            }
+        }
+        let long = "k".repeat(251);
+        let (get, set) = (std::format!("get {long}\r\n"), std::format!("set {long} 0 0 0\r\n\r\n"));
+        assert!(first_get(get.as_bytes()).is_none() && first_set(set.as_bytes()).is_none());
+        for text in [
+            "",
+            "get",
+            "get \r\n",
+            "get k",
+            "get k\r",
+            "get k\n",
+            "get k \r\n",
+            "get a b\r\n",
+            "gets k\r\n",
+            "get k\t\r\n",
+        ] {
+            assert!(first_get(text.as_bytes()).is_none(), "{text:?}");
+        }
+        let whole = b"set k 0 0 5\r\nvalue\r\n";
+        assert_eq!(first_set(whole).unwrap().1, whole.len());
+        for len in 0..whole.len() {
+            assert!(first_set(&whole[..len]).is_none(), "{len}");
+        }
     }
 
     #[test]

@@ -166,3 +166,14 @@ fn one_connection_too_many_is_told_so() {
     });
     assert!(served);
 }
+
+/// Guest instructions from sleep to sleep: one request at a time, and 50 written together.
+#[test]
+fn a_get_over_a_connection_costs_what_is_promised() {
+    let manifest = exo_cmd::manifest::read(&exo_cmd::workspace::manifest("bench"));
+    let manifest = manifest.expect("a manifest of the tree");
+    let [alone, batch] = exo_cmd::get_cost_over_tcp(manifest).expect("counted");
+    println!("one at a time: {alone} instructions; 50 written together: {batch}");
+    assert!(alone <= 4400.0, "{alone} instructions");
+    assert!(batch <= 700.0, "{batch} instructions");
+}

@@ -34,5 +34,5 @@ mod verbs;
 pub mod workspace;
 
 pub use anyhow::{Error, Result};
-pub use bench::get::cost as get_cost;
+pub use bench::get::{cost as get_cost, cost_over_tcp as get_cost_over_tcp};
 pub use bench::primitives::unmeasured as unmeasured_primitives;

@@ -1,4 +1,4 @@
-//! Guest instructions per UDP GET.
+//! Guest instructions per request: a GET or a SET, by UDP or TCP.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use clap::builder::RangedU64ValueParser;
 
 use super::conditions::Conditions;
 use super::counter::Counter;
-use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Workload};
+use super::load::{Capture, KEYS, Load, Offer, SHORTEST_KEY, Transport, Verb, Workload};
 use super::report::{Report, Scenario, save};
 use super::steps::Steps;
 use super::table::Table;
@@ -23,11 +23,15 @@ use crate::{guest, workspace};
 /// this is slow.
 const READY: Duration = Duration::from_secs(120);
 
-/// Count guest instructions per GET, by step of a packet's journey
+/// Count guest instructions per GET or SET, by step of a packet's journey
 ///
-/// Boots a machine, fills its store with 1024 items and asks for them in turn. The count is
+/// Boots a machine, fills its store with 1024 items and asks for them, or stores them again, in
+/// turn. The count is
 /// exact and, with requests that are all in the ring when the guest wakes, the same in every
 /// run. Counts say how much the code does, not how fast a processor does it.
+///
+/// Over TCP, requests that are outstanding at the same time are written to one connection
+/// together, as clients do that pipeline; acknowledgements ride on the next.
 ///
 /// What an application does is step 5, unless its `Cargo.toml` says of some of its source
 /// that it is another (`[package.metadata.exo.steps]`, see docs/libos/own-application.md).
@@ -37,13 +41,19 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 4096, value_name = "N",
           value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000_000))]
     requests: u32,
+    /// What is asked
+    #[arg(long, value_enum, default_value_t)]
+    verb: Verb,
+    /// What carries it
+    #[arg(long, value_enum, default_value_t)]
+    transport: Transport,
     /// Passes; they should not differ
     #[arg(long, default_value_t = 3, value_name = "N",
           value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
     passes: u32,
     /// Requests outstanding at a time, at most 64: the answers that one application can
     /// have with the device at once; may be given several times
-    /// [default: 1 and 32]
+    /// [default: 1 and 32; over TCP 1, 32 and 50]
     #[arg(long, value_name = "W",
           value_parser = RangedU64ValueParser::<u32>::new().range(1..=64))]
     outstanding: Vec<u32>,
@@ -65,7 +75,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Where to save everything as JSON
-    /// [default: figures/out/get.json]
+    /// [default: figures/out/get.json, set.json, get-tcp.json or set-tcp.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -73,18 +83,26 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let path = args.manifest.clone().unwrap_or_else(|| workspace::manifest("bench"));
     let config = Config::new(manifest::read(&path)?);
-    let workload = Workload::gets(args.key_bytes, args.value_bytes);
+    let Args { verb, transport, key_bytes, value_bytes, .. } = *args;
+    let workload = Workload { verb, key_bytes, value_bytes };
     let plan = Plan {
         workload,
-        offers: offers(&args.outstanding),
+        transport,
+        offers: offers(transport, &args.outstanding),
         requests: args.requests,
         passes: args.passes,
         beside: None,
     };
     let (table, scenarios) = count(config, &plan, interrupt)?;
     let conditions = Conditions::now("TCG, -icount shift=0,sleep=off");
-    let report = Report::new(conditions, workload, scenarios);
-    let path = save(&report, args.json.as_deref(), "get")?;
+    let report = Report::new(conditions, transport, workload, scenarios);
+    let name = match (verb, transport) {
+        (Verb::Set, Transport::Udp) => "set",
+        (Verb::Set, Transport::Tcp) => "set-tcp",
+        (_, Transport::Udp) => "get",
+        (_, Transport::Tcp) => "get-tcp",
+    };
+    let path = save(&report, args.json.as_deref(), name)?;
     output::print(report.text(args.top, table.functions())?)?;
     say!("\nsaved to {}", path.display())?;
     Ok(())
@@ -99,12 +117,34 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
 pub fn cost(manifest: Manifest, beside: Option<([u8; 4], u16)>) -> Result<[f64; 2]> {
     let plan = Plan {
         workload: Workload::gets(16, 64),
+        transport: Transport::Udp,
         offers: vec![Offer::Held(1), Offer::Held(32)],
         requests: KEYS,
         passes: 1,
         beside: beside.map(|(address, port)| (address.into(), port)),
     };
-    let (_, scenarios) = count(Config::new(manifest), &plan, &Signals::register()?)?;
+    totals(manifest, &plan)
+}
+
+/// The same over a connection: one at a time, and 50 that are written to it together.
+///
+/// # Errors
+/// If the machine does not start, or does not answer.
+pub fn cost_over_tcp(manifest: Manifest) -> Result<[f64; 2]> {
+    let plan = Plan {
+        workload: Workload::gets(16, 64),
+        transport: Transport::Tcp,
+        offers: vec![Offer::Held(1), Offer::Held(50)],
+        requests: KEYS,
+        passes: 1,
+        beside: None,
+    };
+    totals(manifest, &plan)
+}
+
+/// Instructions per request, for each of two offers.
+fn totals(manifest: Manifest, plan: &Plan) -> Result<[f64; 2]> {
+    let (_, scenarios) = count(Config::new(manifest), plan, &Signals::register()?)?;
     let costs: Vec<f64> = scenarios.iter().map(Scenario::total).collect();
     costs.try_into().ok().context("nothing was counted")
 }
@@ -112,6 +152,7 @@ pub fn cost(manifest: Manifest, beside: Option<([u8; 4], u16)>) -> Result<[f64; 
 /// What is asked for.
 pub(super) struct Plan {
     pub(super) workload: Workload,
+    pub(super) transport: Transport,
     pub(super) offers: Vec<Offer>,
     pub(super) requests: u32,
     pub(super) passes: u32,
@@ -153,6 +194,9 @@ pub(super) fn count(
     if let Some((address, port)) = plan.beside {
         load.send_beside(address, port);
     }
+    if plan.transport == Transport::Tcp {
+        load.connect()?;
+    }
 
     let mut scenarios = Vec::new();
     for &offer in &plan.offers {
@@ -171,11 +215,17 @@ pub(super) fn count(
     Ok((table, scenarios))
 }
 
-/// What to measure: one outstanding is the same either way.
-fn offers(outstanding: &[u32]) -> Vec<Offer> {
-    let outstanding = if outstanding.is_empty() { &[1, 32] } else { outstanding };
+/// What to measure: one outstanding is the same either way. Over a connection nothing is offered
+/// freely: when its peer acknowledges would be the host's doing.
+fn offers(transport: Transport, outstanding: &[u32]) -> Vec<Offer> {
+    let usual: &[u32] = if transport == Transport::Udp { &[1, 32] } else { &[1, 32, 50] };
+    let outstanding = if outstanding.is_empty() { usual } else { outstanding };
     let offers = outstanding.iter().flat_map(|&count| [Offer::Held(count), Offer::Free(count)]);
-    offers.filter(|offer| *offer != Offer::Free(1)).collect()
+    let is_measured = |offer: &Offer| match offer {
+        Offer::Held(_) => true,
+        Offer::Free(count) => *count > 1 && transport == Transport::Udp,
+    };
+    offers.filter(is_measured).collect()
 }
 
 /// The application that is the store: whatever it is called, and whatever program it runs.
@@ -225,8 +275,11 @@ mod tests {
     #[test]
     fn offers_each_load_both_ways() {
         let default = [Offer::Held(1), Offer::Held(32), Offer::Free(32)];
-        assert_eq!(offers(&[]), default);
-        assert_eq!(offers(&[1]), default[..1]);
-        assert_eq!(offers(&[8, 1]), [Offer::Held(8), Offer::Free(8), Offer::Held(1)]);
+        let udp = |outstanding: &[u32]| offers(Transport::Udp, outstanding);
+        assert_eq!(udp(&[]), default);
+        assert_eq!(udp(&[1]), default[..1]);
+        assert_eq!(udp(&[8, 1]), [Offer::Held(8), Offer::Free(8), Offer::Held(1)]);
+        let tcp = offers(Transport::Tcp, &[]);
+        assert_eq!(tcp, [Offer::Held(1), Offer::Held(32), Offer::Held(50)]);
     }
 }

@@ -9,6 +9,10 @@
 //! grouped depends on the host's timing, as it would in use. In both the guest's
 //! slice timer goes off after every million instructions; only when it sleeps freely
 //! does QEMU advance its clock, right to the next timer.
+//!
+//! Requests go as datagrams; those of a held load, over a connection once there is one ([`stream`]).
+
+mod stream;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -25,6 +29,7 @@ use super::counter::{Counter, Counts, wait_for};
 use crate::client::request;
 use crate::machine::{FrameSocket, Machine, STORE_PORT, option_value};
 use crate::signals::Signals;
+use stream::Stream;
 
 /// Different keys that are asked for in turn.
 pub(crate) const KEYS: u32 = 1024;
@@ -57,6 +62,8 @@ const HOST: Station = Station {
 enum Heard {
     /// An answer, or what should be one.
     Answer(Vec<u8>),
+    /// A segment of TCP.
+    Segment(Vec<u8>),
     /// That nothing listens at the port (ICMP, RFC 792: destination unreachable).
     Refused,
     /// A question for this end's MAC address: Linux asks again from time to time. The frame
@@ -75,13 +82,26 @@ pub(crate) struct Workload {
 }
 
 /// What is asked of the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Verb {
+    #[default]
     Get,
     Set,
     /// To send back what it got: requests of a `get`. For a service that is no store.
+    #[value(skip)]
     Echo,
+}
+
+/// What carries requests and answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Transport {
+    /// A datagram for each.
+    #[default]
+    Udp,
+    /// One connection: those that are outstanding at a time are written to it together.
+    Tcp,
 }
 
 /// How requests are offered.
@@ -116,6 +136,8 @@ pub(crate) struct Load<'a> {
     asked: HashMap<u16, u32>,
     /// What arrives before each request of a held load, for another of the machine.
     beside: Option<Vec<u8>>,
+    /// What a held load goes over, if not as datagrams.
+    stream: Option<Stream>,
 }
 
 impl Workload {
@@ -163,6 +185,27 @@ impl Workload {
         let (key, value) = (self.key(number), self.value(number));
         let length = value.len().to_string();
         [b"VALUE ", &key[..], b" 0 ", length.as_bytes(), b"\r\n", &value, b"\r\nEND\r\n"].concat()
+    }
+}
+
+impl Verb {
+    /// As reports have it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Set => "SET",
+            Self::Echo => "echo",
+        }
+    }
+}
+
+impl Transport {
+    /// As reports have it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
     }
 }
 
@@ -222,6 +265,7 @@ impl<'a> Load<'a> {
             next_key: 0,
             asked: HashMap::new(),
             beside: None,
+            stream: None,
         };
         load.send(&arp_request(HOST, address))?;
         // The guest may be announcing itself just now; that is no answer.
@@ -281,7 +325,7 @@ impl<'a> Load<'a> {
                     (answered, heard) = (answered + 1, Instant::now());
                 }
                 Heard::Refused => bail!("nothing listens at the service's port"),
-                Heard::Question(_) | Heard::Nothing => {}
+                Heard::Segment(_) | Heard::Question(_) | Heard::Nothing => {}
             }
         }
         self.asked.clear();
@@ -303,7 +347,7 @@ impl<'a> Load<'a> {
                 match self.hear()? {
                     Heard::Answer(frame) => return self.check_answer(&frame, |_| answer.clone()),
                     Heard::Refused => break,
-                    Heard::Question(_) | Heard::Nothing => {}
+                    Heard::Segment(_) | Heard::Question(_) | Heard::Nothing => {}
                 }
                 self.interrupt.check()?;
                 ensure!(
@@ -323,6 +367,7 @@ impl<'a> Load<'a> {
     }
 
     fn fill(&mut self) -> Result<()> {
+        self.acknowledge()?;
         self.counter.let_go();
         if self.workload.verb == Verb::Echo {
             return Ok(());
@@ -391,6 +436,10 @@ impl<'a> Load<'a> {
     /// From one sleep to the next: `count` requests that are all there when the guest
     /// wakes.
     fn batch(&mut self, count: u32) -> Result<()> {
+        if let Some(stream) = self.stream.take() {
+            self.stream = Some(self.batch_over(stream, count)?);
+            return Ok(());
+        }
         self.put(count)?;
         self.counter.let_one_pass();
         for _ in 0..count {
@@ -407,6 +456,11 @@ impl<'a> Load<'a> {
             }
             self.send_request()?;
         }
+        self.wait_until_arrived()
+    }
+
+    /// **Blocking** until all that was sent is in the device's ring.
+    fn wait_until_arrived(&self) -> Result<()> {
         let arrived = || self.capture.length() >= self.captured;
         let problem = "QEMU does not pass frames on to the guest";
         wait_for(arrived, problem, self.machine, self.interrupt)?;
@@ -465,7 +519,7 @@ impl<'a> Load<'a> {
             match self.hear()? {
                 Heard::Answer(frame) => return Ok(frame),
                 Heard::Refused => bail!("nothing listens at the service's port"),
-                Heard::Question(_) | Heard::Nothing => {}
+                Heard::Segment(_) | Heard::Question(_) | Heard::Nothing => {}
             }
             self.interrupt.check()?;
             ensure!(self.machine.running(), "the guest ended\n{}", self.machine.report());
@@ -496,7 +550,11 @@ fn heard(frame: Vec<u8>) -> Heard {
     // IPv4 without options, ICMP, and its type.
     let unreachable = frame.get(12..15) == Some(&[8, 0, 0x45])
         && (frame.get(23), frame.get(34)) == (Some(&1), Some(&3));
-    if unreachable { Heard::Refused } else { Heard::Answer(frame) }
+    match frame.get(12..15) {
+        _ if unreachable => Heard::Refused,
+        Some([8, 0, 0x45]) if frame.get(23) == Some(&6) => Heard::Segment(frame),
+        _ => Heard::Answer(frame),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
+use crate::bench::load::Transport;
 use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, RECEIVE_BUFFER, Store, Xdp};
 use crate::machine::{Config, Machine};
 use crate::module::{Parameters, Workers};
@@ -13,7 +14,7 @@ pub(crate) const ADDRESS: Ipv4Addr = linux::ADDRESS;
 /// Memory for items, in all placements.
 const STORE_MIB: u32 = 24;
 
-/// Something that answers on UDP port 11211.
+/// Something that answers on port 11211, and over what it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
     /// memcached, as packaged, on Linux.
@@ -34,11 +35,17 @@ pub(crate) enum Contender {
     ExoEcho,
     /// UDP echo with nothing above the rings, on the exokernel.
     ExoRing,
+    /// memcached over TCP.
+    MemcachedTcp,
+    /// This project's store as a Linux process over TCP.
+    ProcessTcp,
+    /// This project's store on the exokernel over TCP.
+    ExoTcp,
 }
 
 impl Contender {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Memcached,
         Self::Xdp,
         Self::Process,
@@ -48,6 +55,9 @@ impl Contender {
         Self::XdpEcho,
         Self::ExoEcho,
         Self::ExoRing,
+        Self::MemcachedTcp,
+        Self::ProcessTcp,
+        Self::ExoTcp,
     ];
     /// Those that are this system, and that the baseline is for.
     pub(crate) const OURS: [Self; 3] = [Self::Exo, Self::ExoEcho, Self::ExoRing];
@@ -64,6 +74,9 @@ impl Contender {
             Self::XdpEcho => "xdp-echo",
             Self::ExoEcho => "exo-echo",
             Self::ExoRing => "exo-ring",
+            Self::MemcachedTcp => "memcached-tcp",
+            Self::ProcessTcp => "process-tcp",
+            Self::ExoTcp => "exo-tcp",
         }
     }
 
@@ -79,6 +92,9 @@ impl Contender {
             Self::XdpEcho => "floor: echo in XDP",
             Self::ExoEcho => "floor: echo through Exo's library OS",
             Self::ExoRing => "floor: echo on Exo's bare rings",
+            Self::MemcachedTcp => "memcached in a Linux process, TCP",
+            Self::ProcessTcp => "our store in a Linux process, TCP",
+            Self::ExoTcp => "our store on Exo, ring 3, TCP",
         }
     }
 
@@ -87,8 +103,16 @@ impl Contender {
         matches!(self, Self::LinuxEcho | Self::XdpEcho | Self::ExoEcho | Self::ExoRing)
     }
 
+    /// What carries its requests.
+    pub(crate) const fn transport(self) -> Transport {
+        match self {
+            Self::MemcachedTcp | Self::ProcessTcp | Self::ExoTcp => Transport::Tcp,
+            _ => Transport::Udp,
+        }
+    }
+
     const fn on_linux(self) -> bool {
-        !matches!(self, Self::Exo | Self::ExoEcho | Self::ExoRing)
+        !matches!(self, Self::Exo | Self::ExoEcho | Self::ExoRing | Self::ExoTcp)
     }
 
     /// The ways to measure it: one on Exo, one for each kind of mitigations on Linux.
@@ -110,16 +134,16 @@ impl Contender {
             facts.push(format!("net.core.rmem_default={RECEIVE_BUFFER}"));
         }
         match self {
-            Self::Memcached => facts.push(memcached(&MEMCACHED)?),
+            Self::Memcached | Self::MemcachedTcp => facts.push(memcached(&MEMCACHED)?),
             Self::Xdp => {
                 facts.push(xdp(CACHE)?);
                 facts.push(memcached(&Xdp::behind(STORE_MIB))?);
             }
             Self::XdpEcho => facts.push(xdp(Xdp::Echo)?),
             Self::LinuxEcho => facts.push(ECHO.command()),
-            Self::Process => facts.push(PROCESS.command()),
+            Self::Process | Self::ProcessTcp => facts.push(PROCESS.command()),
             Self::Module => facts.push(MODULE.command()),
-            Self::Exo | Self::ExoEcho | Self::ExoRing => {
+            Self::Exo | Self::ExoEcho | Self::ExoRing | Self::ExoTcp => {
                 facts.push(format!("boot/manifests/{}.toml", self.manifest()));
             }
         }
@@ -142,7 +166,7 @@ impl Contender {
         prepare: impl FnOnce(&mut Config),
     ) -> Result<Machine> {
         let mut guest = match self {
-            Self::Exo | Self::ExoEcho | Self::ExoRing => {
+            Self::Exo | Self::ExoEcho | Self::ExoRing | Self::ExoTcp => {
                 let mut config = Config::named(self.manifest())?;
                 prepare(&mut config);
                 return Machine::boot(&config);
@@ -156,10 +180,10 @@ impl Contender {
         guest.parameters.push("ipv6.disable=1".to_owned());
         guest.networked();
         match self {
-            Self::Memcached => MEMCACHED.add_to(&mut guest)?,
+            Self::Memcached | Self::MemcachedTcp => MEMCACHED.add_to(&mut guest)?,
             Self::Xdp => CACHE.add_to(&mut guest, STORE_MIB)?,
             Self::XdpEcho => Xdp::Echo.add_to(&mut guest, STORE_MIB)?,
-            Self::Process => PROCESS.add_to(&mut guest)?,
+            Self::Process | Self::ProcessTcp => PROCESS.add_to(&mut guest)?,
             Self::LinuxEcho => ECHO.add_to(&mut guest)?,
             _ => MODULE.add_to(&mut guest)?,
         }
@@ -172,10 +196,16 @@ impl Contender {
     pub(crate) const fn ready(self) -> &'static str {
         match self {
             // Workers are waited for; what lies in the kernel answers once it is loaded.
-            Self::Memcached | Self::Module | Self::Xdp | Self::XdpEcho => linux::READY,
-            Self::Process | Self::LinuxEcho | Self::Exo | Self::ExoEcho | Self::ExoRing => {
-                ": serving"
+            Self::Memcached | Self::MemcachedTcp | Self::Module | Self::Xdp | Self::XdpEcho => {
+                linux::READY
             }
+            Self::Process
+            | Self::ProcessTcp
+            | Self::LinuxEcho
+            | Self::Exo
+            | Self::ExoEcho
+            | Self::ExoRing
+            | Self::ExoTcp => ": serving",
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::contender::{ADDRESS, Contender};
 use super::scenario::Scenario;
 use crate::bench::counter::{Counter, Counts};
-use crate::bench::load::{Capture, KEYS, Load, Offer, Workload};
+use crate::bench::load::{Capture, KEYS, Load, Offer, Transport, Workload};
 use crate::linux::Mitigations;
 use crate::machine::{Machine, Network};
 use crate::output::note;
@@ -184,6 +184,9 @@ pub(crate) fn asking<T>(
     drop(preparing);
     wait(contender, &machine, interrupt)?;
     let mut load = Load::start(&machine, &counter, interrupt, &capture, workload, ADDRESS)?;
+    if contender.transport() == Transport::Tcp {
+        load.connect()?;
+    }
     let asked = ask(&mut load)?;
     ensure!(machine.running(), "the guest ended\n{}", machine.report());
     Ok(asked)

@@ -52,11 +52,7 @@ impl Scenario {
 
     /// For a column.
     pub(crate) fn title(self) -> String {
-        let verb = match self.verb {
-            Verb::Get => "GET",
-            Verb::Set => "SET",
-            Verb::Echo => "echo",
-        };
+        let verb = self.verb.name();
         let Self { key_bytes, value_bytes, outstanding, .. } = self;
         format!("{verb} {key_bytes}/{value_bytes}, {outstanding} at a time")
     }

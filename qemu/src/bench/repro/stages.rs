@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::ours::{Grid, Ours};
 use crate::bench::get::{self, Plan};
-use crate::bench::load::{Offer, Workload};
+use crate::bench::load::{Offer, Transport, Workload};
 use crate::bench::report::Scenario;
 use crate::bench::rows::Row;
 use crate::machine::Config;
@@ -28,7 +28,9 @@ pub(super) fn put_grid(
 ) -> Result<[Scenario; 2]> {
     note!("repro: {title}, by step");
     let offers = vec![Offer::Held(1), Offer::Held(SATURATED)];
-    let plan = Plan { workload, offers, requests: REQUESTS, passes: PASSES, beside: None };
+    let transport = Transport::Udp;
+    let (requests, passes) = (REQUESTS, PASSES);
+    let plan = Plan { workload, transport, offers, requests, passes, beside: None };
     let (_, scenarios) = get::count(Config::named(manifest)?, &plan, interrupt)?;
     let scenarios: [Scenario; 2] = scenarios.try_into().ok().context("a pass is missing")?;
     let line = |name: String, value: &dyn Fn(&Scenario) -> Option<f64>| {

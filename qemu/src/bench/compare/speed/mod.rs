@@ -25,6 +25,7 @@ use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use super::contender::Contender;
+use crate::bench::load::Transport;
 use crate::linux::Mitigations;
 use crate::output::note;
 use crate::signals::Signals;
@@ -45,12 +46,14 @@ pub(crate) struct Speed {
     pub(crate) pairs: Vec<Pair>,
 }
 
-/// The contenders that Exo's store is measured against, in the order of the table.
+/// The contenders that Exo's store is measured against, in the order of the table. The generator
+/// speaks UDP.
 pub(crate) fn opponents(
     contenders: &[Contender],
     mitigations: &[Mitigations],
 ) -> Vec<(Contender, Option<Mitigations>)> {
-    let others = contenders.iter().copied().filter(|contender| *contender != Contender::Exo);
+    let is_other = |one: &Contender| *one != Contender::Exo && one.transport() == Transport::Udp;
+    let others = contenders.iter().copied().filter(is_other);
     others.flat_map(|other| other.variants(mitigations).map(move |with| (other, with))).collect()
 }
 

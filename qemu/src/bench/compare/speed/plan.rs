@@ -127,12 +127,15 @@ impl Requests {
 
 #[cfg(test)]
 mod tests {
+    use super::super::opponents;
     use super::*;
+    use crate::linux::Mitigations;
 
     /// With the counts, which take about three minutes, less than six.
     #[test]
     fn the_quick_plan_is_short() {
-        let others = || Contender::ALL.into_iter().filter(|one| *one != Contender::Exo);
+        let opponents = opponents(&Contender::ALL, &[Mitigations::Default]);
+        let others = || opponents.iter().map(|&(other, _)| other);
         let (quick, full) = (Plan::quick().seconds(others()), Plan::full().seconds(others()));
         assert!(quick < 180.0, "{quick}");
         assert!(full > quick);

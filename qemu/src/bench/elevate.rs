@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::conditions::Conditions;
 use super::get::{Plan, count};
-use super::load::{Offer, Workload};
+use super::load::{Offer, Transport, Workload};
 use super::primitives;
 use super::report::{Scenario, Stating, save};
 use crate::figures::{self, Named};
@@ -107,6 +107,7 @@ fn measure(requests: u32, interrupt: &Signals) -> Result<Report> {
         }
         let plan = Plan {
             workload: Workload::gets(16, 64),
+            transport: Transport::Udp,
             offers: vec![Offer::Held(1), Offer::Held(32)],
             requests,
             passes: 1,

@@ -9,15 +9,15 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::{SELF, STACK_TOP};
 use exo_abi::{
-    BATCH_MAX, BATCH_WORDS, Error, Handle, Pfn, Protection, Rights, SLOT_COUNT, Upcall, UserPtr,
-    VirtAddr, Word, call_number,
+    BATCH_MAX, BATCH_WORDS, Error, Handle, LARGE_PAGES, Pfn, Protection, Rights, SLOT_COUNT,
+    Upcall, UserPtr, VirtAddr, Word, call_number,
 };
 use libos::entry_point;
 use libos::sys;
 use libos::time::timestamp;
 use libos::transfer::{Message, Remote};
 use selftest::child::{Child, Code, SHARED, exit, until_done};
-use selftest::frames::{LARGE_PAGES, read, write};
+use selftest::frames::{read, write};
 use selftest::server::{area, handle};
 
 use crate::attack::{Attack, Attacker, Attempt, PATIENCE, Verdict};
@@ -337,7 +337,7 @@ fn writers(attacker: &Attacker, away: Away, way: Way) -> Attempt {
         sys::map(SELF, owner, frame, glass, 1, Protection::Read)?;
         match way {
             Way::UnmapLarge => {
-                sys::map_large(child.env, SELF, first, LARGE, Protection::ReadWrite)?;
+                sys::map(child.env, SELF, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
             }
             _ => drop(sys::map(child.env, owner, frame, SMALL, 1, Protection::ReadWrite)?),
         }
@@ -350,7 +350,7 @@ fn writers(attacker: &Attacker, away: Away, way: Way) -> Attempt {
         }
         match way {
             Way::Unmap => drop(sys::unmap(child.env, SMALL, 1)?),
-            Way::UnmapLarge => drop(sys::unmap_large(child.env, LARGE)?),
+            Way::UnmapLarge => drop(sys::unmap(child.env, LARGE, LARGE_PAGES)?),
             Way::Enforce => drop(take_away(&child, frame, u_area)?),
         }
         if way != Way::Enforce {

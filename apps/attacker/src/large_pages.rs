@@ -4,10 +4,12 @@
 use alloc::vec::Vec;
 
 use exo_abi::boot::{SELF, U_AREA};
-use exo_abi::{Error, FrameKind, Handle, Level, Pfn, Protection, Rights, VirtAddr, Word};
+use exo_abi::{
+    Error, FrameKind, Handle, LARGE_PAGES, Level, Pfn, Protection, Rights, VirtAddr, Word,
+};
 use libos::sys;
 use selftest::child::{exit, until_done};
-use selftest::frames::{LARGE_PAGES, read, write};
+use selftest::frames::{read, write};
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
 use crate::mappings::raw;
@@ -38,6 +40,8 @@ const LARGE: VirtAddr = match VirtAddr::new(0x8000_0000) {
     None => panic!("a page of user space"),
 };
 const SIZE: u64 = 2 << 20;
+/// How many pages one is to calls.
+const LARGE_RUN: u64 = LARGE_PAGES as u64;
 const BOTH: [Protection; 2] = [Protection::Read, Protection::ReadWrite];
 
 /// Frames for a large page, and tables.
@@ -48,12 +52,12 @@ fn run_of(attacker: &Attacker) -> Result<Pfn, Error> {
 
 fn mapped(attacker: &Attacker) -> Result<Pfn, Error> {
     let first = run_of(attacker)?;
-    sys::map_large(SELF, SELF, first, LARGE, Protection::ReadWrite)?;
+    sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
     Ok(first)
 }
 
 fn unmap_and_give(attacker: &Attacker, first: Pfn) -> Result<(), Error> {
-    sys::unmap_large(SELF, LARGE)?;
+    sys::unmap(SELF, LARGE, LARGE_PAGES)?;
     attacker.frames.give(first, LARGE_PAGES)
 }
 
@@ -65,7 +69,7 @@ fn foreign_runs(attacker: &mut Attacker) -> Attempt {
     let runs = (0..end).step_by(LARGE_PAGES as usize).map(Pfn);
     let foreign = runs.filter(|first| !(0..LARGE_PAGES).all(|i| is_own(first.plus(i))));
     let tries = foreign.flat_map(|first| {
-        BOTH.map(|protection| sys::map_large(SELF, SELF, first, LARGE, protection))
+        BOTH.map(|protection| sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, protection))
     });
     Ok(Verdict::every(tries, &[Error::NotOwned]))
 }
@@ -77,7 +81,7 @@ fn one_foreign(attacker: &mut Attacker) -> Attempt {
     let first = run_of(attacker)?;
     let far = VirtAddr::new(0x5000_0000_0000).ok_or(Error::BadAddress)?;
     let level = Level::new(3).ok_or(Error::BadArgument)?;
-    let attempt = || sys::map_large(SELF, SELF, first, LARGE, Protection::ReadWrite);
+    let attempt = || sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::ReadWrite);
     let mut tries = Vec::new();
     for odd in [first, first.plus(1), first.plus(300), first.plus(511)] {
         frames.give(odd, 1)?;
@@ -90,7 +94,7 @@ fn one_foreign(attacker: &mut Attacker) -> Attempt {
     let [a, b, c, d] = [8, 9, 10, 11].map(|offset| first.plus(offset));
     let child = Handle::from_word(sys::env_create(a, b, c, d)?)?;
     tries.push(attempt());
-    tries.push(sys::map_large(SELF, child, first, LARGE, Protection::Read));
+    tries.push(sys::map(SELF, child, first, LARGE, LARGE_PAGES, Protection::Read));
     selftest::child::destroy(child)?;
     sys::frames_take(frames.capability, SELF, a, 4)?;
     // Now that all are the attacker's it can be had.
@@ -107,7 +111,7 @@ fn beyond(attacker: &mut Attacker) -> Attempt {
     attacker.frames.cover_large(SELF, LARGE)?;
     let end = (attacker.frames.table.len() as u32).next_multiple_of(LARGE_PAGES);
     let tries = [end, end + LARGE_PAGES, 0xfee00, 1 << 31, u32::MAX - (LARGE_PAGES - 1)]
-        .map(|first| sys::map_large(SELF, SELF, Pfn(first), LARGE, Protection::ReadWrite));
+        .map(|first| sys::map(SELF, SELF, Pfn(first), LARGE, LARGE_PAGES, Protection::ReadWrite));
     Ok(Verdict::every(tries.into_iter(), &[Error::NotOwned, Error::OutOfRange]))
 }
 
@@ -116,12 +120,12 @@ fn misaligned(attacker: &mut Attacker) -> Attempt {
     let read_write = Protection::ReadWrite;
     let frames = [1, 2, 64, 256, 511].into_iter().flat_map(|odd| {
         [first.plus(odd), Pfn(first.0 - odd)]
-            .map(|pfn| sys::map_large(SELF, SELF, pfn, LARGE, read_write))
+            .map(|pfn| sys::map(SELF, SELF, pfn, LARGE, LARGE_PAGES, read_write))
     });
     let frames = Verdict::every(frames, &[Error::BadArgument]);
     let own = SELF.into_word();
     let places = [1, 8, 0xfff, 0x1000, 0x10_0000, SIZE - 0x1000, SIZE - 1]
-        .map(|odd| raw("map_large", [own, own, first.into_word(), LARGE.get() + odd, 1, 0]));
+        .map(|odd| raw("map", [own, own, first.into_word(), LARGE.get() + odd, LARGE_RUN, 1]));
     let places = Verdict::every(places.into_iter(), &[Error::BadAddress]);
     attacker.frames.give(first, LARGE_PAGES)?;
     Ok(if frames.is_repelled() { places } else { frames })
@@ -139,7 +143,10 @@ fn kernel_addresses(attacker: &mut Attacker) -> Attempt {
         u64::MAX,
     ];
     let tries = places.into_iter().flat_map(|at| {
-        [raw("map_large", [own, own, first, at, 1, 0]), raw("unmap_large", [own, at, 0, 0, 0, 0])]
+        [
+            raw("map", [own, own, first, at, LARGE_RUN, 1]),
+            raw("unmap", [own, at, LARGE_RUN, 0, 0, 0]),
+        ]
     });
     let verdict = Verdict::every(tries, &[Error::BadAddress]);
     attacker.frames.give(Pfn(first as u32), LARGE_PAGES)?;
@@ -153,7 +160,7 @@ fn last_page(attacker: &mut Attacker) -> Attempt {
     attacker.frames.cover_large(SELF, last)?;
     let first = attacker.frames.take_large(SELF)?;
     let tries = [Protection::Read, Protection::ReadWrite, Protection::ReadExecute]
-        .map(|protection| sys::map_large(SELF, SELF, first, last, protection));
+        .map(|protection| sys::map(SELF, SELF, first, last, LARGE_PAGES, protection));
     let verdict = Verdict::every(tries.into_iter(), &[Error::BadAddress]);
     if verdict.is_repelled() {
         attacker.frames.give(first, LARGE_PAGES)?;
@@ -172,7 +179,9 @@ fn over_tables(attacker: &mut Attacker) -> Attempt {
     let tries: Vec<_> = places
         .into_iter()
         .filter_map(|at| VirtAddr::new(at / SIZE * SIZE))
-        .flat_map(|at| BOTH.map(|protection| sys::map_large(SELF, SELF, first, at, protection)))
+        .flat_map(|at| {
+            BOTH.map(|protection| sys::map(SELF, SELF, first, at, LARGE_PAGES, protection))
+        })
         .collect();
     sys::table_remove(SELF, LARGE, level)?;
     attacker.frames.give(table, 1)?;
@@ -184,7 +193,7 @@ fn writable_executable(attacker: &mut Attacker) -> Attempt {
     let first = run_of(attacker)?;
     let own = SELF.into_word();
     let tries = [3, 4, 7, 1 << 7, 1 << 8, 1 << 63, u64::MAX]
-        .map(|bits| raw("map_large", [own, own, first.into_word(), LARGE.get(), bits, 0]));
+        .map(|bits| raw("map", [own, own, first.into_word(), LARGE.get(), LARGE_RUN, bits]));
     attacker.frames.give(first, LARGE_PAGES)?;
     Ok(Verdict::every(tries.into_iter(), &[Error::BadArgument]))
 }
@@ -194,9 +203,9 @@ fn foreign_space(attacker: &mut Attacker) -> Attempt {
     let child = attacker.maker.bare()?;
     let weak = Handle::from_word(sys::cap_derive(child.env, Rights::CONTROL, 0, 0)?)?;
     let tries = [
-        sys::map_large(weak, SELF, first, LARGE, Protection::Read),
-        sys::map_large(SELF, weak, first, LARGE, Protection::Read),
-        sys::unmap_large(weak, LARGE),
+        sys::map(weak, SELF, first, LARGE, LARGE_PAGES, Protection::Read),
+        sys::map(SELF, weak, first, LARGE, LARGE_PAGES, Protection::Read),
+        sys::unmap(weak, LARGE, LARGE_PAGES),
     ];
     sys::cap_drop(weak)?;
     child.destroy()?;
@@ -256,7 +265,7 @@ fn confused(attacker: &mut Attacker) -> Attempt {
     write(inside, 0, 300);
     let own = SELF.into_word();
     let small = [window.get() / SIZE * SIZE, U_AREA, 0x40_0000, 0x5000_0000_0000]
-        .map(|at| raw("unmap_large", [own, at, 0, 0, 0, 0]));
+        .map(|at| raw("unmap", [own, at, LARGE_RUN, 0, 0, 0]));
     // Not there as small ones: skipped, all of them.
     for start in (0..LARGE_PAGES).step_by(64) {
         sys::unmap(SELF, LARGE.plus(start).ok_or(Error::BadAddress)?, 64)?;
@@ -271,7 +280,7 @@ fn confused(attacker: &mut Attacker) -> Attempt {
 extern "C" fn writes_on(at: u64) -> ! {
     let Some(page) = VirtAddr::new(at) else { exit(1) };
     write(page, 0, 1);
-    if sys::unmap_large(SELF, LARGE).is_err() {
+    if sys::unmap(SELF, LARGE, LARGE_PAGES).is_err() {
         exit(2);
     }
     write(page, 0, 2);
@@ -283,7 +292,7 @@ fn stale(attacker: &mut Attacker) -> Attempt {
     let inside = LARGE.plus(411).ok_or(Error::BadAddress)?;
     let show = |child: &selftest::child::Child<'_>| {
         attacker.frames.cover_large(child.env, LARGE)?;
-        sys::map_large(child.env, SELF, first, LARGE, Protection::ReadWrite)?;
+        sys::map(child.env, SELF, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
         Ok(inside.get())
     };
     let verdict = attacker.prepared_victim(show, writes_on, &[14])?;
@@ -297,11 +306,11 @@ fn destroy_mapped(attacker: &mut Attacker) -> Attempt {
     let before = attacker.frames.free();
     let child = attacker.maker.bare()?;
     let first = attacker.frames.take_large(child.env)?;
-    sys::map_large(SELF, child.env, first, LARGE, Protection::ReadWrite)?;
+    sys::map(SELF, child.env, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
     let verdict = Verdict::refused(until_done(|| sys::env_destroy(child.env)), Error::InUse);
     let theirs = Some((FrameKind::Memory, child.id));
     let held = (0..LARGE_PAGES).all(|i| attacker.frames.look(first.plus(i)) == theirs);
-    sys::unmap_large(SELF, LARGE)?;
+    sys::unmap(SELF, LARGE, LARGE_PAGES)?;
     child.destroy()?;
     let back = attacker.frames.free() == before;
     Ok(if held && back { verdict } else { Verdict::breach("no, but frames are free and mapped") })

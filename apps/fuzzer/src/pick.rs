@@ -82,9 +82,9 @@ impl Member {
                     "frames_take" => Want::Free,
                     "filter_remove" => Want::Filter,
                     "net_unscope" => Want::Scope,
+                    "map" if self.random.below(16) == 0 => return (first + 511) & !511,
                     "map" if self.random.below(4) == 0 => Want::Table,
                     "map" => Want::Memory,
-                    "map_large" => return (first + 511) & !511,
                     _ => Want::Quiet,
                 };
                 self.frame(want)
@@ -228,6 +228,7 @@ impl Member {
             ("VirtAddr", _) => self.place(),
             ("UserPtr", _) => self.pointer(),
             ("Pages", _) => match bits >> 8 & 15 {
+                2 if matches!(call, "map" | "unmap") => LARGE_PAGES.into(),
                 0 => 64 + (bits >> 16 & 1),
                 1 => 0,
                 _ => 1 + (bits >> 16 & 3),

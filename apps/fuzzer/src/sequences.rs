@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::{SELF, STACK_TOP};
-use exo_abi::{BATCH_WORDS, FRAME_BYTES, Rights, RingOrder, Word, call_number};
+use exo_abi::{BATCH_WORDS, FRAME_BYTES, LARGE_PAGES, Rights, RingOrder, Word, call_number};
 use selftest::frames::write;
 use selftest::server::area;
 
@@ -370,12 +370,12 @@ impl Member {
         }
         let at = crate::place::PLAYGROUND.get() + 0x40_0000 + 0x20_0000 * self.random.below(2);
         let protection = self.random.below(3);
-        self.go(call_number("map_large"), &[own, own, first, at, protection]);
+        self.go(call_number("map"), &[own, own, first, at, LARGE_PAGES.into(), protection]);
         for _ in 0..self.random.below(4) {
             self.random_call();
         }
         if self.random.below(3) != 0 {
-            self.go(call_number("unmap_large"), &[own, at]);
+            self.go(call_number("unmap"), &[own, at, LARGE_PAGES.into()]);
             for piece in 0..8 {
                 self.go(call_number("frames_free"), &[first + 64 * piece, 64]);
             }

@@ -1,11 +1,11 @@
 //! Frames and mappings, and calls in a batch, which lie in a page.
 
 use exo_abi::boot::SELF;
-use exo_abi::{BATCH_MAX, Error, Protection, UserPtr, VirtAddr};
+use exo_abi::{BATCH_MAX, Error, LARGE_PAGES, Protection, UserPtr, VirtAddr};
 use libos::memory::BATCH;
 use libos::sys;
 use ruler::{Counter, SAMPLES};
-use selftest::frames::{Frames, LARGE_PAGES, window, write};
+use selftest::frames::{Frames, window, write};
 
 /// A page of address space that nothing else uses.
 const WINDOW: u32 = 16;
@@ -62,9 +62,9 @@ fn large(counter: &Counter, frames: Frames) -> Result<(), Error> {
     frames.cover_large(SELF, LARGE)?;
     let first = frames.take_large(SELF)?;
     let use_it = || {
-        sys::map_large(SELF, SELF, first, LARGE, Protection::ReadWrite)?;
+        sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
         write(LARGE, 0, 1);
-        sys::unmap_large(SELF, LARGE)
+        sys::unmap(SELF, LARGE, LARGE_PAGES)
     };
     counter.measure("large", || use_it().map(drop))?;
     frames.give(first, LARGE_PAGES)?;

@@ -5,14 +5,12 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::SELF;
 use exo_abi::{
-    EnvId, Error, FrameInfo, FrameKind, Handle, Level, Pages, Pfn, Protection, VirtAddr,
+    EnvId, Error, FrameInfo, FrameKind, Handle, LARGE_PAGES, Level, Pages, Pfn, Protection,
+    VirtAddr,
 };
 use libos::memory::{BATCH, Range};
 use libos::runtime::Environment;
 use libos::sys;
-
-/// Frames of a page of 2 MiB.
-pub const LARGE_PAGES: Pages = 512;
 
 /// The frames the program was granted.
 #[derive(Clone, Copy)]

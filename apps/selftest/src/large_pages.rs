@@ -2,13 +2,13 @@
 
 use exo_abi::boot::SELF;
 use exo_abi::{
-    EnvState, EnvStatus, Error, FRAME_BYTES, FrameKind, Handle, Level, Pages, Pfn, Protection,
-    UserPtr, VirtAddr, call_number,
+    EnvState, EnvStatus, Error, FRAME_BYTES, FrameKind, Handle, LARGE_PAGES, Level, Pages, Pfn,
+    Protection, UserPtr, VirtAddr, call_number,
 };
 use libos::sys;
 use selftest::check::{Outcome, holds, refused, same};
 use selftest::child::{Code, exit, until_done};
-use selftest::frames::{LARGE_PAGES, read, write};
+use selftest::frames::{read, write};
 
 use crate::bench::{Bench, Check, PATIENCE};
 
@@ -45,12 +45,12 @@ fn page(offset: Pages) -> Result<VirtAddr, Error> {
 fn make(bench: &Bench) -> Result<Pfn, Error> {
     bench.frames.cover_large(SELF, LARGE)?;
     let first = bench.frames.take_large(SELF)?;
-    sys::map_large(SELF, SELF, first, LARGE, Protection::ReadWrite)?;
+    sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
     Ok(first)
 }
 
 fn unmake(bench: &Bench, first: Pfn) -> Outcome {
-    sys::unmap_large(SELF, LARGE)?;
+    sys::unmap(SELF, LARGE, LARGE_PAGES)?;
     Ok(bench.frames.give(first, LARGE_PAGES)?)
 }
 
@@ -75,7 +75,7 @@ fn aliases(bench: &mut Bench) -> Outcome {
         same("and back", read(page(offset)?, 8), 99)?;
         sys::unmap(SELF, small, 1)?;
     }
-    sys::unmap_large(SELF, LARGE)?;
+    sys::unmap(SELF, LARGE, LARGE_PAGES)?;
     let unused = |offset| mappings(bench, first.plus(offset)) == Some(0);
     holds("mappings are left", (0..LARGE_PAGES).all(unused))?;
     Ok(bench.frames.give(first, LARGE_PAGES)?)
@@ -87,7 +87,7 @@ fn apart(bench: &mut Bench) -> Outcome {
     let one = Level::new(1).ok_or(Error::BadArgument)?;
     let two = Level::new(2).ok_or(Error::BadArgument)?;
     write(page(7)?, 0, 7);
-    refused(sys::map_large(SELF, SELF, first, LARGE, Protection::Read), Error::Occupied)?;
+    refused(sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::Read), Error::Occupied)?;
     refused(sys::map(SELF, SELF, table, page(7)?, 1, Protection::Read), Error::NoTable)?;
     refused(sys::table_install(SELF, page(7)?, one, table), Error::Occupied)?;
     refused(sys::table_remove(SELF, page(7)?, one), Error::Vacant)?;
@@ -97,20 +97,20 @@ fn apart(bench: &mut Bench) -> Outcome {
     // No small page is there to be unmapped.
     sys::unmap(SELF, page(7)?, 1)?;
     same("the page", read(page(7)?, 0), 7)?;
-    sys::unmap_large(SELF, LARGE)?;
-    refused(sys::unmap_large(SELF, LARGE), Error::Vacant)?;
+    sys::unmap(SELF, LARGE, LARGE_PAGES)?;
+    refused(sys::unmap(SELF, LARGE, LARGE_PAGES), Error::Vacant)?;
     sys::table_install(SELF, LARGE, one, table)?;
     sys::map(SELF, SELF, first, LARGE, 1, Protection::Read)?;
-    refused(sys::unmap_large(SELF, LARGE), Error::Vacant)?;
-    refused(sys::map_large(SELF, SELF, first, LARGE, Protection::Read), Error::Occupied)?;
+    refused(sys::unmap(SELF, LARGE, LARGE_PAGES), Error::Vacant)?;
+    refused(sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::Read), Error::Occupied)?;
     sys::unmap(SELF, LARGE, 1)?;
     // An empty table is in the way, too.
-    refused(sys::map_large(SELF, SELF, first, LARGE, Protection::Read), Error::Occupied)?;
+    refused(sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::Read), Error::Occupied)?;
     sys::table_remove(SELF, LARGE, one)?;
     bench.frames.give(table, 1)?;
-    let odd = sys::map_large(SELF, SELF, first, page(1)?, Protection::Read);
+    let odd = sys::map(SELF, SELF, first, page(1)?, LARGE_PAGES, Protection::Read);
     refused(odd, Error::BadAddress)?;
-    let odd = sys::map_large(SELF, SELF, first.plus(1), LARGE, Protection::Read);
+    let odd = sys::map(SELF, SELF, first.plus(1), LARGE, LARGE_PAGES, Protection::Read);
     refused(odd, Error::BadArgument)?;
     Ok(bench.frames.give(first, LARGE_PAGES)?)
 }
@@ -124,13 +124,13 @@ fn replaced(bench: &mut Bench) -> Outcome {
     }
     for round in 0..50 {
         let at = page(round * 10)?;
-        sys::unmap_large(SELF, LARGE)?;
+        sys::unmap(SELF, LARGE, LARGE_PAGES)?;
         sys::table_install(SELF, LARGE, one, table)?;
         sys::map(SELF, SELF, first.plus(7), at, 1, Protection::Read)?;
         same("the small page", read(at, 0), 7)?;
         sys::unmap(SELF, at, 1)?;
         sys::table_remove(SELF, LARGE, one)?;
-        sys::map_large(SELF, SELF, first, LARGE, Protection::ReadWrite)?;
+        sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
         same("the large page", read(at, 0), u64::from(round * 10))?;
     }
     unmake(bench, first)?;
@@ -153,7 +153,7 @@ extern "C" fn executes(at: u64) -> ! {
 extern "C" fn unmaps(at: u64) -> ! {
     let Some(page) = VirtAddr::new(at) else { exit(1) };
     let before = read(page, 0);
-    if before == 0 || sys::unmap_large(SELF, LARGE).is_err() {
+    if before == 0 || sys::unmap(SELF, LARGE, LARGE_PAGES).is_err() {
         exit(2);
     }
     exit(100 + read(page, 0))
@@ -165,11 +165,11 @@ fn in_child(bench: &Bench, code: Code, protection: Protection) -> Result<Option<
     write(page(INSIDE)?, 0, 0xc3c3_c3c3_c3c3_c3c3);
     let child = bench.maker.child()?;
     bench.frames.cover_large(child.env, LARGE)?;
-    sys::map_large(child.env, SELF, first, LARGE, protection)?;
+    sys::map(child.env, SELF, first, LARGE, LARGE_PAGES, protection)?;
     child.start(code, page(INSIDE)?.get())?;
     let status = child.wait(PATIENCE)?;
     child.destroy()?;
-    sys::unmap_large(SELF, LARGE)?;
+    sys::unmap(SELF, LARGE, LARGE_PAGES)?;
     bench.frames.give(first, LARGE_PAGES)?;
     Ok(status)
 }
@@ -225,9 +225,9 @@ fn pointers(bench: &mut Bench) -> Outcome {
     same("calls", sys::batch(UserPtr(page(INSIDE)?.get()), 1)?, 1)?;
     same("its error code", read(page(INSIDE)?, 56), 0)?;
     // Where it is read-only the kernel may not write either, nor where nothing is.
-    sys::unmap_large(SELF, LARGE)?;
+    sys::unmap(SELF, LARGE, LARGE_PAGES)?;
     refused(status_to(child.env, at), Error::BadPointer)?;
-    sys::map_large(SELF, SELF, first, LARGE, Protection::Read)?;
+    sys::map(SELF, SELF, first, LARGE, LARGE_PAGES, Protection::Read)?;
     refused(status_to(child.env, at), Error::BadPointer)?;
     refused(sys::batch(UserPtr(page(INSIDE)?.get()), 1), Error::BadPointer)?;
     same(
@@ -245,15 +245,15 @@ fn repossessed(bench: &mut Bench) -> Outcome {
     let first = bench.frames.take_large(child.env)?;
     bench.frames.cover_large(child.env, LARGE)?;
     bench.frames.cover_large(SELF, LARGE)?;
-    sys::map_large(child.env, child.env, first, LARGE, Protection::ReadWrite)?;
-    sys::map_large(SELF, child.env, first, LARGE, Protection::ReadWrite)?;
+    sys::map(child.env, child.env, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
+    sys::map(SELF, child.env, first, LARGE, LARGE_PAGES, Protection::ReadWrite)?;
     sys::revoke_request(child.env, 1, 0, 0)?;
     let taken = Pfn(until_done(|| sys::revoke_enforce(child.env))? as u32);
     same("kind", bench.kind(taken), Some(FrameKind::Free))?;
     let inside = taken.0.wrapping_sub(first.0) < LARGE_PAGES;
     if inside {
-        refused(sys::unmap_large(SELF, LARGE), Error::Vacant)?;
-        refused(sys::unmap_large(child.env, LARGE), Error::Vacant)?;
+        refused(sys::unmap(SELF, LARGE, LARGE_PAGES), Error::Vacant)?;
+        refused(sys::unmap(child.env, LARGE, LARGE_PAGES), Error::Vacant)?;
     }
     holds("another frame than the lowest", inside)?;
     let kept = |offset| {

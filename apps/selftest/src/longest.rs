@@ -12,15 +12,15 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::SELF;
 use exo_abi::{
-    BATCH_MAX, BATCH_WORDS, DERIVATION_DEPTH, Error, FRAME_BYTES, Handle, Level, Pfn, Protection,
-    Rights, UArea, UserPtr, VirtAddr, Word, call_number,
+    BATCH_MAX, BATCH_WORDS, DERIVATION_DEPTH, Error, FRAME_BYTES, Handle, LARGE_PAGES, Level, Pfn,
+    Protection, Rights, UArea, UserPtr, VirtAddr, Word, call_number,
 };
 use libos::println;
 use libos::runtime::Environment;
 use libos::sys;
 use libos::time::timestamp;
 use selftest::child::{Child, Maker, until_done};
-use selftest::frames::{LARGE_PAGES, read, window, write};
+use selftest::frames::{read, window, write};
 
 mod disk;
 mod network;
@@ -262,7 +262,7 @@ fn directory(maker: &Maker, space: Handle, first: Pfn) -> Result<(), Error> {
     }
     for page in 0..512 {
         let at = VirtAddr::new(LARGE + page * ALIGNED).ok_or(Error::BadAddress)?;
-        sys::map_large(space, space, first, at, Protection::ReadWrite)?;
+        sys::map(space, space, first, at, LARGE_PAGES, Protection::ReadWrite)?;
     }
     Ok(())
 }
@@ -303,14 +303,15 @@ fn objects(maker: &Maker) -> Result<(), Error> {
     )?;
     // One large page, often.
     let first = frames.take_large(SELF)?;
-    let map = [own, own, first.into_word(), LARGE, Protection::ReadWrite.into_word(), 0];
-    let unmap = [own, LARGE, 0, 0, 0, 0];
-    tell("map_large", timed(|| raw("map_large", map)).0);
-    tell("unmap_large", timed(|| raw("unmap_large", unmap)).0);
-    tell("batch of map_large", batch("map_large", map, [0, 0, 0, ALIGNED, 0, 0])?);
-    tell("batch of unmap_large", batch("unmap_large", unmap, [0, ALIGNED, 0, 0, 0, 0])?);
+    let (run, write) = (u64::from(LARGE_PAGES), Protection::ReadWrite.into_word());
+    let map = [own, own, first.into_word(), LARGE, run, write];
+    let unmap = [own, LARGE, run, 0, 0, 0];
+    tell("map of a large page", timed(|| raw("map", map)).0);
+    tell("unmap of a large page", timed(|| raw("unmap", unmap)).0);
+    tell("batch of map of large pages", batch("map", map, [0, 0, 0, ALIGNED, 0, 0])?);
+    tell("batch of unmap of large pages", batch("unmap", unmap, [0, ALIGNED, 0, 0, 0, 0])?);
     for number in 0..u64::from(BATCH_MAX) {
-        let _ = raw("unmap_large", [own, LARGE + number * ALIGNED, 0, 0, 0, 0]);
+        let _ = raw("unmap", [own, LARGE + number * ALIGNED, run, 0, 0, 0]);
     }
     for number in 0..LARGE_PAGES / WHOLE {
         sys::frames_free(first.plus(number * WHOLE), WHOLE)?;

@@ -43,6 +43,9 @@ impl Word for Pfn {
 /// A number of pages.
 pub type Pages = u32;
 
+/// Pages of a large page, of 2 MiB: a run of so many is mapped, and unmapped, as one.
+pub const LARGE_PAGES: Pages = 512;
+
 /// A virtual address in user space, page aligned. Decoding refuses any other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(transparent)]

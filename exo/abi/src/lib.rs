@@ -39,7 +39,8 @@ pub use environment::{
 };
 pub use error::Error;
 pub use frame::{
-    FRAME_BYTES, FrameInfo, FrameKind, Level, Pages, Pfn, Protection, USER_TOP, VirtAddr,
+    FRAME_BYTES, FrameInfo, FrameKind, LARGE_PAGES, Level, Pages, Pfn, Protection, USER_TOP,
+    VirtAddr,
 };
 pub use info::{MAX_CORES, SLOT_COUNT, SlotVector, SystemInfo};
 pub use ring::{

@@ -73,10 +73,13 @@ macro_rules! syscall_table {
             /// Maps `count` frames belonging to `owner`, starting with `first`,
             /// at `at` in the address space of `space`. Frames that the kernel publishes may
             /// be mapped read-only, with any `owner`; so may the owner's own page tables.
-            /// Needs [`Rights::MEMORY`] on both. All or none; at most 64 at a time.
+            /// Needs [`Rights::MEMORY`] on both. All or none; at most 64 at a time, or
+            /// [`LARGE_PAGES`]: plain memory as one page of 2 MiB. Then `first` and `at` are
+            /// multiples of that.
             14 map(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, count: Pages, protection: Protection) -> ();
             /// Unmaps `count` pages at `at`. Pages not mapped are skipped. At
-            /// most 64 at a time. Needs [`Rights::MEMORY`].
+            /// most 64 at a time, or [`LARGE_PAGES`]: the page of 2 MiB at `at`,
+            /// [`Error::Vacant`] if there is none. Needs [`Rights::MEMORY`].
             15 unmap(space: Handle, at: VirtAddr, count: Pages) -> ();
             /// Makes an environment from four frames of the caller's plain
             /// memory: its kernel object, page-table root, first 64 capability
@@ -206,27 +209,21 @@ macro_rules! syscall_table {
             /// [`Error::WrongState`] if nothing is owed yet or any more, [`Error::Vacant`] if
             /// there is none to take. Needs [`Rights::CONTROL`].
             40 revoke_enforce(env: Handle) -> Pfn;
-            /// Maps the 512 frames of plain memory from `first`, all of `owner`, as one
-            /// page of 2 MiB at `at`. Both are to be multiples of 2 MiB. Needs
-            /// [`Rights::MEMORY`] on both.
-            41 map_large(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, protection: Protection) -> ();
-            /// Unmaps the page of 2 MiB at `at`. Needs [`Rights::MEMORY`].
-            42 unmap_large(space: Handle, at: VirtAddr) -> ();
             /// Makes a binding to the disk extent `disk`: `ring`, plain memory of the caller, is
             /// its [`DiskRing`], and `object` its kernel object. Requests may do what `disk` has
             /// rights for ([`Rights::READ`], [`Rights::WRITE`]). Returns its handle, which is for
             /// the caller alone: it cannot be granted.
-            43 disk_bind(disk: Handle, ring: Pfn, object: Pfn) -> Handle;
+            41 disk_bind(disk: Handle, ring: Pfn, object: Pfn) -> Handle;
             /// Dissolves the caller's disk binding in frame `object`, whether or not there still is
             /// a capability for it; its frames become plain memory again. [`Error::InUse`] while
             /// the device has requests of it.
-            44 disk_unbind(object: Pfn) -> ();
+            42 disk_unbind(object: Pfn) -> ();
             /// Moves requests both ways: takes those of the ring, as far as the device and one call
             /// have room, checks each and hands it to the device; and tells every owner, by an
             /// event, what the device is done with. The kernel also looks for that when it is idle
             /// and at the ends of slices. Returns how many requests were taken. Needs
             /// [`Rights::SYNC`].
-            45 disk_sync(binding: Handle) -> u32;
+            43 disk_sync(binding: Handle) -> u32;
             /// Goes on in ring 0, in the caller's address space, until `lower`, an exception,
             /// or the end of the stretch that the capability allows; called again there, a new
             /// stretch begins. At the end of a stretch, and when the capability is gone, the
@@ -235,9 +232,9 @@ macro_rules! syscall_table {
             /// [`Rights::CALL`], [`ElevationArea::call`] leads into the kernel meanwhile.
             /// [`Error::OutOfRange`] on a processor that the capability is not for, and if all
             /// its time is used up. Needs [`Rights::CONTROL`].
-            46 elevate(elevation: Handle) -> u64, leaves;
+            44 elevate(elevation: Handle) -> u64, leaves;
             /// Goes on in ring 3. [`Error::WrongState`] if that is where the caller is.
-            47 lower() -> (), leaves;
+            45 lower() -> (), leaves;
         }
     };
 }

@@ -1,13 +1,13 @@
 //! Calls on page frames and mappings.
 
-use exo_abi::{Error, Handle, Level, Pages, Pfn, Protection, Rights, VirtAddr};
+use exo_abi::{Error, Handle, LARGE_PAGES, Level, Pages, Pfn, Protection, Rights, VirtAddr};
 
 use super::caller::Caller;
 use crate::capability::Kind;
 use crate::env::{Env, revocation};
 use crate::frames::BATCH;
 use crate::memory::CLEAR;
-use crate::paging::{self, LARGE_PAGES, Mapping};
+use crate::paging::{self, Mapping};
 
 /// What giving back a frame costs.
 const FREE: u32 = 50;
@@ -17,6 +17,11 @@ const MAP: u32 = 400;
 const UNMAP: u32 = 250;
 /// What counting a mapping of a frame costs, or one less.
 const COUNT: u32 = 16;
+
+/// What a run costs of so many pages, or a large page.
+fn run_of(count: Pages, each: u32) -> u32 {
+    if count == LARGE_PAGES { LARGE_PAGES * COUNT } else { count.min(BATCH) * each }
+}
 
 impl Caller<'_> {
     /// Makes this processor forget what it caches of `space`'s page `page`.
@@ -107,7 +112,7 @@ pub(super) fn map(
     count: Pages,
     protection: Protection,
 ) -> Result<(), Error> {
-    caller.work().spend(count.min(BATCH) * MAP);
+    caller.work().spend(run_of(count, MAP));
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
     let mapping = Mapping { owner, first, at, count, protection };
@@ -127,37 +132,11 @@ pub(super) fn unmap(
     at: VirtAddr,
     count: Pages,
 ) -> Result<(), Error> {
-    caller.work().spend(count.min(BATCH) * UNMAP);
+    caller.work().spend(run_of(count, UNMAP));
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let root = space.root_table.get();
     let forget = |page| caller.forget(space, page);
     let unmapped = paging::unmap(&caller.kernel.frames, root, at, count, forget);
     caller.kernel.expel(space.id());
     unmapped
-}
-
-#[inline(never)]
-pub(super) fn map_large(
-    caller: Caller<'_>,
-    space: Handle,
-    owner: Handle,
-    first: Pfn,
-    at: VirtAddr,
-    protection: Protection,
-) -> Result<(), Error> {
-    let space = caller.live_env_with(space, Rights::MEMORY)?;
-    let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
-    caller.work().spend(LARGE_PAGES * COUNT);
-    let mapping = Mapping { owner, first, at, count: LARGE_PAGES, protection };
-    paging::map_large(&caller.kernel.frames, space.root_table.get(), mapping)
-}
-
-#[inline(never)]
-pub(super) fn unmap_large(caller: Caller<'_>, space: Handle, at: VirtAddr) -> Result<(), Error> {
-    let space = caller.live_env_with(space, Rights::MEMORY)?;
-    caller.work().spend(LARGE_PAGES * COUNT);
-    paging::unmap_large(&caller.kernel.frames, space.root_table.get(), at)?;
-    caller.forget(space, at);
-    caller.kernel.expel(space.id());
-    Ok(())
 }

@@ -9,7 +9,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use exo_abi::{EnvId, Error, FRAME_BYTES, FrameKind, Level, Pages, Pfn, Protection, VirtAddr};
+use exo_abi::{
+    EnvId, Error, FRAME_BYTES, FrameKind, LARGE_PAGES, Level, Pages, Pfn, Protection, VirtAddr,
+};
 
 use crate::frames::{BATCH, FrameTable};
 use crate::object::{self, KernelObject};
@@ -23,8 +25,6 @@ const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// Frames of a large page.
-pub const LARGE_PAGES: Pages = 512;
 /// Level of the tables with entries that can map large pages.
 const LARGE_LEVEL: u8 = 2;
 /// Level of an environment's root table.
@@ -73,41 +73,46 @@ pub fn create_root(frames: &FrameTable, pfn: Pfn, kernel_root: &Table) -> Option
     Some(())
 }
 
-/// The table of `level` that covers `address`, and its frame.
-fn table_at(
+/// The entry for `address` in a table of `level`, or that of a large page which covers it: the
+/// level where it is, itself, and the frame of its table.
+fn walk(
     frames: &FrameTable,
     root: Pfn,
     address: VirtAddr,
     level: u8,
-) -> Option<(&'static Table, Pfn)> {
-    let mut pfn = root;
-    let mut table: &Table = object::get(frames, root)?;
-    for above in (level + 1..=ROOT_LEVEL).rev() {
-        let entry = table.entry(above, address).load(Relaxed);
-        if entry & PRESENT == 0 || entry & LARGE != 0 {
+) -> Option<(u8, &'static AtomicU64, Pfn)> {
+    let (mut here, mut pfn) = (ROOT_LEVEL, root);
+    loop {
+        let entry = object::get::<Table>(frames, pfn)?.entry(here, address);
+        let value = entry.load(Relaxed);
+        if here == level || value & LARGE != 0 {
+            return Some((here, entry, pfn));
+        }
+        if value & PRESENT == 0 {
             return None;
         }
-        pfn = frame_of(entry);
-        table = object::get(frames, pfn)?;
+        (here, pfn) = (here - 1, frame_of(value));
     }
-    Some((table, pfn))
+}
+
+/// The entry for `address` in the table of `level`, and the frame of that.
+fn entry_at(
+    frames: &FrameTable,
+    root: Pfn,
+    address: VirtAddr,
+    level: u8,
+) -> Option<(&'static AtomicU64, Pfn)> {
+    let (found, entry, table) = walk(frames, root, address, level)?;
+    (found == level).then_some((entry, table))
 }
 
 /// The frame that ring 3 reaches at `page`, for writing if `write`.
 pub fn translate(frames: &FrameTable, root: Pfn, page: VirtAddr, write: bool) -> Option<Pfn> {
     let needed = if write { PRESENT | USER | WRITE } else { PRESENT | USER };
-    let (directory, _) = table_at(frames, root, page, LARGE_LEVEL)?;
-    let above = directory.entry(LARGE_LEVEL, page).load(Relaxed);
-    if above & LARGE != 0 {
-        let offset = (page.get() / FRAME_BYTES) as u32 % LARGE_PAGES;
-        return (above & needed == needed).then(|| frame_of(above).plus(offset));
-    }
-    if above & PRESENT == 0 {
-        return None;
-    }
-    let table: &Table = object::get(frames, frame_of(above))?;
-    let entry = table.entry(1, page).load(Relaxed);
-    (entry & needed == needed).then(|| frame_of(entry))
+    let (level, entry, _) = walk(frames, root, page, 1)?;
+    let value = entry.load(Relaxed);
+    let within = (page.get() / FRAME_BYTES) as u32 % reach(level, value).max(1);
+    (value & needed == needed).then(|| frame_of(value).plus(within))
 }
 
 /// Makes `frame` the page table of `level` covering `address`.
@@ -124,13 +129,12 @@ pub fn install_table(
     frame: Pfn,
 ) -> Result<(), Error> {
     let above = level.get() + 1;
-    let (parent, parent_pfn) = table_at(frames, root, address, above).ok_or(Error::NoTable)?;
-    let entry = parent.entry(above, address);
+    let (entry, parent) = entry_at(frames, root, address, above).ok_or(Error::NoTable)?;
     if entry.load(Relaxed) & PRESENT != 0 {
         return Err(Error::Occupied);
     }
     frames.check_donation(frame, space)?;
-    frames.add_mapping(parent_pfn)?;
+    frames.add_mapping(parent)?;
     object::create_at_level::<Table>(frames, frame, level.get()).ok_or(Error::NotOwned)?;
     entry.store(frame.address() | PRESENT | WRITE | USER, Relaxed);
     Ok(())
@@ -149,8 +153,7 @@ pub fn remove_table(
     level: Level,
 ) -> Result<(), Error> {
     let above = level.get() + 1;
-    let (parent, parent_pfn) = table_at(frames, root, address, above).ok_or(Error::Vacant)?;
-    let entry = parent.entry(above, address);
+    let (entry, parent) = entry_at(frames, root, address, above).ok_or(Error::Vacant)?;
     if entry.load(Relaxed) & PRESENT == 0 || entry.load(Relaxed) & LARGE != 0 {
         return Err(Error::Vacant);
     }
@@ -159,7 +162,7 @@ pub fn remove_table(
         return Err(Error::InUse);
     }
     entry.store(0, Relaxed);
-    frames.remove_mapping(parent_pfn);
+    frames.remove_mapping(parent);
     frames.end_table(frame);
     Ok(())
 }
@@ -183,19 +186,44 @@ fn check_mappable(
     }
 }
 
-/// Counts a mapping of `pfn`. A page table counts its own entries as mappings,
+/// Counts a mapping by an entry of `level`. A page table counts its own entries as mappings,
 /// so that being mapped itself counts as a pin.
-fn count(frames: &FrameTable, pfn: Pfn) -> Result<(), Error> {
+fn count(frames: &FrameTable, level: u8, owner: EnvId, pfn: Pfn) -> Result<(), Error> {
     match frames.kind(pfn) {
+        _ if level == LARGE_LEVEL => frames.add_mappings(pfn, LARGE_PAGES, owner),
         Some(FrameKind::PageTable) => frames.pin(pfn),
         _ => frames.add_mapping(pfn),
     }
 }
 
-fn uncount(frames: &FrameTable, pfn: Pfn) {
-    match frames.kind(pfn) {
-        Some(FrameKind::PageTable) => frames.unpin(pfn),
-        _ => frames.remove_mapping(pfn),
+/// Undoes the counts of what an entry of `level` maps.
+fn uncount(frames: &FrameTable, level: u8, entry: u64) {
+    let first = frame_of(entry);
+    match reach(level, entry) {
+        1 if frames.kind(first) == Some(FrameKind::PageTable) => frames.unpin(first),
+        pages => frames.remove_mappings(first, pages),
+    }
+}
+
+/// How many frames an entry of a table of `level` maps: none, if it names a table.
+fn reach(level: u8, entry: u64) -> Pages {
+    match level {
+        1 => 1,
+        LARGE_LEVEL if entry & LARGE != 0 => LARGE_PAGES,
+        _ => 0,
+    }
+}
+
+/// The level of the entries that map `count` pages, and how many each does: a run of
+/// [`LARGE_PAGES`] is one large page.
+///
+/// # Errors
+/// [`Error::TooMuch`] for more than [`BATCH`] others.
+fn unit(count: Pages) -> Result<(u8, Pages), Error> {
+    match count {
+        LARGE_PAGES => Ok((LARGE_LEVEL, LARGE_PAGES)),
+        0..=BATCH => Ok((1, 1)),
+        _ => Err(Error::TooMuch),
     }
 }
 
@@ -214,59 +242,67 @@ pub struct Mapping {
     pub protection: Protection,
 }
 
-/// Maps a run of frames. All or none; `forget` as for [`unmap`], for pages that
-/// were mapped before another could not be.
+/// Maps a run of frames, or a large page. All or none; `forget` as for [`unmap`], for pages
+/// that were mapped before another could not be.
 ///
 /// # Errors
-/// [`Error::TooMuch`], [`Error::BadAddress`], [`Error::NoTable`],
-/// [`Error::Occupied`], [`Error::NotOwned`], [`Error::NoRight`].
+/// [`Error::TooMuch`], [`Error::BadAddress`], [`Error::BadArgument`] for frames of a large page
+/// that are not aligned, [`Error::NoTable`], [`Error::Occupied`], [`Error::NotOwned`],
+/// [`Error::NoRight`].
 pub fn map(
     frames: &FrameTable,
     root: Pfn,
     mapping: Mapping,
     forget: impl FnMut(VirtAddr),
 ) -> Result<(), Error> {
-    if mapping.count > BATCH {
-        return Err(Error::TooMuch);
+    let Mapping { owner, first, at, count, protection } = mapping;
+    let (level, size) = unit(count)?;
+    if !at.get().is_multiple_of(u64::from(size) * FRAME_BYTES) {
+        return Err(Error::BadAddress);
     }
-    let page = |offset| mapping.at.plus(offset).ok_or(Error::BadAddress);
-    for offset in 0..mapping.count {
-        let (table, _) = table_at(frames, root, page(offset)?, 1).ok_or(Error::NoTable)?;
-        if table.entry(1, page(offset)?).load(Relaxed) & PRESENT != 0 {
+    // The last large one would reach over the page below the hole, which is never mapped.
+    at.plus(count.saturating_sub(1)).ok_or(Error::BadAddress)?;
+    if !first.0.is_multiple_of(size) {
+        return Err(Error::BadArgument);
+    }
+    let page = |offset| at.plus(offset).ok_or(Error::BadAddress);
+    let units = || (0..count).step_by(size as usize);
+    for offset in units() {
+        let (entry, _) = entry_at(frames, root, page(offset)?, level).ok_or(Error::NoTable)?;
+        if entry.load(Relaxed) & PRESENT != 0 {
             return Err(Error::Occupied);
         }
-        let pfn = Pfn(mapping.first.0.checked_add(offset).ok_or(Error::OutOfRange)?);
-        check_mappable(frames, mapping.owner, pfn, mapping.protection)?;
+        // Those of a large page are looked at where they are counted.
+        if level == 1 {
+            let pfn = Pfn(first.0.checked_add(offset).ok_or(Error::OutOfRange)?);
+            check_mappable(frames, owner, pfn, protection)?;
+        }
     }
-    for offset in 0..mapping.count {
-        if let Err(error) = map_one(frames, root, page(offset)?, mapping, offset) {
-            unmap(frames, root, mapping.at, offset, forget)?;
+    for offset in units() {
+        let map_one = || {
+            let (entry, table) =
+                entry_at(frames, root, page(offset)?, level).ok_or(Error::NoTable)?;
+            let pfn = first.plus(offset);
+            self::count(frames, level, owner, pfn)?;
+            // It counts its 512 entries at most.
+            frames.add_mapping(table)?;
+            let large = if level == LARGE_LEVEL { LARGE } else { 0 };
+            entry.store(leaf(pfn, protection) | large, Relaxed);
+            Ok(())
+        };
+        if let Err(error) = map_one() {
+            unmap(frames, root, at, offset, forget)?;
             return Err(error);
         }
     }
     Ok(())
 }
 
-fn map_one(
-    frames: &FrameTable,
-    root: Pfn,
-    page: VirtAddr,
-    mapping: Mapping,
-    offset: Pages,
-) -> Result<(), Error> {
-    let (table, table_pfn) = table_at(frames, root, page, 1).ok_or(Error::NoTable)?;
-    let pfn = mapping.first.plus(offset);
-    count(frames, pfn)?;
-    frames.add_mapping(table_pfn)?;
-    table.entry(1, page).store(leaf(pfn, mapping.protection), Relaxed);
-    Ok(())
-}
-
-/// Unmaps `count` pages; `forget` is called with each page that was mapped and
+/// Unmaps `count` pages, or a large page; `forget` is called with each that was mapped and
 /// must make the processor forget its translation.
 ///
 /// # Errors
-/// [`Error::TooMuch`], [`Error::BadAddress`].
+/// [`Error::TooMuch`], [`Error::BadAddress`]; [`Error::Vacant`] if there is no large page.
 pub fn unmap(
     frames: &FrameTable,
     root: Pfn,
@@ -274,21 +310,22 @@ pub fn unmap(
     count: Pages,
     mut forget: impl FnMut(VirtAddr),
 ) -> Result<(), Error> {
-    if count > BATCH {
-        return Err(Error::TooMuch);
-    }
+    let (level, size) = unit(count)?;
     // All or none: the last page first of all.
     at.plus(count.saturating_sub(1)).ok_or(Error::BadAddress)?;
-    for offset in 0..count {
+    for offset in (0..count).step_by(size as usize) {
         let page = at.plus(offset).ok_or(Error::BadAddress)?;
-        let Some((table, table_pfn)) = table_at(frames, root, page, 1) else { continue };
-        let entry = table.entry(1, page);
-        let old = entry.load(Relaxed);
-        if old & PRESENT != 0 {
-            entry.store(0, Relaxed);
-            frames.remove_mapping(table_pfn);
-            forget(page);
-            uncount(frames, frame_of(old));
+        let found =
+            entry_at(frames, root, page, level).map(|(it, table)| (it, it.load(Relaxed), table));
+        match found {
+            Some((entry, old, table)) if old & PRESENT != 0 && reach(level, old) == size => {
+                entry.store(0, Relaxed);
+                frames.remove_mapping(table);
+                forget(page);
+                uncount(frames, level, old);
+            }
+            _ if level == LARGE_LEVEL => return Err(Error::Vacant),
+            _ => {}
         }
     }
     Ok(())
@@ -322,22 +359,8 @@ fn clear_entry(frames: &FrameTable, pfn: Pfn, level: u8, entry: &AtomicU64, work
         entry.store(0, Relaxed);
         frames.remove_mapping(pfn);
         work.spend(reach(level, old) * UNCOUNT);
-        mapped_by(level, old).for_each(|mapped| uncount(frames, mapped));
+        uncount(frames, level, old);
     }
-}
-
-/// How many frames an entry of a table of `level` maps: none, if it names a table.
-fn reach(level: u8, entry: u64) -> Pages {
-    match level {
-        1 => 1,
-        LARGE_LEVEL if entry & LARGE != 0 => LARGE_PAGES,
-        _ => 0,
-    }
-}
-
-/// The frames that it maps.
-fn mapped_by(level: u8, entry: u64) -> impl Iterator<Item = Pfn> {
-    (0..reach(level, entry)).map(move |offset| frame_of(entry).plus(offset))
 }
 
 /// What [`break_mappings`] has done.
@@ -368,52 +391,6 @@ pub fn break_mappings(frames: &FrameTable, pfn: Pfn, victim: Pfn, work: &Work) -
         }
     }
     sweep
-}
-
-/// Maps [`LARGE_PAGES`] frames as one page.
-///
-/// # Errors
-/// [`Error::BadAddress`] or [`Error::BadArgument`] if place or frames are not
-/// aligned; [`Error::BadAddress`] if it would end beyond user space; [`Error::NoTable`], [`Error::Occupied`], [`Error::NotOwned`],
-/// [`Error::TooMuch`].
-pub fn map_large(frames: &FrameTable, root: Pfn, mapping: Mapping) -> Result<(), Error> {
-    let Mapping { owner, first, at, protection, .. } = mapping;
-    if !at.get().is_multiple_of(u64::from(LARGE_PAGES) * FRAME_BYTES) {
-        return Err(Error::BadAddress);
-    }
-    // The last one would reach over the page below the hole, which is never mapped.
-    at.plus(LARGE_PAGES - 1).ok_or(Error::BadAddress)?;
-    if !first.0.is_multiple_of(LARGE_PAGES) {
-        return Err(Error::BadArgument);
-    }
-    let (table, table_pfn) = table_at(frames, root, at, LARGE_LEVEL).ok_or(Error::NoTable)?;
-    let entry = table.entry(LARGE_LEVEL, at);
-    if entry.load(Relaxed) & PRESENT != 0 {
-        return Err(Error::Occupied);
-    }
-    frames.add_mappings(first, LARGE_PAGES, owner)?;
-    // It counts its 512 entries at most.
-    frames.add_mapping(table_pfn)?;
-    entry.store(leaf(first, protection) | LARGE, Relaxed);
-    Ok(())
-}
-
-/// Unmaps the large page at `at`; the processor must be made to forget it.
-///
-/// # Errors
-/// [`Error::Vacant`] if there is none.
-pub fn unmap_large(frames: &FrameTable, root: Pfn, at: VirtAddr) -> Result<(), Error> {
-    let (table, table_pfn) = table_at(frames, root, at, LARGE_LEVEL).ok_or(Error::Vacant)?;
-    let entry = table.entry(LARGE_LEVEL, at);
-    let old = entry.load(Relaxed);
-    if old & (PRESENT | LARGE) != PRESENT | LARGE {
-        return Err(Error::Vacant);
-    }
-    entry.store(0, Relaxed);
-    frames.remove_mapping(table_pfn);
-    // Page tables are not mapped by large pages.
-    frames.remove_mappings(frame_of(old), LARGE_PAGES);
-    Ok(())
 }
 
 #[cfg(test)]

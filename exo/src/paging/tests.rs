@@ -1,6 +1,6 @@
 //! What may be mapped, and what the counts say.
 
-use exo_abi::{Error, FrameKind, Pfn, UserPtr};
+use exo_abi::{Error, FrameKind, LARGE_PAGES, Pfn, UserPtr};
 
 use super::translate;
 use crate::testing::{
@@ -10,6 +10,8 @@ use crate::testing::{
 use crate::user::UserSlice;
 
 const AT: u64 = 0x40_0000;
+/// As a call's argument.
+const LARGE_RUN: u64 = LARGE_PAGES as u64;
 
 #[test]
 fn only_own_memory_can_be_mapped_and_only_sensibly() {
@@ -160,7 +162,7 @@ fn large_pages_count_every_frame_and_take_no_less() {
     for first in (1024..1536).step_by(64) {
         call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, first, 64]).expect("free");
     }
-    let map = |first, at| call(kernel, root, "map_large", &[OWN, OWN, first, at, 1]);
+    let map = |first, at| call(kernel, root, "map", &[OWN, OWN, first, at, LARGE_RUN, 1]);
     assert_eq!(map(1024, LARGE + 0x1000), Err(Error::BadAddress));
     assert_eq!(map(1025, LARGE), Err(Error::BadArgument));
     assert_eq!(map(1536, LARGE), Err(Error::NotOwned), "free frames");
@@ -185,8 +187,8 @@ fn large_pages_count_every_frame_and_take_no_less() {
     assert_eq!(call(kernel, root, "unmap", &[OWN, LARGE, 1]), Ok(0), "no small page");
     assert_eq!(call(kernel, root, "frames_free", &[1500, 1]), Err(Error::InUse));
     assert_eq!(call(kernel, root, "table_remove", &[OWN, LARGE, 2]), Err(Error::InUse));
-    assert_eq!(call(kernel, root, "unmap_large", &[OWN, LARGE]), Ok(0));
-    assert_eq!(call(kernel, root, "unmap_large", &[OWN, LARGE]), Err(Error::Vacant));
+    assert_eq!(call(kernel, root, "unmap", &[OWN, LARGE, LARGE_RUN]), Ok(0));
+    assert_eq!(call(kernel, root, "unmap", &[OWN, LARGE, LARGE_RUN]), Err(Error::Vacant));
     assert!((1024..1536).all(|frame| frames.mappings(Pfn(frame)) == 0));
     assert_eq!(call(kernel, root, "table_remove", &[OWN, LARGE, 2]), Ok(0));
 }
@@ -203,7 +205,8 @@ fn destruction_undoes_large_pages() {
     for first in (1024..1536).step_by(64) {
         call(kernel, root, "frames_take", &[ALL_FRAMES, handle, first, 64]).expect("free");
     }
-    call(kernel, root, "map_large", &[handle, handle, 1024, 0x4000_0000, 1]).expect("mappable");
+    call(kernel, root, "map", &[handle, handle, 1024, 0x4000_0000, LARGE_RUN, 1])
+        .expect("mappable");
     assert_eq!(destroy(kernel, root, handle), Ok(()));
     assert_eq!(free_frames(kernel), before);
 }
@@ -219,7 +222,7 @@ fn the_last_page_of_user_space_is_not_mapped_by_a_large_one() {
     for first in (1024..1536).step_by(64) {
         call(kernel, root, "frames_take", &[ALL_FRAMES, OWN, first, 64]).expect("free");
     }
-    let map = |at| call(kernel, root, "map_large", &[OWN, OWN, 1024, at, 1]);
+    let map = |at| call(kernel, root, "map", &[OWN, OWN, 1024, at, LARGE_RUN, 1]);
     assert_eq!(map(last), Err(Error::BadAddress));
     assert_eq!(kernel.frames.mappings(Pfn(1024)), 0);
     assert_eq!(map(last - (2 << 20)), Ok(0));

@@ -1,6 +1,6 @@
 //! What is done in one entry: counted by what has changed, whatever it was said to cost.
 
-use exo_abi::{Error, FrameKind, Pfn};
+use exo_abi::{Error, FrameKind, LARGE_PAGES, Pfn};
 
 use crate::kernel::Kernel;
 use crate::testing::{ALL_FRAMES, call, child, destroy, machine, stint, tables};
@@ -22,7 +22,8 @@ fn directory() -> (&'static Kernel, &'static crate::env::Env, u64) {
     }
     for page in 0..LARGE {
         let at = AT + page * 0x20_0000;
-        call(kernel, root, "map_large", &[handle, handle, RUN.into(), at, 1]).expect("mappable");
+        let words = [handle, handle, RUN.into(), at, LARGE_PAGES.into(), 1];
+        call(kernel, root, "map", &words).expect("mappable");
     }
     (kernel, root, handle)
 }

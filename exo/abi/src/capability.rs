@@ -4,7 +4,8 @@
 //! slot, so a handle kept after its capability was dropped or revoked names
 //! nothing, and a number that leaks to another environment means nothing there.
 
-use crate::{Error, Word};
+use crate::Error;
+use crate::word::word;
 
 /// Most capabilities one environment can hold: 64 donated frames of 64 slots.
 pub const MAX_CAPABILITIES: u32 = 64 * 64;
@@ -43,15 +44,7 @@ impl Handle {
     }
 }
 
-impl Word for Handle {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        Ok(Self(word))
-    }
-
-    fn into_word(self) -> u64 {
-        self.0
-    }
-}
+word!(Handle: |word| Ok(Self(word)), |handle| handle.0);
 
 /// What a capability allows. Deriving can only clear bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,18 +105,13 @@ impl Rights {
     }
 }
 
-impl Word for Rights {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        match u32::try_from(word) {
-            Ok(bits) if Self::ALL.allows(Self(bits)) => Ok(Self(bits)),
-            _ => Err(Error::BadArgument),
-        }
-    }
-
-    fn into_word(self) -> u64 {
-        u64::from(self.0)
-    }
-}
+word!(
+    Rights: |word| match u32::try_from(word) {
+        Ok(bits) if Self::ALL.allows(Self(bits)) => Ok(Self(bits)),
+        _ => Err(Error::BadArgument),
+    },
+    |rights| rights.0.into()
+);
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use crate::elevation::ElevationArea;
 use crate::numbered;
 use crate::upcall::{EventRing, Revocation, UpcallArea};
-use crate::{Error, Word};
+use crate::word::word;
 
 /// Names an environment in the frame table and in reports: the number of the
 /// frame that holds its kernel object. It conveys no authority. By default none.
@@ -20,15 +20,7 @@ pub struct EnvId(pub u32);
 #[repr(transparent)]
 pub struct EventCount(pub u64);
 
-impl Word for EventCount {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        Ok(Self(word))
-    }
-
-    fn into_word(self) -> u64 {
-        self.0
-    }
-}
+word!(EventCount: |word| Ok(Self(word)), |count| count.0);
 
 /// Bytes of the U-area that belong to creator and application.
 pub const START_BLOCK_BYTES: usize = 2048;

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32};
 
+use crate::word::{byte, word};
 use crate::{Error, Word, numbered};
 
 /// Size of a page frame in bytes.
@@ -30,15 +31,7 @@ impl Pfn {
     }
 }
 
-impl Word for Pfn {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        u32::from_word(word).map(Self)
-    }
-
-    fn into_word(self) -> u64 {
-        u64::from(self.0)
-    }
-}
+word!(Pfn: |word| u32::from_word(word).map(Self), |pfn| pfn.0.into());
 
 /// A number of pages.
 pub type Pages = u32;
@@ -72,15 +65,7 @@ impl VirtAddr {
     }
 }
 
-impl Word for VirtAddr {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        Self::new(word).ok_or(Error::BadAddress)
-    }
-
-    fn into_word(self) -> u64 {
-        self.0
-    }
-}
+word!(VirtAddr: |word| Self::new(word).ok_or(Error::BadAddress), |address| address.0);
 
 /// Level of a page table: 1 holds 4 KiB pages, 2 page tables, 3 page
 /// directories (Intel SDM vol. 3, 4.5). Level 4 is the environment's own root.
@@ -100,15 +85,7 @@ impl Level {
     }
 }
 
-impl Word for Level {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        u8::try_from(word).ok().and_then(Self::new).ok_or(Error::BadArgument)
-    }
-
-    fn into_word(self) -> u64 {
-        u64::from(self.0)
-    }
-}
+word!(Level: |word| byte(word, Self::new), |level| level.0.into());
 
 numbered! {
     from_u8;
@@ -123,15 +100,7 @@ numbered! {
     }
 }
 
-impl Word for Protection {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        u8::try_from(word).ok().and_then(Self::from_u8).ok_or(Error::BadArgument)
-    }
-
-    fn into_word(self) -> u64 {
-        self as u64
-    }
-}
+word!(Protection: |word| byte(word, Self::from_u8), |protection| protection as u64);
 
 numbered! {
     from_u8;

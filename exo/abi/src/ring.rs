@@ -10,7 +10,8 @@
 
 use core::sync::atomic::{AtomicU16, AtomicU32};
 
-use crate::{Error, Pages, Word};
+use crate::Pages;
+use crate::word::{byte, word};
 
 /// Bytes of one packet buffer.
 pub const BUFFER_BYTES: usize = 2048;
@@ -53,15 +54,7 @@ impl RingOrder {
     }
 }
 
-impl Word for RingOrder {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        u8::try_from(word).ok().and_then(Self::new).ok_or(Error::BadArgument)
-    }
-
-    fn into_word(self) -> u64 {
-        u64::from(self.0)
-    }
-}
+word!(RingOrder: |word| byte(word, Self::new), |order| order.0.into());
 
 /// An index alone in its cache line, so that the two sides do not share one.
 #[repr(C, align(64))]

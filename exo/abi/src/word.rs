@@ -18,25 +18,30 @@ pub trait Word: Sized {
     fn into_word(self) -> u64;
 }
 
-impl Word for u64 {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        Ok(word)
-    }
-
-    fn into_word(self) -> u64 {
-        self
-    }
+/// What `read` makes of a word that is one byte.
+pub(crate) fn byte<T>(word: u64, read: fn(u8) -> Option<T>) -> Result<T, Error> {
+    u8::try_from(word).ok().and_then(read).ok_or(Error::BadArgument)
 }
 
-impl Word for u32 {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        u32::try_from(word).map_err(|_| Error::BadArgument)
-    }
+/// Implements [`Word`]: how a word is read, and what it is written as.
+macro_rules! word {
+    ($type:ty: |$word:ident| $read:expr, |$self:ident| $written:expr) => {
+        impl $crate::Word for $type {
+            fn from_word($word: u64) -> Result<Self, $crate::Error> {
+                $read
+            }
 
-    fn into_word(self) -> u64 {
-        u64::from(self)
-    }
+            fn into_word(self) -> u64 {
+                let $self = self;
+                $written
+            }
+        }
+    };
 }
+pub(crate) use word;
+
+word!(u64: |word| Ok(word), |number| number);
+word!(u32: |word| Self::try_from(word).map_err(|_| Error::BadArgument), |number| number.into());
 
 /// An address that ring 3 *claims* is its own.
 ///
@@ -46,12 +51,4 @@ impl Word for u32 {
 #[repr(transparent)]
 pub struct UserPtr(pub u64);
 
-impl Word for UserPtr {
-    fn from_word(word: u64) -> Result<Self, Error> {
-        Ok(Self(word))
-    }
-
-    fn into_word(self) -> u64 {
-        self.0
-    }
-}
+word!(UserPtr: |word| Ok(Self(word)), |pointer| pointer.0);

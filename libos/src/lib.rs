@@ -11,6 +11,7 @@
 //! | [`runtime`] | from entry point to `main`, panics | |
 //! | [`memory`] | frames, address space, heap | `FrameSource`, `Heap` |
 //! | [`paging`] | pages that come when touched | `Pager` |
+//! | [`revocation`] | frames wanted back | |
 //! | [`sched`] | what runs next, sleeping, threads | `Scheduler`, `Park`, `Policy` |
 //! | [`time`] | ticks and wall clock | `Clock` |
 //! | [`console`] | whole lines of text | `Sink` |
@@ -35,6 +36,7 @@ pub mod elevation;
 pub mod memory;
 pub mod net;
 pub mod paging;
+pub mod revocation;
 pub mod runtime;
 pub mod sched;
 pub mod start;

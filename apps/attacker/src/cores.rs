@@ -318,7 +318,7 @@ const WRITES: u64 = 200;
 /// was at it.
 fn writers(attacker: &Attacker, away: Away, way: Way) -> Attempt {
     let frames = attacker.frames;
-    let (glass, u_area) = (attacker.window()?, attacker.window()?);
+    let glass = attacker.window()?;
     let (child, at, page) = companion(attacker, away, writes, attacker.window()?)?;
     let large = way == Way::UnmapLarge;
     let (first, frame, place) = if large {
@@ -351,7 +351,7 @@ fn writers(attacker: &Attacker, away: Away, way: Way) -> Attempt {
         match way {
             Way::Unmap => drop(sys::unmap(child.env, SMALL, 1)?),
             Way::UnmapLarge => drop(sys::unmap(child.env, LARGE, LARGE_PAGES)?),
-            Way::Enforce => drop(take_away(&child, frame, u_area)?),
+            Way::Enforce => drop(until_done(|| sys::revoke_enforce(child.env, frame))?),
         }
         if way != Way::Enforce {
             sys::unmap(SELF, glass, 1)?;
@@ -373,21 +373,6 @@ fn writers(attacker: &Attacker, away: Away, way: Way) -> Attempt {
         Way::Enforce => {}
     }
     Ok(Verdict::repelled(alloc::format!("page fault, {WRITES} times")))
-}
-
-/// Takes `frame` away from the child by force, whatever maps it. The child's U-area is
-/// mapped at `u_area` for it.
-fn take_away(child: &Child<'_>, frame: Pfn, u_area: VirtAddr) -> Result<(), Error> {
-    sys::map(SELF, child.env, child.parts.plus(3), u_area, 1, Protection::ReadWrite)?;
-    let place = core::mem::offset_of!(exo_abi::UArea, revocation)
-        + core::mem::offset_of!(exo_abi::Revocation, expendable);
-    write(u_area, place, frame.0.into());
-    sys::unmap(SELF, u_area, 1)?;
-    sys::revoke_request(child.env, 1, 0, 0)?;
-    match until_done(|| sys::revoke_enforce(child.env))? {
-        taken if taken == u64::from(frame.0) => Ok(()),
-        _ => Err(Error::NotOwned),
-    }
 }
 
 extern "C" fn counts(_: u64) -> ! {

@@ -1,12 +1,11 @@
 //! Visible revocation: taking frames one may not take, and keeping those that are wanted.
 
 use alloc::vec::Vec;
-use core::mem::offset_of;
 
 use exo_abi::boot::SELF;
 use exo_abi::{
-    EnvId, Error, FrameKind, Handle, Level, Pages, Pfn, Protection, Revocation, Rights, RingOrder,
-    UArea, VirtAddr, Word,
+    EnvId, Error, FrameKind, Handle, Level, Pages, Pfn, Protection, Rights, RingOrder, VirtAddr,
+    Word,
 };
 use libos::sys;
 use selftest::child::{Child, Code, SHARED, exit, until_done};
@@ -16,14 +15,12 @@ use selftest::server::handle;
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack { name: "take frames before the deadline", run: too_early },
     Attack { name: "ask and take without being in control", run: no_control },
     Attack { name: "ask and take from environments by guessed handles", run: guessed },
     Attack { name: "take frames from oneself", run: oneself },
     Attack { name: "take everything, rings under the device included", run: everything },
-    Attack { name: "call others' frames expendable", run: foreign_expendable },
+    Attack { name: "take from a child what is not its plain memory", run: foreign },
     Attack { name: "map what is being taken again and again", run: busy_mapper },
-    Attack { name: "pay with frames taken to pay with", run: false_payment },
     Attack { name: "use a frame between two steps of its taking", run: between_steps },
     Attack { name: "destroy the owner between two steps of a taking", run: destroy_between },
 ];
@@ -31,8 +28,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
 /// More than it takes to go through all tables of the machine a few times.
 const STEPS: u32 = 100_000;
 
-fn enforce(child: &Child<'_>) -> Result<Pfn, Error> {
-    until_done(|| sys::revoke_enforce(child.env)).map(|pfn| Pfn(pfn as u32))
+fn enforce(child: &Child<'_>, frame: Pfn) -> Result<u64, Error> {
+    until_done(|| sys::revoke_enforce(child.env, frame))
 }
 
 fn is_memory_of(attacker: &Attacker, pfn: Pfn, owner: EnvId) -> bool {
@@ -48,27 +45,12 @@ fn memory_of(attacker: &Attacker, owner: EnvId) -> Vec<Pfn> {
     attacker.frames.all().filter(|pfn| is_memory_of(attacker, *pfn, owner)).collect()
 }
 
-fn too_early(attacker: &mut Attacker) -> Attempt {
-    let child = attacker.maker.bare()?;
-    attacker.frames.take(child.env, 4)?;
-    let mut tries = Vec::from([sys::revoke_enforce(child.env)]);
-    for deadline in [u64::MAX, 1 << 63, libos::time::timestamp() + (1 << 50)] {
-        sys::revoke_request(child.env, 4, 0, deadline)?;
-        tries.extend((0..100).map(|_| sys::revoke_enforce(child.env)));
-    }
-    let kept = memory_of(attacker, child.id).len() == 4;
-    child.destroy()?;
-    let verdict = Verdict::every(tries.into_iter(), &[Error::WrongState]);
-    Ok(if kept { verdict } else { Verdict::breach("no, but frames are gone") })
-}
-
 fn no_control(attacker: &mut Attacker) -> Attempt {
     let child = attacker.maker.bare()?;
-    attacker.frames.take(child.env, 4)?;
+    let first = attacker.frames.take(child.env, 4)?;
     let rights = Rights::MEMORY.with(Rights::INSPECT).with(Rights::ENDOW).with(Rights::GRANT);
     let weak = Handle::from_word(sys::cap_derive(child.env, rights, 0, 0)?)?;
-    sys::revoke_request(child.env, 4, 0, 0)?;
-    let tries = [sys::revoke_request(weak, 4, 0, 0), sys::revoke_enforce(weak)];
+    let tries = [sys::revoke_request(weak, 4, 0, 0), sys::revoke_enforce(weak, first)];
     sys::cap_drop(weak)?;
     child.destroy()?;
     Ok(Verdict::every(tries.into_iter(), &[Error::NoRight]))
@@ -79,12 +61,16 @@ fn guessed(attacker: &mut Attacker) -> Attempt {
     let tries = (0..512_u32)
         .flat_map(|index| (1..4).map(move |life| Handle::new(index, life)))
         .filter(|handle| !known.contains(handle))
-        .flat_map(|handle| [sys::revoke_request(handle, 1, 0, 0), sys::revoke_enforce(handle)]);
+        .flat_map(|handle| {
+            [sys::revoke_request(handle, 1, 0, 0), sys::revoke_enforce(handle, Pfn(1000))]
+        });
     Ok(Verdict::every(tries, &[Error::BadHandle]))
 }
 
-fn oneself(_: &mut Attacker) -> Attempt {
-    let tries = [sys::revoke_request(SELF, 1, 0, 0), sys::revoke_enforce(SELF)];
+fn oneself(attacker: &mut Attacker) -> Attempt {
+    let own = attacker.frames.take(SELF, 1)?;
+    let tries = [sys::revoke_request(SELF, 1, 0, 0), sys::revoke_enforce(SELF, own)];
+    attacker.frames.give(own, 1)?;
     Ok(Verdict::every(tries.into_iter(), &[Error::NoRight]))
 }
 
@@ -144,15 +130,13 @@ fn everything(attacker: &mut Attacker) -> Attempt {
     let pinned = (0..count).filter(|offset| pins(attacker, run.plus(*offset)) != 0).count();
     let theirs = memory_of(attacker, child.id);
     let free = attacker.frames.free();
-    sys::revoke_request(child.env, u32::MAX, u32::MAX, 0)?;
-    let mut taken = 0;
-    let refusal = loop {
-        match enforce(&child) {
-            Ok(pfn) if theirs.contains(&pfn) && pins(attacker, pfn) == 0 => taken += 1,
-            Ok(pfn) => return Ok(Verdict::breach(alloc::format!("yes, frame {}", pfn.0))),
-            Err(error) => break error,
+    let (mut taken, mut refused) = (0, Vec::new());
+    for pfn in &theirs {
+        match enforce(&child, *pfn) {
+            Ok(_) => taken += 1,
+            Err(error) => refused.push(Err(error)),
         }
-    };
+    }
     let left = memory_of(attacker, child.id);
     let used = left.iter().all(|pfn| pins(attacker, *pfn) != 0) && left.len() == pinned;
     let counted = taken + left.len() == theirs.len()
@@ -161,27 +145,14 @@ fn everything(attacker: &mut Attacker) -> Attempt {
     child.destroy()?;
     attacker.frames.drop_page(at, page)?;
     let back = attacker.frames.free() == before + 1;
-    let verdict = Verdict::refused(Err(refusal), Error::Vacant);
+    let verdict = Verdict::every(refused.into_iter(), &[Error::InUse]);
     Ok(if used && counted && back { verdict } else { Verdict::breach("frames in use") })
 }
 
-/// Writes the list of expendable frames in the U-area of `child`, which is mapped at `at`.
-fn call_expendable(at: VirtAddr, frames: &[u32]) {
-    let place = offset_of!(UArea, revocation) + offset_of!(Revocation, expendable);
-    let base = core::ptr::with_exposed_provenance_mut::<u32>(at.get() as usize + place);
-    for (index, frame) in frames.iter().enumerate().take(exo_abi::EXPENDABLE) {
-        // SAFETY: within the U-area, of which the list is a part; mapped by the caller.
-        unsafe { base.add(index).write_volatile(*frame) };
-    }
-}
-
-fn foreign_expendable(attacker: &mut Attacker) -> Attempt {
-    let at = attacker.window()?;
+fn foreign(attacker: &mut Attacker) -> Attempt {
     let frames = attacker.frames;
     let own = frames.take(SELF, 1)?;
     let child = attacker.maker.bare()?;
-    let theirs = frames.take(child.env, 2)?;
-    sys::map(SELF, child.env, child.parts.plus(3), at, 1, Protection::ReadWrite)?;
     let free = frames.find(1).ok_or(Error::NotFree)?;
     let table_end = frames.table.len() as u32;
     let mut list = Vec::from([0, 1, u32::MAX, table_end, own.0, free.0]);
@@ -190,27 +161,22 @@ fn foreign_expendable(attacker: &mut Attacker) -> Attempt {
     let mut kinds = Vec::new();
     for pfn in frames.all() {
         let Some(look) = frames.look(pfn).filter(|look| look.1 != child.id) else { continue };
-        if !kinds.contains(&look) && list.len() < exo_abi::EXPENDABLE {
+        if !kinds.contains(&look) {
             kinds.push(look);
             list.push(pfn.0);
         }
     }
-    call_expendable(at, &list);
     let state = |pfn: &u32| frames.look(Pfn(*pfn));
     let before: Vec<_> = list.iter().map(state).collect();
-    sys::revoke_request(child.env, 3, 0, 0)?;
-    let taken = [enforce(&child), enforce(&child)];
-    let more = enforce(&child).map(Word::into_word);
+    let tries: Vec<_> = list.iter().map(|pfn| enforce(&child, Pfn(*pfn))).collect();
     let unharmed = list.iter().map(state).eq(before);
-    sys::unmap(SELF, at, 1)?;
     child.destroy()?;
     frames.give(own, 1)?;
-    let wanted = [Ok(theirs), Ok(theirs.plus(1))];
-    let verdict = Verdict::refused(more, Error::Vacant);
+    let verdict = Verdict::every(tries.into_iter(), &[Error::NotOwned]);
     let tried = kinds.len();
-    Ok(match taken == wanted && unharmed && tried > 8 {
+    Ok(match unharmed && tried > 8 {
         true => verdict,
-        false => Verdict::breach(alloc::format!("took {taken:?} of {tried}")),
+        false => Verdict::breach(alloc::format!("of {tried} kinds some were harmed")),
     })
 }
 
@@ -235,7 +201,7 @@ extern "C" fn clings(_: u64) -> ! {
 }
 
 fn busy_mapper(attacker: &mut Attacker) -> Attempt {
-    let (at, u_area) = (attacker.window()?, attacker.window()?);
+    let at = attacker.window()?;
     let page = attacker.frames.page(at)?;
     let child = attacker.maker.child()?;
     child.share(page)?;
@@ -245,17 +211,11 @@ fn busy_mapper(attacker: &mut Attacker) -> Attempt {
     let code: Code = clings;
     child.start(code, 0)?;
     until(&child, at, STARTED, 1)?;
-    // Its stack is among its frames; this way it lives to cling.
-    sys::map(SELF, child.env, child.parts.plus(3), u_area, 1, Protection::ReadWrite)?;
-    let list: Vec<u32> = (0..HELD).map(|offset| first.plus(offset).0).collect();
-    call_expendable(u_area, &list);
-    sys::revoke_request(child.env, HELD, 0, 0)?;
     let (mut taken, mut steps) = (0, 0);
     while taken < HELD && steps < STEPS {
         steps += 1;
-        match sys::revoke_enforce(child.env) {
-            Ok(pfn) if pfn == u64::from(first.plus(taken).0) => taken += 1,
-            Ok(pfn) => return Ok(Verdict::breach(alloc::format!("yes, frame {pfn}"))),
+        match sys::revoke_enforce(child.env, first.plus(taken)) {
+            Ok(_) => taken += 1,
             Err(Error::Again) => {}
             Err(error) => return Ok(Verdict::breach(error)),
         }
@@ -268,56 +228,15 @@ fn busy_mapper(attacker: &mut Attacker) -> Attempt {
     let free = (0..HELD).all(|offset| {
         matches!(attacker.frames.look(first.plus(offset)), Some((FrameKind::Free, _)))
     });
-    sys::unmap(SELF, u_area, 1)?;
     child.destroy()?;
     attacker.frames.drop_page(at, page)?;
     Ok(Verdict::harmless(free && taken == HELD, alloc::format!("gone, {taken} of {HELD}")))
 }
 
-/// Takes a frame and gives it back, for ever.
-extern "C" fn pays(_: u64) -> ! {
-    let frames = handle(SHARED, CAPABILITY);
-    let free = Pfn(read(SHARED, FIRST) as u32);
-    loop {
-        if sys::frames_take(frames, SELF, free, 1).is_err() || sys::frames_free(free, 1).is_err() {
-            exit(1);
-        }
-        write(SHARED, STARTED, read(SHARED, STARTED) + 1);
-    }
-}
-
-fn false_payment(attacker: &mut Attacker) -> Attempt {
-    let (at, u_area) = (attacker.window()?, attacker.window()?);
-    let page = attacker.frames.page(at)?;
-    let child = attacker.maker.child()?;
-    child.share(page)?;
-    let held = attacker.frames.take(child.env, 1)?;
-    let free = attacker.frames.take(SELF, 1)?;
-    let capability = attacker.frames.capability;
-    let one = sys::cap_derive(capability, Rights::TAKE.with(Rights::GRANT), free.into_word(), 1)?;
-    let one = Handle::from_word(one)?;
-    attacker.frames.give(free, 1)?;
-    write(at, FIRST, free.into_word());
-    write(at, CAPABILITY, sys::cap_grant(one, child.env)?);
-    sys::map(SELF, child.env, child.parts.plus(3), u_area, 1, Protection::ReadWrite)?;
-    call_expendable(u_area, &[held.0]);
-    sys::unmap(SELF, u_area, 1)?;
-    sys::revoke_request(child.env, 1, 0, 0)?;
-    let code: Code = pays;
-    child.start(code, 0)?;
-    let paid = until(&child, at, STARTED, 50)?;
-    let taken = enforce(&child);
-    child.destroy()?;
-    sys::cap_drop(one)?;
-    attacker.frames.drop_page(at, page)?;
-    let answer = alloc::format!("still owed after {paid} payments");
-    Ok(Verdict::harmless(taken == Ok(held), answer))
-}
-
 /// Drives a taking until `victim` is neither its owner's nor free yet.
 fn half_way(attacker: &Attacker, child: &Child<'_>, victim: Pfn) -> Result<bool, Error> {
     for _ in 0..STEPS {
-        match sys::revoke_enforce(child.env) {
+        match sys::revoke_enforce(child.env, victim) {
             Err(Error::Again) => {}
             Ok(_) => return Ok(false),
             Err(error) => return Err(error),
@@ -329,27 +248,18 @@ fn half_way(attacker: &Attacker, child: &Child<'_>, victim: Pfn) -> Result<bool,
     Err(Error::Again)
 }
 
-/// A child with one frame, which the attacker has mapped at `at`; and a list of the
-/// child's that names it.
-fn with_victim<'a>(
-    attacker: &'a Attacker,
-    at: VirtAddr,
-    u_area: VirtAddr,
-) -> Result<(Child<'a>, Pfn), Error> {
+/// A child with one frame, which the attacker has mapped at `at`.
+fn with_victim(attacker: &Attacker, at: VirtAddr) -> Result<(Child<'_>, Pfn), Error> {
     let child = attacker.maker.bare()?;
     let victim = attacker.frames.take(child.env, 1)?;
     sys::map(SELF, child.env, victim, at, 1, Protection::ReadWrite)?;
     write(at, 0, 0x5ec2_e700);
-    sys::map(SELF, child.env, child.parts.plus(3), u_area, 1, Protection::ReadWrite)?;
-    call_expendable(u_area, &[victim.0]);
-    sys::unmap(SELF, u_area, 1)?;
-    sys::revoke_request(child.env, 1, 0, 0)?;
     Ok((child, victim))
 }
 
 fn between_steps(attacker: &mut Attacker) -> Attempt {
     let (at, other) = (attacker.window()?, attacker.window()?);
-    let (child, victim) = with_victim(attacker, at, other)?;
+    let (child, victim) = with_victim(attacker, at)?;
     if !half_way(attacker, &child, victim)? {
         return Ok(Verdict::breach("done at once: nothing was tested"));
     }
@@ -366,11 +276,11 @@ fn between_steps(attacker: &mut Attacker) -> Attempt {
         sys::cap_grow(victim),
     ];
     let batch = sys::batch(exo_abi::UserPtr(at.get()), 1);
-    let taken = enforce(&child);
+    let taken = enforce(&child, victim);
     let free = matches!(attacker.frames.look(victim), Some((FrameKind::Free, _)));
     let unmapped = attacker.maker.tables.page(at)?.is_none();
     child.destroy()?;
-    if taken != Ok(victim) || !free || !unmapped || batch != Err(Error::BadPointer) {
+    if taken.is_err() || !free || !unmapped || batch != Err(Error::BadPointer) {
         return Ok(Verdict::breach(alloc::format!("{taken:?}, {free}, {unmapped}, {batch:?}")));
     }
     Ok(Verdict::every(tries.into_iter(), &[Error::NotOwned, Error::NotFree, Error::NoTable]))
@@ -378,15 +288,15 @@ fn between_steps(attacker: &mut Attacker) -> Attempt {
 
 /// The frame is still mapped here: it must not be free before it is not, and then be.
 fn destroy_between(attacker: &mut Attacker) -> Attempt {
-    let (at, u_area) = (attacker.window()?, attacker.window()?);
+    let at = attacker.window()?;
     let before = attacker.frames.free();
-    let (child, victim) = with_victim(attacker, at, u_area)?;
+    let (child, victim) = with_victim(attacker, at)?;
     if !half_way(attacker, &child, victim)? {
         return Ok(Verdict::breach("done at once: nothing was tested"));
     }
     let stuck = until_done(|| sys::env_destroy(child.env));
     let held = matches!(attacker.frames.look(victim), Some((FrameKind::Revoked, _)));
-    let more = sys::revoke_enforce(child.env);
+    let more = sys::revoke_enforce(child.env, victim);
     sys::unmap(SELF, at, 1)?;
     child.destroy()?;
     let back = attacker.frames.free() == before;

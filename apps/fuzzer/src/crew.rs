@@ -151,7 +151,7 @@ impl Crew {
             3..=5 => {
                 let _ = sys::revoke_request(*env, 1 + random.below(3) as u32, 0, 1);
                 for _ in 0..random.below(24) {
-                    let _ = sys::revoke_enforce(*env);
+                    let _ = sys::revoke_enforce(*env, Pfn(random.word() as u32 & 0x7fff));
                 }
             }
             6..=12 => {

@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::{SELF, STACK_TOP, U_AREA};
-use exo_abi::{FrameKind, Handle, Rights, USER_TOP, Word};
+use exo_abi::{FrameKind, Handle, LARGE_PAGES, Rights, USER_TOP, Word};
 
 use crate::member::Member;
 use crate::place::{

@@ -387,7 +387,8 @@ impl Member {
         let env = self.handle(Told::Env);
         let wanted = 1 + self.random.below(3);
         self.go(call_number("revoke_request"), &[env, wanted, 0, 1]);
-        self.go_on(call_number("revoke_enforce"), &[env]);
+        let frame = self.frame(Want::Foreign);
+        self.go_on(call_number("revoke_enforce"), &[env, frame]);
     }
 
     /// Several calls in one.

@@ -49,15 +49,13 @@ fn gives(setting: &Setting<'_>) -> Result<(), Error> {
     victim.child.destroy()
 }
 
-/// A request with a deadline that is over at once, and taking the frame, which the partner
-/// called expendable. If it is mapped, the frame table is gone through from its beginning for
+/// A request with a deadline that is over at once, and taking the frame. If it is mapped, the frame table is gone through from its beginning for
 /// page tables until all mappings are found: that, too, is counted.
 fn takes(setting: &Setting<'_>, name: &str, mapped: Mapped) -> Result<(), Error> {
     let victim = Victim::new(setting, is_deaf)?;
     let samples = victim.samples(mapped, |env| {
         sys::revoke_request(env, 1, 0, 0)?;
-        let taken = until_done(|| sys::revoke_enforce(env))?;
-        if taken == u64::from(victim.frame.0) { Ok(()) } else { Err(Error::WrongState) }
+        until_done(|| sys::revoke_enforce(env, victim.frame)).map(drop)
     })?;
     setting.counter.print(name, 1, samples);
     victim.child.destroy()
@@ -153,9 +151,8 @@ extern "C" fn told(reason: u64) -> ! {
     sleep()
 }
 
-/// Calls the frame expendable, and sleeps whatever comes.
+/// Sleeps whatever comes.
 extern "C" fn is_deaf(_: u64) -> ! {
-    area().revocation.expendable[0].store(read(SHARED, FRAME) as u32, Relaxed);
     sleep()
 }
 

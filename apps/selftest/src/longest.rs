@@ -7,13 +7,12 @@
 //! counts. The network's calls are in [`network`], the disk's in [`disk`].
 
 use alloc::vec::Vec;
-use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::SELF;
 use exo_abi::{
     BATCH_MAX, BATCH_WORDS, DERIVATION_DEPTH, Error, FRAME_BYTES, Handle, LARGE_PAGES, Level, Pfn,
-    Protection, Rights, UArea, UserPtr, VirtAddr, Word, call_number,
+    Protection, Rights, UserPtr, VirtAddr, Word, call_number,
 };
 use libos::println;
 use libos::runtime::Environment;
@@ -27,7 +26,6 @@ mod network;
 
 const PAGE: VirtAddr = window(0);
 /// Where the U-area of a child is written to.
-const AREA: VirtAddr = window(1);
 /// Sixty-four pages over the end of a page table, and what is nothing but page tables.
 const RUN: u64 = 0x20_0000_0000 - 32 * FRAME_BYTES;
 /// A directory of its own.
@@ -353,29 +351,24 @@ fn authority() -> Result<(), Error> {
     sys::cap_drop(top).map(drop)
 }
 
-/// An environment with a directory full of a large page, of which a frame is wanted back.
-fn full(maker: &Maker) -> Result<Child<'_>, Error> {
+/// An environment with a directory full of a large page, and a frame of that.
+fn full(maker: &Maker) -> Result<(Child<'_>, Pfn), Error> {
     let child = maker.child()?;
     let first = maker.frames.take_large(child.env)?;
     directory(maker, child.env, first)?;
-    // The frame to be taken, by the environment's own wish.
-    sys::map(SELF, child.env, child.parts.plus(3), AREA, 1, Protection::ReadWrite)?;
-    write(AREA, offset_of!(UArea, revocation.expendable), first.0.into());
-    sys::unmap(SELF, AREA, 1)?;
-    sys::revoke_request(child.env, 1, 0, 0)?;
-    Ok(child)
+    Ok((child, first))
 }
 
 fn removals(maker: &Maker) -> Result<(), Error> {
-    let child = full(maker)?;
-    tell("revoke_enforce", longest(|| sys::revoke_enforce(child.env))?);
+    let (child, frame) = full(maker)?;
+    tell("revoke_enforce", longest(|| sys::revoke_enforce(child.env, frame))?);
     child.destroy()?;
-    let child = full(maker)?;
+    let (child, _) = full(maker)?;
     tell("env_destroy", longest(|| sys::env_destroy(child.env))?);
     child.abandon()?;
     for name in ["revoke_enforce", "env_destroy"] {
-        let child = full(maker)?;
-        let words = [child.env.into_word(), 0, 0, 0, 0, 0];
+        let (child, frame) = full(maker)?;
+        let words = [child.env.into_word(), frame.into_word(), 0, 0, 0, 0];
         let most = (0..20)
             .map(|_| batch(name, words, [0; 6]))
             .try_fold(0, |most, one| Ok::<u64, Error>(most.max(one?)))?;

@@ -1,14 +1,18 @@
 //! Visible revocation: an environment that is asked for frames can give those it likes least;
 //! one that does not listen loses some, sees which, and goes on.
 
+use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use exo_abi::boot::{SELF, STACK_TOP};
-use exo_abi::{EnvState, Error, FrameKind, Pages, Pfn, Protection, Upcall, VirtAddr};
+use exo_abi::{
+    EXPENDABLE, EnvState, Error, FrameKind, Pages, Pfn, Protection, UArea, Upcall, VirtAddr,
+};
+use libos::revocation::Demand;
 use libos::sys;
 use libos::time::timestamp;
-use selftest::check::{Outcome, refused, same};
-use selftest::child::{Child, Code, SHARED, exit, until_done};
+use selftest::check::{Outcome, same};
+use selftest::child::{Child, Code, SHARED, exit};
 use selftest::frames::{read, write};
 use selftest::server::{area, events};
 
@@ -63,7 +67,7 @@ fn listen(wanted: u32, entry: extern "C" fn(u64) -> !) {
     upcall.entry.store(entry as *const () as u64, Relaxed);
 }
 
-/// Notes what is wanted, gives back as much as the maker allows, and what is owed then.
+/// Notes what is wanted, and gives back as much as the maker allows.
 fn answer() {
     let words = &area().revocation;
     write(SHARED, ASKED, words.frames.load(Relaxed).into());
@@ -73,7 +77,6 @@ fn answer() {
     if sys::unmap(SELF, DATA, count).is_err() || sys::frames_free(first, count).is_err() {
         exit(2);
     }
-    write(SHARED, ASKED + 24, words.frames.load(Relaxed).into());
     write(SHARED, ANSWERED, 1);
 }
 
@@ -156,6 +159,8 @@ struct Victim<'a> {
     window: VirtAddr,
     page: Pfn,
     first: Pfn,
+    /// Its U-area, where the maker reads.
+    area: VirtAddr,
 }
 
 impl<'a> Victim<'a> {
@@ -172,7 +177,9 @@ impl<'a> Victim<'a> {
         write(window, FIRST, first.0.into());
         write(window, GIVE, gives.into());
         child.start(code, 0)?;
-        let victim = Self { child, window, page, first };
+        let area = bench.window();
+        sys::map(SELF, child.env, child.parts.plus(3), area, 1, Protection::Read)?;
+        let victim = Self { child, window, page, first, area };
         victim.until(READY, 0)?;
         Ok(victim)
     }
@@ -195,11 +202,29 @@ impl<'a> Victim<'a> {
         same("state", self.child.status()?.state, EnvState::Ready as u32)
     }
 
-    fn enforce(&self) -> Result<Pfn, Error> {
-        until_done(|| sys::revoke_enforce(self.child.env)).map(|pfn| Pfn(pfn as u32))
+    /// Asks it for frames, and for `slots` slots.
+    fn ask(
+        &self,
+        bench: &Bench,
+        frames: Pages,
+        slots: u32,
+        deadline: u64,
+    ) -> Result<Demand, Error> {
+        Demand::new(bench.frames.table, self.child.id, frames, deadline).ask(self.child.env, slots)
+    }
+
+    /// Takes what is due.
+    fn enforce(&self, bench: &Bench, demand: &Demand) -> Result<Pfn, Error> {
+        let list = offset_of!(UArea, revocation.expendable);
+        let expendable = (0..EXPENDABLE / 2).flat_map(|pair| {
+            let two = read(self.area, list + 8 * pair);
+            [Pfn(two as u32), Pfn((two >> 32) as u32)]
+        });
+        demand.enforce(self.child.env, bench.frames.table, expendable)
     }
 
     fn close(self, bench: &Bench) -> Outcome {
+        sys::unmap(SELF, self.area, 1)?;
         self.child.destroy()?;
         Ok(bench.frames.drop_page(self.window, self.page)?)
     }
@@ -209,12 +234,13 @@ fn gives(bench: &mut Bench, is_upcall: bool) -> Outcome {
     let code: Code = if is_upcall { is_told } else { looks };
     let victim = Victim::new(bench, code, 3)?;
     let deadline = timestamp() + PATIENCE;
-    sys::revoke_request(victim.child.env, 3, 2, deadline)?;
+    let demand = victim.ask(bench, 3, 2, deadline)?;
     victim.until(ANSWERED, 0)?;
-    let asked: [u64; 4] = core::array::from_fn(|index| read(victim.window, ASKED + 8 * index));
-    same("frames, slots, deadline, frames owed then", asked, [3, 2, deadline, 0])?;
+    let asked: [u64; 3] = core::array::from_fn(|index| read(victim.window, ASKED + 8 * index));
+    same("frames, slots, deadline", asked, [3, 2, deadline])?;
     // Nothing is owed even when the time is over.
-    refused(sys::revoke_enforce(victim.child.env), Error::WrongState)?;
+    same("owed", demand.owed(bench.frames.table), 0)?;
+    same("due", demand.due(bench.frames.table, [], u64::MAX), Err(Error::WrongState))?;
     for offset in 0..FRAMES {
         let kind = if offset < 3 { FrameKind::Free } else { FrameKind::Memory };
         same("kind", bench.kind(victim.first.plus(offset)), Some(kind))?;
@@ -231,21 +257,19 @@ fn deaf(bench: &mut Bench) -> Outcome {
     bench.frames.map((SELF, env), victim.first.plus(2), glass, 1, Protection::Read)?;
     same("its memory", read(glass, 0), PATTERN)?;
     let deadline = timestamp() + bench.environment.system.tsc_hz.load(Relaxed) / 20;
-    sys::revoke_request(env, 3, 0, deadline)?;
-    let early = sys::revoke_enforce(env);
-    if timestamp() < deadline {
-        refused(early, Error::WrongState)?;
-    }
+    let demand = victim.ask(bench, 3, 0, deadline)?;
+    let early = demand.due(bench.frames.table, [], deadline - 1);
+    same("before the deadline", early, Err(Error::WrongState))?;
     while timestamp() < deadline {
         sys::slice_yield()?;
     }
     let any = victim.first;
     for wanted in [victim.first.plus(5), victim.first.plus(2), any] {
-        same("taken", victim.enforce()?, wanted)?;
+        same("taken", victim.enforce(bench, &demand)?, wanted)?;
         same("kind", bench.kind(wanted), Some(FrameKind::Free))?;
         victim.lives()?;
     }
-    refused(victim.enforce().map(|pfn| pfn.0.into()), Error::WrongState)?;
+    same("more", victim.enforce(bench, &demand), Err(Error::WrongState))?;
     same("the other mapping", bench.maker.tables.page(glass)?, None)?;
     victim.lives()?;
     let shown: [u64; 5] = core::array::from_fn(|index| read(victim.window, COUNT + 8 * index));
@@ -265,8 +289,8 @@ fn deaf(bench: &mut Bench) -> Outcome {
 fn touches(bench: &mut Bench, survives: bool) -> Outcome {
     let code: Code = if survives { ignores_and_survives } else { ignores };
     let victim = Victim::new(bench, code, 0)?;
-    sys::revoke_request(victim.child.env, 1, 0, 0)?;
-    same("taken", victim.enforce()?, victim.first.plus(5))?;
+    let demand = victim.ask(bench, 1, 0, 0)?;
+    same("taken", victim.enforce(bench, &demand)?, victim.first.plus(5))?;
     victim.lives()?;
     let page = DATA.plus(5).ok_or(Error::BadAddress)?;
     write(victim.window, ORDER, page.get());
@@ -285,10 +309,11 @@ fn touches(bench: &mut Bench, survives: bool) -> Outcome {
 
 fn ends_request(bench: &mut Bench) -> Outcome {
     let victim = Victim::new(bench, ignores, 0)?;
-    let env = victim.child.env;
-    sys::revoke_request(env, 5, 5, 0)?;
-    sys::revoke_request(env, 0, 0, 0)?;
-    refused(sys::revoke_enforce(env), Error::WrongState)?;
+    victim.ask(bench, 5, 5, 0)?;
+    let nothing = victim.ask(bench, 0, 0, 0)?;
+    let wanted = read(victim.area, offset_of!(UArea, revocation));
+    same("frames and slots wanted", wanted, 0)?;
+    same("due", victim.enforce(bench, &nothing), Err(Error::WrongState))?;
     let all = (0..FRAMES).map(|offset| bench.kind(victim.first.plus(offset)));
     same("kinds", all.filter(|kind| *kind == Some(FrameKind::Memory)).count(), FRAMES as usize)?;
     victim.lives()?;

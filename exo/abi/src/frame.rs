@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32};
 
 use crate::word::{byte, word};
-use crate::{Error, Word, numbered};
+use crate::{Error, numbered};
 
 /// Size of a page frame in bytes.
 pub const FRAME_BYTES: u64 = 4096;

@@ -199,16 +199,16 @@ macro_rules! syscall_table {
             /// Events do not end the sleep: look at [`UArea::events`] for them.
             /// Returns the event count.
             38 wait_until(predicate: UserPtr, length: u64, memory: UserPtr, deadline: u64) -> EventCount, leaves;
-            /// Asks `env` for `frames` frames and `slots` slots, until `deadline`. A new
-            /// request replaces an old one; one for nothing ends it. Needs
-            /// [`Rights::CONTROL`].
+            /// Asks `env` for `frames` frames and `slots` slots, until `deadline`: says so in
+            /// [`UArea::revocation`], with an event and, if wanted, an upcall. A new request
+            /// replaces an old one; one for nothing ends it. Needs [`Rights::CONTROL`].
             39 revoke_request(env: Handle, frames: Pages, slots: u32, deadline: u64) -> ();
-            /// After the deadline takes one of the frames that `env` still owes, and breaks
-            /// every mapping of it; expendable ones first, never one that a device or kernel
-            /// object uses. Returns it: it is free then. Bounded: [`Error::Again`].
-            /// [`Error::WrongState`] if nothing is owed yet or any more, [`Error::Vacant`] if
-            /// there is none to take. Needs [`Rights::CONTROL`].
-            40 revoke_enforce(env: Handle) -> Pfn;
+            /// Takes `frame`, plain memory of `env`, breaks every mapping of it, and says so in
+            /// the repossession vector: it is free then. A frame that is being taken from
+            /// `env` already is taken first. Bounded: [`Error::Again`].
+            /// [`Error::NotOwned`] if it is anything else, [`Error::InUse`] if a device or
+            /// kernel object uses it. Needs [`Rights::CONTROL`].
+            40 revoke_enforce(env: Handle, frame: Pfn) -> ();
             /// Makes a binding to the disk extent `disk`: `ring`, plain memory of the caller, is
             /// its [`DiskRing`], and `object` its kernel object. Requests may do what `disk` has
             /// rights for ([`Rights::READ`], [`Rights::WRITE`]). Returns its handle, which is for

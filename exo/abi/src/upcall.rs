@@ -67,19 +67,20 @@ pub struct UpcallArea {
 
 /// The dialogue about resources that are wanted back (Aegis, SOSP'95, 3.4 and 3.5).
 ///
-/// An environment that has not given back what it was asked for by the deadline loses what
-/// the kernel finds: first what it called expendable, then anything. It goes on running, and
-/// finds here what it has lost.
+/// The kernel passes on what the environment in control asks for, and says what it has taken by
+/// `revoke_enforce`. That environment decides when to take and what; by the custom of the
+/// library OS (`libos::revocation`) after the deadline, and first what is called expendable.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Revocation {
-    /// Frames still owed.
+    /// Frames wanted.
     pub frames: AtomicU32,
     /// Slots wanted; a holder of the capability for slots takes them by assigning them.
     pub slots: AtomicU32,
     /// Until when, by the time-stamp counter.
     pub deadline: AtomicU64,
-    /// Frames to be taken first; zero ones are passed over. Written by the application.
+    /// Frames to be taken first; zero ones are passed over. Written by the application, and
+    /// not read by the kernel.
     pub expendable: [AtomicU32; EXPENDABLE],
     /// Frames taken so far; the next goes to this index modulo the vector's size.
     pub count: AtomicU64,

@@ -74,19 +74,7 @@ pub(super) fn revoke_request(
 }
 
 #[inline(never)]
-pub(super) fn revoke_enforce(caller: Caller<'_>, env: Handle) -> Result<u64, Error> {
-    let kernel = caller.kernel;
+pub(super) fn revoke_enforce(caller: Caller<'_>, env: Handle, frame: Pfn) -> Result<(), Error> {
     let env = caller.live_env_with(env, Rights::CONTROL)?;
-    revocation::enforce(kernel, env, now(), caller.work()).map(Word::into_word)
-}
-
-#[cfg(exo_guest)]
-fn now() -> u64 {
-    crate::arch::cpu::time_stamp()
-}
-
-/// Tests tell the time by the deadline: one in the past is zero.
-#[cfg(not(exo_guest))]
-fn now() -> u64 {
-    1
+    revocation::enforce(caller.kernel, env, frame, caller.work())
 }

@@ -4,7 +4,7 @@ use exo_abi::{Error, Handle, LARGE_PAGES, Level, Pages, Pfn, Protection, Rights,
 
 use super::caller::Caller;
 use crate::capability::Kind;
-use crate::env::{Env, revocation};
+use crate::env::Env;
 use crate::frames::BATCH;
 use crate::memory::CLEAR;
 use crate::paging::{self, Mapping};
@@ -60,17 +60,13 @@ pub(super) fn frames_take(
         return Err(Error::OutOfRange);
     }
     let owner = caller.live_env_with(env, Rights::MEMORY)?;
-    table.take(first, count, owner.id())?;
-    revocation::received(owner, count);
-    Ok(())
+    table.take(first, count, owner.id())
 }
 
 #[inline(never)]
 pub(super) fn frames_free(caller: Caller<'_>, first: Pfn, count: Pages) -> Result<(), Error> {
     caller.work().spend(count.min(BATCH) * FREE);
-    caller.kernel.frames.free(first, count, caller.env.id())?;
-    revocation::given_back(caller.env, count);
-    Ok(())
+    caller.kernel.frames.free(first, count, caller.env.id())
 }
 
 #[inline(never)]

@@ -59,7 +59,7 @@ fn parts(kernel: &Kernel, env: &Env, tally: &mut Tally) -> Outcome {
     for (place, table) in (0..env.capabilities.frames.get()).zip(&env.capabilities.tables) {
         part(table.get(), FrameKind::CapTable, place)?;
     }
-    let victim = env.revocation.victim.get();
+    let (victim, _) = env.taking.get();
     if victim != Pfn(0) {
         let fits = frames.kind(victim) == Some(FrameKind::Revoked)
             && frames.owner(victim) == Some(env.id());

@@ -9,7 +9,7 @@ use core::cell::Cell;
 use core::mem::offset_of;
 
 use exo_abi::{
-    EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, MAX_CORES, Pages, Pfn, Rights, UArea,
+    EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, MAX_CORES, Pfn, Rights, UArea,
 };
 
 use super::context::{Context, VectorState};
@@ -49,8 +49,9 @@ pub struct Env {
     pub(crate) transfer: Transfer,
     /// What it sleeps for, other than an event.
     pub predicate: Predicate,
-    /// What is wanted back of it.
-    pub(crate) revocation: Demand,
+    /// A frame that is being taken from it, or zero, and where the search for mappings of that
+    /// goes on.
+    pub(crate) taking: Cell<(Pfn, u32)>,
     /// Whether its code runs in ring 0.
     pub elevated: Elevated,
     /// Cause of death.
@@ -190,15 +191,4 @@ impl Predicate {
     pub fn clear(&self) {
         self.memory.set(0);
     }
-}
-
-/// What is wanted back of an environment.
-#[repr(C)]
-pub struct Demand {
-    pub(crate) owed: Cell<Pages>,
-    pub(crate) deadline: Cell<u64>,
-    /// The frame being taken, or zero.
-    pub(crate) victim: Cell<Pfn>,
-    /// Where the search for it, or for its mappings, goes on.
-    pub(crate) cursor: Cell<u32>,
 }

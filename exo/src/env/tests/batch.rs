@@ -161,8 +161,7 @@ fn the_calls_cannot_lie_in_a_frame_that_is_being_taken() {
     for number in 1..40 {
         tables(kernel, root, OWN, u64::from(number) << 39, 1000 + 3 * number);
     }
-    call(kernel, root, "revoke_request", &[handle, 1, 0, 0]).expect("in control");
-    assert_eq!(call(kernel, root, "revoke_enforce", &[handle]), Err(Error::Again));
+    assert_eq!(call(kernel, root, "revoke_enforce", &[handle, FRAME]), Err(Error::Again));
     assert_eq!(kernel.frames.kind(Pfn(FRAME as u32)), Some(FrameKind::Revoked));
     assert_eq!(call(kernel, root, "batch", &[AT, 1]), Err(Error::BadPointer));
 }

@@ -15,7 +15,7 @@ use crate::test::{Bits, Test, WINDOW};
 /// How much of a packet keys look at, from the Ethernet header on.
 pub const KEY_BYTES: usize = 64;
 /// The same in words of eight bytes.
-pub const KEY_WORDS: usize = KEY_BYTES / WINDOW;
+pub(crate) const KEY_WORDS: usize = KEY_BYTES / WINDOW;
 /// Bytes of a key where it crosses the system-call boundary: the bits that it pins of the first
 /// [`KEY_BYTES`] bytes of a packet, and then what they are.
 pub const KEY_WIRE: usize = 2 * KEY_BYTES;

@@ -36,7 +36,6 @@
 
 mod assembler;
 mod compile;
-mod error;
 mod filter;
 mod key;
 #[cfg(feature = "language")]
@@ -55,7 +54,7 @@ mod tests;
 
 pub use compile::pass_on;
 pub use filter::{Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS, MIN_FRAME};
-pub use key::{KEY_BYTES, KEY_WIRE, KEY_WORDS, Key};
+pub use key::{KEY_BYTES, KEY_WIRE, Key};
 #[cfg(feature = "language")]
 pub use language::{
     Atom, FilterError, Inspect, MAX_RANGES, PREDICATE, Predicate, Shift, Step, compile,

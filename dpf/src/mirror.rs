@@ -35,20 +35,23 @@
 //! the station's too: no holder binds an address to a foreign station. The key that pins
 //! nothing is its own mirror: its holder has the whole network.
 
-use crate::error::errors;
 use crate::key::Key;
 
-errors! {
-    /// Why the holder of a key can only listen. The numbers are part of the binary
-    /// interface.
-    pub enum NoMirror {
-        Ethertype = 1: "key does not pin the ethertype to IPv4 or ARP",
-        Format = 2: "key pins ports but admits IPv4 options or fragments, or ARP other than IPv4 over Ethernet",
-        Protocol = 3: "key pins what is behind the IPv4 header, but not the protocol",
-        Address = 4: "key does not pin the local protocol address",
-        NotASource = 5: "local address is this-network, loopback, multicast or reserved",
-        Station = 7: "key listens for another Ethernet address than the station's",
-    }
+/// Why the holder of a key can only listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoMirror {
+    /// The key does not pin the ethertype to IPv4 or ARP.
+    Ethertype,
+    /// It pins ports but admits IPv4 options or fragments, or ARP other than IPv4 over Ethernet.
+    Format,
+    /// It pins what is behind the IPv4 header, but not the protocol.
+    Protocol,
+    /// It does not pin the local protocol address.
+    Address,
+    /// The local address is this-network, loopback, multicast or reserved.
+    NotASource,
+    /// It listens for another Ethernet address than the station's.
+    Station,
 }
 
 /// The bytes from the first offset in a received packet are at the second in its mirror, so

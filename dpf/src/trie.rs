@@ -25,20 +25,20 @@
 //! in place. What was in place before is replaced by [`Store::write_code`] alone.
 
 use crate::compile;
-use crate::error::errors;
 use crate::filter::{Filter, MAX_ATOMS};
 use crate::runs::{Arrival, Order, settle};
 use crate::siblings::{CHAIN, attach, detach, find_group, find_node, groups_of, move_node};
 use crate::storage::{BlockId, CodeSlot, Group, GroupId, Node, NodeId, SLOTS, Store, Tag};
 
-errors! {
-    /// Why a filter was not installed or not removed. The numbers are part of the
-    /// binary interface.
-    pub enum TrieError {
-        Duplicate = 1: "a filter that takes the same frames is already installed",
-        NotInstalled = 2: "the filter is not installed with this block",
-        TooManyForks = 3: "frames would have to try more tests at one place than they may",
-    }
+/// Why a filter was not installed or not removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrieError {
+    /// A filter that takes the same frames is already installed.
+    Duplicate,
+    /// The filter is not installed with this block.
+    NotInstalled,
+    /// Frames would have to try more tests at one place than they may.
+    TooManyForks,
 }
 
 /// The groups and nodes of one filter by depth, as far as there are any.

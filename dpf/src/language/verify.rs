@@ -8,8 +8,8 @@
 //! shift becomes part of the shift.
 
 use super::conjunction::Conjunction;
+use super::error::errors;
 use super::{Atom, Shift, Step};
-use crate::error::errors;
 use crate::filter::{Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS, MIN_FRAME};
 use crate::language::fields::Range;
 use crate::test::{Bits, Field, Test, ones};

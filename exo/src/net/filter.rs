@@ -133,7 +133,7 @@ pub fn install(
     let installed = object::create::<Installed>(frames, pfn).ok_or(Error::InUse)?;
     installed.room.code.set(code);
     storage::make_code(kernel, code);
-    installed.write(&rest);
+    installed.filter.set(rest);
     installed.key.set(number);
     let rank = filter.rank(kernel.merged.age());
     let tag = Tag(binding.frame().0);
@@ -164,10 +164,9 @@ pub fn remove(kernel: &Kernel, binding: &Binding, pfn: Pfn) -> Result<(), Error>
     if let Some(scope) = binding.scope() {
         let entry = scope.entry(installed.key.get());
         let mut trie = entry.filters.get();
-        // SAFETY: `install` wrote it before it attached the filter.
-        let filter = unsafe { installed.filter() };
-        spend(kernel, filter);
-        let removed = trie.remove(&mut Frames(kernel), filter, block(pfn, 0)?);
+        let filter = installed.filter.get();
+        spend(kernel, &filter);
+        let removed = trie.remove(&mut Frames(kernel), &filter, block(pfn, 0)?);
         debug_assert!(removed.is_ok(), "an attached filter is in the trie");
         entry.filters.set(trie);
         entry.relink(kernel);

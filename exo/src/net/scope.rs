@@ -15,7 +15,7 @@
 
 use core::cell::Cell;
 
-use dpf::{BlockId, Filter, KEY_BYTES, KEY_WIRE, KEY_WORDS, Key, Tag, Trie};
+use dpf::{BlockId, Filter, KEY_BYTES, KEY_WIRE, Key, Tag, Trie};
 use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn};
 
 use super::binding::Binding;
@@ -62,9 +62,8 @@ pub struct Entry {
     pub(super) filters: Cell<Trie>,
     /// The shortest packet that may be sent. Zero if none may.
     least: Cell<usize>,
-    /// What must be in a packet that is sent: mask and value of its first words, so many.
-    mirror: [(Cell<u64>, Cell<u64>); KEY_WORDS],
-    mirrored: Cell<usize>,
+    /// What must be in a packet that is sent.
+    mirror: Cell<Key>,
     /// The packets.
     key: Cell<Key>,
     /// Its scope, and of which key of the parent it is.
@@ -162,7 +161,7 @@ impl Scope {
     pub(super) fn may_send(&self, head: &[u8; KEY_BYTES], length: usize) -> bool {
         self.entries().iter().any(|entry| {
             let least = entry.least.get();
-            least != 0 && length >= least && entry.lets_out(head)
+            least != 0 && length >= least && entry.mirror.get().matches(head)
         })
     }
 
@@ -179,25 +178,6 @@ impl Scope {
 }
 
 impl Entry {
-    /// Notes what may be sent.
-    fn speak(&self, mirror: &Key) {
-        for ((mask, value), (pinned, wanted)) in self.mirror.iter().zip(mirror.words()) {
-            mask.set(pinned);
-            value.set(wanted);
-        }
-        self.mirrored.set(mirror.reach().div_ceil(size_of::<u64>()));
-    }
-
-    #[inline]
-    fn lets_out(&self, head: &[u8; KEY_BYTES]) -> bool {
-        let (words, _) = head.as_chunks();
-        let mut differ = 0;
-        for (word, (mask, value)) in words.iter().zip(&self.mirror).take(self.mirrored.get()) {
-            differ |= u64::from_le_bytes(*word) & mask.get() ^ value.get();
-        }
-        differ == 0
-    }
-
     /// The name of the key where keys are merged: its place in physical memory.
     fn tag(&self) -> Result<Tag, Error> {
         let within = core::ptr::from_ref(self) as u64 % FRAME_BYTES;
@@ -308,7 +288,7 @@ pub fn create(
         let entry = scope.entry(number);
         entry.key.set(*key);
         if let Ok(mirror) = key.mirror(station(kernel)) {
-            entry.speak(&mirror);
+            entry.mirror.set(mirror);
             // A packet that is cut off within what its key is about is not sent.
             entry.least.set(mirror.reach().max(key.reach()).max(exo_abi::FRAME_MIN));
         }

@@ -30,7 +30,7 @@ pub(crate) struct Room<const N: usize> {
 pub(crate) struct Installed {
     pub(crate) room: Room<1>,
     /// What it says beside its key.
-    filter: UnsafeCell<MaybeUninit<Filter>>,
+    pub(super) filter: Cell<Filter>,
     pub(crate) binding: Cell<Pfn>,
     /// Behind which key of the binding's scope it lies.
     pub(super) key: Cell<usize>,
@@ -38,8 +38,9 @@ pub(crate) struct Installed {
     pub(crate) next: Cell<Pfn>,
 }
 
-// SAFETY: repr(C), within a frame; zero is valid for the cells, and anything is
-// for `MaybeUninit`; all fields are cells.
+// SAFETY: repr(C), within a frame; zero is valid for the cells, of which a filter is numbers and
+// zero the number of its first kind of tests, and anything is for `MaybeUninit`; all fields are
+// cells.
 unsafe impl KernelObject for Installed {
     const KIND: FrameKind = FrameKind::Filter;
 }
@@ -64,23 +65,6 @@ pub(super) fn block(pfn: Pfn, number: usize) -> Result<BlockId, Error> {
 fn place(block: BlockId) -> (Pfn, usize) {
     let within = block.index() % FRAME_UNITS;
     (Pfn(block.index() / FRAME_UNITS), (within.saturating_sub(FIRST) / BLOCK_UNITS) as usize)
-}
-
-impl Installed {
-    /// Notes the filter, before its block is merged.
-    pub(super) fn write(&self, filter: &Filter) {
-        // SAFETY: being made, and not merged: nothing refers to it.
-        unsafe { (*self.filter.get()).write(*filter) };
-    }
-
-    /// The filter.
-    ///
-    /// # Safety
-    /// It must have been written, and must not be written any more.
-    pub(super) unsafe fn filter(&self) -> &Filter {
-        // SAFETY: the caller's promise.
-        unsafe { (*self.filter.get()).assume_init_ref() }
-    }
 }
 
 /// What all tries have in common.

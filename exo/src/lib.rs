@@ -55,7 +55,6 @@ pub mod panic;
 pub mod schedule;
 pub mod shootdown;
 pub mod slots;
-#[cfg(any(exo_guest, test))]
 pub mod start;
 pub mod state;
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::net::scope::Scope;
 use crate::net::storage::Merged;
 use crate::object;
 use crate::paging::{ROOT_LEVEL, Table};
+use crate::start::virtio;
 use crate::state::State;
 use crate::virtio::transport::Transport;
 use crate::work::BUDGET;
@@ -134,7 +135,7 @@ fn interface() -> Nic {
     let high = u32::from(STATION[4]) | u32::from(STATION[5]) << 8;
     const { assert!(NIC_FIRST.0 + NIC_FRAMES <= FIRST_FREE) };
     // SAFETY: the interface's frames are zeroed and its own.
-    unsafe { Nic::start(registers(REGISTERS, 1, u32::MAX, [low, high]), NIC_FIRST) }
+    unsafe { virtio::nic(registers(REGISTERS, 1, u32::MAX, [low, high]), NIC_FIRST) }
         .expect("a network interface")
 }
 
@@ -147,7 +148,7 @@ pub(crate) fn disk_with(features: u32) -> Option<Device> {
     const { assert!(DISK_FIRST.0 + DISK_FRAMES <= NIC_FIRST.0) };
     // SAFETY: the disk's frames are zeroed and its own.
     unsafe {
-        Device::start(registers(DISK_REGISTERS, 2, features | 1, [DISK_SECTORS, 0]), DISK_FIRST)
+        virtio::disk(registers(DISK_REGISTERS, 2, features | 1, [DISK_SECTORS, 0]), DISK_FIRST)
     }
 }
 

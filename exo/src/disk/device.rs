@@ -12,7 +12,7 @@ use exo_abi::{DiskOperation, Error, Pfn, SECTOR_BYTES, SystemInfo};
 use crate::capability::CapRef;
 use crate::memory;
 use crate::state::State;
-use crate::virtio::transport::{EVENT_INDEX, Transport};
+use crate::virtio::transport::Transport;
 use crate::virtio::virtqueue::{Buffer, ENTRIES, QUEUE_FRAMES, Virtqueue};
 
 /// Requests that can be with the device at once; each has [`PARTS`] descriptors.
@@ -22,12 +22,10 @@ const PARTS: u16 = 4;
 /// Frames of kernel memory that the device needs, contiguous: its queue, and one for the slots.
 pub const DISK_FRAMES: u32 = QUEUE_FRAMES + 1;
 
-const BLOCK: u32 = 2;
-const QUEUE: u32 = 0;
-/// Flush, by which writes become durable: nothing is promised without it.
-const FLUSH: u32 = 1 << 9;
-const DISCARD: u32 = 1 << 13;
-const WRITE_ZEROES: u32 = 1 << 14;
+pub(crate) const QUEUE: u32 = 0;
+/// Features that it may have.
+pub(crate) const DISCARD: u32 = 1 << 13;
+pub(crate) const WRITE_ZEROES: u32 = 1 << 14;
 
 /// A slot: head, and behind it the sectors of a request without data (5.2.6).
 #[repr(C, align(64))]
@@ -79,22 +77,17 @@ pub struct Device {
 }
 
 impl Device {
-    /// Starts the disk behind `transport`, if it is one, with the [`DISK_FRAMES`] frames from
-    /// `memory`.
-    ///
-    /// # Safety
-    /// The frames must be zeroed, contiguous and the kernel's own for ever.
-    pub unsafe fn start(mut transport: Transport, memory: Pfn) -> Option<Self> {
-        let features = transport.negotiate(BLOCK, EVENT_INDEX | FLUSH, DISCARD | WRITE_ZEROES)?;
-        // SAFETY: the queue's frames are the first two of those given.
-        let queue = unsafe { Virtqueue::new(memory) };
-        transport.set_queue(QUEUE, &queue)?;
-        let capacity = u64::from(transport.config(0)) | u64::from(transport.config(4)) << 32;
-        transport.start();
-        let slots = memory.plus(QUEUE_FRAMES);
-        let sectors = u32::try_from(capacity).unwrap_or(u32::MAX);
+    /// The disk of `sectors` behind `transport`, which has been told of its queue and agreed on
+    /// `features`, with the frame `slots`.
+    pub(crate) fn new(
+        transport: Transport,
+        queue: Virtqueue,
+        slots: Pfn,
+        features: u32,
+        sectors: u32,
+    ) -> Self {
         let flights = [const { None }; SLOTS as usize];
-        Some(Self { transport, queue, slots, flights, features, sectors })
+        Self { transport, queue, slots, flights, features, sectors }
     }
 
     /// Whether the device is done with a request.

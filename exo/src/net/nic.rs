@@ -10,7 +10,7 @@ use exo_abi::{FRAME_MAX, Pfn, SystemInfo};
 
 use crate::memory;
 use crate::state::State;
-use crate::virtio::transport::{EVENT_INDEX, Transport};
+use crate::virtio::transport::Transport;
 use crate::virtio::virtqueue::{Buffer, ENTRIES, QUEUE_FRAMES, Virtqueue};
 
 /// Bytes of `virtio_net_hdr` before every frame (5.1.6).
@@ -31,11 +31,9 @@ const SEND_FRAMES: u32 = SEND_SLOTS as u32 * SEND_SLOT as u32 / 4096;
 /// Frames of kernel memory the interface needs, contiguous.
 pub const NIC_FRAMES: u32 = 2 * QUEUE_FRAMES + RECEIVE_FRAMES + SEND_FRAMES;
 
-/// Features 0-31: MAC address, event indices.
-const FEATURES: u32 = 1 << 5 | EVENT_INDEX;
-const NETWORK: u32 = 1;
-const RECEIVE: u32 = 0;
-const TRANSMIT: u32 = 1;
+/// Its queues.
+pub(crate) const RECEIVE: u32 = 0;
+pub(crate) const TRANSMIT: u32 = 1;
 
 /// The sender of a packet that is with the device.
 #[derive(Clone, Copy)]
@@ -70,28 +68,20 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// Starts the network device behind `transport`, if it is one, with the
-    /// [`NIC_FRAMES`] frames from `memory`.
-    ///
-    /// # Safety
-    /// The frames must be zeroed, contiguous and the kernel's own for ever.
-    pub unsafe fn start(mut transport: Transport, memory: Pfn) -> Option<Self> {
-        transport.negotiate(NETWORK, FEATURES, 0)?;
-        // SAFETY: the queues' frames are the first four of those given.
-        let (receive, transmit) =
-            unsafe { (Virtqueue::new(memory), Virtqueue::new(memory.plus(QUEUE_FRAMES))) };
-        transport.set_queue(RECEIVE, &receive)?;
-        transport.set_queue(TRANSMIT, &transmit)?;
-        let mut station = [0; 6];
-        station[..4].copy_from_slice(&transport.config(0).to_le_bytes());
-        station[4..].copy_from_slice(&transport.config(4).to_le_bytes()[..2]);
-        transport.start();
+    /// The interface of this address behind `transport`, which has been told of its queues, with
+    /// frames from `memory` for buffers.
+    pub(crate) fn new(
+        transport: Transport,
+        [receive, transmit]: [Virtqueue; 2],
+        memory: Pfn,
+        station: [u8; 6],
+    ) -> Self {
         let mut nic = Self {
             transport,
             receive,
             transmit,
-            receive_buffers: memory.plus(2 * QUEUE_FRAMES),
-            send_slots: memory.plus(2 * QUEUE_FRAMES + RECEIVE_FRAMES),
+            receive_buffers: memory,
+            send_slots: memory.plus(RECEIVE_FRAMES),
             free: core::array::from_fn(|slot| slot as u8),
             free_count: usize::from(SEND_SLOTS),
             sender: [None; SEND_SLOTS as usize],
@@ -105,7 +95,7 @@ impl Nic {
         }
         nic.receive.publish();
         nic.transport.notify(RECEIVE);
-        Some(nic)
+        nic
     }
 
     fn receive_address(&self, buffer: u16) -> u64 {

@@ -4,7 +4,7 @@ use exo_abi::SystemInfo;
 use exo_boot::layout::DIRECT_MAP;
 
 use super::machine::Machine;
-use super::timer;
+use super::{timer, virtio};
 use crate::arch::apic;
 use crate::disk::device::{DISK_FRAMES, Device};
 use crate::net::nic::{NIC_FRAMES, Nic};
@@ -16,9 +16,9 @@ use core::sync::atomic::Ordering::Relaxed;
 pub(super) fn start(machine: &mut Machine, info: &SystemInfo) -> (Option<Nic>, Option<Device>) {
     let (nic_memory, disk_memory) = (machine.allocate(NIC_FRAMES), machine.allocate(DISK_FRAMES));
     // SAFETY: the memory was set aside just now, and one device at most takes it.
-    let nic = find(machine, |transport| unsafe { Nic::start(transport, nic_memory) });
+    let nic = find(machine, |transport| unsafe { virtio::nic(transport, nic_memory) });
     // SAFETY: as above.
-    let disk = find(machine, |transport| unsafe { Device::start(transport, disk_memory) });
+    let disk = find(machine, |transport| unsafe { virtio::disk(transport, disk_memory) });
     if let Some(nic) = &nic {
         let mut mac = [0; 8];
         mac[..6].copy_from_slice(&nic.station);

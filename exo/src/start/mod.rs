@@ -25,6 +25,7 @@ pub mod rate;
 pub mod secret;
 #[cfg(exo_guest)]
 mod timer;
+pub mod virtio;
 
 /// For the checker, which the shipped kernel does not contain.
 #[cfg(all(exo_guest, exo_check))]

@@ -110,7 +110,6 @@ const RULES: &[Rule] = &[
         "exo/src/net/nic.rs",
         To(Receive),
         &[
-            ("start", To(Other)),
             ("slot_address", To(Transmit)),
             ("take_slot", To(Transmit)),
             ("give_back", To(Transmit)),

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use exo_cmd::client::Client;
+use kvstore::datagrams::{Datagrams, LEAST_MEMORY, MOST_REQUESTS, REQUEST_MEMORY, Source};
 use kvstore::{Config, MAX_DATAGRAM, Service, Time};
 
 use crate::model::{Random, Worker};
@@ -27,7 +28,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Panics
 /// If it does not.
 pub fn assert_passes(address: SocketAddr) {
-    assert_answers_as_the_library(address);
+    let mut memory = vec![0; LEAST_MEMORY + MOST_REQUESTS * REQUEST_MEMORY];
+    let mut datagrams = Datagrams::new(&mut memory, u32::MAX).expect("enough memory");
+    // Whatever it is to the placement, there is one.
+    let from = Source { address: [127, 0, 0, 1], port: 4000 };
+    assert_answers_as_the_library(address, |library, request, now| {
+        let mut reply = [0; MAX_DATAGRAM];
+        if let Some((len, _)) = datagrams.answer(library, request, from, now, &mut reply) {
+            return vec![reply[..len].to_vec()];
+        }
+        let more = || datagrams.next(library, &mut reply).map(|(len, _)| reply[..len].to_vec());
+        std::iter::from_fn(more).collect()
+    });
+    assert_agrees_with_the_model(address);
+}
+
+/// The same of a store that takes and sends one datagram at a time.
+///
+/// # Panics
+/// If it does not.
+pub fn assert_passes_in_one_datagram(address: SocketAddr) {
+    assert_answers_as_the_library(address, |library, request, now| {
+        let mut reply = [0; MAX_DATAGRAM];
+        let answer = library.answer(request, now, &mut reply);
+        answer.map(|len| reply[..len].to_vec()).into_iter().collect()
+    });
     assert_agrees_with_the_model(address);
 }
 
@@ -42,7 +67,10 @@ fn assert_agrees_with_the_model(address: SocketAddr) {
     worker.check_all().expect("an answer");
 }
 
-fn assert_answers_as_the_library(address: SocketAddr) {
+fn assert_answers_as_the_library(
+    address: SocketAddr,
+    mut answers: impl FnMut(&mut Service<'_>, &[u8], Time) -> Vec<Vec<u8>>,
+) {
     let mut memory = vec![0; 8 << 20];
     let mut library = Service::new(&mut memory, &Config::default()).expect("enough memory");
     let mut placement = Placement::connect(address);
@@ -54,28 +82,30 @@ fn assert_answers_as_the_library(address: SocketAddr) {
     for request in scripted.chain(generated) {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = Time { unix, uptime: start.elapsed().as_secs() as u32 };
-        let mut reply = [0; MAX_DATAGRAM];
         let expected = match request.len() {
             // It does not fit one Ethernet frame: no placement sees it whole.
-            len if len > MAX_DATAGRAM => None,
-            _ => library.answer(&request, now, &mut reply).map(|len| reply[..len].to_vec()),
+            len if len > MAX_DATAGRAM => Vec::new(),
+            _ => answers(&mut library, &request, now),
         };
-        answered += u32::from(expected.is_some());
+        answered += u32::from(!expected.is_empty());
         let answer = placement.ask(&request);
         assert!(
             answer == expected,
             "to \"{}\"\nthe library answers  {}\nthe placement answers {}",
             request.escape_ascii(),
-            shown(expected.as_deref()),
-            shown(answer.as_deref())
+            shown(&expected),
+            shown(&answer)
         );
     }
     // A generator that only made nonsense would show little.
     assert!(answered > DATAGRAMS / 2, "only {answered} answers");
 }
 
-fn shown(answer: Option<&[u8]>) -> String {
-    answer.map_or("nothing".to_owned(), |answer| format!("\"{}\"", answer.escape_ascii()))
+fn shown(answer: &[Vec<u8>]) -> String {
+    match answer {
+        [] => "nothing".to_owned(),
+        _ => format!("{} datagrams, \"{}\"", answer.len(), answer.concat().escape_ascii()),
+    }
 }
 
 /// One client socket of a store.
@@ -91,13 +121,13 @@ impl Placement {
         Self { socket, next: 0x8000 }
     }
 
-    /// What the store sends for a datagram, if anything. The answer to the `version` that
+    /// The datagrams that the store sends for one. The answer to the `version` that
     /// follows shows when it is done: one client's datagrams are answered in order.
-    fn ask(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+    fn ask(&mut self, request: &[u8]) -> Vec<Vec<u8>> {
         self.socket.send(request).expect("sent");
         self.next = self.next.wrapping_add(1) | 0x8000;
         self.socket.send(&datagram(self.next, b"version\r\n")).expect("sent");
-        let mut answer = None;
+        let mut answer = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         self.socket.set_read_timeout(Some(PATIENCE)).expect("a time");
         loop {
@@ -113,8 +143,7 @@ impl Placement {
                 assert!(bytes[8..].starts_with(b"VERSION "), "{}", bytes.escape_ascii());
                 return answer;
             }
-            assert!(answer.is_none(), "two answers to \"{}\"", request.escape_ascii());
-            answer = Some(bytes);
+            answer.push(bytes);
         }
     }
 }

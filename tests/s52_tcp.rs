@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::Duration;
 
 use exo_cmd::machine::Machine;
-use machine_tests::{LONG, STORE, boot, manifest, net_app};
+use machine_tests::{LONG, STORE, boot, expect, manifest, net_app};
 
 /// A machine with a store that answers.
 fn machine(args: &[&str]) -> Machine {
@@ -176,4 +176,28 @@ fn a_get_over_a_connection_costs_what_is_promised() {
     println!("one at a time: {alone} instructions; 50 written together: {batch}");
     assert!(alone <= 4400.0, "{alone} instructions");
     assert!(batch <= 700.0, "{batch} instructions");
+}
+
+#[test]
+fn users_log_in_first_and_datagrams_are_not_served() {
+    let mut app = net_app("kvstore", STORE);
+    app.frames = 8192;
+    app.args = vec!["auth=ann:secret,bob:word".into()];
+    let machine = boot(manifest(vec![app]));
+    expect(&machine, "serving 10.0.2.15:11211");
+    let mut one = connect(&machine);
+    let refused = b"CLIENT_ERROR unauthenticated\r\n";
+    assert_eq!(ask(&mut one, b"get k\r\n", b"\r\n", 1), refused);
+    let failed = b"CLIENT_ERROR authentication failure\r\n";
+    assert_eq!(ask(&mut one, b"set x 0 0 8\r\nann word\r\n", b"\r\n", 1), failed);
+    assert_eq!(ask(&mut one, b"set x 0 0 8\r\nbob word\r\n", b"\r\n", 1), b"STORED\r\n");
+    assert_eq!(ask(&mut one, b"set k 0 0 1\r\nv\r\n", b"\r\n", 1), b"STORED\r\n");
+    assert_eq!(ask(&mut one, b"get k\r\n", b"END\r\n", 1), b"VALUE k 0 1\r\nv\r\nEND\r\n");
+    // Each connection for itself.
+    let mut other = connect(&machine);
+    assert_eq!(ask(&mut other, b"get k\r\n", b"\r\n", 1), refused);
+    let mut datagrams = machine.store_client().expect("a client");
+    (datagrams.timeout, datagrams.attempts) = (Duration::from_secs(1), 1);
+    assert!(datagrams.ask_once(b"get k\r\n").is_err());
+    assert_eq!(ask(&mut one, b"get k\r\n", b"END\r\n", 1), b"VALUE k 0 1\r\nv\r\nEND\r\n");
 }

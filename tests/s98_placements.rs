@@ -18,8 +18,7 @@ struct Hosted {
 
 impl Hosted {
     fn start(threads: u16) -> Self {
-        let store =
-            Store { threads, memory_mib: 32, seed: Some(7), connections: None, echo: false };
+        let store = Store { seed: Some(7), ..Store::new(threads, 32) };
         let mut command = store.on_this_host(0).expect("the program is built");
         let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let output = process.stdout.take().expect("its output");
@@ -54,7 +53,7 @@ fn a_linux_process_in_a_guest_passes() {
     let kernel = needed("a_linux_process_in_a_guest_passes", Kernel::of_distribution());
     let Some(mut guest) = kernel.map(Guest::new) else { return };
     guest.networked();
-    let store = Store { threads: 1, memory_mib: 32, seed: Some(7), connections: None, echo: false };
+    let store = Store { seed: Some(7), ..Store::new(1, 32) };
     store.add_to(&mut guest).expect("the program is built");
     let machine = guest.boot(&guest.config()).expect("the machine starts");
     expect(&machine, "kvstore: serving 0.0.0.0:11211");

@@ -17,7 +17,7 @@ use machine_tests::frame::{
     HOST_MAC, Heard, Ipv4, UDP, Wire, checksum, datagram, ethernet, ping, udp,
 };
 use machine_tests::model::Random;
-use machine_tests::placement::assert_passes;
+use machine_tests::placement::assert_passes_in_one_datagram;
 use machine_tests::{GATEWAY, LONG, STORE, expect, needed};
 
 /// Port of the test.
@@ -262,7 +262,7 @@ fn a_linux_module_passes_the_suite_of_every_placement() {
         guest.command(&parameters.command());
         let machine = guest.boot(&guest.config()).expect("the machine starts");
         expect(&machine, READY);
-        assert_passes(machine.store(LONG).expect("the store answers").server());
+        assert_passes_in_one_datagram(machine.store(LONG).expect("the store answers").server());
         assert!(machine.running());
     }
 }

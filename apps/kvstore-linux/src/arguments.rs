@@ -9,9 +9,8 @@ use kvstore::engine::Eviction;
 
 /// A memcached-compatible key-value store on UDP and TCP, as a Linux process
 ///
-/// The same library that `cargo exo run` serves from inside the exokernel. Over UDP one datagram
-/// of at most 1472 bytes per request and per reply. Ctrl-C ends it; what was stored is gone then,
-/// unless it is durable.
+/// The same library that `cargo exo run` serves from inside the exokernel. Ctrl-C ends it; what was
+/// stored is gone then, unless it is durable.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kvstore-linux", version)]
 pub(crate) struct Arguments {
@@ -38,6 +37,15 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = kvstore::connections::DEFAULT_LIMIT, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub(crate) connections: u32,
+    /// KiB a second of answers to datagrams of one source address that has not connected over TCP:
+    /// it may be forged. Beyond it only answers no longer than their requests are sent
+    #[arg(long, default_value_t = kvstore::datagrams::DEFAULT_BUDGET >> 10, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(0..1 << 22))]
+    pub(crate) udp_kib: u32,
+    /// Users that are served, a line USER:PASSWORD for each. A client sends one first, as the value of
+    /// a `set`; datagrams are not served [default: all are served]
+    #[arg(short = 'Y', long, value_name = "FILE")]
+    pub(crate) auth_file: Option<PathBuf>,
     /// Threads that serve datagrams, each with a socket of its own; all requests of one client
     /// socket go to the same one. Connections have one thread more
     #[arg(long, default_value_t = 1, value_name = "N",

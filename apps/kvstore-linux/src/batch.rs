@@ -11,9 +11,35 @@ use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 
 use kvstore::MAX_DATAGRAM;
+use kvstore::datagrams::Source;
 
 /// Most requests between two system calls, as in the exokernel's application.
 pub(crate) const BATCH: usize = 64;
+
+/// What answers requests.
+pub(crate) trait Answers {
+    /// Writes the answer to `request` into `reply` and returns its length, if there is one.
+    fn answer(&mut self, request: &[u8], from: Source, reply: &mut [u8]) -> Option<usize>;
+
+    /// Whether the last answer has datagrams that are still to be written.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Is called before answers leave of which there will be more.
+    fn before_sending(&mut self) {}
+
+    /// Writes the next of them, as [`Answers::answer`] does.
+    fn more(&mut self, _reply: &mut [u8]) -> Option<usize> {
+        None
+    }
+}
+
+impl<F: FnMut(&[u8], &mut [u8]) -> Option<usize>> Answers for F {
+    fn answer(&mut self, request: &[u8], _: Source, reply: &mut [u8]) -> Option<usize> {
+        self(request, reply)
+    }
+}
 
 /// Requests and the answers to them.
 pub(crate) struct Batch {
@@ -40,16 +66,38 @@ impl Batch {
         Ok(())
     }
 
-    /// Gives each request to `answer` with a buffer for its reply; what that returns is the
-    /// reply's length, or that there is none. A request longer than one Ethernet frame is
-    /// dropped, as the exokernel's application never sees it.
-    pub(crate) fn answer(&mut self, mut answer: impl FnMut(&[u8], &mut [u8]) -> Option<usize>) {
+    /// Has each request answered. Answers that are more than a batch are sent meanwhile. A
+    /// request longer than one Ethernet frame is dropped, as the exokernel's application never
+    /// sees it.
+    pub(crate) fn answer(&mut self, socket: &UdpSocket, answers: &mut impl Answers) {
         for slot in 0..self.received {
             let Some((request, peer)) = self.requests.received(slot) else { continue };
-            if let Some(len) = answer(request, self.replies.buffer(self.answered)) {
-                self.replies.address(self.answered, len, peer);
-                self.answered += 1;
+            let from = Source {
+                address: peer.sin_addr.s_addr.to_ne_bytes(),
+                port: u16::from_be(peer.sin_port),
+            };
+            let len = answers.answer(request, from, self.replies.buffer(self.answered));
+            self.add(len, peer);
+            while answers.has_more() {
+                if self.answered == BATCH {
+                    answers.before_sending();
+                    self.send(socket);
+                }
+                let len = answers.more(self.replies.buffer(self.answered));
+                self.add(len, peer);
             }
+            if self.answered == BATCH && slot + 1 < self.received {
+                answers.before_sending();
+                self.send(socket);
+            }
+        }
+    }
+
+    /// Notes what was written into the next buffer, if anything.
+    fn add(&mut self, len: Option<usize>, peer: libc::sockaddr_in) {
+        if let Some(len) = len {
+            self.replies.address(self.answered, len, peer);
+            self.answered += 1;
         }
     }
 
@@ -64,6 +112,7 @@ impl Batch {
                 Err(_) => 1,
             };
         }
+        self.answered = 0;
     }
 }
 
@@ -194,7 +243,7 @@ mod tests {
             // On the loopback interface all are there when they have been sent.
             batch.receive(&server).unwrap();
             assert_eq!(batch.received, clients.len());
-            batch.answer(|request, reply| {
+            batch.answer(&server, &mut |request: &[u8], reply: &mut [u8]| {
                 seen += 1;
                 assert_eq!(request.len(), round * 41);
                 let number = *request.first()?;
@@ -229,7 +278,7 @@ mod tests {
         for count in [BATCH, 1] {
             batch.receive(&server).unwrap();
             assert_eq!(batch.received, count);
-            batch.answer(|request, reply| {
+            batch.answer(&server, &mut |request: &[u8], reply: &mut [u8]| {
                 reply[0] = request[0];
                 Some(1)
             });
@@ -245,6 +294,47 @@ mod tests {
             let mut reply = [0; 8];
             client.recv(&mut reply).unwrap();
             assert_eq!(reply[0], number);
+        }
+    }
+
+    /// Says as many datagrams as are asked for.
+    struct Several(u16);
+
+    impl Answers for Several {
+        fn answer(&mut self, request: &[u8], _: Source, _: &mut [u8]) -> Option<usize> {
+            self.0 = u16::from_le_bytes([request[0], request[1]]);
+            None
+        }
+
+        fn has_more(&self) -> bool {
+            self.0 > 0
+        }
+
+        fn more(&mut self, reply: &mut [u8]) -> Option<usize> {
+            self.0 -= 1;
+            reply[..2].copy_from_slice(&self.0.to_le_bytes());
+            Some(2)
+        }
+    }
+
+    #[test]
+    fn an_answer_may_be_more_than_a_batch() {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        client.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let counts = [0, 1, 2 * BATCH as u16 + 1, 2];
+        for count in counts {
+            client.send(&count.to_le_bytes()).unwrap();
+        }
+        let mut batch = Batch::new();
+        batch.receive(&server).unwrap();
+        batch.answer(&server, &mut Several(0));
+        batch.send(&server);
+        for left in counts.into_iter().flat_map(|count| (0..count).rev()) {
+            let mut reply = [0; 8];
+            assert_eq!(client.recv(&mut reply).unwrap(), 2);
+            assert_eq!(u16::from_le_bytes([reply[0], reply[1]]), left);
         }
     }
 }

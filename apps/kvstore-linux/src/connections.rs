@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddrV4};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
 use std::sync::{Mutex, PoisonError};
 
 use kvstore::connections::Session;
@@ -93,8 +93,10 @@ impl Server<'_> {
     /// Takes the connections that wait; each has a turn.
     fn accept(&mut self, turns: &mut Vec<Token>) -> io::Result<()> {
         loop {
-            let mut stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
+            let (mut stream, address) = match self.listener.accept() {
+                Ok((stream, SocketAddr::V4(address))) => (stream, *address.ip()),
+                // The listener has an IPv4 address.
+                Ok((_, SocketAddr::V6(_))) => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 // Its client has gone, or there are no descriptors left: the others go on.
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -108,9 +110,9 @@ impl Server<'_> {
             self.last.0 += 1;
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, self.last, interest)?;
-            let session = lock(self.store).connect();
+            let session = lock(self.store).connect(address);
             let (input, output) = (Vec::new(), Vec::new());
-            let peer = Peer { stream, session, input, output, wants: Next::Room };
+            let peer = Peer { stream, address, session, input, output, wants: Next::Room };
             self.peers.insert(self.last, peer);
             turns.push(self.last);
         }
@@ -141,7 +143,7 @@ impl Server<'_> {
             Ok(Turn::Wait) => false,
             Ok(Turn::Done) | Err(_) => {
                 if let Some(peer) = self.peers.remove(&token) {
-                    lock(self.store).disconnect(peer.session);
+                    lock(self.store).disconnect(peer.session, peer.address);
                 }
                 false
             }
@@ -162,6 +164,7 @@ enum Turn {
 /// A connection.
 struct Peer {
     stream: TcpStream,
+    address: Ipv4Addr,
     session: Session,
     /// Received and not consumed.
     input: Vec<u8>,
@@ -256,7 +259,7 @@ pub(crate) fn bind(address: SocketAddrV4) -> Result<std::net::TcpListener, Strin
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, Shutdown, TcpStream};
+    use std::net::TcpStream;
     use std::time::Duration;
 
     use clap::Parser;

@@ -43,7 +43,9 @@ use std::thread;
 use clap::Parser;
 
 use arguments::Arguments;
-use batch::Batch;
+use batch::{Answers, Batch};
+use kvstore::Time;
+use kvstore::datagrams::Source;
 use store::Store;
 
 fn main() -> ExitCode {
@@ -59,7 +61,9 @@ fn main() -> ExitCode {
     if let (Some(file), Ok(store)) = (&arguments.durable, store.lock()) {
         let _ = writeln!(io::stdout(), "kvstore: {}: {} items", file.display(), store.items());
     }
-    if let Some(Ok(address)) = sockets.first().map(UdpSocket::local_addr) {
+    let address = listener.as_ref().map(TcpListener::local_addr);
+    let address = address.or_else(|| sockets.first().map(UdpSocket::local_addr));
+    if let Some(Ok(address)) = address {
         // It serves whether or not this is read.
         let _ = writeln!(io::stdout(), "kvstore: serving {address}");
     }
@@ -84,8 +88,8 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Sockets for datagrams and, unless there is no store to be served, one for connections, all at
-/// one port.
+/// Sockets for datagrams, unless users have to log in, and, unless there is no store to be served,
+/// one for connections, all at one port.
 fn sockets(arguments: &Arguments) -> Result<(Vec<UdpSocket>, Option<TcpListener>), String> {
     /// How often a free number is looked for that is free for both.
     const TRIES: u32 = 16;
@@ -100,6 +104,8 @@ fn sockets(arguments: &Arguments) -> Result<(Vec<UdpSocket>, Option<TcpListener>
             return Ok((sockets, None));
         }
         match connections::bind(address) {
+            // No datagram belongs to a user that has logged in.
+            Ok(listener) if arguments.auth_file.is_some() => return Ok((vec![], Some(listener))),
             Ok(listener) => return Ok((sockets, Some(listener))),
             Err(_) if arguments.address().port() == 0 && tries < TRIES => {}
             Err(error) => return Err(error),
@@ -112,11 +118,35 @@ fn echo(socket: &UdpSocket) -> io::Result<Infallible> {
     let mut batch = Batch::new();
     loop {
         batch.receive(socket)?;
-        batch.answer(|request, reply| {
+        batch.answer(socket, &mut |request: &[u8], reply: &mut [u8]| {
             reply.get_mut(..request.len())?.copy_from_slice(request);
             Some(request.len())
         });
         batch.send(socket);
+    }
+}
+
+/// A store, and the time of a batch.
+struct Serving<'s> {
+    store: &'s mut Store,
+    now: Time,
+}
+
+impl Answers for Serving<'_> {
+    fn answer(&mut self, request: &[u8], from: Source, reply: &mut [u8]) -> Option<usize> {
+        self.store.answer(request, from, self.now, reply)
+    }
+
+    fn has_more(&self) -> bool {
+        self.store.has_more()
+    }
+
+    fn before_sending(&mut self) {
+        self.store.commit();
+    }
+
+    fn more(&mut self, reply: &mut [u8]) -> Option<usize> {
+        self.store.more(reply)
     }
 }
 
@@ -129,7 +159,7 @@ fn serve(socket: &UdpSocket, store: &Mutex<Store>) -> io::Result<Infallible> {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
             // One reading of the clock serves a batch: expiry has seconds.
             let now = store.now();
-            batch.answer(|request, reply| store.answer(request, now, reply));
+            batch.answer(socket, &mut Serving { store: &mut store, now });
             store.commit();
         }
         batch.send(socket);

@@ -1,11 +1,14 @@
 //! The library, with the memory and the clock of a process, and a journal if it is durable.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kvstore::connections::{Connections, Session};
+use kvstore::datagrams::{Datagrams, LEAST_MEMORY, MOST_REQUESTS, REQUEST_MEMORY, Source};
 use kvstore::durable::{self, Durable, Keeper};
 use kvstore::stream::Progress;
+use kvstore::users::{Malformed, Users};
 use kvstore::{Config, Service, Time};
 use memmap2::MmapMut;
 
@@ -15,6 +18,7 @@ use crate::file::FileDisk;
 /// A store.
 pub(crate) struct Store {
     service: Service<'static>,
+    datagrams: Datagrams<'static>,
     connections: Connections,
     start: Instant,
     /// Seconds since 1970 then.
@@ -44,11 +48,32 @@ impl Store {
         let start_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
         let connections = Connections::new(arguments.connections);
         let start = Instant::now();
-        let mut store = Self { service, connections, start, start_unix, durable: None };
+        let datagrams = memory(LEAST_MEMORY + MOST_REQUESTS * REQUEST_MEMORY).map_err(failed)?;
+        let datagrams = Datagrams::new(datagrams, arguments.udp_kib << 10)
+            .ok_or_else(|| failed("too little for datagrams".into()))?;
+        let durable = None;
+        let mut store = Self { service, datagrams, connections, start, start_unix, durable };
         if let Some(path) = &arguments.durable {
             store.restore(path)?;
         }
+        if let Some(file) = &arguments.auth_file {
+            store.require(file)?;
+        }
         Ok(store)
+    }
+
+    /// Serves only the users in `file`, over connections.
+    ///
+    /// # Errors
+    /// As a sentence, if it cannot be read or a line is none of a user.
+    pub(crate) fn require(&mut self, file: &Path) -> Result<(), String> {
+        let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        // It lives as long as the process.
+        let users = Users::new(text.leak(), b'\n').map_err(|Malformed(line)| {
+            format!("{}: line {line}: not of the form USER:PASSWORD", file.display())
+        })?;
+        self.service.require(users);
+        Ok(())
     }
 
     /// Becomes what the file at `path` holds, and keeps there from now on what changes.
@@ -95,21 +120,39 @@ impl Store {
         Time { unix, uptime: u32::try_from(uptime).unwrap_or(u32::MAX) }
     }
 
-    /// Answers a datagram; see [`Service::answer`].
-    pub(crate) fn answer(&mut self, request: &[u8], now: Time, reply: &mut [u8]) -> Option<usize> {
+    /// Answers a datagram; see [`Datagrams::answer`].
+    pub(crate) fn answer(
+        &mut self,
+        request: &[u8],
+        from: Source,
+        now: Time,
+        reply: &mut [u8],
+    ) -> Option<usize> {
         self.make_room();
-        self.service.answer(request, now, reply)
+        self.datagrams.answer(&mut self.service, request, from, now, reply).map(|(len, _)| len)
+    }
+
+    /// Whether the answer has datagrams that are still to be sent.
+    pub(crate) fn has_more(&self) -> bool {
+        self.datagrams.has_more()
+    }
+
+    /// The next of them; see [`Datagrams::next`].
+    pub(crate) fn more(&mut self, reply: &mut [u8]) -> Option<usize> {
+        self.datagrams.next(&mut self.service, reply).map(|(len, _)| len)
     }
 }
 
 impl Store {
-    /// A client has connected.
-    pub(crate) fn connect(&mut self) -> Session {
+    /// A client at `address` has connected.
+    pub(crate) fn connect(&mut self, address: Ipv4Addr) -> Session {
+        self.datagrams.connected(address.octets());
         self.connections.begin()
     }
 
     /// Its connection has ended.
-    pub(crate) fn disconnect(&mut self, session: Session) {
+    pub(crate) fn disconnect(&mut self, session: Session, address: Ipv4Addr) {
+        self.datagrams.disconnected(address.octets());
         self.connections.end(session, &mut self.service);
     }
 
@@ -160,8 +203,28 @@ mod tests {
         assert!(now.uptime < 60 && now.unix > 1_700_000_000, "{now:?}");
         let mut reply = [0; kvstore::MAX_DATAGRAM];
         let request = b"\0\x01\0\0\0\x01\0\0set k 0 0 1\r\nv\r\n";
-        let len = store.answer(request, now, &mut reply).unwrap();
+        let from = Source { address: [127, 0, 0, 1], port: 4000 };
+        let len = store.answer(request, from, now, &mut reply).unwrap();
         assert_eq!(&reply[8..len], b"STORED\r\n");
         assert_ne!(random().unwrap(), random().unwrap());
+    }
+
+    #[test]
+    fn a_file_of_users_is_read_or_its_line_at_fault_told() {
+        let line = "kvstore-linux --memory-mib 1 --seed 7";
+        let mut store = Store::new(&Arguments::parse_from(line.split(' '))).unwrap();
+        let path = std::env::temp_dir().join(format!("kvstore-users-{}", std::process::id()));
+        assert!(store.require(&path).is_err(), "there is none");
+        std::fs::write(&path, "ann:secret\nbob\n").unwrap();
+        let error = store.require(&path).unwrap_err();
+        assert!(error.contains("line 2"), "{error}");
+        std::fs::write(&path, "ann:secret\n").unwrap();
+        store.require(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut output = [0; kvstore::stream::MIN_OUTPUT];
+        let mut session = store.connect(Ipv4Addr::LOCALHOST);
+        let progress = store.converse(&mut session, b"set a 0 0 10\r\nann secret\r\n", &mut output);
+        assert_eq!(&output[..progress.produced], b"STORED\r\n");
+        store.disconnect(session, Ipv4Addr::LOCALHOST);
     }
 }

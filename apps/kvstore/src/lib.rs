@@ -12,7 +12,9 @@
 //!   the reply under construction.
 //! - [`engine`]: the store. Keyed hash, index, bucket allocator, policies of eviction.
 //! - [`service`]: the two joined, for datagrams: [`Service::answer`].
+//! - [`datagrams`]: requests and answers of several datagrams, and a budget for each source.
 //! - [`stream`]: the same for a TCP connection: [`stream::Conversation`].
+//! - [`users`]: which users are served, if not all.
 //! - [`connections`]: how many of these there are, up to a limit.
 //! - `durable`: a store whose answers are durable, where there is a device to write to.
 //!
@@ -29,6 +31,7 @@
 extern crate std;
 
 pub mod connections;
+pub mod datagrams;
 #[cfg(feature = "durable")]
 pub mod durable;
 pub mod engine;
@@ -36,6 +39,7 @@ mod number;
 pub mod protocol;
 pub mod service;
 pub mod stream;
+pub mod users;
 mod wide;
 
 pub use engine::{Config, SetupError};

@@ -20,8 +20,10 @@
 //!
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
-//! how many clients may be connected (1024, otherwise); `eviction=NAME`, which items are given up
-//! first ([`kvstore::engine::Eviction`]).
+//! how many clients may be connected (1024, otherwise); `udp-kib=N`, how many KiB a second a source
+//! of datagrams is sent that has not connected (4096, otherwise); `auth=USER:PASSWORD,…`, the users
+//! that are served, over connections only (all, and datagrams too, otherwise); `eviction=NAME`, which
+//! items are given up first ([`kvstore::engine::Eviction`]).
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 libos::app!(guest::main);
@@ -33,8 +35,12 @@ mod guest {
     use dpf::packet::tcp_to;
     use exo_abi::{Error, FRAME_BYTES, Pages, RingOrder};
     use kvstore::connections::{Connections, DEFAULT_LIMIT, Session};
+    use kvstore::datagrams::{
+        DEFAULT_BUDGET, Datagrams, LEAST_MEMORY, MOST_REQUESTS, REQUEST_MEMORY, Source,
+    };
     use kvstore::durable::{self, Durable, Forgetful, Keeper};
     use kvstore::engine::Eviction;
+    use kvstore::users::Users;
     use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
     use libos::disk::{self, Blocking};
     use libos::elevation::{Elevation, Stretch};
@@ -74,6 +80,12 @@ mod guest {
     const DISK_BUFFER: Pages = 16;
     /// Pages of the two buffers of a journal, for the largest items there may be.
     const JOURNAL: Pages = 2 * 320;
+    /// Which part of what is granted is for requests and answers of several datagrams.
+    const DATAGRAMS: Pages = 32;
+    /// With less, none are taken together; with more, there is no use for it.
+    const LEAST_DATAGRAMS: Pages = LEAST_MEMORY.div_ceil(FRAME_BYTES as usize) as Pages;
+    const MOST_DATAGRAMS: Pages =
+        (LEAST_MEMORY + MOST_REQUESTS * REQUEST_MEMORY).div_ceil(FRAME_BYTES as usize) as Pages;
     /// Frames that one page table maps.
     const TABLE: Pages = 512;
 
@@ -117,26 +129,38 @@ mod guest {
         let buffers = environment.memory.map_region(buffer_pages(&environment))?;
         let limits = TcpLimits { connections: limit + REFUSED, ..TcpLimits::default() };
         let tcp = FastTcp::new(&config, PORT, buffers, limits, seed(), clock.micros());
-        let stack = Dual::new(FastUdp::new(&config, PORT), tcp);
+        let users = users(&environment)?;
+        let udp = match users {
+            None => FastUdp::new(&config, PORT),
+            Some(_) => FastUdp::deaf(&config),
+        };
+        let stack = Dual::new(udp, tcp);
+        let datagrams = environment.memory.map_region(datagram_pages(&environment))?;
+        let datagrams = Datagrams::new(datagrams, budget(&environment)?);
+        let datagrams = datagrams.ok_or(Failure::Datagrams)?;
         let memory = environment.memory.map_region(pages)?;
         let mut service = Service::new(memory, &store_config(&environment)?)?;
+        if let Some(users) = users {
+            service.require(users);
+        }
         let connections = Connections::new(limit);
         let Some(disk) = open_disk(&environment)? else {
-            let store = Store { service, keeper: Forgetful, failed: None, connections, now };
+            let store =
+                Store { service, datagrams, keeper: Forgetful, failed: None, connections, now };
             return serve_with(&environment, device, stack, store);
         };
         let bytes = durable::buffer_bytes(&service);
         let buffers = [buffer(&environment, bytes)?, buffer(&environment, bytes)?];
         let keeper = Durable::open(disk, &mut service, buffers, now)?;
         println!("durable; {} items", service.engine().usage().items);
-        let store = Store { service, keeper, failed: None, connections, now };
+        let store = Store { service, datagrams, keeper, failed: None, connections, now };
         serve_with(&environment, device, stack, store)
     }
 
     fn serve_with<K: Keeper>(
         environment: &Environment,
         mut device: Rings<KernelBell>,
-        mut stack: Dual<'static, Session>,
+        mut stack: Dual<'static, Client>,
         mut store: Store<K>,
     ) -> Result<u64, Failure> {
         let address = environment.net_config().ok_or(BindError::NoNetwork)?.address;
@@ -175,6 +199,7 @@ mod guest {
     /// The store and the time of the current batch.
     struct Store<K> {
         service: Service<'static>,
+        datagrams: Datagrams<'static>,
         keeper: K,
         /// Why nothing is kept any more.
         failed: Option<Fault>,
@@ -192,16 +217,23 @@ mod guest {
         }
     }
 
-    impl<K: Keeper> StreamService for Store<K> {
-        type Connection = Session;
+    /// A client that is connected.
+    struct Client {
+        session: Session,
+        address: [u8; 4],
+    }
 
-        fn open(&mut self, _: Endpoint) -> Option<Session> {
-            Some(self.connections.begin())
+    impl<K: Keeper> StreamService for Store<K> {
+        type Connection = Client;
+
+        fn open(&mut self, from: Endpoint) -> Option<Client> {
+            self.datagrams.connected(from.address);
+            Some(Client { session: self.connections.begin(), address: from.address })
         }
 
-        fn serve(&mut self, session: &mut Session, input: &[u8], output: &mut [u8]) -> Progress {
+        fn serve(&mut self, client: &mut Client, input: &[u8], output: &mut [u8]) -> Progress {
             self.keeper.make_room(&mut self.service);
-            let progress = session.serve(&mut self.service, self.now, input, output);
+            let progress = client.session.serve(&mut self.service, self.now, input, output);
             let next = match progress.next {
                 kvstore::stream::Next::Input => Next::Input,
                 kvstore::stream::Next::Room => Next::Room,
@@ -215,8 +247,9 @@ mod guest {
             self.settle()
         }
 
-        fn closed(&mut self, session: Session) {
-            self.connections.end(session, &mut self.service);
+        fn closed(&mut self, client: Client) {
+            self.datagrams.disconnected(client.address);
+            self.connections.end(client.session, &mut self.service);
         }
     }
 
@@ -235,12 +268,23 @@ mod guest {
         fn answer_with_sum(
             &mut self,
             request: &[u8],
-            _: Endpoint,
+            from: Endpoint,
             reply: &mut [u8],
         ) -> Option<(usize, Sum)> {
             let reply = reply.get_mut(..MAX_DATAGRAM)?;
             self.keeper.make_room(&mut self.service);
-            self.service.answer_with_sum(request, self.now, reply)
+            let from = Source { address: from.address, port: from.port };
+            self.datagrams.answer(&mut self.service, request, from, self.now, reply)
+        }
+
+        #[inline(always)]
+        fn has_more(&self) -> bool {
+            self.datagrams.has_more()
+        }
+
+        fn more(&mut self, reply: &mut [u8]) -> Option<(usize, Sum)> {
+            let reply = reply.get_mut(..MAX_DATAGRAM)?;
+            self.datagrams.next(&mut self.service, reply)
         }
     }
 
@@ -266,7 +310,8 @@ mod guest {
         let free = environment.free_frames();
         let tables = free / TABLE + 1;
         let connections = connections(environment)? * CONNECTION / FRAME_BYTES as u32;
-        let mut reserve = RESERVE + buffer_pages(environment) + connections;
+        let mut reserve =
+            RESERVE + buffer_pages(environment) + datagram_pages(environment) + connections;
         if environment.start.disk.is_some() {
             reserve += DISK_BUFFER + JOURNAL;
         }
@@ -291,6 +336,25 @@ mod guest {
         granted.clamp(2, MOST_BUFFERS) * buffer
     }
 
+    /// The users that are served, if not all.
+    fn users(environment: &Environment) -> Result<Option<Users<'static>>, Failure> {
+        let Some(text) = environment.argument("auth") else { return Ok(None) };
+        Users::new(text.as_bytes(), b',').map(Some).map_err(|_| Failure::Users)
+    }
+
+    /// Pages for requests and answers of several datagrams.
+    fn datagram_pages(environment: &Environment) -> Pages {
+        let granted = environment.start.frame_count / DATAGRAMS;
+        granted.clamp(LEAST_DATAGRAMS, MOST_DATAGRAMS)
+    }
+
+    /// Bytes a second for a source of datagrams.
+    fn budget(environment: &Environment) -> Result<u32, Failure> {
+        let Some(kib) = environment.argument("udp-kib") else { return Ok(DEFAULT_BUDGET) };
+        let bytes = kib.parse().ok().and_then(|kib: u32| kib.checked_mul(1 << 10));
+        bytes.ok_or(Failure::Argument("udp-kib"))
+    }
+
     fn store_config(environment: &Environment) -> Result<Config, Failure> {
         let seed = match environment.argument("seed") {
             None => seed(),
@@ -307,6 +371,8 @@ mod guest {
     enum Failure {
         Argument(&'static str),
         Policy,
+        Datagrams,
+        Users,
         Memory(MemoryError),
         Bind(BindError),
         Store(SetupError),
@@ -322,6 +388,10 @@ mod guest {
                     write!(f, "argument {name}: not a number, or more than there is")
                 }
                 Self::Policy => f.write_str("argument eviction: no policy has this name"),
+                Self::Datagrams => f.write_str("datagrams: too little memory"),
+                Self::Users => {
+                    f.write_str("argument auth: not USER:PASSWORD, or several with commas")
+                }
                 Self::Memory(error) => write!(f, "memory: {error}"),
                 Self::Bind(error) => error.fmt(f),
                 Self::Store(error) => write!(f, "store: {error:?}"),

@@ -2,8 +2,10 @@
 //!
 //! A datagram may carry several requests, one after the other; memcached answers
 //! each with a datagram of its own, here all answers go into one, in order.
+//! Requests and answers of several datagrams are [`crate::datagrams`]' business, and so is how much
+//! a source that may be forged is sent.
 //!
-//! Rules that hold whatever is sent:
+//! Rules that hold whatever is sent to [`Service::answer`]:
 //!
 //! - one datagram in, at most one out, no longer than the buffer it is written to:
 //!   what a forged source address can be made to receive is bounded (this is what
@@ -31,6 +33,7 @@ use crate::protocol::{
     BadChunk, Frame, Input, Refusal, Reply, Request, Rest, SingleSet, StatsKind, TooLarge,
     is_reply, single_get, single_set,
 };
+use crate::users::Users;
 
 pub(crate) mod binary;
 mod meta;
@@ -91,6 +94,13 @@ pub struct Service<'m> {
     /// Conversations that are under way, and those that ever were.
     connections: u32,
     total_connections: u64,
+    /// Those that are served; all, if there are none.
+    users: Option<Users<'m>>,
+    /// Logins that were tried, and those that failed.
+    logins: u64,
+    failed_logins: u64,
+    /// Answers to datagrams that were not sent: longer than what is left of a budget.
+    over_budget: u64,
 }
 
 impl<'m> Service<'m> {
@@ -108,6 +118,10 @@ impl<'m> Service<'m> {
             pid: config.pid,
             connections: 0,
             total_connections: 0,
+            users: None,
+            logins: 0,
+            failed_logins: 0,
+            over_budget: 0,
         })
     }
 
@@ -115,6 +129,25 @@ impl<'m> Service<'m> {
     #[must_use]
     pub fn engine(&self) -> &Engine<'m> {
         &self.engine
+    }
+
+    /// Serves only connections on which one of `users` has logged in. Its owner then passes no
+    /// datagrams on: nothing is known of their senders.
+    pub fn require(&mut self, users: Users<'m>) {
+        self.users = Some(users);
+    }
+
+    /// Whether there are users that have to log in.
+    pub(crate) fn has_users(&self) -> bool {
+        self.users.is_some()
+    }
+
+    /// Whether this user is served, with this password.
+    pub(crate) fn admit(&mut self, user: &[u8], password: &[u8]) -> bool {
+        let is_known = self.users.is_none_or(|users| users.admit(user, password));
+        self.logins += 1;
+        self.failed_logins += u64::from(!is_known);
+        is_known
     }
 
     /// Answers the UDP payload `datagram` at time `now`: writes a UDP payload to
@@ -141,15 +174,23 @@ impl<'m> Service<'m> {
             return None;
         }
         self.begin(now);
+        self.answer_usual(datagram, reply).or_else(|| self.answer_any(datagram, reply))
+    }
+
+    /// Answers one of the two requests that nearly all datagrams are. `None` if it is another,
+    /// or no answer of one datagram: then nothing was done.
+    #[inline(always)]
+    pub(crate) fn answer_usual(
+        &mut self,
+        datagram: &[u8],
+        reply: &mut [u8],
+    ) -> Option<(usize, Sum)> {
         if let Some(key) = single_get(datagram)
             && let Some(hit) = self.answer_hit(datagram, key, reply)
         {
             return Some(hit);
         }
-        match single_set(datagram) {
-            Some(set) => self.answer_set(datagram, &set, reply),
-            None => self.answer_any(datagram, reply),
-        }
+        self.answer_set(datagram, &single_set(datagram)?, reply)
     }
 
     /// Has the store, which is empty, keep notes of what changes from [`Service::begin_notes`] on;
@@ -182,11 +223,14 @@ impl<'m> Service<'m> {
         self.engine.forget_notes();
     }
 
-    /// What time it is for the requests that follow.
-    pub(crate) fn begin(&mut self, now: Time) {
-        if self.time != now {
+    /// What time it is for the requests that follow. Whether it is another than before.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, now: Time) -> bool {
+        let is_later = self.time != now;
+        if is_later {
             self.set_time(now);
         }
+        is_later
     }
 
     /// Counts bytes taken and given.
@@ -194,6 +238,11 @@ impl<'m> Service<'m> {
         let stats = self.engine.stats_mut();
         stats.bytes_read = stats.bytes_read.wrapping_add(read as u64);
         stats.bytes_written = stats.bytes_written.wrapping_add(written as u64);
+    }
+
+    /// Counts an answer that was longer than its source's budget.
+    pub(crate) fn count_over_budget(&mut self) {
+        self.over_budget += 1;
     }
 
     #[inline(never)]
@@ -271,23 +320,20 @@ impl<'m> Service<'m> {
     #[inline(never)]
     fn answer_any(&mut self, datagram: &[u8], reply: &mut [u8]) -> Option<(usize, Sum)> {
         let frame = Frame::parse(datagram)?;
-        let stats = self.engine.stats_mut();
-        stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
-
         let mut out = Reply::new(reply);
         out.put(&frame.reply(0, 1)).ok()?;
         self.answer_all(datagram, &mut out);
         let len = out.len();
         if len == Frame::LEN {
+            self.count(datagram.len(), 0);
             return None;
         }
-        let stats = self.engine.stats_mut();
-        stats.bytes_written = stats.bytes_written.wrapping_add(len as u64);
+        self.count(datagram.len(), len);
         Some((len, Sum::of(reply.get(..len).unwrap_or_default())))
     }
 
-    /// Carries out the requests of a datagram, and answers them.
-    fn answer_all(&mut self, datagram: &[u8], out: &mut Reply<'_>) {
+    /// Carries out the requests of a datagram, and answers them behind a frame.
+    pub(crate) fn answer_all(&mut self, datagram: &[u8], out: &mut Reply<'_>) {
         let text = datagram.get(Frame::LEN..).unwrap_or_default();
         if is_reply(text) {
             return;
@@ -326,7 +372,7 @@ impl<'m> Service<'m> {
             }
         };
         if let Err(TooLarge) = done {
-            out.truncate(start);
+            self.take_back(start, out);
             // Room for it is always left.
             let _ = out.put(TOO_LARGE);
         }
@@ -347,7 +393,7 @@ impl<'m> Service<'m> {
         let mut result = Ok(());
         while let Some(key) = input.key() {
             let Ok(key) = key else {
-                out.truncate(start);
+                self.take_back(start, out);
                 input.end_line();
                 return out.put(Refusal::FORMAT);
             };
@@ -400,6 +446,14 @@ impl<'m> Service<'m> {
             out.set_rest(Rest { held, at: range.start as u32, end: range.end as u32 });
         }
         Ok(())
+    }
+
+    /// Takes back what was written after the first `len` bytes.
+    fn take_back(&mut self, len: usize, out: &mut Reply<'_>) {
+        out.truncate(len);
+        if let Some((rest, _)) = out.take_rest_behind(len) {
+            self.engine.release(rest.held);
+        }
     }
 
     /// Refuses an item that is larger than any may be.
@@ -531,6 +585,8 @@ impl<'m> Service<'m> {
     pub(crate) fn reset_stats(&mut self) {
         *self.engine.stats_mut() = Default::default();
         self.total_connections = 0;
+        self.over_budget = 0;
+        (self.logins, self.failed_logins) = (0, 0);
     }
 
     /// Counts a connection that has come, or gone.

@@ -11,6 +11,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
+//! | `stream/login.rs` | a user and a password, where they are wanted |
 //! | `stream/text.rs` | lines, and the keys of a `get` |
 //! | `stream/usual.rs` | usual requests, as a whole |
 //! | `stream/packet.rs` | requests of the binary protocol |
@@ -23,6 +24,7 @@
 //! bounded. A connection that ends must therefore be told to its conversation
 //! ([`Conversation::end`]).
 
+mod login;
 mod packet;
 mod receive;
 mod send;
@@ -69,6 +71,8 @@ pub struct Conversation {
 enum Speaks {
     #[default]
     Nothing,
+    /// Text, in which a user is to log in before anything else.
+    Login,
     Text,
     Binary,
 }
@@ -102,6 +106,8 @@ enum State {
     /// Between two requests.
     #[default]
     Idle,
+    /// Before a user and a password of so many bytes.
+    Login(usize),
     /// In a `get`, before one of its keys.
     Keys(Keys),
     /// In a line that is passed over.
@@ -188,15 +194,21 @@ impl Conversation {
         match core::mem::take(&mut self.state) {
             State::Idle => match (self.speaks, input.rest().first()) {
                 (_, None) => Some(Next::Input),
+                (Speaks::Login, _) => self.log_in(input, output),
                 (Speaks::Text, _) => self.next_line(service, input, output),
                 (Speaks::Binary, _) => self.next_packet(service, input, output),
                 (Speaks::Nothing, Some(first)) => {
-                    let is_binary = *first == binary::MAGIC;
-                    self.speaks = if is_binary { Speaks::Binary } else { Speaks::Text };
+                    self.speaks = match *first {
+                        // A login is text, and so is what comes instead of one.
+                        _ if service.has_users() => Speaks::Login,
+                        binary::MAGIC => Speaks::Binary,
+                        _ => Speaks::Text,
+                    };
                     service.count_connection(true);
                     None
                 }
             },
+            State::Login(len) => self.check(len, service, input, output),
             State::Keys(keys) => self.keys(keys, service, input, output),
             State::SkipLine => self.skip_line(input),
             State::Skip(left) => self.skip(left, input),

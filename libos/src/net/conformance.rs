@@ -10,6 +10,7 @@ use core::cell::Cell;
 use exo_abi::{Error, SyncCounts};
 
 use super::answerers::ANSWERING_PORTS;
+use super::checksum::Sum;
 use super::wire::Wire;
 use super::{Endpoint, NetConfig, NetDevice, Service, Slots, UdpStack};
 
@@ -41,6 +42,7 @@ pub fn check<T: UdpStack>(mut fresh: impl FnMut(&NetConfig, u16, &mut Wire) -> T
     a_peer_may_move(&mut network());
     silent_peers_delay_nobody(&mut network());
     answers_are_not_answered(&mut network());
+    an_answer_may_be_several_datagrams(&mut network());
 }
 
 fn the_first_ping_of_every_peer_is_answered<T: UdpStack>(network: &mut Network<T>) {
@@ -112,6 +114,22 @@ fn answers_are_not_answered<T: UdpStack>(network: &mut Network<T>) {
     }
 }
 
+/// More of them than the device takes at once, to one peer, with others asking meanwhile.
+fn an_answer_may_be_several_datagrams<T: UdpStack>(network: &mut Network<T>) {
+    let (long, other) = (Peer::new(1), Peer::new(2));
+    for count in [0, 1, 2, 3 * SLOTS as u8 + 1] {
+        let heard = network
+            .say(&[long.datagram(40_000, &[SEVERAL, count]), other.datagram(40_001, b"question")]);
+        let payload = |frame: &Vec<u8>| frame.get(42..44).map(<[u8]>::to_vec);
+        let parts: Vec<_> =
+            heard.iter().filter(|f| long.is_answered_by(f, UDP)).filter_map(payload).collect();
+        let expected: Vec<_> = (0..count).rev().map(|left| [SEVERAL, left].to_vec()).collect();
+        assert_eq!(parts, expected, "in order, and whole");
+        let others = heard.iter().filter(|frame| other.is_answered_by(frame, UDP)).count();
+        assert_eq!(others, 1, "beside {count}");
+    }
+}
+
 /// A stack, its device and the other end of the wire.
 struct Network<T> {
     stack: T,
@@ -129,10 +147,10 @@ impl<T: UdpStack> Network<T> {
         let mut heard = Vec::new();
         self.far.sync().expect("a wire");
         let unsettled = Cell::new(false);
+        let mut service = Repeat { left: 0, unsettled: &unsettled };
         for _ in 0..SLOTS {
             self.now += 1;
             let mut near = Watched { wire: &mut self.near, unsettled: &unsettled };
-            let mut service = Repeat { unsettled: &unsettled };
             let polled = self.stack.poll(&mut near, &mut service, self.now, SLOTS as u32);
             near.sync().expect("a wire");
             while let Some(frame) = self.far.slots().received {
@@ -180,8 +198,12 @@ impl NetDevice for Watched<'_> {
     }
 }
 
-/// Answers with the request.
+/// First byte of a request for as many datagrams as the second says.
+const SEVERAL: u8 = 0;
+
+/// Answers with the request, or with as many datagrams as are wanted.
 struct Repeat<'a> {
+    left: u8,
     unsettled: &'a Cell<bool>,
 }
 
@@ -191,8 +213,24 @@ impl Service for Repeat<'_> {
         Ok(())
     }
 
+    fn has_more(&self) -> bool {
+        self.left > 0
+    }
+
+    fn more(&mut self, reply: &mut [u8]) -> Option<(usize, Sum)> {
+        self.left = self.left.checked_sub(1)?;
+        let part = [SEVERAL, self.left];
+        *reply.first_chunk_mut()? = part;
+        Some((part.len(), Sum::of(&part)))
+    }
+
     fn answer(&mut self, request: &[u8], _: Endpoint, reply: &mut [u8]) -> Option<usize> {
         self.unsettled.set(true);
+        if let [SEVERAL, count] = request {
+            assert_eq!(self.left, 0, "the last answer was not fetched");
+            self.left = *count;
+            return None;
+        }
         reply.get_mut(..request.len())?.copy_from_slice(request);
         Some(request.len())
     }

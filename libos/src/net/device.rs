@@ -5,6 +5,10 @@ use exo_abi::{Error, FRAME_MAX, SyncCounts};
 /// Room for one frame to send.
 pub type TxBuffer = [u8; FRAME_MAX];
 
+/// What an answer to a frame returns instead of a length to be given no other frame
+/// ([`NetDevice::exchange`]).
+pub const STOP: usize = usize::MAX;
+
 /// The two ends of a device at one moment. Both can be used at once, so that an
 /// answer is written where it is sent from while the request is still read
 /// where it arrived.
@@ -40,8 +44,9 @@ pub trait NetDevice {
 
     /// Has `answer` read received frames, the oldest first, and write its answers where
     /// they are sent from: at most `most` times, and as long as there is both a frame and
-    /// a free buffer. It returns the length of the answer, or zero for none. What it has
-    /// read is consumed, what it has written committed. Returns how many frames it has read.
+    /// a free buffer. It returns the length of the answer, zero for none, or [`STOP`] for none
+    /// and to be given no other frame. What it has read is consumed, what it has written
+    /// committed. Returns how many frames it has read.
     ///
     /// The same as a loop over the methods above, which is what it is unless a device can
     /// do better.
@@ -57,8 +62,10 @@ pub trait NetDevice {
             };
             let length = answer(frame, buffer);
             self.consume();
-            if length != 0 {
-                self.commit(length);
+            match length {
+                0 => {}
+                STOP => return handled + 1,
+                length => self.commit(length),
             }
         }
         most

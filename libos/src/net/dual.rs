@@ -62,6 +62,10 @@ impl<'m, C> Dual<'m, C> {
     /// Microseconds until something is due, if anything is.
     #[inline]
     pub fn wait_micros(&self, now: u64) -> Option<u64> {
-        if self.tcp.is_idle() { None } else { self.tcp.wait_micros(now) }
+        let wait = if self.tcp.is_idle() { None } else { self.tcp.wait_micros(now) };
+        match self.udp.wait_micros() {
+            None => wait,
+            Some(busy) => Some(wait.map_or(busy, |wait| wait.min(busy))),
+        }
     }
 }

@@ -41,6 +41,6 @@ pub mod wire;
 mod tests;
 
 pub use announce::announce;
-pub use device::{NetDevice, Slots, TxBuffer};
+pub use device::{NetDevice, STOP, Slots, TxBuffer};
 pub use exo_sum as checksum;
 pub use stack::{Endpoint, NetConfig, Service, UdpStack};

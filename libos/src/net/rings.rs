@@ -18,7 +18,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use exo_abi::FRAME_MAX;
 use exo_abi::{BUFFER_BYTES, Error, RingOrder, RingPage, SyncCounts};
 
-use super::{NetDevice, Slots, TxBuffer};
+use super::{NetDevice, STOP, Slots, TxBuffer};
 
 /// Tells the other side to look at the rings.
 pub trait Doorbell {
@@ -235,19 +235,26 @@ impl<B: Doorbell> NetDevice for Rings<B> {
                 break;
             }
             let run = frames.min(self.tx_end.wrapping_sub(self.tx_next));
-            for _ in 0..run {
+            let (mut done, mut is_stopped) = (0, false);
+            while done < run && !is_stopped {
+                done += 1;
                 // SAFETY: so many frames are there and so many buffers are free; both
                 // borrows end with the call, before the one is consumed and the other
                 // committed.
                 let length = answer(unsafe { self.received() }, unsafe { self.free() });
                 self.pass_received();
-                if length != 0 {
-                    self.pass_free(length);
+                match length {
+                    0 => {}
+                    STOP => is_stopped = true,
+                    length => self.pass_free(length),
                 }
             }
             self.show_received();
             self.show_free();
-            handled += run;
+            handled += done;
+            if is_stopped {
+                break;
+            }
         }
         handled as u32
     }
@@ -369,6 +376,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::STOP;
     use super::model::Kernel;
     use crate::net::{NetDevice, Slots};
 
@@ -422,6 +430,19 @@ mod tests {
         assert_eq!(rings.exchange(8, |frame, _| frame.len()), 3, "three buffers are left");
         assert!(rings.is_full());
         assert_eq!(rings.exchange(8, |_, _| 0), 0);
+    }
+
+    #[test]
+    fn an_answer_can_stop_an_exchange() {
+        let mut rings = Kernel::rings(3);
+        rings.bell().arriving.extend((0..5).map(|i| vec![i; 60]));
+        rings.sync().unwrap();
+        for count in [3, 2] {
+            let answer = |frame: &[u8]| if frame[0] == 2 { STOP } else { frame.len() };
+            assert_eq!(rings.exchange(8, |frame, _| answer(frame)), count);
+        }
+        rings.sync().unwrap();
+        assert_eq!(rings.bell().sent.len(), 4, "that one is none itself");
     }
 
     #[test]

@@ -128,10 +128,10 @@ impl UdpStack for SmolUdp {
         budget: u32,
     ) -> Result<u32, Error> {
         let mut handled = self.exchange(device, now);
-        let Self { sockets, reply, port, .. } = self;
-        let socket: &mut udp::Socket<'_> = sockets.get_mut(self.socket);
+        let Self { host, sockets, socket: handle, reply, port } = self;
         let mut answers = 0;
         while answers < budget {
+            let socket: &mut udp::Socket<'_> = sockets.get_mut(*handle);
             let Ok((request, meta)) = socket.recv() else { break };
             answers += 1;
             let from = endpoint(meta.endpoint);
@@ -142,6 +142,17 @@ impl UdpStack for SmolUdp {
             if let Some(payload) = length.and_then(|length| reply.get(..length)) {
                 // A full queue loses the answer, as the network may.
                 let _ = socket.send_slice(payload, meta.endpoint);
+            }
+            while let Some((length, _)) = service.more(&mut reply[..]) {
+                let payload = reply.get(..length).unwrap_or_default();
+                let socket: &mut udp::Socket<'_> = sockets.get_mut(*handle);
+                if socket.send_slice(payload, meta.endpoint).is_err() {
+                    service.settle()?;
+                    host.exchange(device, sockets, now);
+                    device.sync()?;
+                    let socket: &mut udp::Socket<'_> = sockets.get_mut(*handle);
+                    let _ = socket.send_slice(payload, meta.endpoint);
+                }
             }
         }
         if answers > 0 {

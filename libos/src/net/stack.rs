@@ -69,6 +69,19 @@ pub trait Service {
     fn settle(&mut self) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Whether the last request, for which `None` was returned, is answered by several datagrams.
+    /// The stack then asks for all of them before it passes on another request.
+    #[inline(always)]
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Writes the next of these datagrams into `reply`, as [`Service::answer_with_sum`] does.
+    /// `None` if there is none.
+    fn more(&mut self, _reply: &mut [u8]) -> Option<(usize, Sum)> {
+        None
+    }
 }
 
 /// Turns frames into datagrams, and answers into frames.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -30,25 +30,48 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A client library for Python: what pip calls it, and a session with it.
+/// A client library: what its registry calls it, and a session with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// The package.
     pub package: &'static str,
+    language: Language,
     session: &'static str,
 }
 
+/// What a session is written in; each has a registry of its own.
+#[derive(Clone, Copy, Debug)]
+enum Language {
+    /// Packages come from PyPI, by pip.
+    Python,
+    /// From npm.
+    Node,
+    /// From RubyGems, by gem; one that Debian has installed will do.
+    Ruby,
+}
+
+const fn python(package: &'static str, session: &'static str) -> Client {
+    Client { package, language: Language::Python, session }
+}
+
 /// The clients whose sessions are in `sessions/`.
-pub const CLIENTS: [Client; 6] = [
-    Client { package: "pymemcache", session: include_str!("sessions/pymemcache.py") },
-    Client { package: "pylibmc", session: include_str!("sessions/pylibmc.py") },
-    Client { package: "aiomcache", session: include_str!("sessions/aiomcache.py") },
-    Client { package: "emcache", session: include_str!("sessions/emcache.py") },
+pub const CLIENTS: [Client; 8] = [
+    python("pymemcache", include_str!("sessions/pymemcache.py")),
+    python("pylibmc", include_str!("sessions/pylibmc.py")),
+    python("aiomcache", include_str!("sessions/aiomcache.py")),
+    python("emcache", include_str!("sessions/emcache.py")),
+    python("python-binary-memcached", include_str!("sessions/python_binary_memcached.py")),
+    python("meta-memcache", include_str!("sessions/meta_memcache.py")),
     Client {
-        package: "python-binary-memcached",
-        session: include_str!("sessions/python_binary_memcached.py"),
+        package: "memjs",
+        language: Language::Node,
+        session: include_str!("sessions/memjs.js"),
     },
-    Client { package: "meta-memcache", session: include_str!("sessions/meta_memcache.py") },
+    Client {
+        package: "dalli",
+        language: Language::Ruby,
+        session: include_str!("sessions/dalli.rb"),
+    },
 ];
 
 /// All checks of `memccapable`, text and binary.
@@ -74,33 +97,69 @@ pub fn memccapable(store: SocketAddr) -> Result<Verdict> {
     })
 }
 
-/// Where Python packages are installed, away from the system's own.
-///
-/// # Errors
-/// If it cannot be made. The text says what is missing.
-pub fn environment() -> Result<PathBuf> {
-    let place = workspace::target_dir().join("conform-venv");
-    if !place.join("bin/python").exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&place))
-            .context("python3 -m venv (Debian: python3-venv)")?;
-    }
-    Ok(place)
-}
-
-/// Installs the client, unless it is there, and runs its session.
+/// Installs the client below `target/`, unless it is there, and runs its session.
 #[must_use]
-pub fn session(environment: &Path, client: Client, store: SocketAddr) -> Verdict {
-    let mut install = Command::new(environment.join("bin/pip"));
-    install.args(["install", "--quiet", "--disable-pip-version-check", client.package]);
-    if let Err(error) = run(&mut install) {
-        return Verdict::Skipped(format!("{} does not install here: {error}", client.package));
-    }
-    let mut python = Command::new(environment.join("bin/python"));
-    python.args(["-c", client.session, &store.ip().to_string(), &store.port().to_string()]);
-    match run(&mut python) {
+pub fn session(client: Client, store: SocketAddr) -> Verdict {
+    let place = workspace::target_dir().join("conform");
+    let interpreter = match client.language {
+        Language::Python => in_python(&place.join("python"), client.package),
+        Language::Node => in_node(&place.join("node"), client.package),
+        Language::Ruby => in_ruby(&place.join("ruby"), client.package),
+    };
+    let (mut interpreter, run_text) = match interpreter {
+        Ok(interpreter) => interpreter,
+        Err(error) => {
+            return Verdict::Skipped(format!(
+                "{} does not install here: {error:#}",
+                client.package
+            ));
+        }
+    };
+    interpreter.args([
+        run_text,
+        client.session,
+        &store.ip().to_string(),
+        &store.port().to_string(),
+    ]);
+    match run(&mut interpreter) {
         Ok(said) => Verdict::Passed(said.trim().to_owned()),
         Err(error) => Verdict::Failed(error.to_string()),
     }
+}
+
+/// An interpreter that finds the package, and its option to run a text.
+type Interpreter = Result<(Command, &'static str)>;
+
+fn in_python(place: &Path, package: &str) -> Interpreter {
+    if !place.join("bin/python").exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(place))
+            .context("python3 -m venv (Debian: python3-venv)")?;
+    }
+    let quiet = ["install", "--quiet", "--disable-pip-version-check"];
+    run(Command::new(place.join("bin/pip")).args(quiet).arg(package))?;
+    Ok((Command::new(place.join("bin/python")), "-c"))
+}
+
+fn in_node(place: &Path, package: &str) -> Interpreter {
+    let quiet = ["install", "--silent", "--no-audit", "--no-fund", "--prefix"];
+    run(Command::new("npm").args(quiet).arg(place).arg(package)).context("npm install")?;
+    let mut node = Command::new("node");
+    node.env("NODE_PATH", place.join("node_modules"));
+    Ok((node, "-e"))
+}
+
+fn in_ruby(place: &Path, package: &str) -> Interpreter {
+    let ruby = || {
+        let mut ruby = Command::new("ruby");
+        ruby.env("GEM_PATH", format!("{}:", place.display()));
+        ruby
+    };
+    let is_there = |mut ruby: Command| run(ruby.args(["-e", &format!("require '{package}'")]));
+    if is_there(ruby()).is_err() {
+        let quiet = ["install", "--silent", "--no-document", "--install-dir"];
+        run(Command::new("gem").args(quiet).arg(place).arg(package)).context("gem install")?;
+    }
+    Ok((ruby(), "-e"))
 }
 
 /// Runs it; what it printed, or the end of what it complained of.

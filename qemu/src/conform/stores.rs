@@ -36,14 +36,7 @@ impl Server {
     /// # Errors
     /// If it cannot be built or does not start.
     pub fn hosted() -> Result<Self> {
-        let store = Store {
-            threads: 1,
-            memory_mib: MEMORY_MIB,
-            seed: None,
-            connections: None,
-            echo: false,
-        };
-        let mut process = store
+        let mut process = Store::new(1, MEMORY_MIB)
             .on_this_host(0)?
             .stdout(Stdio::piped())
             .spawn()

@@ -10,6 +10,8 @@ use crate::manifest::Manifest;
 
 /// The package and its program.
 const PROGRAM: &str = "kvstore-linux";
+/// Most KiB a second that a source of datagrams can be allowed: as good as no limit.
+pub const MOST_UDP_KIB: u32 = (1 << 22) - 1;
 /// Page frames of a MiB.
 const FRAMES_PER_MIB: u32 = 256;
 
@@ -24,11 +26,19 @@ pub struct Store {
     pub seed: Option<u64>,
     /// Most clients connected over TCP; none for the store's own choice.
     pub connections: Option<u32>,
+    /// KiB a second for a source of datagrams; none for the store's own choice.
+    pub udp_kib: Option<u32>,
     /// Whether it stores nothing, and sends back what it gets.
     pub echo: bool,
 }
 
 impl Store {
+    /// A store with the program's own choices otherwise.
+    #[must_use]
+    pub const fn new(threads: u16, memory_mib: u32) -> Self {
+        Self { threads, memory_mib, seed: None, connections: None, udp_kib: None, echo: false }
+    }
+
     /// The store that a manifest describes as an application: with its arguments, and where
     /// `memory-mib` is none of them with as much memory as the application may take frames.
     ///
@@ -38,7 +48,7 @@ impl Store {
         let app = manifest.apps.iter().find(|app| app.image == "kvstore");
         let app = app.context("the manifest has no application \"kvstore\"")?;
         let memory_mib = (app.frames / FRAMES_PER_MIB).max(1);
-        let mut store = Self { threads, memory_mib, seed: None, connections: None, echo: false };
+        let mut store = Self::new(threads, memory_mib);
         for argument in &app.args {
             let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
             let invalid = || format!("manifest: argument {name} of {}: not a number", app.name);
@@ -46,6 +56,10 @@ impl Store {
                 "memory-mib" => store.memory_mib = value.parse().with_context(invalid)?,
                 "seed" => store.seed = Some(value.parse().with_context(invalid)?),
                 "connections" => store.connections = Some(value.parse().with_context(invalid)?),
+                "udp-kib" => store.udp_kib = Some(value.parse().with_context(invalid)?),
+                "auth" => {
+                    bail!("manifest: a process has its users in a file: kvstore-linux -Y FILE")
+                }
                 _ => bail!("manifest: {} knows no argument \"{argument}\"", app.name),
             }
         }
@@ -84,11 +98,12 @@ impl Store {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let Self { threads, memory_mib, seed, connections, echo } = self;
+        let Self { threads, memory_mib, seed, connections, udp_kib, echo } = self;
         let mut arguments =
             vec![format!("--threads={threads}"), format!("--memory-mib={memory_mib}")];
         arguments.extend(seed.map(|seed| format!("--seed={seed}")));
         arguments.extend(connections.map(|limit| format!("--connections={limit}")));
+        arguments.extend(udp_kib.map(|kib| format!("--udp-kib={kib}")));
         arguments.extend(echo.then(|| "--echo".to_owned()));
         arguments
     }
@@ -103,22 +118,18 @@ mod tests {
     fn takes_what_the_manifest_gives_the_application() {
         let mut manifest = manifest::read(&workspace::manifest("default")).unwrap();
         let store = Store::of_manifest(&manifest, 2).unwrap();
-        assert_eq!(
-            store,
-            Store { threads: 2, memory_mib: 32, seed: None, connections: None, echo: false }
-        );
+        assert_eq!(store, Store::new(2, 32));
 
         let app = manifest.apps.iter_mut().find(|app| app.image == "kvstore").unwrap();
-        app.args = vec!["memory-mib=8".into(), "seed=7".into(), "connections=9".into()];
+        app.args = ["memory-mib=8", "seed=7", "connections=9", "udp-kib=5"].map(Into::into).into();
         let store = Store::of_manifest(&manifest, 1).unwrap();
-        let connections = Some(9);
-        let same = Store { threads: 1, memory_mib: 8, seed: Some(7), connections, echo: false };
-        assert_eq!(store, same);
+        let (seed, connections, udp_kib) = (Some(7), Some(9), Some(5));
+        assert_eq!(store, Store { seed, connections, udp_kib, ..Store::new(1, 8) });
         let command = "kvstore-linux --listen=0.0.0.0 --threads=1 --memory-mib=8 --seed=7 \
-                       --connections=9";
+                       --connections=9 --udp-kib=5";
         assert_eq!(store.command(), command);
 
-        for wrong in ["seed=x", "memory-mib", "colour=red"] {
+        for wrong in ["seed=x", "memory-mib", "colour=red", "auth=ann:secret"] {
             manifest.apps.iter_mut().for_each(|app| app.args = vec![wrong.into()]);
             assert!(Store::of_manifest(&manifest, 1).is_err(), "{wrong}");
         }

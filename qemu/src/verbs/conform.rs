@@ -14,7 +14,7 @@ use crate::output::{note, say};
 ///
 /// Runs, one after the other, against a store over TCP: memccapable (all its checks), random
 /// requests in all protocols whose answers are compared byte for byte with those of the installed
-/// memcached, and sessions of common clients, which pip installs below target/. What cannot
+/// memcached, and sessions of common clients, which pip, npm and gem install below target/. What cannot
 /// be tried here is said, and is no failure. Everything in the store is lost. Exits with 0 if
 /// nothing failed, otherwise with 1.
 #[derive(Debug, clap::Args)]
@@ -54,16 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if wanted("memccapable") {
         tell("memccapable", clients::memccapable(store)?)?;
     }
-    let wanted: Vec<_> = CLIENTS.into_iter().filter(|client| wanted(client.package)).collect();
-    if !wanted.is_empty() {
-        match clients::environment() {
-            Ok(place) => {
-                for client in wanted {
-                    tell(client.package, clients::session(&place, client, store))?;
-                }
-            }
-            Err(error) => tell("clients", Verdict::Skipped(format!("{error:#}")))?,
-        }
+    for client in CLIENTS.into_iter().filter(|client| wanted(client.package)) {
+        tell(client.package, clients::session(client, store))?;
     }
     Ok(ExitCode::from(u8::from(failed)))
 }

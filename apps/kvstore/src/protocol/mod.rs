@@ -14,9 +14,12 @@
 //! # Deviations
 //!
 //! Meant:
-//! - All answers to a datagram go into one datagram. memcached sends one for each
-//!   request, and one for each key found by a `get`.
-//! - An answer that does not fit one datagram is `SERVER_ERROR reply too large`.
+//! - All answers to a datagram are one answer, of as many datagrams as it needs. memcached sends one for
+//!   each request, and one for each key found by a `get`.
+//! - An answer that is too long for that (or, in Linux's module, for one datagram) is `SERVER_ERROR
+//!   reply too large`.
+//! - Requests of several datagrams are taken together, and a source that may be forged has a budget:
+//!   [`crate::datagrams`].
 //! - A data block longer than what was sent is `CLIENT_ERROR bad data chunk`.
 //!   memcached takes the next datagram, from any source, for the rest of it.
 //! - After a delayed `flush_all` has been replaced by another, what an earlier one
@@ -34,16 +37,16 @@
 //! Over TCP see [`crate::stream`], and `docs/memcached.md` for what differs there. Not there
 //! (answered in memcached's words, or with `ERROR`): `bget`, and the commands that tune
 //! memcached's own inside (`slabs`, `lru`, `lru_crawler`, `cache_memlimit`, `watch`, `extstore`,
-//! `shutdown`); authentication.
+//! `shutdown`); SASL.
 //!
 //! **Trust.** Everything here reads what a stranger sent. Lengths are compared with
-//! what is there before use, and a reply is bounded by its buffer, so that one
-//! datagram never causes more than one.
+//! what is there before use, and a reply is bounded by its buffers.
 
 mod base64;
 pub mod binary;
 mod frame;
 mod input;
+mod login;
 mod meta;
 mod reflection;
 mod reply;
@@ -53,6 +56,7 @@ mod usual;
 pub(crate) use base64::{Decoded, encode as encode_base64};
 pub use frame::Frame;
 pub use input::{BadChunk, BadKey, Input};
+pub(crate) use login::login;
 pub(crate) use meta::put_key;
 pub use meta::{Flags, Meta, SetAnswer};
 pub use reflection::is_reply;

@@ -5,7 +5,9 @@
 //! says so instead: a client gets a whole answer or an error, never a part.
 //!
 //! In a stream a long item may follow the buffer: then the reply holds it, and its bytes are
-//! sent from where they lie as there is room.
+//! sent from where they lie as there is room. A reply to a datagram may have a second, larger
+//! buffer, which it moves to when the first is full: it is then sent as several datagrams, and
+//! one long item may stand in the middle of it.
 
 use crate::engine::Held;
 use crate::number::Decimal;
@@ -15,10 +17,14 @@ use crate::number::Decimal;
 pub struct Reply<'b> {
     buf: &'b mut [u8],
     len: usize,
+    /// Where the reply moves when `buf` is full.
+    larger: Option<&'b mut [u8]>,
+    /// Whether it has moved there.
+    has_moved: bool,
     /// Whether an item may follow piece by piece.
     in_pieces: bool,
-    /// The item that follows.
-    rest: Option<Rest>,
+    /// The item that follows, and how much was written before it.
+    rest: Option<(Rest, usize)>,
 }
 
 /// Bytes of an item that are still to be sent, counted from its key on.
@@ -40,30 +46,48 @@ impl<'b> Reply<'b> {
     /// An empty reply, to be written to `buf`.
     #[inline(always)]
     pub fn new(buf: &'b mut [u8]) -> Self {
-        Self { buf, len: 0, in_pieces: false, rest: None }
+        Self { buf, len: 0, larger: None, has_moved: false, in_pieces: false, rest: None }
+    }
+
+    /// The same, which moves to `larger` when `buf` is full; there one long item may stand
+    /// in it, whose bytes are not copied.
+    pub fn in_datagrams(buf: &'b mut [u8], larger: &'b mut [u8]) -> Self {
+        Self { larger: Some(larger), in_pieces: true, ..Self::new(buf) }
     }
 
     /// The same, of a stream: a long item that does not fit may follow piece by piece.
     pub fn of_stream(buf: &'b mut [u8]) -> Self {
-        Self { buf, len: 0, in_pieces: true, rest: None }
+        Self { in_pieces: true, ..Self::new(buf) }
     }
 
-    /// Whether a long item may follow piece by piece.
+    /// Whether a long item may follow piece by piece: one at a time.
     #[must_use]
     pub fn in_pieces(&self) -> bool {
-        self.in_pieces
+        self.in_pieces && self.rest.is_none()
+    }
+
+    /// Whether the reply is in its larger buffer.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.has_moved
     }
 
     /// Bytes of an item follow what is written.
     pub fn set_rest(&mut self, rest: Rest) {
-        self.rest = Some(rest);
+        self.rest = Some((rest, self.len));
     }
 
     /// The bytes of an item that follow what is written, if there are any. The caller sends
     /// them.
     #[must_use]
     pub fn take_rest(&mut self) -> Option<Rest> {
-        self.rest.take()
+        self.take_rest_behind(0).map(|(rest, _)| rest)
+    }
+
+    /// The same, if more than `len` bytes were written before it; and how many.
+    #[must_use]
+    pub fn take_rest_behind(&mut self, len: usize) -> Option<(Rest, usize)> {
+        self.rest.take_if(|(_, before)| *before > len)
     }
 
     /// Bytes written.
@@ -83,7 +107,7 @@ impl<'b> Reply<'b> {
     #[must_use]
     #[inline(always)]
     pub fn room(&self) -> usize {
-        self.buf.len() - self.len
+        self.larger.as_ref().map_or(self.buf.len(), |larger| larger.len()) - self.len
     }
 
     /// Forgets what was written after the first `len` bytes.
@@ -98,7 +122,8 @@ impl<'b> Reply<'b> {
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
         let place = self.buf.get_mut(self.len..).and_then(|rest| rest.get_mut(..bytes.len()));
-        place.ok_or(TooLarge)?.copy_from_slice(bytes);
+        let Some(place) = place else { return self.put_moved(bytes) };
+        place.copy_from_slice(bytes);
         self.len += bytes.len();
         Ok(())
     }
@@ -118,6 +143,18 @@ impl<'b> Reply<'b> {
         tail.copy_from_slice(third);
         self.len += len;
         Ok(())
+    }
+
+    /// The same, in the larger buffer.
+    #[cold]
+    #[inline(never)]
+    fn put_moved(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
+        let larger = self.larger.take().ok_or(TooLarge)?;
+        let written = self.buf.get(..self.len).unwrap_or_default();
+        larger.get_mut(..self.len).ok_or(TooLarge)?.copy_from_slice(written);
+        self.buf = larger;
+        self.has_moved = true;
+        self.put(bytes)
     }
 
     /// Adds a line with a number.

@@ -110,7 +110,7 @@ impl Service<'_> {
                 _ => self.carry_out_binary(&head, extras, key, value, out),
             };
             if let Err(TooLarge) = done {
-                out.truncate(start);
+                self.take_back(start, out);
                 // Room for it was seen to be left.
                 let _ = asked.refuse(Status::TOO_LARGE, out);
             }

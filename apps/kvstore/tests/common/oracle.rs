@@ -44,26 +44,46 @@ impl Oracle {
         Some(started)
     }
 
+    /// The same, with options that have it answer nothing before a login.
+    pub(crate) fn start_barred(test: &str, options: &[&str]) -> Option<(Self, TcpStream)> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let started = Self::spawn(test, port, options)?;
+        for _ in 0..500 {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
+                stream.set_nodelay(true).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                return Some((started, stream));
+            }
+            sleep(Duration::from_millis(10));
+        }
+        panic!("memcached is installed but does not accept connections");
+    }
+
+    /// The process, with options; it may not answer yet.
+    fn spawn(test: &str, port: u16, options: &[&str]) -> Option<Self> {
+        let started = Command::new("memcached")
+            .args(["-l127.0.0.1", &format!("-p{port}"), "-t1", "-unobody"])
+            .args(options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(process) = started else {
+            // Past the capture of the test harness: this has to be seen.
+            let _ = writeln!(
+                std::io::stderr(),
+                "\n*** SKIPPED {test}: memcached is not installed, nothing was compared ***"
+            );
+            return None;
+        };
+        Some(Self { process, port, is_newer: false })
+    }
+
     /// The same, with options.
     pub(crate) fn start_with(test: &str, options: &[&str]) -> Option<(Self, TcpStream)> {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let [tcp, udp] = [format!("-p{port}"), format!("-U{port}")];
-            let started = Command::new("memcached")
-                .args(["-l127.0.0.1", &tcp, &udp, "-t1", "-unobody"])
-                .args(options)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn();
-            let Ok(process) = started else {
-                // Past the capture of the test harness: this has to be seen.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "\n*** SKIPPED {test}: memcached is not installed, nothing was compared ***"
-                );
-                return None;
-            };
-            let mut oracle = Self { process, port, is_newer: false };
+            let udp = format!("-U{port}");
+            let mut oracle = Self::spawn(test, port, &[&[&udp as &str], options].concat())?;
             for _ in 0..200 {
                 if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
                     stream.set_nodelay(true).unwrap();

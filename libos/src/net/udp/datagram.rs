@@ -9,7 +9,7 @@ use super::ipv4::Packet;
 use super::{Dropped, FastUdp, HEADERS};
 use crate::net::answerers::is_answerer;
 use crate::net::checksum::Sum;
-use crate::net::{Endpoint, Service, TxBuffer};
+use crate::net::{Endpoint, STOP, Service, TxBuffer};
 
 const HEADER: usize = 8;
 
@@ -47,7 +47,11 @@ impl FastUdp {
         let head: &Head = frame.first_chunk().ok_or(Dropped::BadUdp)?;
         let from = Endpoint { address: packet.source, port: udp.src_port() };
         let answer = service.answer_with_sum(request, from, &mut buffer[HEADERS..]);
-        Ok(answer.map_or(0, |answer| self.template.answer(head, buffer, answer)))
+        match answer {
+            Some(answer) => Ok(self.template.answer(head, buffer, answer)),
+            None if service.has_more() => Ok(STOP),
+            None => Ok(0),
+        }
     }
 
     /// The sum over the pseudo header.

@@ -1,4 +1,4 @@
-//! The UDP fast path: one frame in, at most one frame out, nothing kept.
+//! The UDP fast path: a frame in, its answer out, nothing kept.
 //!
 //! Place on the packet path: step 4. A received frame is read where the kernel
 //! put it; the service writes its answer where the kernel sends it from; the
@@ -6,6 +6,10 @@
 //! allocation. Headers are read through checked views (`smoltcp::wire`), and an
 //! answer goes back to the Ethernet address the request came from, so that no
 //! address has to be looked up: a stack that only answers needs no ARP cache.
+//!
+//! An answer is a frame; if it is several, the service writes them one after the other once the
+//! first is asked for, and until the device has taken the last no other frame is read: so
+//! nothing of them is kept here but where they go.
 //!
 //! It handles what a server without connections needs, and drops the rest,
 //! counted by reason: ARP requests for the own address (RFC 826), ICMP echo
@@ -26,10 +30,10 @@ use exo_abi::Error;
 
 pub use self::drops::{Dropped, Drops};
 pub use self::head::HEADERS;
-use self::head::{Template, sender};
+use self::head::{Head, Template, sender};
 use self::host::Taken;
 use self::ipv4::Own;
-use super::{NetConfig, NetDevice, Service, TxBuffer, UdpStack};
+use super::{NetConfig, NetDevice, STOP, Service, TxBuffer, UdpStack};
 
 /// UDP's protocol number (RFC 790).
 const UDP: u8 = 17;
@@ -41,14 +45,25 @@ pub struct FastUdp {
     port: u16,
     template: Template,
     drops: Drops,
+    /// Headers of the request whose answer has datagrams that are still to be sent.
+    unsent: Option<Head>,
 }
+
+/// How long to leave a device alone that has no buffer for them, in microseconds.
+const BUSY_MICROS: u64 = 100;
 
 impl FastUdp {
     /// A server on `port` of `config.address`.
     pub fn new(config: &NetConfig, port: u16) -> Self {
         let own = Own::new(config);
         let template = Template::new(&own, port);
-        Self { own, port, template, drops: Drops::default() }
+        Self { own, port, template, drops: Drops::default(), unsent: None }
+    }
+
+    /// A server on no port, for a host that serves no datagrams: ARP and ICMP echo are answered.
+    pub fn deaf(config: &NetConfig) -> Self {
+        // No datagram comes from a port of this number, so none is to it.
+        Self::new(config, 0)
     }
 
     /// What was dropped so far.
@@ -56,8 +71,9 @@ impl FastUdp {
         &self.drops
     }
 
-    /// Handles one frame, and writes the answer to `buffer`. Returns the length
-    /// of the answer, zero if there is none.
+    /// Handles one frame, and writes the answer to `buffer`. Returns the length of the answer, zero
+    /// if there is none, and what stops an exchange if there are several, which
+    /// [`UdpStack::poll`] sends.
     #[inline(always)]
     pub fn handle<S: Service>(
         &mut self,
@@ -82,7 +98,19 @@ impl FastUdp {
             return self.unusual(frame, buffer, service, other);
         };
         let answer = service.answer_with_sum(request, sender(head), &mut buffer[HEADERS..]);
-        answer.map_or(0, |answer| self.template.answer(head, buffer, answer))
+        match answer {
+            Some(answer) => self.template.answer(head, buffer, answer),
+            None if service.has_more() => self.begin(head),
+            None => 0,
+        }
+    }
+
+    /// The answer to a request with this head is several datagrams.
+    #[cold]
+    #[inline(never)]
+    fn begin(&mut self, head: &Head) -> usize {
+        self.unsent = Some(*head);
+        STOP
     }
 
     /// [`UdpStack::poll`], with `other` as in [`FastUdp::handle_or`].
@@ -99,11 +127,20 @@ impl FastUdp {
     ) -> Result<u32, Error> {
         let mut handled = 0;
         loop {
-            handled += device.exchange(budget - handled, |frame, buffer| {
+            if self.is_sending() {
+                handled += self.send_rest(device, service)?;
+                if self.is_sending() {
+                    return Ok(handled);
+                }
+            }
+            handled += device.exchange(budget.saturating_sub(handled), |frame, buffer| {
                 self.handle_or(frame, buffer, service, &mut other)
             });
             service.settle()?;
-            if handled == budget || !device.is_full() || device.slots().received.is_none() {
+            if self.is_sending() {
+                continue;
+            }
+            if handled >= budget || !device.is_full() || device.slots().received.is_none() {
                 return Ok(handled);
             }
             device.sync()?;
@@ -112,6 +149,45 @@ impl FastUdp {
                 self.drops.add(Dropped::NoRoom);
                 device.consume();
                 handled += 1;
+            }
+        }
+    }
+
+    /// Whether an answer has datagrams that wait for room.
+    #[inline(always)]
+    fn is_sending(&self) -> bool {
+        self.unsent.is_some()
+    }
+
+    /// Microseconds until there may be room for datagrams that wait for it, if any do.
+    #[inline(always)]
+    pub fn wait_micros(&self) -> Option<u64> {
+        self.is_sending().then_some(BUSY_MICROS)
+    }
+
+    /// Sends datagrams of an answer as long as the device takes them. Returns how many.
+    #[cold]
+    #[inline(never)]
+    fn send_rest<D: NetDevice, S: Service>(
+        &mut self,
+        device: &mut D,
+        service: &mut S,
+    ) -> Result<u32, Error> {
+        let Some(head) = self.unsent else { return Ok(0) };
+        let mut sent = 0;
+        loop {
+            while let Some(buffer) = device.slots().free {
+                let Some(answer) = service.more(&mut buffer[HEADERS..]) else {
+                    self.unsent = None;
+                    return Ok(sent);
+                };
+                let length = self.template.answer(&head, buffer, answer);
+                device.commit(length);
+                sent += 1;
+            }
+            device.sync()?;
+            if device.is_full() {
+                return Ok(sent);
             }
         }
     }
@@ -130,11 +206,14 @@ impl FastUdp {
     }
 
     fn judge<S: Service>(&mut self, frame: &[u8], buffer: &mut TxBuffer, service: &mut S) -> usize {
-        let outcome = self.other(frame, buffer, service);
-        outcome.unwrap_or_else(|reason| {
-            self.drops.add(reason);
-            0
-        })
+        match self.other(frame, buffer, service) {
+            Ok(STOP) => frame.first_chunk().map_or(0, |head| self.begin(head)),
+            Ok(length) => length,
+            Err(reason) => {
+                self.drops.add(reason);
+                0
+            }
+        }
     }
 
     /// The same for any frame, header by header.
@@ -167,6 +246,6 @@ impl UdpStack for FastUdp {
     }
 
     fn wait_micros(&mut self, _now: u64) -> Option<u64> {
-        None
+        Self::wait_micros(self)
     }
 }

@@ -12,6 +12,7 @@ use exo_load::wire::vhost::Listener;
 use tempfile::TempDir;
 
 use crate::bench::conditions::Conditions;
+use crate::linux::MOST_UDP_KIB;
 use crate::machine::{Accel, Choice, Config, ECHO_PORT, Machine, Network, STORE_PORT};
 use crate::output::note;
 use crate::prerequisites::QEMU;
@@ -110,8 +111,15 @@ impl Place {
             Protocol::Memcached => ("kvstore", STORE_PORT),
             Protocol::Echo => ("echo", ECHO_PORT),
         };
-        let app = config.manifest.apps.iter().find(|app| app.image == image);
-        let address = app.and_then(|app| app.address);
+        let app = config.manifest.apps.iter_mut().find(|app| app.image == image);
+        let address = app.as_ref().and_then(|app| app.address);
+        // All load has one source; unless the manifest says so, that is not what is tried.
+        if let Some(app) = app
+            && protocol == Protocol::Memcached
+            && !app.args.iter().any(|argument| argument.starts_with("udp-kib="))
+        {
+            app.args.push(format!("udp-kib={MOST_UDP_KIB}"));
+        }
         let address = address.with_context(|| {
             format!("{} has no {image} with an address to be loaded", path.display())
         })?;

@@ -1,0 +1,4 @@
+//! [`kvstore_fuzz::datagrams`], driven by libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kvstore_fuzz::datagrams(bytes));

@@ -111,3 +111,31 @@ fn an_extent_of_something_else_is_left_alone() {
     machine.exit_status(LONG).expect("it ends");
     assert!(std::fs::read(&disk.path).expect("a file") == before);
 }
+
+/// A write of one sector fails for ever. The store says so and ends; what it has acknowledged is
+/// there, and nothing is acknowledged that is not.
+#[test]
+fn a_disk_that_fails_loses_nothing_acknowledged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = directory.path().join("disk");
+    std::fs::File::create(&disk).and_then(|file| file.set_len(DISK)).expect("a file");
+    let mut config = Config::named("default").expect("boot/manifests/default.toml");
+    let file = disk.to_str().expect("ASCII");
+    let bad = "driver=blkdebug,node-name=bad,image=file,inject-error.0.event=none,\
+               inject-error.0.iotype=write,inject-error.0.sector=40,inject-error.0.errno=5";
+    let good = format!("driver=file,node-name=file,filename={file}");
+    let arguments =
+        ["-blockdev", &good, "-blockdev", bad, "-device", "virtio-blk-device,drive=bad"];
+    config.extra = arguments.map(Into::into).into();
+    let machine = Machine::boot(&config).expect("the machine starts");
+    machine.store(LONG).expect("the store answers");
+    let acknowledged = count(connect(&machine), "counter", 0);
+    expect(&machine, "storage: the device reported an error");
+    machine.exit_status(LONG).expect("it ends");
+    drop(machine);
+    assert!((20..40).contains(&acknowledged), "{acknowledged} sets before sector 40");
+
+    let machine = self::machine(&disk);
+    let found = value(&mut connect(&machine), "counter");
+    assert!((acknowledged..=acknowledged + 1).contains(&found), "{found}, not {acknowledged}");
+}

@@ -213,7 +213,7 @@ mod tests {
     fn errors_name_what_is_wrong() {
         let app = "name = \"a\"\nframes = 1\nslots = 1\n";
         for (text, expected) in [
-            (format!("{app}grants = [\"disk\"]"), "`disk`"),
+            (format!("{app}grants = [\"gpu\"]"), "`gpu`"),
             (format!("{app}colour = 1"), "`colour`"),
             (format!("{app}on_exit = \"explode\""), "`explode`"),
             (format!("{app}elevate = \"always\""), "`always`"),

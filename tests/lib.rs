@@ -73,6 +73,7 @@ pub fn manifest(apps: Vec<App>) -> Manifest {
         gateway: GATEWAY,
         prefix_len: 24,
         apps,
+        shares: Vec::new(),
     }
 }
 

@@ -16,10 +16,12 @@
 //! | [`time`] | ticks and wall clock | `Clock` |
 //! | [`console`] | whole lines of text | `Sink` |
 //! | [`trace`] | what happened last | `Record` |
+//! | [`measure`] | instructions of an application's own operations | |
 //! | `transfer` | functions of other environments | `Parcel` |
 //! | `upcall` | exceptions, slices, events | |
 //! | [`disk`] | sectors of an extent | `Doorbell` |
 //! | `elevation` | own code in ring 0 | |
+//! | `share`, [`condition`] | memory and capabilities of several applications; sleeping until memory says so | |
 //! | [`net`] | frames and datagrams | `NetDevice`, `UdpStack`, `Service` |
 //! | [`storage`] | sectors, and what survives a power cut | `Block`, `Contents` |
 //!
@@ -29,16 +31,20 @@
 
 extern crate alloc;
 
+pub mod condition;
 pub mod console;
 pub mod disk;
 #[cfg(exo_guest)]
 pub mod elevation;
+pub mod measure;
 pub mod memory;
 pub mod net;
 pub mod paging;
 pub mod revocation;
 pub mod runtime;
 pub mod sched;
+#[cfg(exo_guest)]
+pub mod share;
 pub mod start;
 pub mod storage;
 #[cfg(exo_guest)]

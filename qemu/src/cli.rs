@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
 use crate::verbs::{
-    attack, bench, build, client, conform, disk, doc, figures, filter, fuzz, lint, load, module,
-    new, repro, run, tcb, test,
+    attack, bench, build, client, conform, disk, doc, figures, filter, fuzz, lint, load, measure,
+    module, new, repro, run, tcb, test,
 };
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
@@ -29,6 +29,7 @@ enum Verb {
     Attack(attack::Args),
     Fuzz(fuzz::Args),
     Bench(bench::Args),
+    Measure(measure::Args),
     Repro(repro::Args),
     Load(Box<load::Args>),
     Figures(figures::Args),
@@ -58,6 +59,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Attack(args)) => attack::run(&args),
         Some(Verb::Fuzz(args)) => fuzz::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
+        Some(Verb::Measure(args)) => measure::run(&args),
         Some(Verb::Repro(args)) => repro::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Figures(args)) => figures::run(&args),
@@ -167,6 +169,8 @@ mod tests {
             "exo new kernel mine",
             "exo run bench --manifest x.toml",
             "exo run bench --app x",
+            "exo measure stock --samples 0",
+            "exo measure stock --against a --against-app b",
             "exo lint --package root --app x",
             "exo run --port 0",
             "exo run --port 65536",

@@ -24,6 +24,7 @@ pub mod machine;
 pub mod manifest;
 pub mod module;
 mod output;
+mod plots;
 pub mod prerequisites;
 mod scaffold;
 mod shell;

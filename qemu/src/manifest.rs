@@ -16,6 +16,11 @@
 //! elevate = "never"         # or "serve": in ring 0, "deep": with direct calls; "never" if left out
 //! args = []                 # optional
 //! on_exit = "power-off"     # or "ignore", the default
+//!
+//! [[share]]                 # optional: pages that applications have together
+//! name = "queue"
+//! pages = 4
+//! apps = ["kvstore", "echo"]
 //! ```
 //!
 //! An unknown field is an error, as is everything that [`Manifest::check`] refuses; errors show
@@ -38,7 +43,8 @@ use disk::FileDisk;
 pub use disk::sectors;
 use forward::FileForward;
 pub use root::manifest::{
-    App, DiskShare, Elevate, Forward, Grants, Manifest, ManifestError, OnExit, Transport, VERSION,
+    App, DiskShare, Elevate, Forward, Grants, Manifest, ManifestError, OnExit, Part, Share,
+    Transport, VERSION,
 };
 
 /// Reads the manifest file at `path`; boot time is now.
@@ -69,6 +75,7 @@ pub fn parse(text: &str) -> Result<Manifest> {
         gateway: network.0.octets(),
         prefix_len: network.1,
         apps: file.app.into_iter().map(FileApp::into_app).collect(),
+        shares: file.share.into_iter().map(FileShare::into_share).collect(),
     };
     manifest.check().map_err(|error| anyhow!(place::explain(&error, text)))?;
     Ok(manifest)
@@ -81,6 +88,22 @@ struct File {
     prefix_len: Option<u8>,
     #[serde(default)]
     app: Vec<FileApp>,
+    #[serde(default)]
+    share: Vec<FileShare>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileShare {
+    name: String,
+    pages: u32,
+    apps: Vec<String>,
+}
+
+impl FileShare {
+    fn into_share(self) -> Share {
+        Share { name: self.name, pages: self.pages, apps: self.apps }
+    }
 }
 
 #[derive(Deserialize)]

@@ -9,11 +9,12 @@ use exo_cmd::prerequisites::QEMU;
 use exo_cmd::workspace;
 
 /// What is made, and what it says when it runs; nothing if it serves and does not end.
-const KINDS: [(&str, Option<&str>); 5] = [
+const KINDS: [(&str, Option<&str>); 6] = [
     ("app", Some("own-app: ")),
     ("scheduler", Some("own-scheduler: slices: [")),
     ("heap", Some("own-heap: 10000 words, 38890 letters")),
     ("frames", Some("own-frames: 262144 bytes in ")),
+    ("pair", Some("consumer: the numbers add up to 2")),
     ("service", None),
 ];
 
@@ -46,6 +47,36 @@ fn passes_its_tests(folder: &Path) {
     assert_eq!(said.contains("test result: ok. 0 passed"), is_app, "{said}");
 }
 
+/// Each has figures, and of those that the library has, too, each has a ratio.
+fn is_measured(kind: &str, path: &str) {
+    let mut arguments = vec!["measure", "--app", path, "--samples", "20"];
+    let is_in_stock = !["app", "service", "pair"].contains(&kind);
+    if is_in_stock {
+        arguments.extend(["--against", "stock"]);
+    }
+    let said = succeeds(&exo(&arguments));
+    let rows =
+        |first: &str| said.lines().filter(|line| line.starts_with(first)).collect::<Vec<_>>();
+    let figures = match kind {
+        "app" => ("take a page frame", 1),
+        "service" => ("answer 64 bytes", 1),
+        "pair" => ("hand over a number", 1),
+        "scheduler" => ("policy: ", 3),
+        "heap" => ("heap: ", 2),
+        _ => ("frames: ", 3),
+    };
+    let rows = rows(figures.0);
+    assert_eq!(rows.len(), figures.1, "{said}");
+    let columns = if is_in_stock { 9 } else { 4 };
+    for row in rows {
+        let numbers = row
+            .split_whitespace()
+            .rev()
+            .take_while(|word| word.replace([',', '.'], "").parse::<u64>().is_ok());
+        assert!(numbers.count() >= columns, "{said}");
+    }
+}
+
 #[test]
 fn every_kind_is_clean_conforms_and_runs() {
     for (kind, says) in KINDS {
@@ -53,7 +84,11 @@ fn every_kind_is_clean_conforms_and_runs() {
         let path = folder.to_str().unwrap();
         succeeds(&exo(&["lint", "--app", path]));
         passes_its_tests(&folder);
-        let (Some(says), Some(_)) = (says, QEMU.find()) else { continue };
+        if QEMU.find().is_none() {
+            continue;
+        }
+        is_measured(kind, path);
+        let Some(says) = says else { continue };
         let said = succeeds(&exo(&["run", "--app", path, "--accel", "tcg"]));
         assert!(said.contains(says), "{said}");
         assert!(said.contains(&format!("root: own-{kind} ended: exit code 0")), "{said}");

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::cell::Cell;
 
 use exo_abi::boot::{CONSOLE, ELEVATION, FRAMES, MACHINE, NET, SELF, STACK_TOP, U_AREA};
@@ -39,18 +40,32 @@ pub(crate) struct Child {
     /// The frames it may take, and how many of them were free before.
     pub(crate) range: Range,
     pub(crate) free_before: Pages,
-    /// What root derived for it: dropped when it is gone.
-    pub(crate) derived: [Option<Handle>; 6],
+    /// What root derived for it and of it: dropped when it is gone.
+    pub(crate) derived: Vec<Handle>,
+    /// What it shares with others, as it is told.
+    pub(crate) shares: Vec<u8>,
+    pub(crate) builder: Builder,
+    given: Given,
     /// The network capability narrowed to its address, and the frame it needs.
     pub(crate) scope: Option<(Handle, [Pfn; 2])>,
     entry: u64,
 }
 
-/// Makes the environment of `app`, filled and endowed, not yet running. Its
+/// Handles of what root gave it, in its own table.
+#[derive(Clone, Copy)]
+struct Given {
+    frames: Handle,
+    console: Option<Handle>,
+    net: Option<Handle>,
+    machine: Option<Handle>,
+    disk: Option<(Handle, Extent)>,
+    elevation: Option<Handle>,
+}
+
+/// Makes the environment of `app`, filled and endowed, not yet told and not yet running. Its
 /// frames are the ones below `ceiling`, which moves down; `extent` is what it gets of the disk.
 pub(crate) fn create(
     bundle: &Bundle<'static>,
-    manifest: &Manifest,
     app: &App,
     ceiling: &mut Pfn,
     table: &[FrameInfo],
@@ -75,16 +90,16 @@ pub(crate) fn create(
     let stack = STACK_TOP - u64::from(STACK_PAGES) * FRAME_BYTES;
     builder.fill(stack, STACK_PAGES, &[], Protection::ReadWrite)?;
 
-    let mut derived = [None; 6];
-    let mut give = |place: usize, source, rights, first: u64, count: u64| {
+    let mut derived = Vec::new();
+    let mut give = |source, rights, first: u64, count: u64| {
         let narrowed = Handle::from_word(sys::cap_derive(source, rights, first, count)?)?;
-        derived[place] = Some(narrowed);
+        derived.push(narrowed);
         Handle::from_word(sys::cap_grant(narrowed, builder.env)?)
     };
     let grants = app.grants;
     let range_rights = Rights::TAKE.with(Rights::GRANT);
     let (low, count) = (u64::from(first.0), u64::from(app.frames));
-    let frames = give(0, FRAMES, range_rights, low, count)?;
+    let frames = give(FRAMES, range_rights, low, count)?;
     let (stretch, total) = STRETCHES.into_words();
     let in_ring_0 = Rights::CONTROL.with(Rights::GRANT);
     let elevation = match app.elevate {
@@ -92,43 +107,25 @@ pub(crate) fn create(
         Elevate::Serve => Some(in_ring_0),
         Elevate::Deep => Some(in_ring_0.with(Rights::CALL)),
     };
-    let elevation =
-        elevation.map(|rights| give(4, ELEVATION, rights, stretch, total)).transpose()?;
-    let mut optional = |wanted: bool, place, source, right: Rights| {
-        wanted.then(|| give(place, source, right.with(Rights::GRANT), 0, 0)).transpose()
+    let elevation = elevation.map(|rights| give(ELEVATION, rights, stretch, total)).transpose()?;
+    let mut optional = |wanted: bool, source, right: Rights| {
+        wanted.then(|| give(source, right.with(Rights::GRANT), 0, 0)).transpose()
     };
-    let console = optional(grants.console, 1, CONSOLE, Rights::PRINT)?;
+    let console = optional(grants.console, CONSOLE, Rights::PRINT)?;
     let scope = match app.address {
         Some(address) if grants.net => Some(net_scope(address)?),
         _ => None,
     };
     let net = scope.map_or(NET, |(net, _)| net);
-    let net = optional(scope.is_some(), 2, net, Rights::BIND)?;
-    let machine = optional(grants.machine, 3, MACHINE, Rights::POWER)?;
+    let net = optional(scope.is_some(), net, Rights::BIND)?;
+    let machine = optional(grants.machine, MACHINE, Rights::POWER)?;
     let disk = match extent {
         Some((narrowed, place)) => {
-            derived[5] = Some(narrowed);
+            derived.push(narrowed);
             Some((Handle::from_word(sys::cap_grant(narrowed, builder.env)?)?, place))
         }
         None => None,
     };
-    let arguments = app.args.join("\0");
-    builder.tell(&StartBlock {
-        name: &app.name,
-        frames,
-        first_frame: first,
-        frame_count: app.frames,
-        console,
-        net,
-        machine,
-        disk,
-        elevation,
-        address: app.address,
-        gateway: manifest.gateway,
-        prefix_len: manifest.prefix_len,
-        boot_unix_seconds: manifest.boot_unix_seconds,
-        arguments: &arguments,
-    })?;
     Ok(Child {
         name: app.name.clone(),
         image: app.image.clone(),
@@ -137,9 +134,36 @@ pub(crate) fn create(
         range,
         free_before,
         derived,
+        shares: Vec::new(),
+        builder,
+        given: Given { frames, console, net, machine, disk, elevation },
         scope,
         entry: image.entry,
     })
+}
+
+impl Child {
+    /// Writes into its U-area what it has: the last thing before it is started.
+    pub(crate) fn tell(&self, manifest: &Manifest, app: &App) -> Result<(), Error> {
+        let Given { frames, console, net, machine, disk, elevation } = self.given;
+        self.builder.tell(&StartBlock {
+            name: &app.name,
+            frames,
+            first_frame: self.range.first,
+            frame_count: self.range.count,
+            console,
+            net,
+            machine,
+            disk,
+            elevation,
+            address: app.address,
+            gateway: manifest.gateway,
+            prefix_len: manifest.prefix_len,
+            boot_unix_seconds: manifest.boot_unix_seconds,
+            arguments: &app.args.join("\0"),
+            shares: &self.shares,
+        })
+    }
 }
 
 /// Whether `address` lies in the page below an application's stack, where nothing is mapped:
@@ -202,7 +226,7 @@ pub(crate) fn start(child: &Child) -> Result<u64, Error> {
 
 /// An address space under construction, fed from the child's own range: what an
 /// application is made of counts against what it may have.
-struct Builder {
+pub(crate) struct Builder {
     env: Handle,
     u_area: Pfn,
     range: Range,
@@ -222,7 +246,7 @@ impl Builder {
     }
 
     /// Takes `count` consecutive frames of the range for the child.
-    fn take(&self, count: Pages) -> Result<Pfn, Error> {
+    pub(crate) fn take(&self, count: Pages) -> Result<Pfn, Error> {
         let used = self.used.get() + count;
         let offset = self.range.count.checked_sub(used).ok_or(Error::OutOfRange)?;
         let first = self.range.first.plus(offset);

@@ -12,7 +12,7 @@ use root::slots;
 
 use crate::child::{self, Child};
 use crate::disk::Extents;
-use crate::{bundle, watch};
+use crate::{bundle, shares, watch};
 
 /// Exit code of the machine when it could not be set up.
 const SETUP_FAILED: u64 = 125;
@@ -61,12 +61,19 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
             }
             _ => None,
         };
-        let child = child::create(&bundle, &manifest, app, &mut ceiling, frame_table, extent)
-            .map_err(|error| {
+        let child =
+            child::create(&bundle, app, &mut ceiling, frame_table, extent).map_err(|error| {
                 let problem = child::explain(error, &bundle, app, ceiling);
                 alloc::format!("cannot start {}: {problem}", app.name)
             })?;
         children.push(child);
+    }
+    shares::make(&manifest.shares, &mut children)
+        .map_err(|error| alloc::format!("cannot share pages: {error}"))?;
+    for (child, app) in children.iter().zip(&manifest.apps) {
+        child.tell(&manifest, app).map_err(|error| {
+            alloc::format!("cannot start {}: arguments and shares: {error}", app.name)
+        })?;
     }
     let cores = system.cores.load(core::sync::atomic::Ordering::Relaxed);
     share_processors(&manifest, &children, cores)?;

@@ -19,6 +19,8 @@ mod disk;
 #[cfg(exo_guest)]
 mod guest;
 #[cfg(exo_guest)]
+mod shares;
+#[cfg(exo_guest)]
 mod space;
 #[cfg(exo_guest)]
 mod watch;

@@ -16,11 +16,15 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The version of the encoding this module reads and writes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Longest name of an application or image in bytes, as in the boot bundle.
 pub const NAME_LEN: usize = 16;
 /// Slots of a processor's slice vector that the applications divide among them.
 pub const SLOTS: u32 = 64;
+/// Most applications of a [`Share`].
+pub const SIDES: usize = 8;
+/// Most pages of a [`Share`].
+pub const SHARE_PAGES: u32 = 1024;
 
 /// Everything root needs to know to start the machine's applications.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,20 @@ pub struct Manifest {
     pub prefix_len: u8,
     /// The applications, in the order in which they are started.
     pub apps: Vec<App>,
+    /// What some of them share.
+    pub shares: Vec<Share>,
+}
+
+/// Memory that several applications have, and with it the right to put capabilities into each
+/// other's tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// What the applications know it by.
+    pub name: String,
+    /// How many pages, 1 to [`SHARE_PAGES`].
+    pub pages: u32,
+    /// Which applications, by name: 2 to [`SIDES`], none of them twice.
+    pub apps: Vec<String>,
 }
 
 /// One application: an environment that runs an image with limited resources.
@@ -135,11 +153,22 @@ pub enum OnExit {
     PowerOff,
 }
 
+/// What a manifest consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The machine as a whole.
+    Machine,
+    /// An application, by name.
+    App(String),
+    /// A share, by name.
+    Share(String),
+}
+
 /// A rule that a manifest breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestError {
-    /// The application at fault; none if it is the machine as a whole.
-    pub app: Option<String>,
+    /// The part at fault.
+    pub part: Part,
     /// The field at fault.
     pub field: &'static str,
     /// What is wrong with it.
@@ -149,8 +178,10 @@ pub struct ManifestError {
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("manifest: ")?;
-        if let Some(app) = &self.app {
-            write!(f, "application \"{}\": ", app.escape_default())?;
+        match &self.part {
+            Part::Machine => {}
+            Part::App(name) => write!(f, "application \"{}\": ", name.escape_default())?,
+            Part::Share(name) => write!(f, "share \"{}\": ", name.escape_default())?,
         }
         write!(f, "{}: {}", self.field, self.problem)
     }
@@ -207,15 +238,48 @@ impl Manifest {
         if slots > SLOTS {
             return Err(ManifestError::machine("slots", "add up to more than a processor's 64"));
         }
+        for (index, share) in self.shares.iter().enumerate() {
+            let earlier = self.shares.get(..index).unwrap_or_default();
+            self.check_share(share, earlier).map_err(|(field, problem)| ManifestError {
+                part: Part::Share(share.name.clone()),
+                field,
+                problem,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_share(
+        &self,
+        share: &Share,
+        earlier: &[Share],
+    ) -> Result<(), (&'static str, &'static str)> {
+        if !is_name(&share.name) {
+            return Err(("name", NO_NAME));
+        }
+        if earlier.iter().any(|other| other.name == share.name) {
+            return Err(("name", "is used twice"));
+        }
+        if !(1..=SHARE_PAGES).contains(&share.pages) {
+            return Err(("pages", "must be 1 to 1024"));
+        }
+        if !(2..=SIDES).contains(&share.apps.len()) {
+            return Err(("apps", "must be 2 to 8 applications"));
+        }
+        for (index, name) in share.apps.iter().enumerate() {
+            if self.app(name).is_none() {
+                return Err(("apps", "names an application that there is not"));
+            }
+            if share.apps.iter().take(index).any(|other| other == name) {
+                return Err(("apps", "names an application twice"));
+            }
+        }
         Ok(())
     }
 
     fn check_app(&self, app: &App, earlier: &[App]) -> Result<(), (&'static str, &'static str)> {
-        let is_name = |name: &str| {
-            (1..=NAME_LEN).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
-        };
         if !is_name(&app.name) {
-            return Err(("name", "must be 1 to 16 printable ASCII characters without blanks"));
+            return Err(("name", NO_NAME));
         }
         // A console line starts with the speaker's name; these two are taken.
         if ["exo", "root"].contains(&app.name.as_str()) {
@@ -225,7 +289,7 @@ impl Manifest {
             return Err(("name", "is used twice"));
         }
         if !is_name(&app.image) {
-            return Err(("image", "must be 1 to 16 printable ASCII characters without blanks"));
+            return Err(("image", NO_NAME));
         }
         if app.frames == 0 {
             return Err(("frames", "must be at least 1"));
@@ -275,13 +339,19 @@ impl Manifest {
     }
 }
 
+const NO_NAME: &str = "must be 1 to 16 printable ASCII characters without blanks";
+
+fn is_name(name: &str) -> bool {
+    (1..=NAME_LEN).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 impl ManifestError {
     fn machine(field: &'static str, problem: &'static str) -> Self {
-        Self { app: None, field, problem }
+        Self { part: Part::Machine, field, problem }
     }
 
     fn app(name: &str, field: &'static str, problem: &'static str) -> Self {
-        Self { app: Some(name.into()), field, problem }
+        Self { part: Part::App(name.into()), field, problem }
     }
 }
 
@@ -312,6 +382,11 @@ mod tests {
             gateway: [10, 0, 2, 2],
             prefix_len: 24,
             apps: vec![app("one", 15), app("two", 16)],
+            shares: vec![Share {
+                name: "queue".into(),
+                pages: 4,
+                apps: vec!["one".into(), "two".into()],
+            }],
         }
     }
 
@@ -369,6 +444,28 @@ mod tests {
         ] {
             assert!(error.contains(expected), "{error:?} should say {expected:?}");
         }
+    }
+
+    #[test]
+    fn names_the_share_and_the_field() {
+        let broken = |change: fn(&mut Share)| {
+            let mut manifest = sample();
+            change(&mut manifest.shares[0]);
+            manifest.check().expect_err("manifest was accepted").to_string()
+        };
+        for (error, expected) in [
+            (broken(|share| share.pages = 0), "share \"queue\": pages: must be 1 to 1024"),
+            (broken(|share| share.pages = 1025), "pages: must be 1 to 1024"),
+            (broken(|share| share.name.clear()), "share \"\": name: must be"),
+            (broken(|share| share.apps.truncate(1)), "apps: must be 2 to 8"),
+            (broken(|share| share.apps[1] = "three".into()), "apps: names an application that"),
+            (broken(|share| share.apps[1] = "one".into()), "apps: names an application twice"),
+        ] {
+            assert!(error.contains(expected), "{error:?} should say {expected:?}");
+        }
+        let mut manifest = sample();
+        manifest.shares.push(manifest.shares[0].clone());
+        assert_eq!(manifest.check().expect_err("two of one name").problem, "is used twice");
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn clear_up(child: &Child, table: &[FrameInfo]) {
         println!("{} cannot be destroyed: {error}", child.name);
     }
     let _ = until_done(|| sys::cap_drop(child.env));
-    for derived in child.derived.iter().flatten() {
+    for derived in &child.derived {
         let _ = until_done(|| sys::cap_revoke(*derived));
         let _ = until_done(|| sys::cap_drop(*derived));
     }

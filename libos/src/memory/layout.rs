@@ -11,11 +11,12 @@
 //! 0x0010_0000_0000  heap, grows upwards             (up to 64 GiB)
 //! 0x0020_0000_0000  regions, unmapped page between  (up to 64 GiB)
 //! 0x0030_0000_0000  regions that are paged          (up to 64 GiB)
+//! 0x0040_0000_0000  what several applications share (up to 64 GiB)
 //! ```
 //!
 //! The gaps are wide so that a stray pointer meets an unmapped page. Everything
 //! lies in one level-3 table's reach (512 GiB), so that an application needs one
-//! of those. Image, U-area and stack are mapped by the creator; the rest is
+//! of those. Image, U-area, stack and what is shared are mapped by the creator; the rest is
 //! mapped by this library as it is wanted.
 
 use exo_abi::boot::U_AREA;
@@ -42,6 +43,8 @@ pub const HEAP: Window = window(0x10_0000_0000, 0x20_0000_0000);
 pub const REGIONS: Window = window(0x20_0000_0000, 0x30_0000_0000);
 /// Regions whose pages come when they are touched: [`crate::paging`].
 pub const PAGED: Window = window(0x30_0000_0000, 0x40_0000_0000);
+/// What is shared with other applications: [`crate::start::ShareGrant`]. Mapped by the creator.
+pub const SHARED: Window = window(0x40_0000_0000, 0x50_0000_0000);
 
 const fn at(address: u64) -> VirtAddr {
     match VirtAddr::new(address) {
@@ -58,13 +61,13 @@ const fn window(start: u64, end: u64) -> Window {
 mod tests {
     use exo_abi::boot::{STACK_TOP, U_AREA};
 
-    use super::{DEVICES, FRAME_TABLE, HEAP, PAGED, REGIONS, SYSTEM_INFO};
+    use super::{DEVICES, FRAME_TABLE, HEAP, PAGED, REGIONS, SHARED, SYSTEM_INFO};
 
     #[test]
     fn parts_ascend_and_do_not_overlap() {
         assert!(U_AREA + 4096 <= SYSTEM_INFO.get() && SYSTEM_INFO.get() + 4096 <= STACK_TOP);
         let mut end = STACK_TOP;
-        for window in [FRAME_TABLE, DEVICES, HEAP, REGIONS, PAGED] {
+        for window in [FRAME_TABLE, DEVICES, HEAP, REGIONS, PAGED, SHARED] {
             assert!(end <= window.start.get() && window.start.get() < window.end);
             end = window.end;
         }

@@ -5,7 +5,7 @@ use exo_abi::UArea;
 use super::environment::Environment;
 use super::panic::exit;
 use super::{START_EXIT, StartError};
-use crate::println;
+use crate::{measure, println};
 
 /// Runs `start` on the U-area at `u_area`, and exits with what it returns.
 ///
@@ -23,7 +23,11 @@ pub fn enter_raw(u_area: u64, start: fn(&'static UArea) -> u64) -> ! {
 /// runs `main` in it. Returns the exit code.
 pub fn enter(u_area: &'static UArea, main: fn(Environment) -> u64) -> u64 {
     match Environment::start(u_area) {
-        Ok(environment) => main(environment),
+        Ok(environment) => {
+            let code = main(environment);
+            measure::finish();
+            code
+        }
         Err(StartError::NoStartBlock) => START_EXIT,
         Err(error) => {
             println!("cannot start: {error}");

@@ -9,9 +9,10 @@ use crate::memory::guest::{self, Memory};
 use crate::memory::{MemoryError, Range};
 use crate::net::NetConfig;
 use crate::sched::KernelPark;
+use crate::share::Share;
 use crate::start::StartBlock;
 use crate::time::TscClock;
-use crate::{console, elevation, sched, time};
+use crate::{console, elevation, measure, sched, time};
 
 /// What an application was given, ready for use.
 pub struct Environment {
@@ -78,6 +79,10 @@ impl Environment {
             return Err(StartError::AbiVersion(version));
         }
         let frame_table = memory.map_frame_table(system)?;
+        let wanted = start.argument("measure").and_then(|samples| samples.parse().ok());
+        if let Some(samples) = wanted {
+            measure::begin(samples);
+        }
         Ok(Self {
             id: EnvId(u_area.id.load(Relaxed)),
             start,
@@ -91,10 +96,13 @@ impl Environment {
 
     /// The value of the argument `key=value`, if there is one.
     pub fn argument(&self, key: &str) -> Option<&'static str> {
-        self.start.arguments().find_map(|argument| {
-            let (name, value) = argument.split_once('=')?;
-            (name == key).then_some(value)
-        })
+        self.start.argument(key)
+    }
+
+    /// What the manifest lets it share with others under that name (`[[share]]`).
+    #[must_use]
+    pub fn share(&self, name: &str) -> Option<Share> {
+        self.start.shares().find(|share| share.name == name).map(Share::new)
     }
 
     /// The network configuration the start block and the kernel give, if the

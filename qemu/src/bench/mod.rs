@@ -24,6 +24,7 @@
 //! | [`repro`] | published experiments, with these means |
 //! | [`elevate`] | what crossing rings costs: the store in ring 3, in ring 0, and with direct calls |
 //! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
+//! | [`variants`] | an application's own operations, beside those of a variant; counted by itself |
 
 pub(crate) mod boot;
 pub(crate) mod compare;
@@ -46,3 +47,4 @@ mod rows;
 mod steps;
 pub(crate) mod storage;
 mod table;
+pub(crate) mod variants;

@@ -104,6 +104,7 @@ impl Config {
             gateway: [0; 4],
             prefix_len: 0,
             apps: Vec::new(),
+            shares: Vec::new(),
         })
     }
 

@@ -35,6 +35,16 @@ pub(crate) struct Chosen {
 }
 
 impl Choice {
+    /// The manifest of that name.
+    pub(crate) fn of_name(name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..Self::default() }
+    }
+
+    /// The application outside of this tree.
+    pub(crate) fn of_app(folder: &Path) -> Self {
+        Self { app: Some(folder.to_owned()), ..Self::default() }
+    }
+
     /// Reads the manifest that was asked for, otherwise `boot/manifests/USUAL.toml`.
     pub(crate) fn read(&self, usual: &str) -> Result<Chosen> {
         let (path, package) = self.find(usual)?;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::ManifestError;
+use super::{ManifestError, Part};
 
 /// `error` with the line of `text` that it is about, as errors of TOML have it: number, line, and
 /// marks below the key. The error alone if it is about no line.
@@ -17,18 +17,21 @@ pub(super) fn explain(error: &ManifestError, text: &str) -> String {
     place(error, text).map_or_else(|| error.to_string(), |place| shown(error, text, place))
 }
 
-/// The key that `error` is about; if that is missing, the head of the application.
+/// The key that `error` is about; if that is missing, the head of the part.
 fn place(error: &ManifestError, text: &str) -> Option<Range<usize>> {
     let file = DeTable::parse(text).ok()?.into_inner();
-    let Some(name) = &error.app else { return key(&file, error.field) };
-    let (_, apps) = file.iter().find(|(key, _)| key.get_ref() == "app")?;
-    let app = apps.get_ref().as_array()?.iter().rev().find(|app| named(app, name))?;
-    let table = app.get_ref().as_table()?;
-    key(table, error.field).or_else(|| Some(app.span()))
+    let (parts, name) = match &error.part {
+        Part::Machine => return key(&file, error.field),
+        Part::App(name) => ("app", name),
+        Part::Share(name) => ("share", name),
+    };
+    let (_, all) = file.iter().find(|(key, _)| key.get_ref() == parts)?;
+    let part = all.get_ref().as_array()?.iter().rev().find(|part| named(part, name))?;
+    key(part.get_ref().as_table()?, error.field).or_else(|| Some(part.span()))
 }
 
-fn named(app: &Spanned<DeValue<'_>>, name: &str) -> bool {
-    let table = app.get_ref().as_table();
+fn named(part: &Spanned<DeValue<'_>>, name: &str) -> bool {
+    let table = part.get_ref().as_table();
     let value = table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == "name"));
     value.is_some_and(|(_, value)| value.get_ref().as_str() == Some(name))
 }
@@ -90,6 +93,17 @@ mod tests {
         ));
         assert!(text.contains("address: is missing, but net is granted, at line 4"), "{text}");
         assert!(text.contains("\n4 | [[app]]\n"), "{text}");
+    }
+
+    #[test]
+    fn a_share_is_shown() {
+        let text = error(
+            "[[app]]\nname = \"a\"\nframes = 1\nslots = 1\n\n[[share]]\nname = \"s\"\npages = 1\n\
+             apps = [\"a\", \"b\"]\n",
+        );
+        let marked =
+            "share \"s\": apps: names an application that there is not, at line 9, column 1";
+        assert!(text.contains(marked), "{text}");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Heap,
     /// A policy that chooses page frames
     Frames,
+    /// Two applications that share memory and wake each other
+    Pair,
 }
 
 /// A file of a package: its path there, and its text.
@@ -48,12 +50,18 @@ impl Kind {
             Self::Scheduler => "Threads in an order of its own",
             Self::Heap => "A heap of its own",
             Self::Frames => "A frame policy of its own",
+            Self::Pair => "Two applications that meet",
         }
     }
 
     /// Whether it has tests, of conformance above all.
     pub(crate) fn is_tested(self) -> bool {
         self.sources().iter().any(|(_, text)| text.contains("#[cfg(test)]"))
+    }
+
+    /// Whether the library has another that can be measured by the same operations.
+    pub(crate) fn is_in_stock(self) -> bool {
+        matches!(self, Self::Scheduler | Self::Heap | Self::Frames)
     }
 
     fn sources(self) -> &'static [File] {
@@ -63,12 +71,14 @@ impl Kind {
             Self::Scheduler => files!("scheduler": "main.rs", "policy.rs"),
             Self::Heap => files!("heap": "main.rs", "heap.rs"),
             Self::Frames => files!("frames": "main.rs", "policy.rs"),
+            Self::Pair => files!("pair": "main.rs", "ring.rs"),
         }
     }
 
     fn manifest(self) -> &'static str {
         match self {
             Self::Service => include_str!("templates/reached.toml"),
+            Self::Pair => include_str!("templates/pair.toml"),
             Self::App | Self::Scheduler | Self::Heap | Self::Frames => {
                 include_str!("templates/alone.toml")
             }
@@ -217,7 +227,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             make(*kind, "mine", folder.path(), false).unwrap();
             let manifest = manifest::read(&folder.path().join("mine.toml")).unwrap();
-            assert_eq!(manifest.apps.len(), 1);
+            assert_eq!(manifest.apps.len(), if *kind == Kind::Pair { 2 } else { 1 });
             assert_eq!(manifest.apps[0].name, "mine");
             let package = fs::read_to_string(folder.path().join("Cargo.toml")).unwrap();
             let package: toml::Table = toml::from_str(&package).unwrap();

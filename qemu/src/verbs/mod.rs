@@ -13,6 +13,7 @@ pub(crate) mod filter;
 pub(crate) mod fuzz;
 pub(crate) mod lint;
 pub(crate) mod load;
+pub(crate) mod measure;
 pub(crate) mod module;
 pub(crate) mod new;
 pub(crate) mod repro;

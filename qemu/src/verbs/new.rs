@@ -43,6 +43,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if kind.is_tested() {
         say!("  cargo test {to_test}")?;
     }
+    say!(
+        "  cargo exo measure {to_run}{}",
+        if kind.is_in_stock() { " --against stock" } else { "" }
+    )?;
     say!("  cargo exo lint {to_lint}")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::super::speed::pair::{Compared, PERCENTILES, Pair, TAIL_LEAST, Told};
 use super::super::speed::plan::{OUTSTANDING, Requests};
 use super::super::speed::{Speed, microseconds};
-use super::plots::{Bar, Curve, bars, curves};
 use super::{escape, figure, grouped, table};
+use crate::plots::{Bar, Curve, bars, curves};
 
 /// Which of [`PERCENTILES`] the curves show.
 const SHOWN: usize = 1;

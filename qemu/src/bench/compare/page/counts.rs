@@ -8,8 +8,8 @@ use super::super::measure::Row;
 use super::super::report::{Report, label};
 use super::super::scenario::SATURATED;
 use super::super::speed::plan;
-use super::plots::{Bar, bars};
 use super::{escape, figure, grouped, table};
+use crate::plots::{Bar, bars};
 
 /// The goals, met or missed.
 pub(super) fn goals(report: &Report) -> String {

@@ -5,12 +5,11 @@
 //! | [`counts`] | goals, what comes from where, instructions |
 //! | [`clock`] | throughput, latency, the knee |
 //! | [`published`] | what others have published |
-//! | [`plots`] | bars and curves, as SVG inside the page |
+//! | [`plots`](crate::plots) | bars and curves, as SVG inside the page |
 //! | `style.css` | black on white, on screens and on paper |
 
 mod clock;
 mod counts;
-mod plots;
 mod published;
 
 use std::fmt::Write;

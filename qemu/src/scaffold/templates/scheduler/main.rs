@@ -17,6 +17,7 @@ mod guest {
     use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     use libos::abi::Pages;
+    use libos::measure::workload;
     use libos::println;
     use libos::runtime::Environment;
     use libos::sched::threads::{self, Threads, end_of_it};
@@ -41,6 +42,9 @@ mod guest {
     }
 
     fn run(environment: &Environment) -> Result<(), Box<dyn Error>> {
+        // For `cargo exo measure`: what a decision costs.
+        workload::policy(&mut LeastServed::new(), ());
+
         let memory = environment.memory;
         let slices = [const { AtomicU64::new(0) }; 3];
         // An exception in a thread ends the application: there is no handler.

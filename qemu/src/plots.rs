@@ -1,4 +1,4 @@
-//! The plots, as SVG that stands inside the page.
+//! Plots as SVG: bars and curves, for pages and files.
 
 use anyhow::{Context, Result};
 use plotters::coord::Shift;
@@ -15,25 +15,25 @@ const BAR: u32 = 30;
 const NAMES: u32 = 330;
 
 /// A bar: what it is, how long, least and most, whether it is Exo's.
-pub(super) struct Bar {
-    pub(super) name: String,
-    pub(super) value: f64,
-    pub(super) ends: Option<(f64, f64)>,
-    pub(super) label: String,
-    pub(super) ours: bool,
+pub(crate) struct Bar {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) ends: Option<(f64, f64)>,
+    pub(crate) label: String,
+    pub(crate) ours: bool,
 }
 
 /// A curve: its name, and points by x.
-pub(super) struct Curve {
-    pub(super) name: String,
-    pub(super) points: Vec<(f64, f64)>,
+pub(crate) struct Curve {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
     /// Where the objective was last kept.
-    pub(super) knee: Option<f64>,
-    pub(super) ours: bool,
+    pub(crate) knee: Option<f64>,
+    pub(crate) ours: bool,
 }
 
 /// Bars side by side on a logarithmic axis, each from `from` to its value; `axis` names it with its unit.
-pub(super) fn bars(bars: &[Bar], axis: &str, from: f64) -> Result<String> {
+pub(crate) fn bars(bars: &[Bar], axis: &str, from: f64) -> Result<String> {
     let most =
         bars.iter().map(|bar| bar.ends.map_or(bar.value, |ends| ends.1)).fold(from, f64::max);
     let least =
@@ -95,7 +95,7 @@ pub(super) fn bars(bars: &[Bar], axis: &str, from: f64) -> Result<String> {
 }
 
 /// Curves on two logarithmic axes, each named at its end; a ring is the knee, `limit` a line.
-pub(super) fn curves(curves: &[Curve], axes: (&str, &str), limit: (f64, &str)) -> Result<String> {
+pub(crate) fn curves(curves: &[Curve], axes: (&str, &str), limit: (f64, &str)) -> Result<String> {
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let ends = |values: Vec<f64>| {
         let least = values.iter().copied().fold(f64::MAX, f64::min);

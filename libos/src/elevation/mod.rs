@@ -25,7 +25,7 @@ use crate::upcall::u_area;
 #[derive(Clone, Copy, Debug)]
 pub struct Elevation(Handle);
 
-/// Ring 0, until it is dropped.
+/// Ring 0, until it is dropped. One at a time: there is one ring 0, and the first to be dropped leaves it.
 #[must_use = "dropping it goes back to ring 3"]
 #[derive(Debug)]
 pub struct Stretch {

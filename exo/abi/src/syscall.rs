@@ -74,11 +74,11 @@ macro_rules! syscall_table {
             /// at `at` in the address space of `space`. Frames that the kernel publishes may
             /// be mapped read-only, with any `owner`; so may the owner's own page tables.
             /// Needs [`Rights::MEMORY`] on both. All or none; at most 64 at a time, or
-            /// [`LARGE_PAGES`]: plain memory as one page of 2 MiB. Then `first` and `at` are
+            /// `LARGE_PAGES`: plain memory as one page of 2 MiB. Then `first` and `at` are
             /// multiples of that.
             14 map(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, count: Pages, protection: Protection) -> ();
             /// Unmaps `count` pages at `at`. Pages not mapped are skipped. At
-            /// most 64 at a time, or [`LARGE_PAGES`]: the page of 2 MiB at `at`,
+            /// most 64 at a time, or `LARGE_PAGES`: the page of 2 MiB at `at`,
             /// [`Error::Vacant`] if there is none. Needs [`Rights::MEMORY`].
             15 unmap(space: Handle, at: VirtAddr, count: Pages) -> ();
             /// Makes an environment from four frames of the caller's plain

@@ -8,6 +8,7 @@ use std::time::Duration;
 use exo_cmd::disk::{Image, Place};
 use exo_cmd::machine::{Config, Machine};
 use machine_tests::{LONG, expect};
+use root::extents::Extent;
 
 const CLIENTS: usize = 4;
 /// Sectors: the store has an extent of 160 MiB.
@@ -57,6 +58,15 @@ fn value(stream: &mut TcpStream, key: &str) -> u64 {
     value
 }
 
+/// Makes the extent that the manifest gives the store, with zeros in it.
+fn extent_of_the_store(disk: &Place) -> (Image, Extent) {
+    let image = Image::open(&disk.path, true).expect("a disk");
+    let (mut table, _) = image.table().expect("a table");
+    let store = table.claim("store", 160 << 11).expect("room").extent;
+    image.write(&mut table).expect("a table");
+    (image, store)
+}
+
 #[test]
 fn everything_acknowledged_survives_the_death_of_the_machine() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -99,10 +109,8 @@ fn an_extent_of_something_else_is_left_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Place { path: directory.path().join("disk"), sectors: Some(DISK) };
     disk.provide().expect("a disk");
-    let image = Image::open(&disk.path, true).expect("a disk");
-    let (mut table, _) = image.table().expect("a table");
-    let store = table.claim("store", 160 << 11).expect("room").extent.clone();
-    image.fill(&store, b'.').and_then(|()| image.write(&mut table)).expect("an extent");
+    let (image, store) = extent_of_the_store(&disk);
+    image.fill(&store, b'.').expect("an extent");
     let before = std::fs::read(&disk.path).expect("a file");
     let mut config = Config::named("default").expect("boot/manifests/default.toml");
     config.disk = Some(disk.clone());
@@ -117,15 +125,18 @@ fn an_extent_of_something_else_is_left_alone() {
 #[test]
 fn a_disk_that_fails_loses_nothing_acknowledged() {
     let directory = tempfile::tempdir().expect("a directory");
-    let disk = directory.path().join("disk");
-    std::fs::File::create(&disk).and_then(|file| file.set_len(DISK)).expect("a file");
+    let disk = Place { path: directory.path().join("disk"), sectors: Some(DISK) };
+    disk.provide().expect("a disk");
+    let sector = extent_of_the_store(&disk).1.first + 40;
     let mut config = Config::named("default").expect("boot/manifests/default.toml");
-    let file = disk.to_str().expect("ASCII");
-    let bad = "driver=blkdebug,node-name=bad,image=file,inject-error.0.event=none,\
-               inject-error.0.iotype=write,inject-error.0.sector=40,inject-error.0.errno=5";
+    let file = disk.path.to_str().expect("ASCII");
+    let bad = format!(
+        "driver=blkdebug,node-name=bad,image=file,inject-error.0.event=none,\
+         inject-error.0.iotype=write,inject-error.0.sector={sector},inject-error.0.errno=5"
+    );
     let good = format!("driver=file,node-name=file,filename={file}");
     let arguments =
-        ["-blockdev", &good, "-blockdev", bad, "-device", "virtio-blk-device,drive=bad"];
+        ["-blockdev", &good, "-blockdev", &bad, "-device", "virtio-blk-device,drive=bad"];
     config.extra = arguments.map(Into::into).into();
     let machine = Machine::boot(&config).expect("the machine starts");
     machine.store(LONG).expect("the store answers");
@@ -133,7 +144,7 @@ fn a_disk_that_fails_loses_nothing_acknowledged() {
     expect(&machine, "storage: the device reported an error");
     machine.exit_status(LONG).expect("it ends");
     drop(machine);
-    assert!((20..40).contains(&acknowledged), "{acknowledged} sets before sector 40");
+    assert!((20..40).contains(&acknowledged), "{acknowledged} sets before sector {sector}");
 
     let machine = self::machine(&disk);
     let found = value(&mut connect(&machine), "counter");

@@ -11,6 +11,7 @@
 //! process takes: it has that in addition.
 
 pub mod contender;
+pub mod fill;
 pub mod mixes;
 pub mod play;
 pub mod request;

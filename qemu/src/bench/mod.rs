@@ -20,6 +20,7 @@
 //! | [`storage`] | what it costs that answers are durable |
 //! | [`dpf`] | telling packets apart, beside other ways to do it; on the host |
 //! | [`eviction`] | hit ratios of the store's policies of eviction, beside memcached; on the host |
+//! | [`items`] | how much memory an item takes, beside memcached; on the host |
 //! | [`module`] | what the store pays for being part of Linux's kernel; on the host |
 //! | [`repro`] | published experiments, with these means |
 //! | [`elevate`] | what crossing rings costs: the store in ring 3, in ring 0, and with direct calls |
@@ -35,6 +36,7 @@ pub(crate) mod elevate;
 pub(crate) mod eviction;
 pub(crate) mod get;
 pub(crate) mod idle;
+pub(crate) mod items;
 #[allow(dead_code, reason = "one side writes what the other reads")]
 #[path = "../../plugin/src/layout.rs"]
 mod layout;

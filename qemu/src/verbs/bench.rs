@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench::{boot, compare, dpf, elevate, eviction, get, idle, module, primitives, storage};
+use crate::bench::{
+    boot, compare, dpf, elevate, eviction, get, idle, items, module, primitives, storage,
+};
 use crate::prerequisites::QEMU;
 use crate::signals::Signals;
 
@@ -31,11 +33,12 @@ enum What {
     Module(module::Args),
     Storage(storage::Args),
     Eviction(eviction::Args),
+    Items(items::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     // Filters and the store alone are measured on the host.
-    if !matches!(args.what, What::Dpf(_) | What::Module(_) | What::Eviction(_)) {
+    if !matches!(args.what, What::Dpf(_) | What::Module(_) | What::Eviction(_) | What::Items(_)) {
         QEMU.require()?;
     }
     let signals = Signals::register()?;
@@ -48,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Module(args) => module::run(args, &signals),
         What::Storage(args) => storage::run(args, &signals),
         What::Elevate(args) => elevate::run(args, &signals),
+        What::Items(args) => items::run(args, &signals),
         What::Eviction(args) => eviction::run(args, &signals),
         What::Compare(args) => compare::run(args, &signals),
     };

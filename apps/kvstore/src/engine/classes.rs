@@ -1,8 +1,9 @@
 //! The sizes of chunks: one class for each bucket.
 //!
 //! Item sizes are divided by a geometric scale, so that the part of a chunk lost
-//! to rounding is bounded by the growth factor whatever the size, and small items,
-//! which are the common ones, get the fine steps. Each class then widens its chunk
+//! to rounding is bounded by the growth factor whatever the size. Small items,
+//! which are the common ones, get finer steps, if there are pages enough for as many buckets: up to
+//! [`FINE`] bytes chunks grow by half of what larger ones do. Each class then widens its chunk
 //! to what the page divides into evenly: the rounding goes to items instead of the
 //! end of the page.
 
@@ -49,17 +50,25 @@ pub(super) struct Classes {
     small: [u8; SMALL],
 }
 
+/// Chunks up to this size grow slowly.
+const FINE: u32 = 640;
+
+/// With so many pages there are some for each of more buckets.
+pub(super) const ENOUGH: usize = 8 * MAX_CLASSES;
+
 /// Sizes in units of eight bytes for which a table tells the class.
 const SMALL: usize = 256;
 
 impl Classes {
-    /// The classes from `config.min_chunk` up to the first that holds `max_item`.
-    pub(super) fn new(config: &Config, max_item: u32) -> Result<Self, SetupError> {
+    /// The classes from `config.min_chunk` up to the first that holds `max_item`, for so many
+    /// pages.
+    pub(super) fn new(config: &Config, max_item: u32, pages: usize) -> Result<Self, SetupError> {
         if !(101..=400).contains(&config.growth_percent) {
             return Err(SetupError::BadGrowth);
         }
         let list = [Class::default(); MAX_CLASSES];
         let mut classes = Self { list, len: 0, small: [0; SMALL] };
+        let fine = if pages < ENOUGH { 0 } else { FINE };
         let (mut least, mut size) = (config.min_chunk, config.min_chunk);
         loop {
             let least_chunk = least.next_multiple_of(8);
@@ -71,7 +80,9 @@ impl Classes {
                 return Ok(classes);
             }
             least = class.chunk + 1;
-            size = (u64::from(class.chunk) * u64::from(config.growth_percent) / 100) as u32;
+            let growth = config.growth_percent - 100;
+            let growth = 100 + if class.chunk < fine { growth.div_ceil(2) } else { growth };
+            size = (u64::from(class.chunk) * u64::from(growth) / 100) as u32;
             size = size.min(max_item.next_multiple_of(8));
         }
     }
@@ -111,8 +122,10 @@ mod tests {
     #[test]
     fn sizes_rise_and_lose_no_more_than_the_growth_factor() {
         let config = Config::default();
-        let classes = Classes::new(&config, config.max_item).unwrap();
-        assert_eq!(classes.all().len(), 45, "as the documentation of `Config` has it");
+        let few = Classes::new(&config, config.max_item, ENOUGH - 1).unwrap();
+        assert_eq!(few.all().len(), 45, "as the documentation of `Config` has it");
+        let classes = Classes::new(&config, config.max_item, ENOUGH).unwrap();
+        assert_eq!(classes.all().len(), 57, "each has pages in a store of 64 MiB");
         assert!(classes.all().is_sorted_by(|a, b| a.chunk < b.chunk));
         for class in classes.all() {
             assert!(class.per_slab * class.chunk <= class.span * config.page_size);
@@ -136,6 +149,6 @@ mod tests {
     #[test]
     fn too_fine_a_scale_is_refused() {
         let config = Config { growth_percent: 105, ..Config::default() };
-        assert_eq!(Classes::new(&config, 1 << 20).err(), Some(SetupError::BadGrowth));
+        assert_eq!(Classes::new(&config, 1 << 20, 1).err(), Some(SetupError::BadGrowth));
     }
 }

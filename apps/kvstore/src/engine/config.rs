@@ -26,7 +26,8 @@ pub struct Config {
     /// the text of its flags and length, its value and two line ends.
     pub min_chunk: u32,
     /// How much larger each bucket's chunk is than that of the bucket before, in
-    /// percent: 125 means a quarter. Bounds the memory lost inside chunks.
+    /// percent: 125 means a quarter. In a store of 512 pages or more,
+    /// chunks below 640 bytes grow by half as much. Bounds the memory lost inside chunks.
     pub growth_percent: u32,
     /// The largest item, in bytes, header and key included. Above a page, an item
     /// takes several contiguous pages. Never more than half of all pages.

@@ -112,7 +112,7 @@ impl<'m> Engine<'m> {
         let half = (pages / 2 * config.page_size as usize).min(u32::MAX as usize) as u32;
         let links = config.eviction.links();
         let max_item = config.max_item.min(half - links as u32);
-        let classes = Classes::new(config, max_item + links as u32)?;
+        let classes = Classes::new(config, max_item + links as u32, pages)?;
 
         let (heap, rest) = memory.split_at_mut(layout.heap);
         let (heads, rest) = rest.split_at_mut(layout.heads * 4);

@@ -79,6 +79,11 @@ impl Pressure {
         (self.ages[usize::from(class.0)] / PARTS) as u16
     }
 
+    /// The mean age of the items of the bucket with the oldest.
+    fn oldest(&self) -> u16 {
+        (self.ages.iter().max().unwrap_or(&0) / PARTS) as u16
+    }
+
     /// One of so many items of a bucket was found to be so old.
     fn saw(&mut self, class: ClassId, age: u16, items: u32) {
         let weight = (items / 32).clamp(2, PARTS);
@@ -218,6 +223,8 @@ impl Engine<'_> {
     fn take_run(&mut self, span: u32, limit: u16, keep: Option<ItemRef>) -> bool {
         let pages = self.slabs.pages().len();
         let (mut run, mut looks) = (0, 0);
+        // Pages next to each other may hold what was stored last, while others hold older items.
+        let limit = limit.max(self.pressure.oldest() / 4);
         for i in 0..RUN_PAGES.min(pages + span) {
             let page = (self.pressure.next_page + i) % pages;
             if page == 0 {

@@ -383,7 +383,7 @@ mod tests {
         // Memory full of garbage: nothing may rely on zeros.
         let mut memory = vec![0xa5; 8 * 4096];
         let mut entries = [[0xa5; PAGE_ENTRY]; 8];
-        let classes = Classes::new(&config, config.max_item).unwrap();
+        let classes = Classes::new(&config, config.max_item, 8).unwrap();
         let mut slabs = Slabs::new(PageTable::new(&mut entries), classes, config.page_size, 0);
         test(&mut slabs, &mut Heap::new(&mut memory));
     }

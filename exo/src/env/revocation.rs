@@ -57,8 +57,8 @@ pub fn enforce(kernel: &State, env: &Env, frame: Pfn, work: &Work) -> Result<(),
     }
     while frames.mappings(victim) != 0 {
         let table = Pfn(cursor);
-        taking.set((victim, cursor));
         if !work.draw(LOOK) {
+            taking.set((victim, cursor));
             return Err(Error::Again);
         }
         let sweep = match frames.kind(table) {
@@ -72,6 +72,7 @@ pub fn enforce(kernel: &State, env: &Env, frame: Pfn, work: &Work) -> Result<(),
             kernel.forget(space);
         }
         if sweep == Sweep::Unfinished {
+            taking.set((victim, cursor));
             return Err(Error::Again);
         }
         // Mappings can be in tables made meanwhile only if the frame was still to be

@@ -75,6 +75,7 @@ pub fn create_root(frames: &FrameTable, pfn: Pfn, kernel_root: &Table) -> Option
 
 /// The entry for `address` in a table of `level`, or that of a large page which covers it: the
 /// level where it is, itself, and the frame of its table.
+#[inline]
 fn walk(
     frames: &FrameTable,
     root: Pfn,
@@ -111,7 +112,7 @@ pub fn translate(frames: &FrameTable, root: Pfn, page: VirtAddr, write: bool) ->
     let needed = if write { PRESENT | USER | WRITE } else { PRESENT | USER };
     let (level, entry, _) = walk(frames, root, page, 1)?;
     let value = entry.load(Relaxed);
-    let within = (page.get() / FRAME_BYTES) as u32 % reach(level, value).max(1);
+    let within = (page.get() / FRAME_BYTES) as u32 & reach(level, value).saturating_sub(1);
     (value & needed == needed).then(|| frame_of(value).plus(within))
 }
 
@@ -201,6 +202,7 @@ fn uncount(frames: &FrameTable, level: u8, entry: u64) {
     let first = frame_of(entry);
     match reach(level, entry) {
         1 if frames.kind(first) == Some(FrameKind::PageTable) => frames.unpin(first),
+        1 => frames.remove_mapping(first),
         pages => frames.remove_mappings(first, pages),
     }
 }
@@ -214,15 +216,15 @@ fn reach(level: u8, entry: u64) -> Pages {
     }
 }
 
-/// The level of the entries that map `count` pages, and how many each does: a run of
+/// The level of the entries that map `count` pages, and how many entries there are: a run of
 /// [`LARGE_PAGES`] is one large page.
 ///
 /// # Errors
 /// [`Error::TooMuch`] for more than [`BATCH`] others.
-fn unit(count: Pages) -> Result<(u8, Pages), Error> {
+fn entries(count: Pages) -> Result<(u8, Pages), Error> {
     match count {
-        LARGE_PAGES => Ok((LARGE_LEVEL, LARGE_PAGES)),
-        0..=BATCH => Ok((1, 1)),
+        LARGE_PAGES => Ok((LARGE_LEVEL, 1)),
+        0..=BATCH => Ok((1, count)),
         _ => Err(Error::TooMuch),
     }
 }
@@ -256,18 +258,19 @@ pub fn map(
     forget: impl FnMut(VirtAddr),
 ) -> Result<(), Error> {
     let Mapping { owner, first, at, count, protection } = mapping;
-    let (level, size) = unit(count)?;
-    if !at.get().is_multiple_of(u64::from(size) * FRAME_BYTES) {
-        return Err(Error::BadAddress);
-    }
-    // The last large one would reach over the page below the hole, which is never mapped.
-    at.plus(count.saturating_sub(1)).ok_or(Error::BadAddress)?;
-    if !first.0.is_multiple_of(size) {
-        return Err(Error::BadArgument);
+    let (level, entries) = entries(count)?;
+    if level == LARGE_LEVEL {
+        if !at.get().is_multiple_of(u64::from(LARGE_PAGES) * FRAME_BYTES) {
+            return Err(Error::BadAddress);
+        }
+        // The last one would reach over the page below the hole, which is never mapped.
+        at.plus(LARGE_PAGES - 1).ok_or(Error::BadAddress)?;
+        if !first.0.is_multiple_of(LARGE_PAGES) {
+            return Err(Error::BadArgument);
+        }
     }
     let page = |offset| at.plus(offset).ok_or(Error::BadAddress);
-    let units = || (0..count).step_by(size as usize);
-    for offset in units() {
+    for offset in 0..entries {
         let (entry, _) = entry_at(frames, root, page(offset)?, level).ok_or(Error::NoTable)?;
         if entry.load(Relaxed) & PRESENT != 0 {
             return Err(Error::Occupied);
@@ -278,7 +281,7 @@ pub fn map(
             check_mappable(frames, owner, pfn, protection)?;
         }
     }
-    for offset in units() {
+    for offset in 0..entries {
         let map_one = || {
             let (entry, table) =
                 entry_at(frames, root, page(offset)?, level).ok_or(Error::NoTable)?;
@@ -310,15 +313,15 @@ pub fn unmap(
     count: Pages,
     mut forget: impl FnMut(VirtAddr),
 ) -> Result<(), Error> {
-    let (level, size) = unit(count)?;
+    let (level, entries) = entries(count)?;
     // All or none: the last page first of all.
     at.plus(count.saturating_sub(1)).ok_or(Error::BadAddress)?;
-    for offset in (0..count).step_by(size as usize) {
+    for offset in 0..entries {
         let page = at.plus(offset).ok_or(Error::BadAddress)?;
         let found =
             entry_at(frames, root, page, level).map(|(it, table)| (it, it.load(Relaxed), table));
         match found {
-            Some((entry, old, table)) if old & PRESENT != 0 && reach(level, old) == size => {
+            Some((entry, old, table)) if old & PRESENT != 0 && reach(level, old) != 0 => {
                 entry.store(0, Relaxed);
                 frames.remove_mapping(table);
                 forget(page);

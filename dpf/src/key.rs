@@ -38,9 +38,8 @@ impl Key {
     pub fn decode(bytes: &[u8; KEY_WIRE]) -> Option<Self> {
         let (words, _) = bytes.as_chunks();
         let word = |at: usize| words.get(at).map_or(0, |word| u64::from_le_bytes(*word));
-        let mask = core::array::from_fn(word);
         let value = core::array::from_fn(|at| word(KEY_WORDS + at));
-        let key = Self { mask, value };
+        let key = Self { mask: core::array::from_fn(word), value };
         (key != Self::ALL && key.words().all(|(mask, value)| value & !mask == 0)).then_some(key)
     }
 

@@ -59,10 +59,9 @@ impl Test {
         let [head, a, b] = words else { return None };
         let [kind, bits, scale, _, low, high, _, _] = *head;
         let [a, b] = [a, b].map(|word| u64::from_le_bytes(*word));
-        let first = u16::from_le_bytes([low, high]);
-        let field = Field { first, bits };
+        let field = Field { first: u16::from_le_bytes([low, high]), bits };
         let test = match kind {
-            0 => Self::Bits { at: first, mask: a, value: b },
+            0 => Self::Bits { at: field.first, mask: a, value: b },
             1 => Self::Range { field, lo: a, hi: b },
             2 => Self::Shift { field, scale, lo: a as u8, hi: b as u8 },
             _ => return None,

@@ -182,6 +182,7 @@ impl FrameTable {
     /// # Errors
     /// [`Error::NotOwned`] if one is not `owner`'s plain memory, [`Error::TooMuch`] if a
     /// count is at its end.
+    #[inline(never)] // Loops over 512 frames, whose code must not depend on the caller.
     pub fn add_mappings(&self, first: Pfn, count: Pages, owner: EnvId) -> Result<(), Error> {
         let entries = self.run(first, count).map_err(|_| Error::NotOwned)?;
         for entry in entries {
@@ -208,6 +209,7 @@ impl FrameTable {
     }
 
     /// Counts one mapping less of each of the `count` frames from `first` on.
+    #[inline(never)] // As `add_mappings`.
     pub fn remove_mappings(&self, first: Pfn, count: Pages) {
         for entry in self.run(first, count).unwrap_or_default() {
             entry.mapped.store(entry.mapped.load(Relaxed).saturating_sub(1), Relaxed);

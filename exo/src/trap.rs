@@ -369,7 +369,6 @@ fn halt(mut kernel: Locked, now: u64, deadline: Option<u64>) -> Locked {
         State::count(&kernel.info.halts, 1);
         kernel.here().idle.set(true);
         kernel = kernel.without(cpu::halt_until_interrupt);
-        kernel.here().work.begin();
         if watches {
             end_measuring(&kernel);
         }
@@ -378,6 +377,8 @@ fn halt(mut kernel: Locked, now: u64, deadline: Option<u64>) -> Locked {
         // Packets keep coming: the others have their turn in between all the same.
         kernel = kernel.without(core::hint::spin_loop);
     }
+    // What comes now is no entry's: it may all be looked at, whatever was done before.
+    kernel.here().work.begin();
     if kernel.here().stale.get() {
         kernel.catch_up();
     }

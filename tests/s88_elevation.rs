@@ -1,9 +1,12 @@
 //! Applications that run their own code in ring 0: what the capability says is kept to, and
 //! what goes wrong there does not stop the machine.
 
+use std::time::Duration;
+
 use exo_cmd::machine::{Config, Machine, Network};
 use exo_cmd::manifest::{App, Elevate};
-use machine_tests::{app, assert_no_leak, expect, manifest};
+use machine_tests::model::Worker;
+use machine_tests::{LONG, STORE, app, assert_no_leak, expect, manifest, net_app};
 
 /// The application that does everything that goes wrong.
 fn elevated(name: &str) -> App {
@@ -80,4 +83,22 @@ fn ring_0_is_not_given_unasked() {
     expect(&machine, "elevated: cannot set up: bad handle");
     expect(&machine, "root: nothing left to run");
     assert_no_leak(&machine, 1);
+}
+
+/// The store answers from ring 0 as it does from ring 3, through ends of stretches while it sleeps.
+#[test]
+fn the_store_serves_from_ring_0() {
+    let mut store = net_app("kvstore", STORE);
+    (store.frames, store.elevate) = (8192, Elevate::Deep);
+    let machine = Machine::boot(&Config::new(manifest(vec![store]))).expect("the machine starts");
+    machine.store(LONG).expect("the store answers");
+    let mut worker = Worker::new(machine.store_client().expect("a client"), "w", 300, 7);
+    for _ in 0..5 {
+        for _ in 0..300 {
+            worker.step().expect("the store answers");
+        }
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    worker.check_all().expect("the store answers");
+    assert!(machine.running());
 }

@@ -25,6 +25,8 @@ mod limits;
 mod others;
 #[cfg(exo_guest)]
 mod stretches;
+#[cfg(exo_guest)]
+mod threads;
 
 libos::app!(guest::main);
 
@@ -35,10 +37,16 @@ mod guest {
     use selftest::check::{self, NO_BENCH};
 
     use crate::bench::{Bench, Check};
-    use crate::{direct, faults, ladder, limits, others, stretches};
+    use crate::{direct, faults, ladder, limits, others, stretches, threads};
 
-    const CHECKS: &[&[Check]] =
-        &[stretches::CHECKS, faults::CHECKS, limits::CHECKS, direct::CHECKS, others::CHECKS];
+    const CHECKS: &[&[Check]] = &[
+        stretches::CHECKS,
+        faults::CHECKS,
+        limits::CHECKS,
+        direct::CHECKS,
+        others::CHECKS,
+        threads::CHECKS,
+    ];
 
     pub(crate) fn main(environment: Environment) -> u64 {
         if environment.argument("as") == Some("ladder") {

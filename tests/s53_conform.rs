@@ -28,6 +28,23 @@ fn conforms(store: SocketAddr) {
     }
 }
 
+/// The long form: as many requests as find what 10,000 do not.
+#[test]
+#[ignore = "ten million requests"]
+fn the_hosted_store_is_a_memcached_for_long() {
+    const COMMANDS: u64 = 10_000_000;
+    let store = Server::hosted().expect("the store starts");
+    let memcached = Server::memcached().expect("memcached starts").expect("memcached is installed");
+    let told = |done| {
+        if done % 100_000 < 100 {
+            eprintln!("{done} requests compared");
+        }
+        Ok(())
+    };
+    let done = compare(store.address, memcached.address, 10, COMMANDS, told);
+    assert!(done.expect("equal answers").commands >= COMMANDS);
+}
+
 #[test]
 fn the_hosted_store_is_a_memcached() {
     conforms(Server::hosted().expect("the store starts").address);

@@ -11,7 +11,7 @@
 //! Conditions are packet filters and load in network order. So a word that [`wait_until`] looks at
 //! is written with [`put`] and read with [`get`], which keep it big-endian; a plain `store` would
 //! be compared with its bytes reversed. For other conditions (several words, bits, bytes) make a
-//! [`Filter`] and take [`wait_for`].
+//! [`Filter`](dpf::Filter) and take [`wait_for`].
 //!
 //! **Blocking** all of the environment, its other threads, too. **Cost** the sleeper's turns: the
 //! filter is read and verified at each call and tried once or twice (`docs/primitives.md`).

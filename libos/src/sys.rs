@@ -14,7 +14,8 @@ use exo_abi::{
 // What the descriptions in the table link to.
 #[cfg(doc)]
 use exo_abi::{
-    Allowance, DiskRing, ElevationArea, EnvId, EnvStatus, EventRing, SlotVector, SyncCounts, UArea,
+    Allowance, DiskRing, ElevationArea, EnvId, EnvStatus, EventRing, LARGE_PAGES, SlotVector,
+    SyncCounts, UArea,
 };
 
 /// Enters the kernel with six arguments. Returns the value in `rdx`.

@@ -16,7 +16,9 @@ use exo_abi::{
 };
 // What the descriptions in the table link to.
 #[cfg(doc)]
-use exo_abi::{Allowance, DiskRing, EnvId, EnvStatus, EventRing, SlotVector, SyncCounts};
+use exo_abi::{
+    Allowance, DiskRing, EnvId, EnvStatus, EventRing, LARGE_PAGES, SlotVector, SyncCounts,
+};
 
 use crate::sys;
 

@@ -24,6 +24,24 @@ impl Watch for Quiet {
     fn progress(&mut self, _: &str, _: f64, _: &str) {}
 }
 
+/// Ends the machine as soon as something was measured.
+struct EndsIt(Option<Guest>);
+
+impl Watch for EndsIt {
+    fn interrupted(&self) -> bool {
+        false
+    }
+
+    fn progress(&mut self, stage: &str, _: f64, text: &str) {
+        if stage == "measuring"
+            && !text.starts_with("0 answers")
+            && let Some(guest) = self.0.take()
+        {
+            guest.end();
+        }
+    }
+}
+
 fn connect(listener: Listener, patience: Duration) -> anyhow::Result<VhostUser> {
     let (own, server) = ((OWN.address, OWN.port), (SERVER.address, SERVER.port));
     listener.connect(own, server, patience, || Ok(()))
@@ -120,12 +138,7 @@ fn a_machine_that_ends_leaves_its_figures() {
     let items = Items::new(&workload, wire.payload_max()).unwrap();
     let plan = plan(LONG);
     let mut load = Load::new(&mut wire, &workload, &items, Protocol::Echo, LONG);
-    let end = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(500));
-        guest.end();
-    });
-    let measured = load.run(&plan, &mut Quiet).unwrap();
-    end.join().unwrap();
+    let measured = load.run(&plan, &mut EndsIt(Some(guest))).unwrap();
     assert_eq!(measured.ended, Ended::Broken);
     assert!(measured.broken.unwrap().contains("the machine has ended"));
     let account = measured.account;

@@ -2,7 +2,7 @@
 
 use exo_abi::{Error, SECTOR_BYTES};
 
-use super::{Buffer, Command, Disk, Doorbell};
+use super::{Buffer, Command, Disk, Doorbell, Ticket};
 use crate::sched::Park;
 
 const SECTOR: usize = SECTOR_BYTES as usize;
@@ -102,17 +102,28 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
         };
         loop {
             let seen = self.park.seen();
+            // What was done while it slept lies here already, and needs no crossing.
+            if let Some(result) = self.result_of(ticket) {
+                return result;
+            }
             // If others have all of the device, it has room when they are done, which is not told.
             let all_taken = self.disk.sync()?;
-            match self.disk.next_done() {
-                Some(done) => {
-                    self.buffer = done.buffer.or(self.buffer.take());
-                    if done.ticket == ticket {
-                        return done.result;
-                    }
-                }
-                None if all_taken => self.park.park(seen, None),
-                None => {}
+            if let Some(result) = self.result_of(ticket) {
+                return result;
+            }
+            if all_taken {
+                self.park.park(seen, None);
+            }
+        }
+    }
+
+    /// What came of a request, if it is done. Its buffer is here again then.
+    fn result_of(&mut self, ticket: Ticket) -> Option<Result<(), Error>> {
+        loop {
+            let done = self.disk.next_done()?;
+            self.buffer = done.buffer.or(self.buffer.take());
+            if done.ticket == ticket {
+                return Some(done.result);
             }
         }
     }

@@ -73,11 +73,15 @@ struct Report {
 
 impl Stating for Report {
     fn stated(&self) -> Named {
-        let name = |row: &Row| {
+        let mut named = Named::new();
+        for row in &self.rows {
             let kind = if row.durable { "durable" } else { "memory" };
-            format!("{kind}.{}", row.outstanding)
-        };
-        self.rows.iter().map(|row| (name(row), figures::count(row.instructions))).collect()
+            let name = format!("{kind}.{}", row.outstanding);
+            named.insert(format!("{name}.flushes"), format!("{:.2}", row.flushes));
+            named.insert(format!("{name}.bytes"), figures::count(row.bytes_written));
+            named.insert(name, figures::count(row.instructions));
+        }
+        named
     }
 }
 

@@ -37,12 +37,18 @@ pub(crate) struct Set {
 }
 
 /// All of them, cheap ones first.
-pub(crate) const SETS: [Set; 9] = [
+pub(crate) const SETS: [Set; 12] = [
     Set { name: "tcb", arguments: &["tcb"], quick: Some(&["tcb"]) },
     Set {
         name: "get",
         arguments: &["bench", "get"],
         quick: Some(&["bench", "get", "--requests", "256", "--passes", "1"]),
+    },
+    Set { name: "get-tcp", arguments: &["bench", "get", "--transport", "tcp"], quick: None },
+    Set {
+        name: "set-tcp",
+        arguments: &["bench", "get", "--transport", "tcp", "--verb", "set"],
+        quick: None,
     },
     Set {
         name: "get-crowded",
@@ -62,6 +68,7 @@ pub(crate) const SETS: [Set; 9] = [
         quick: Some(&["bench", "boot", "--runs", "0", "--counted", "1"]),
     },
     Set { name: "idle", arguments: &["bench", "idle"], quick: None },
+    Set { name: "storage", arguments: &["bench", "storage"], quick: None },
     Set {
         name: "primitives",
         arguments: &["bench", "primitives"],

@@ -21,7 +21,7 @@ const TOLERANCE: f64 = 0.05;
 /// name behind it in a comment: `1,980<!--get.1-->`. All of them take some minutes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which: tcb, get, get-crowded, boot, idle, primitives, dpf, compare
+    /// Which: tcb, get, get-tcp, set-tcp, get-crowded, boot, idle, primitives, dpf, compare
     /// [default: all]
     #[arg(value_name = "SET", value_parser = SETS.map(|set| set.name))]
     sets: Vec<String>,

@@ -62,7 +62,7 @@ impl Contender {
         Self::ExoTcp,
     ];
     /// Those that are this system, and that the baseline is for.
-    pub(crate) const OURS: [Self; 3] = [Self::Exo, Self::ExoEcho, Self::ExoRing];
+    pub(crate) const OURS: [Self; 4] = [Self::Exo, Self::ExoEcho, Self::ExoRing, Self::ExoTcp];
 
     /// Its short name.
     pub(crate) const fn name(self) -> &'static str {

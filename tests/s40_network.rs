@@ -245,6 +245,7 @@ fn services_cannot_be_set_on_each_other() {
     let mut manifest = default_manifest();
     let mut second = manifest.app("kvstore").expect("the store").clone();
     (second.name, second.address, second.frames) = ("second".into(), Some(THIRD), 4096);
+    second.disk = None;
     manifest.apps.push(second);
     for app in &mut manifest.apps {
         app.slots = app.slots.min(16);

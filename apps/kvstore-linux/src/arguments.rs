@@ -37,8 +37,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = kvstore::connections::DEFAULT_LIMIT, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub(crate) connections: u32,
-    /// KiB a second of answers to datagrams of one source address that has not connected over TCP:
-    /// it may be forged. Beyond it only answers no longer than their requests are sent
+    /// KiB a second, in answers of several datagrams, to one source address that has not connected
+    /// over TCP: it may be forged. Answers of one datagram are always sent
     #[arg(long, default_value_t = kvstore::datagrams::DEFAULT_BUDGET >> 10, value_name = "N",
           value_parser = clap::value_parser!(u32).range(0..1 << 22))]
     pub(crate) udp_kib: u32,

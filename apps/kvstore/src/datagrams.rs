@@ -1,7 +1,7 @@
 //! Requests and answers of several datagrams, and how much is sent to a source that may be forged.
 //!
 //! Place on the packet path: step 5, around [`Service`], for a placement that has memory for it.
-//! The usual request goes to the service at once; here it costs a look at its source's budget.
+//! The usual request goes to the service at once.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -9,11 +9,12 @@
 //! | `datagrams/budget.rs` | how many bytes each source may still be sent |
 //! | `datagrams/answer.rs` | an answer of several datagrams, of which some are sent |
 //!
-//! **Amplification.** UDP's source can be forged, and an answer may be longer than its request. So
-//! each source has a budget of bytes a second ([`Budget`](budget)), and beyond it gets only
-//! answers that are no longer than what they answer; the others are silently dropped, as the
-//! network drops them. A client with a TCP connection has proved its address
-//! ([`Datagrams::connected`]) and needs no budget.
+//! **Amplification.** UDP's source can be forged, and an answer may be longer than its request. One
+//! datagram is as much as that can bring, but for answers of several: of these each source has a
+//! budget of bytes a second ([`Budget`](budget)), and beyond it gets only those that are no longer
+//! than what they answer; the others are silently dropped, as the network drops them. A client
+//! with a TCP connection has proved its address ([`Datagrams::connected`]) and needs no budget.
+//! Answers of one datagram have none, since a client that asks as fast as it can would lose them.
 //!
 //! **Memory.** All of it is given to [`Datagrams::new`]. One answer of several datagrams is under
 //! way at a time: its datagrams are to be asked for before the next request is answered.
@@ -42,7 +43,8 @@ pub const LEAST_MEMORY: usize = budget::BYTES + TEXT;
 /// Bytes of memory beyond [`LEAST_MEMORY`] for each request of several datagrams under way.
 pub const REQUEST_MEMORY: usize = assembly::BYTES;
 
-/// Bytes a second that are sent to one source, unless it is told otherwise.
+/// Bytes a second that are sent to one source in answers of several datagrams, unless it is told
+/// otherwise.
 pub const DEFAULT_BUDGET: u32 = 4 << 20;
 
 /// Where a datagram comes from.
@@ -63,7 +65,8 @@ pub struct Datagrams<'m> {
 }
 
 impl<'m> Datagrams<'m> {
-    /// Nothing yet, in `memory`, with `budget` bytes a second for each source. `None` if that is
+    /// Nothing yet, in `memory`, with `budget` bytes a second of answers of several datagrams for
+    /// each source. `None` if that is
     /// less than [`LEAST_MEMORY`].
     #[must_use]
     pub fn new(memory: &'m mut [u8], budget: u32) -> Option<Self> {
@@ -93,13 +96,10 @@ impl<'m> Datagrams<'m> {
         if service.begin(now) {
             self.budget.refill();
         }
-        let Some(answer) = service.answer_usual(datagram, reply) else {
-            return self.answer_any(service, datagram, from, now, reply);
-        };
-        if self.budget.spend(from.address, answer.0) {
-            return Some(answer);
+        match service.answer_usual(datagram, reply) {
+            None => self.answer_any(service, datagram, from, now, reply),
+            answer => answer,
         }
-        self.may_be_sent(service, from, datagram.len(), answer.0).then_some(answer)
     }
 
     /// Whether the last answer has datagrams that are still to be sent, to where its request
@@ -166,9 +166,7 @@ impl<'m> Datagrams<'m> {
         }
         if !out.has_moved() {
             service.count(datagram.len(), len);
-            let may_be_sent =
-                self.budget.spend(from.address, len) || self.may_be_sent(service, from, asked, len);
-            return may_be_sent.then(|| (len, Sum::of(reply.get(..len).unwrap_or_default())));
+            return Some((len, Sum::of(reply.get(..len)?)));
         }
         let answer = Answer::new(frame, len, rest, piece);
         let bytes = answer.bytes();

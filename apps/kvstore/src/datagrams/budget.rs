@@ -1,6 +1,6 @@
-//! How many bytes each source may still be sent in this second.
+//! How many bytes of answers of several datagrams each source may still be sent in this second.
 //!
-//! One look at a table, at the place that the address says: every answer pays for it. Addresses
+//! One look at a table, at the place that the address says. Addresses
 //! that agree in their lowest ten bits share a place and so a budget. Sharing makes no budget
 //! larger, so a sender that forges many sources wins nothing by it; and by forging a client's own
 //! address it could always use up that client's budget. What cannot be forged is a TCP connection:

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use exo_abi::SYSCALLS;
 use exo_cmd::disk::Place;
 use exo_cmd::machine::{Config, Machine, Network};
-use exo_cmd::manifest::DiskShare;
+use exo_cmd::manifest::{DiskShare, Elevate};
 use machine_tests::frame::{Wire, datagram};
 use machine_tests::{LONG, STORE, expect, manifest, net_app};
 
@@ -22,7 +22,8 @@ fn has_a_line(name: &str) -> bool {
 
 /// Calls that a batch does not make.
 fn leaves(name: &str) -> bool {
-    name.starts_with("transfer_") || name.starts_with("wait") || name.starts_with("slice_")
+    let begins = ["transfer_", "wait", "slice_", "elevate", "lower"];
+    begins.iter().any(|begin| name.starts_with(begin))
 }
 
 /// Sends the longest packets there are to the two bindings by turns, in runs, since what comes
@@ -46,6 +47,7 @@ fn no_call_keeps_ring_0_long() {
     let mut program = net_app("selftest", STORE);
     program.args = vec!["as=longest".into()];
     program.frames = 8192;
+    program.elevate = Elevate::Serve;
     program.disk = Some(DiskShare { name: "longest".into(), sectors: 1024 });
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Place { path: directory.path().join("disk"), sectors: Some(2048) };

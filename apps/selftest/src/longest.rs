@@ -134,6 +134,18 @@ fn both(name: &str, words: Words, step: Words) -> Result<(), Error> {
     Ok(())
 }
 
+/// Into ring 0 and back, if that was granted.
+fn elevation(environment: &Environment) -> Result<(), Error> {
+    let Some(elevation) = environment.start.elevation else { return Ok(()) };
+    let (instructions, result) = timed(|| sys::elevate(elevation));
+    result?;
+    let (back, result) = timed(sys::lower);
+    result?;
+    tell("elevate", instructions);
+    tell("lower", back);
+    Ok(())
+}
+
 fn measure(environment: &Environment) -> Result<(), Error> {
     let maker = Maker::new(environment)?;
     maker.frames.page(PAGE)?;
@@ -143,6 +155,7 @@ fn measure(environment: &Environment) -> Result<(), Error> {
     objects(&maker)?;
     authority()?;
     removals(&maker)?;
+    elevation(environment)?;
     disk::measure(environment, &maker)?;
     network::measure(environment, &maker)?;
     maker.close()

@@ -10,7 +10,7 @@
 use super::config::{Config, SetupError};
 
 /// The most buckets a store can have.
-pub(super) const MAX_CLASSES: usize = 64;
+pub(super) const MAX_CLASSES: usize = 58;
 
 /// The number of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(super) struct Classes {
 const FINE: u32 = 640;
 
 /// With so many pages there are some for each of more buckets.
-pub(super) const ENOUGH: usize = 8 * MAX_CLASSES;
+pub(super) const ENOUGH: usize = 512;
 
 /// Sizes in units of eight bytes for which a table tells the class.
 const SMALL: usize = 256;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kvstore::durable::{self, Durable};
+use kvstore::durable::{self, Durable, Keeper};
 use kvstore::engine::Eviction;
 use kvstore::stream::{Conversation, Next};
 use kvstore::{Config, Service, Time};
@@ -269,6 +269,25 @@ fn it_is_whole_after_a_power_cut_at_any_time() {
     });
     let states = states.map_err(|violation| (violation.acknowledged, violation.durable)).unwrap();
     assert!(states > 1_000, "only {states} states were tried");
+}
+
+/// However many requests a client sends at once, each finds room for its notes.
+#[test]
+fn requests_at_once_are_committed_in_between() {
+    let (mut memory, mut disk) = (Memory::new(), MemoryDisk::new(disk_sectors()));
+    let mut life = Life::begin(&mut memory, &mut disk, START.unix).unwrap();
+    let requests = "set k 0 0 1\r\nv\r\n".repeat(20_000);
+    let (mut rest, mut stored) = (requests.as_bytes(), 0);
+    let mut output = vec![0; 20_000 * 16];
+    while !rest.is_empty() {
+        life.durable.make_room(&mut life.service);
+        let serve = life.conversation.serve(&mut life.service, life.now, rest, &mut output);
+        rest = &rest[serve.consumed..];
+        stored += output[..serve.produced].split(|&byte| byte == b'\n').count() - 1;
+        assert!(output[..serve.produced].starts_with(b"STORED\r\n"));
+    }
+    assert_eq!(stored, 20_000);
+    life.durable.commit(&mut life.service).unwrap();
 }
 
 /// Much more is stored than the device holds, and requests come one by one.

@@ -1,7 +1,7 @@
 //! Usual requests at the front of a stream, each taken apart at once, as datagrams are.
 //!
-//! Whatever is not such a request, or meets no item, or has no room for its answer, is left to
-//! the reading of lines, and nothing was done to it.
+//! Whatever is not such a request, or meets no item, or has no room for its answer or its notes, is
+//! left to the reading of lines, and nothing was done to it.
 
 use crate::protocol::{Input, Reply, first_get, first_set};
 use crate::service::{Service, code};
@@ -12,7 +12,7 @@ const ANSWER: usize = 64;
 /// Carries out usual requests, one after the other, until there is another.
 #[inline]
 pub(super) fn carry_out(service: &mut Service<'_>, input: &mut Input<'_>, output: &mut Reply<'_>) {
-    loop {
+    while !service.engine().must_commit() {
         let rest = input.rest();
         let len = if let Some((key, len)) = first_get(rest) {
             if !service.put_hit(key, output) {

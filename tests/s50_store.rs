@@ -137,7 +137,7 @@ fn an_answer_may_fill_its_frame() {
     }
 }
 
-/// Through the machine's rings, whose slots are fewer than the datagrams of the longest.
+/// Through the machine's rings, which have fewer slots than the longest has datagrams.
 #[test]
 fn long_values_come_and_go_in_datagrams() {
     let machine = machine();

@@ -51,7 +51,6 @@ fn no_call_keeps_ring_0_long() {
     program.disk = Some(DiskShare { name: "longest".into(), sectors: 1024 });
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Place { path: directory.path().join("disk"), sectors: Some(2048) };
-    disk.provide().expect("a disk");
     let mut config = Config::new(manifest(vec![program]));
     config.icount = true;
     config.disk = Some(disk);

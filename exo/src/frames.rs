@@ -182,7 +182,7 @@ impl FrameTable {
     /// # Errors
     /// [`Error::NotOwned`] if one is not `owner`'s plain memory, [`Error::TooMuch`] if a
     /// count is at its end.
-    #[inline(never)] // Loops over 512 frames, whose code must not depend on the caller.
+    #[inline(never)] // Loops over 512 frames: their code must not depend on the caller.
     pub fn add_mappings(&self, first: Pfn, count: Pages, owner: EnvId) -> Result<(), Error> {
         let entries = self.run(first, count).map_err(|_| Error::NotOwned)?;
         for entry in entries {

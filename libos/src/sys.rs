@@ -75,6 +75,16 @@ fn enter(number: u64, arguments: [MaybeUninit<u64>; 6]) -> Result<u64, (Error, u
     }
 }
 
+/// The registers of a call with these arguments, of which the call looks at no others.
+#[inline(always)]
+pub(crate) fn registers(words: &[u64]) -> [MaybeUninit<u64>; 6] {
+    let mut registers = [MaybeUninit::uninit(); 6];
+    for (register, word) in registers.iter_mut().zip(words) {
+        *register = MaybeUninit::new(*word);
+    }
+    registers
+}
+
 macro_rules! stubs {
     ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
         -> $returns:ty $(, $leaves:ident)?;)*) => {
@@ -85,12 +95,7 @@ macro_rules! stubs {
             /// The kernel's refusal; `exo_abi::Error` says what each means.
             #[inline]
             pub fn $name($($arg: $ty),*) -> Result<u64, Error> {
-                let words: &[u64] = &[$($arg.into_word()),*];
-                let mut arguments = [MaybeUninit::uninit(); 6];
-                for (register, word) in arguments.iter_mut().zip(words) {
-                    *register = MaybeUninit::new(*word);
-                }
-                enter($number, arguments).map_err(|(error, _)| error)
+                enter($number, registers(&[$($arg.into_word()),*])).map_err(|(error, _)| error)
             }
         )*
     };

@@ -38,7 +38,7 @@ impl Place {
 
     /// Makes the file with an empty table, if it does not exist. Whether it was made.
     pub fn provide(&self) -> Result<bool> {
-        if self.path.try_exists().with_context(|| format!("{}", self.path.display()))? {
+        if self.exists()? {
             return Ok(false);
         }
         Image::create(&self.path, self.sectors.unwrap_or(SECTORS))?;
@@ -48,17 +48,24 @@ impl Place {
     /// Makes the file without a table, all zero, if it does not exist: for a process of this host,
     /// which has all of it.
     pub fn provide_blank(&self) -> Result<()> {
-        let path = self.path.display();
-        match OpenOptions::new().write(true).create_new(true).open(&self.path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            made => made
-                .and_then(|file| {
-                    let sectors = self.sectors.unwrap_or(SECTORS);
-                    file.set_len(u64::from(sectors) * SECTOR as u64)
-                })
-                .with_context(|| format!("cannot make {path}")),
+        if !self.exists()? {
+            blank(&self.path, self.sectors.unwrap_or(SECTORS))?;
         }
+        Ok(())
     }
+
+    fn exists(&self) -> Result<bool> {
+        self.path.try_exists().with_context(|| format!("{}", self.path.display()))
+    }
+}
+
+/// A new file of so many sectors, all zero.
+fn blank(path: &Path, sectors: u32) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+    let file = file.with_context(|| format!("cannot make {}", path.display()))?;
+    file.set_len(u64::from(sectors) * SECTOR as u64)
+        .with_context(|| format!("cannot make {} so long", path.display()))?;
+    Ok(file)
 }
 
 /// A disk.
@@ -71,12 +78,7 @@ pub struct Image {
 impl Image {
     /// Makes a file of so many sectors, all zero, with an empty table.
     pub fn create(path: &Path, sectors: u32) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).open(path);
-        let file = file.with_context(|| format!("cannot make {}", path.display()))?;
-        file.set_len(u64::from(sectors) * SECTOR as u64)
-            .with_context(|| format!("cannot make {} so long", path.display()))?;
-        let image = Self { file, sectors };
+        let image = Self { file: blank(path, sectors)?, sectors };
         image.format()?;
         Ok(image)
     }

@@ -157,8 +157,6 @@ impl<'m> Datagrams<'m> {
             Err(NotWhole::Wait) => {}
             Err(NotWhole::TooLong) => out.put(TOO_LONG).ok()?,
         }
-        // What its sender spent to be answered.
-        let asked = request.map_or(datagram.len(), <[u8]>::len);
         let (len, rest) = (out.len(), out.take_rest_behind(0));
         if len == Frame::LEN {
             service.count(datagram.len(), 0);
@@ -173,26 +171,26 @@ impl<'m> Datagrams<'m> {
         let is_known = answer.can_be_numbered();
         self.answer = Some(answer);
         service.count(datagram.len(), bytes);
-        let may_be_sent =
-            self.budget.spend(from.address, bytes) || self.may_be_sent(service, from, asked, bytes);
-        if !is_known || !may_be_sent {
+        // What its sender spent to be answered.
+        let asked = request.map_or(datagram.len(), <[u8]>::len);
+        if !self.may_be_sent(service, from, asked, bytes) || !is_known {
             self.drop_answer(service);
         }
         None
     }
 
-    /// Whether an answer of `len` bytes to `asked` bytes may be sent though its source has no
-    /// budget left.
-    #[cold]
-    #[inline(never)]
+    /// Whether an answer of several datagrams, `len` bytes to `asked` bytes, may be sent. It is
+    /// within its source's budget then, or needs none.
     fn may_be_sent(
-        &self,
+        &mut self,
         service: &mut Service<'_>,
         from: Source,
         asked: usize,
         len: usize,
     ) -> bool {
-        let may = len <= asked || self.budget.is_connected(from.address);
+        let may = self.budget.spend(from.address, len)
+            || len <= asked
+            || self.budget.is_connected(from.address);
         if !may {
             service.count_over_budget();
         }

@@ -21,9 +21,10 @@
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
 //! how many clients may be connected (1024, otherwise); `udp-kib=N`, how many KiB a second a source
-//! that has not connected is sent in answers of several datagrams (4096, otherwise); `auth=USER:PASSWORD,…`, the users
-//! that are served, over connections only (all, and datagrams too, otherwise); `eviction=NAME`, which
-//! items are given up first ([`kvstore::engine::Eviction`]).
+//! that has not connected is sent in answers of several datagrams (4096, otherwise);
+//! `auth=USER:PASSWORD,…`, the users that are served, over connections only (all, and datagrams
+//! too, otherwise); `eviction=NAME`, which items are given up first
+//! ([`kvstore::engine::Eviction`]).
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 libos::app!(guest::main);

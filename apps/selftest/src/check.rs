@@ -41,6 +41,30 @@ pub fn run<B>(checks: &[&[Check<B>]], bench: &mut B) -> u64 {
     first_failed
 }
 
+/// The same with a bench of its own, which is closed at the end. The program's exit code: also
+/// [`NO_BENCH`], if there was none or it could not be closed.
+pub fn run_and_close<B>(
+    checks: &[&[Check<B>]],
+    bench: Result<B, Error>,
+    close: impl FnOnce(B) -> Result<(), Error>,
+) -> u64 {
+    let mut bench = match bench {
+        Ok(bench) => bench,
+        Err(error) => {
+            println!("cannot set up: {error}");
+            return NO_BENCH;
+        }
+    };
+    let first_failed = run(checks, &mut bench);
+    match close(bench) {
+        Ok(()) => first_failed,
+        Err(error) => {
+            println!("cannot clean up: {error}");
+            NO_BENCH
+        }
+    }
+}
+
 /// Why a check failed, and where in it.
 pub struct Failure {
     what: String,

@@ -59,9 +59,8 @@ libos::app!(guest::main);
 
 #[cfg(exo_guest)]
 mod guest {
-    use libos::println;
     use libos::runtime::Environment;
-    use selftest::check::{self, NO_BENCH};
+    use selftest::check;
 
     use crate::bench::{Bench, Check};
     use crate::{
@@ -98,21 +97,7 @@ mod guest {
             Some("longest") => return longest::run(environment),
             _ => {}
         }
-        let mut bench = match Bench::new(environment) {
-            Ok(bench) => bench,
-            Err(error) => {
-                println!("cannot set up: {error}");
-                return NO_BENCH;
-            }
-        };
-        let first_failed = check::run(CHECKS, &mut bench);
-        match bench.close() {
-            Ok(()) => first_failed,
-            Err(error) => {
-                println!("cannot clean up: {error}");
-                NO_BENCH
-            }
-        }
+        check::run_and_close(CHECKS, Bench::new(environment), Bench::close)
     }
 }
 

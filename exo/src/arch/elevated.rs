@@ -4,7 +4,7 @@
 //! interrupts on. Calls come by `syscall` all the same, which may be executed in ring 0, but
 //! cannot go back by `sysret`, so they have a target of their own; or by the [`gate`], which a
 //! function call leads to. An interrupt or exception is on a stack of its vector, and
-//! [`super::vectors`] knows by `gs` whose it was.
+//! [`super::vectors`] tells by `gs` where it came from.
 
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;

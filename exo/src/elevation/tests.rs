@@ -1,4 +1,4 @@
-//! How long a capability lasts, and whose time it is. What the processor does is tested on the
+//! How long a capability lasts, and which one pays for a stretch. What the processor does is tested on the
 //! machine (`tests/s88_elevation.rs`).
 
 use std::sync::atomic::Ordering::Relaxed;

@@ -41,25 +41,10 @@ fn fault(error: Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use exo_abi::EventCount;
-
     use super::super::Extent;
-    use super::super::model::{buffer, disk};
+    use super::super::model::{Awake, buffer, disk};
     use super::*;
-    use crate::sched::Ticks;
     use crate::storage::conformance;
-
-    struct Awake;
-
-    impl Park for Awake {
-        fn seen(&mut self) -> EventCount {
-            EventCount(0)
-        }
-
-        fn park(&mut self, _: EventCount, _: Option<Ticks>) {
-            panic!("the model answers at once");
-        }
-    }
 
     #[test]
     fn an_extent_conforms() {

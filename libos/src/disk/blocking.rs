@@ -136,24 +136,9 @@ fn whole(bytes: usize) -> Result<u32, Error> {
 
 #[cfg(test)]
 mod tests {
-    use exo_abi::EventCount;
-
     use super::super::Extent;
-    use super::super::model::{Kernel, buffer, disk};
+    use super::super::model::{Awake, Kernel, buffer, disk};
     use super::*;
-    use crate::sched::Ticks;
-
-    struct Awake;
-
-    impl Park for Awake {
-        fn seen(&mut self) -> EventCount {
-            EventCount(0)
-        }
-
-        fn park(&mut self, _: EventCount, _: Option<Ticks>) {
-            panic!("the model answers at once");
-        }
-    }
 
     fn extent() -> Blocking<Kernel, Awake> {
         Blocking::new(disk(Extent { first: 10, sectors: 40 }, 60), Awake, buffer(2048))

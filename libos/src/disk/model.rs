@@ -3,9 +3,10 @@
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-use exo_abi::{DiskCompletion, DiskOperation, DiskRing, Error, SECTOR_BYTES};
+use exo_abi::{DiskCompletion, DiskOperation, DiskRing, Error, EventCount, SECTOR_BYTES};
 
 use super::{Buffer, Disk, Doorbell, Extent};
+use crate::sched::{Park, Ticks};
 
 const SECTOR: usize = SECTOR_BYTES as usize;
 
@@ -43,6 +44,19 @@ fn memory(bytes: usize) -> NonNull<u8> {
     let layout = std::alloc::Layout::from_size_align(bytes, 4096).unwrap();
     // SAFETY: no caller wants zero bytes.
     NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).expect("host has memory")
+}
+
+/// The thread of an application whose kernel is this one: it never has to sleep.
+pub(super) struct Awake;
+
+impl Park for Awake {
+    fn seen(&mut self) -> EventCount {
+        EventCount(0)
+    }
+
+    fn park(&mut self, _: EventCount, _: Option<Ticks>) {
+        panic!("the model answers at once");
+    }
 }
 
 impl Kernel {

@@ -76,12 +76,7 @@ macro_rules! stubs {
                 if const { SYSCALLS[$number].leaves } {
                     return sys::$name($($arg),*);
                 }
-                let words: &[u64] = &[$($arg.into_word()),*];
-                let mut arguments = [MaybeUninit::uninit(); 6];
-                for (register, word) in arguments.iter_mut().zip(words) {
-                    *register = MaybeUninit::new(*word);
-                }
-                enter($number, arguments)
+                enter($number, sys::registers(&[$($arg.into_word()),*]))
             }
         )*
     };

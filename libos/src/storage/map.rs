@@ -33,8 +33,8 @@ impl<'m, B: Block> PersistentMap<'m, B> {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(disk: B, scratch: &'m mut [u8]) -> Result<Self, OpenError> {
-        let mut entries = Entries::default();
-        entries.frame.limit = scratch.len() / SECTOR * SECTOR;
+        let frame = Frame::within(scratch.len());
+        let mut entries = Entries { frame, ..Entries::default() };
         let journal = Journal::open(disk, TAG, scratch, &mut entries)?;
         Ok(Self { journal, entries })
     }
@@ -159,10 +159,15 @@ impl Contents for Entries {
 #[derive(Debug, Default)]
 pub(super) struct Frame {
     bytes: Vec<u8>,
-    pub(super) limit: usize,
+    limit: usize,
 }
 
 impl Frame {
+    /// None yet, for a journal that has so many bytes for them: whole sectors.
+    pub(super) fn within(bytes: usize) -> Self {
+        Self { bytes: Vec::new(), limit: bytes / SECTOR * SECTOR }
+    }
+
     /// Adds a change.
     pub(super) fn add(&mut self, pieces: &[&[u8]]) -> Result<(), Fault> {
         if self.bytes.is_empty() {

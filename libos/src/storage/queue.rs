@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::map::{Frame, take, take_number};
-use super::{ApplyError, Block, Contents, Counts, Fault, Journal, OpenError, SECTOR, Sink};
+use super::{ApplyError, Block, Contents, Counts, Fault, Journal, OpenError, Sink};
 
 const TAG: [u8; 8] = *b"queue\0\0\0";
 
@@ -36,8 +36,8 @@ impl<'m, B: Block> PersistentQueue<'m, B> {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(disk: B, scratch: &'m mut [u8]) -> Result<Self, OpenError> {
-        let mut items = Items::default();
-        items.frame.limit = scratch.len() / SECTOR * SECTOR;
+        let frame = Frame::within(scratch.len());
+        let mut items = Items { frame, ..Items::default() };
         let journal = Journal::open(disk, TAG, scratch, &mut items)?;
         Ok(Self { journal, items })
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::conditions::Conditions;
 use super::get::{Plan, count};
-use super::load::{Offer, Transport, Workload};
+use super::load::Transport;
 use super::primitives;
 use super::report::{Scenario, Stating, save};
 use crate::figures::{self, Named};
@@ -105,14 +105,7 @@ fn measure(requests: u32, interrupt: &Signals) -> Result<Report> {
         for app in &mut manifest.apps {
             app.elevate = elevate;
         }
-        let plan = Plan {
-            workload: Workload::gets(16, 64),
-            transport: Transport::Udp,
-            offers: vec![Offer::Held(1), Offer::Held(32)],
-            requests,
-            passes: 1,
-            beside: None,
-        };
+        let plan = Plan::gets(Transport::Udp, 32, requests);
         let (_, scenarios) = count(Config::new(manifest), &plan, interrupt)?;
         let gets: Vec<f64> = scenarios.iter().map(Scenario::total).collect();
         let [one, many] = gets[..] else { anyhow::bail!("nothing was counted") };

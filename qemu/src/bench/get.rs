@@ -115,15 +115,8 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
 /// # Errors
 /// If the machine does not start, or does not answer.
 pub fn cost(manifest: Manifest, beside: Option<([u8; 4], u16)>) -> Result<[f64; 2]> {
-    let plan = Plan {
-        workload: Workload::gets(16, 64),
-        transport: Transport::Udp,
-        offers: vec![Offer::Held(1), Offer::Held(32)],
-        requests: KEYS,
-        passes: 1,
-        beside: beside.map(|(address, port)| (address.into(), port)),
-    };
-    totals(manifest, &plan)
+    let beside = beside.map(|(address, port)| (address.into(), port));
+    totals(manifest, &Plan { beside, ..Plan::gets(Transport::Udp, 32, KEYS) })
 }
 
 /// The same over a connection: one at a time, and 50 that are written to it together.
@@ -131,15 +124,7 @@ pub fn cost(manifest: Manifest, beside: Option<([u8; 4], u16)>) -> Result<[f64; 
 /// # Errors
 /// If the machine does not start, or does not answer.
 pub fn cost_over_tcp(manifest: Manifest) -> Result<[f64; 2]> {
-    let plan = Plan {
-        workload: Workload::gets(16, 64),
-        transport: Transport::Tcp,
-        offers: vec![Offer::Held(1), Offer::Held(50)],
-        requests: KEYS,
-        passes: 1,
-        beside: None,
-    };
-    totals(manifest, &plan)
+    totals(manifest, &Plan::gets(Transport::Tcp, 50, KEYS))
 }
 
 /// Instructions per request, for each of two offers.
@@ -158,6 +143,15 @@ pub(super) struct Plan {
     pub(super) passes: u32,
     /// Where a datagram goes before each request of a held load.
     pub(super) beside: Option<(Ipv4Addr, u16)>,
+}
+
+impl Plan {
+    /// One pass of GETs of 16/64 bytes, one at a time and `many` that are there at once.
+    pub(super) fn gets(transport: Transport, many: u32, requests: u32) -> Self {
+        let offers = vec![Offer::Held(1), Offer::Held(many)];
+        let workload = Workload::gets(16, 64);
+        Self { workload, transport, offers, requests, passes: 1, beside: None }
+    }
 }
 
 /// Boots the machine of `config`, asks what `plan` says of its store and counts by step.

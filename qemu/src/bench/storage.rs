@@ -131,9 +131,7 @@ fn measure(args: &Args, durable: bool, interrupt: &Signals) -> Result<Vec<Row>> 
     let dir = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
     let (disk, monitor) = (dir.path().join("disk"), dir.path().join("monitor"));
     if durable {
-        let disk = Place { path: disk, sectors: Some(DISK) };
-        disk.provide()?;
-        config.disk = Some(disk);
+        config.disk = Some(Place { path: disk, sectors: Some(DISK) });
     }
     config.network = Network::Frames;
     config.icount = true;

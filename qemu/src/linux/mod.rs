@@ -42,5 +42,5 @@ pub use kernel::Kernel;
 pub use memcached::Memcached;
 pub use packages::{Packages, Set, directory};
 pub use programs::build;
-pub use store::{MOST_UDP_KIB, Store};
+pub use store::Store;
 pub use xdp::Xdp;

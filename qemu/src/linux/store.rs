@@ -10,8 +10,6 @@ use crate::manifest::Manifest;
 
 /// The package and its program.
 const PROGRAM: &str = "kvstore-linux";
-/// Most KiB a second that a source of datagrams can be allowed: as good as no limit.
-pub const MOST_UDP_KIB: u32 = (1 << 22) - 1;
 /// Page frames of a MiB.
 const FRAMES_PER_MIB: u32 = 256;
 

@@ -34,7 +34,7 @@ pub struct Config {
     pub cpus: u32,
     /// What the NIC is connected to.
     pub network: Network,
-    /// The machine's disk; the file is made if it has a size and does not exist.
+    /// The machine's disk; the file is made, with an empty table, if it does not exist.
     pub disk: Option<Place>,
     /// Let the guest's clock count instructions: one per nanosecond, exactly, and
     /// without pause when it sleeps. Only with [`Accel::Tcg`].

@@ -5,9 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 
 use crate::bench::load::Transport;
-use crate::linux::{
-    self, Guest, Kernel, MOST_UDP_KIB, Memcached, Mitigations, RECEIVE_BUFFER, Store, Xdp,
-};
+use crate::linux::{self, Guest, Kernel, Memcached, Mitigations, RECEIVE_BUFFER, Store, Xdp};
 use crate::machine::{Config, Machine};
 use crate::module::{Parameters, Workers};
 
@@ -214,8 +212,7 @@ impl Contender {
 
 const MEMCACHED: Memcached = Memcached { threads: 1, memory_mib: STORE_MIB, tcp: true };
 const CACHE: Xdp = Xdp::Cache { report: None };
-const PROCESS: Store =
-    Store { seed: Some(1), udp_kib: Some(MOST_UDP_KIB), ..Store::new(1, STORE_MIB) };
+const PROCESS: Store = Store { seed: Some(1), ..Store::new(1, STORE_MIB) };
 /// The same program, which then stores nothing.
 const ECHO: Store = Store { echo: true, ..PROCESS };
 const MODULE: Parameters =

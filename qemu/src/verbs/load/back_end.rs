@@ -12,12 +12,14 @@ use exo_load::wire::vhost::Listener;
 use tempfile::TempDir;
 
 use crate::bench::conditions::Conditions;
-use crate::linux::MOST_UDP_KIB;
 use crate::machine::{Accel, Choice, Config, ECHO_PORT, Machine, Network, STORE_PORT};
 use crate::output::note;
 use crate::prerequisites::QEMU;
 use crate::signals::Signals;
 use crate::{guest, manifest, workspace};
+
+/// Most KiB a second that a source of datagrams can be allowed: as good as no limit.
+const MOST_UDP_KIB: u32 = (1 << 22) - 1;
 
 /// How long a guest may take to start its network interface.
 const BOOT: Duration = Duration::from_secs(120);
@@ -113,7 +115,8 @@ impl Place {
         };
         let app = config.manifest.apps.iter_mut().find(|app| app.image == image);
         let address = app.as_ref().and_then(|app| app.address);
-        // All load has one source; unless the manifest says so, that is not what is tried.
+        // All load has one source, and its answers may be several datagrams each; unless the
+        // manifest says so, what a source is sent at most is not what is tried.
         if let Some(app) = app
             && protocol == Protocol::Memcached
             && !app.args.iter().any(|argument| argument.starts_with("udp-kib="))

@@ -43,5 +43,7 @@ unsafe impl Send for Kernel {}
 
 #[cfg(exo_guest)]
 mod lock;
+#[cfg(any(exo_guest, test))]
+mod patient;
 #[cfg(exo_guest)]
 pub use lock::{Locked, enter, install, lock, of_the_end};

@@ -1,18 +1,17 @@
 //! The lock, and the ways in and out that take it and give it back.
 
-use core::mem::{MaybeUninit, forget};
+use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Release};
 
-use spin::mutex::TicketMutex;
-
 use super::Kernel;
+use super::patient::Patient;
 use crate::arch::percpu::OwnDoor;
 use crate::shootdown;
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
-static KERNEL: TicketMutex<MaybeUninit<Kernel>> = TicketMutex::new(MaybeUninit::uninit());
+static KERNEL: Patient<MaybeUninit<Kernel>> = Patient::new(MaybeUninit::uninit());
 
 /// The lock is held by this processor, as long as this lives. It is made by the lock alone.
 pub struct Locked(());
@@ -25,15 +24,15 @@ impl Deref for Locked {
         // SAFETY: this processor holds the lock, and only shared references are made; a
         // `Locked` exists only after `install`, or for one that runs before it is (its callers'
         // promise).
-        unsafe { (*KERNEL.as_mut_ptr()).assume_init_ref() }
+        unsafe { (*KERNEL.get()).assume_init_ref() }
     }
 }
 
 impl Drop for Locked {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: each `Locked` stands for one guard that was forgotten when it was made.
-        unsafe { KERNEL.force_unlock() };
+        // SAFETY: each `Locked` stands for the lock taken once.
+        unsafe { KERNEL.unlock() };
     }
 }
 
@@ -58,17 +57,17 @@ impl Locked {
 /// # Safety
 /// Once, before anything calls [`lock`] or [`enter`].
 pub unsafe fn install(kernel: Kernel) -> Locked {
-    let mut guard = KERNEL.lock();
-    guard.write(kernel);
+    let locked = lock();
+    // SAFETY: this processor holds the lock, and nothing refers to the value yet.
+    unsafe { (*KERNEL.get()).write(kernel) };
     INSTALLED.store(true, Release);
-    forget(guard);
-    Locked(())
+    locked
 }
 
-/// Takes the lock. Processors get it in the order in which they ask.
+/// Takes the lock.
 #[inline(always)]
 pub fn lock() -> Locked {
-    forget(KERNEL.lock());
+    KERNEL.lock();
     Locked(())
 }
 
@@ -84,5 +83,5 @@ pub fn enter() -> Locked {
 pub fn of_the_end() -> Option<&'static Kernel> {
     // SAFETY: written; other processors may change cells of it still, which can spoil the
     // last words, and nothing else happens any more.
-    INSTALLED.load(Acquire).then(|| unsafe { (*KERNEL.as_mut_ptr()).assume_init_ref() })
+    INSTALLED.load(Acquire).then(|| unsafe { (*KERNEL.get()).assume_init_ref() })
 }

@@ -28,13 +28,8 @@ impl FrameTable {
     }
 
     /// Number of frames.
-    pub fn len(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.entries.len() as u32
-    }
-
-    /// Whether there are no frames.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     fn entry(&self, pfn: Pfn) -> Option<&'static FrameInfo> {
@@ -258,13 +253,12 @@ impl FrameTable {
         if entries.iter().any(|entry| entry.kind.load(Relaxed) != FrameKind::Free as u8) {
             return Err(Error::NotFree);
         }
-        for offset in 0..count {
-            let pfn = first.plus(offset);
+        for (entry, offset) in entries.iter().zip(0..) {
             // SAFETY: a free frame exists and nothing refers to it: frames
             // become free only when nothing does.
-            unsafe { memory::clear(pfn) };
-            self.set_owner(pfn, owner);
-            self.set_kind(pfn, FrameKind::Memory, 0);
+            unsafe { memory::clear(first.plus(offset)) };
+            entry.owner.store(owner.0, Relaxed);
+            entry.kind.store(FrameKind::Memory as u8, Relaxed);
         }
         Ok(())
     }

@@ -236,7 +236,7 @@ pub(crate) fn tables(kernel: &Kernel, root: &'static Env, space: u64, address: u
 
 /// How many frames are free.
 pub(crate) fn free_frames(kernel: &Kernel) -> usize {
-    (0..kernel.frames.len())
+    (0..kernel.frames.count())
         .filter(|frame| kernel.frames.kind(Pfn(*frame)) == Some(FrameKind::Free))
         .count()
 }

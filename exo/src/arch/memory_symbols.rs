@@ -67,14 +67,10 @@ unsafe extern "C" fn memmove(target: *mut u8, source: *const u8, bytes: usize) -
     // the side that is overwritten last makes overlap harmless. Volatile keeps
     // the compiler from turning the loop into a call of this very function.
     unsafe {
-        if target.addr().wrapping_sub(source.addr()) >= bytes {
-            for offset in 0..bytes {
-                target.add(offset).write_volatile(source.add(offset).read_volatile());
-            }
-        } else {
-            for offset in (0..bytes).rev() {
-                target.add(offset).write_volatile(source.add(offset).read_volatile());
-            }
+        let forwards = target.addr().wrapping_sub(source.addr()) >= bytes;
+        for step in 0..bytes {
+            let at = if forwards { step } else { bytes - 1 - step };
+            target.add(at).write_volatile(source.add(at).read_volatile());
         }
     }
     target
@@ -89,13 +85,26 @@ unsafe extern "C" fn memset(target: *mut u8, value: i32, bytes: usize) -> *mut u
     unsafe {
         if bytes >= 16 {
             let block = _mm_set1_epi8(value as i8);
+            let put = |at| _mm_storeu_si128(target.add(at).cast(), block);
             let last = bytes - 16;
             let mut done = 0;
+            // Most are whole pages.
+            while bytes - done >= 128 {
+                put(done);
+                put(done + 16);
+                put(done + 32);
+                put(done + 48);
+                put(done + 64);
+                put(done + 80);
+                put(done + 96);
+                put(done + 112);
+                done += 128;
+            }
             while done < last {
-                _mm_storeu_si128(target.add(done).cast(), block);
+                put(done);
                 done += 16;
             }
-            _mm_storeu_si128(target.add(last).cast(), block);
+            put(last);
         } else {
             for offset in 0..bytes {
                 target.add(offset).write_volatile(value as u8);
@@ -126,18 +135,6 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, bytes: usize) -> 
 unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, bytes: usize) -> i32 {
     // SAFETY: the same contract.
     unsafe { memcmp(left, right, bytes) }
-}
-
-/// # Safety
-/// As C's `strlen`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn strlen(text: *const u8) -> usize {
-    let mut length = 0;
-    // SAFETY: the text ends with a zero byte by contract.
-    while unsafe { text.add(length).read_volatile() } != 0 {
-        length += 1;
-    }
-    length
 }
 
 /// Named by compiled `core`; never called, because panics abort.

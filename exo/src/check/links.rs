@@ -18,7 +18,7 @@ pub(super) fn each<T: KernelObject>(
     mut visit: impl FnMut(Pfn, &'static T) -> Outcome,
 ) -> Outcome {
     let (mut before, mut here) = (Pfn(0), first);
-    let mut left = frames.len();
+    let mut left = frames.count();
     while here != Pfn(0) {
         let Some(member) = object::get::<T>(frames, here) else {
             return ensure(false, name, "a list names a frame of another kind", here);

@@ -31,7 +31,7 @@ fn frame_in(word: u64) -> Pfn {
 }
 
 pub(super) fn check(kernel: &Kernel) -> Outcome {
-    let mut tally = Tally::new(kernel.frames.len());
+    let mut tally = Tally::new(kernel.frames.count());
     for pfn in frames(kernel) {
         match kernel.frames.kind(pfn) {
             Some(FrameKind::PageTable) => page_table(kernel, pfn, &mut tally)?,

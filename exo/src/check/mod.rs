@@ -124,7 +124,7 @@ fn same(name: &'static str, what: &'static str, frame: Pfn, found: (u64, u64)) -
 
 /// Every frame number.
 fn frames(kernel: &Kernel) -> impl Iterator<Item = Pfn> {
-    (0..kernel.frames.len()).map(Pfn)
+    (0..kernel.frames.count()).map(Pfn)
 }
 
 /// Every environment.

@@ -14,7 +14,7 @@ use crate::net::storage::Installed;
 use crate::object;
 
 pub(super) fn check(kernel: &Kernel) -> Outcome {
-    let mut tally = Tally::new(kernel.frames.len());
+    let mut tally = Tally::new(kernel.frames.count());
     for env in environments(kernel) {
         let id = Pfn(env.id().0);
         let itself = object::get::<Env>(&kernel.frames, id);

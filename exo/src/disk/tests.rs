@@ -389,7 +389,7 @@ fn frames_that_the_device_uses_stay_what_they_are() {
         assert_eq!(call(kernel, app.env, "cap_grow", &[frame]), Err(Error::InUse));
     }
     let frames = &kernel.frames;
-    let all = (0..frames.len()).filter(|frame| frames.is_memory_of(Pfn(*frame), app.env.id()));
+    let all = (0..frames.count()).filter(|frame| frames.is_memory_of(Pfn(*frame), app.env.id()));
     let mut taken = Vec::new();
     for frame in all.map(u64::from).collect::<Vec<_>>() {
         let enforce = || call(kernel, root, "revoke_enforce", &[app.handle, frame]);

@@ -164,7 +164,7 @@ fn scan(
     work: &Work,
     mut visit: impl FnMut(Pfn, FrameKind) -> bool,
 ) -> (u32, u32) {
-    for number in position..kernel.frames.len() {
+    for number in position..kernel.frames.count() {
         let pfn = Pfn(number);
         let mine = || kernel.frames.owner(pfn) == Some(env.id());
         if !work.draw(LOOK)

@@ -78,7 +78,7 @@ pub fn enforce(kernel: &State, env: &Env, frame: Pfn, work: &Work) -> Result<(),
         // Mappings can be in tables made meanwhile only if the frame was still to be
         // had: going round again finds the rest.
         let next = table.0 + 1;
-        cursor = if next < frames.len() { next } else { 0 };
+        cursor = if next < frames.count() { next } else { 0 };
     }
     taking.set((Pfn(0), 0));
     frames.release(victim);

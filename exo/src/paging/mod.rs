@@ -107,6 +107,28 @@ fn entry_at(
     (found == level).then_some((entry, table))
 }
 
+/// Entries of one level for addresses that follow each other: their table is walked to once.
+struct Run<'a> {
+    frames: &'a FrameTable,
+    root: Pfn,
+    level: u8,
+    /// The last table, and which of its level it is.
+    table: Option<(u64, &'static Table, Pfn)>,
+}
+
+impl Run<'_> {
+    /// As [`entry_at`]. No table may go in between.
+    fn entry(&mut self, address: VirtAddr) -> Option<(&'static AtomicU64, Pfn)> {
+        let number = address.get() >> (12 + 9 * u32::from(self.level));
+        if self.table.is_none_or(|(known, ..)| known != number) {
+            let (_, pfn) = entry_at(self.frames, self.root, address, self.level)?;
+            self.table = Some((number, object::get(self.frames, pfn)?, pfn));
+        }
+        let (_, table, pfn) = self.table?;
+        Some((table.entry(self.level, address), pfn))
+    }
+}
+
 /// The frame that ring 3 reaches at `page`, for writing if `write`.
 pub fn translate(frames: &FrameTable, root: Pfn, page: VirtAddr, write: bool) -> Option<Pfn> {
     let needed = if write { PRESENT | USER | WRITE } else { PRESENT | USER };
@@ -269,23 +291,19 @@ pub fn map(
             return Err(Error::BadArgument);
         }
     }
-    let page = |offset| at.plus(offset).ok_or(Error::BadAddress);
+    let mut run = Run { frames, root, level, table: None };
     for offset in 0..entries {
-        let (entry, _) = entry_at(frames, root, page(offset)?, level).ok_or(Error::NoTable)?;
-        if entry.load(Relaxed) & PRESENT != 0 {
-            return Err(Error::Occupied);
-        }
-        // Those of a large page are looked at where they are counted.
-        if level == 1 {
+        let mut map_one = || {
+            let page = at.plus(offset).ok_or(Error::BadAddress)?;
+            let (entry, table) = run.entry(page).ok_or(Error::NoTable)?;
+            if entry.load(Relaxed) & PRESENT != 0 {
+                return Err(Error::Occupied);
+            }
             let pfn = Pfn(first.0.checked_add(offset).ok_or(Error::OutOfRange)?);
-            check_mappable(frames, owner, pfn, protection)?;
-        }
-    }
-    for offset in 0..entries {
-        let map_one = || {
-            let (entry, table) =
-                entry_at(frames, root, page(offset)?, level).ok_or(Error::NoTable)?;
-            let pfn = first.plus(offset);
+            // Those of a large page are looked at where they are counted.
+            if level == 1 {
+                check_mappable(frames, owner, pfn, protection)?;
+            }
             self::count(frames, level, owner, pfn)?;
             // It counts its 512 entries at most.
             frames.add_mapping(table)?;
@@ -316,10 +334,10 @@ pub fn unmap(
     let (level, entries) = entries(count)?;
     // All or none: the last page first of all.
     at.plus(count.saturating_sub(1)).ok_or(Error::BadAddress)?;
+    let mut run = Run { frames, root, level, table: None };
     for offset in 0..entries {
         let page = at.plus(offset).ok_or(Error::BadAddress)?;
-        let found =
-            entry_at(frames, root, page, level).map(|(it, table)| (it, it.load(Relaxed), table));
+        let found = run.entry(page).map(|(it, table)| (it, it.load(Relaxed), table));
         match found {
             Some((entry, old, table)) if old & PRESENT != 0 && reach(level, old) != 0 => {
                 entry.store(0, Relaxed);

@@ -21,7 +21,7 @@ fn only_own_memory_can_be_mapped_and_only_sensibly() {
     call(kernel, root, "frames_take", &[ALL_FRAMES, handle, 620, 2]).expect("free");
     let map =
         |frame: u64, protection| call(kernel, env, "map", &[OWN, OWN, frame, AT, 1, protection]);
-    for frame in 0..u64::from(kernel.frames.len()) + 10 {
+    for frame in 0..u64::from(kernel.frames.count()) + 10 {
         let owned = (620..622).contains(&frame) || frame == 603;
         let table = (610..613).contains(&frame) || frame == 601;
         let info = frame == 9;

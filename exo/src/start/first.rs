@@ -25,7 +25,7 @@ impl Taker<'_> {
     fn take(&mut self, owner: EnvId) -> Pfn {
         loop {
             let pfn = Pfn(self.next);
-            assert!(self.next < self.kernel.frames.len(), "no memory for the first environment");
+            assert!(self.next < self.kernel.frames.count(), "no memory for the first environment");
             self.next += 1;
             if self.kernel.frames.take(pfn, 1, owner).is_ok() {
                 return pfn;
@@ -95,7 +95,7 @@ fn endow(kernel: &Kernel, env: &Env) {
     let frames = &kernel.frames;
     let sectors = kernel.disk.borrow().as_ref().map_or(0, |disk| disk.sectors);
     for (expected, object) in [
-        (boot::FRAMES, Object::range(Kind::Frames, 0, frames.len())),
+        (boot::FRAMES, Object::range(Kind::Frames, 0, frames.count())),
         (boot::SLOTS, Object::range(Kind::Slots, 0, slots(kernel))),
         (boot::NET, Object::only(Kind::Net)),
         (boot::CONSOLE, Object::only(Kind::Console)),

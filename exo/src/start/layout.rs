@@ -40,10 +40,12 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
     let memory_end = machine.memory_end();
     // The image's own 2 MiB are left out, so that nothing of it has a second, writable
     // address. Small pages, because a single one can become code (`memory::protect`).
-    for address in (0..memory_end).step_by(FRAME_BYTES as usize) {
-        if !(KERNEL_LOAD..KERNEL_LOAD + LARGE_BYTES).contains(&address) {
-            let entry = address | PRESENT | WRITE | NO_EXECUTE;
-            set(machine, root, DIRECT_MAP + address, 1, entry);
+    for first in (0..memory_end).step_by(LARGE_BYTES as usize).filter(|it| *it != KERNEL_LOAD) {
+        let entries = entry(machine, root, DIRECT_MAP + first, 1, 0);
+        let pages = (first..memory_end.min(first + LARGE_BYTES)).step_by(FRAME_BYTES as usize);
+        for (number, address) in pages.enumerate() {
+            // SAFETY: one of the 512 entries of a table, as in `entry`.
+            unsafe { entries.add(number).write(address | PRESENT | WRITE | NO_EXECUTE) };
         }
     }
     for address in DEVICES.step_by(LARGE_BYTES as usize) {
@@ -56,10 +58,8 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
     let end = &raw const kernel_end as u64;
     assert!(end - KERNEL_BASE <= KERNEL_LOAD + LARGE_BYTES, "the kernel image is above 2 MiB");
     let emulated = descriptors::is_emulated();
-    for page in (text..end).step_by(FRAME_BYTES as usize) {
-        if guards().any(|it| it == page) {
-            continue;
-        }
+    let is_mapped = |page: &u64| guards().all(|it| it != *page);
+    for page in (text..end).step_by(FRAME_BYTES as usize).filter(is_mapped) {
         let rights = match page {
             _ if emulated && descriptors::user_segment_pages().any(|it| it == page) => {
                 USER | NO_EXECUTE
@@ -75,6 +75,13 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
 
 /// Writes the entry of `level` for `address`, making tables above it.
 fn set(machine: &mut Machine, root: Pfn, address: u64, level: u32, value: u64) {
+    let entry = entry(machine, root, address, level, value & USER);
+    // SAFETY: as in `entry`.
+    unsafe { entry.write(value) };
+}
+
+/// The entry of `level` for `address`, with tables above it, in which `user` is set.
+fn entry(machine: &mut Machine, root: Pfn, address: u64, level: u32, user: u64) -> *mut u64 {
     let index = |level: u32| (address >> (12 + 9 * (level - 1))) as usize & 511;
     let mut table = root;
     for above in (level + 1..=4).rev() {
@@ -85,9 +92,8 @@ fn set(machine: &mut Machine, root: Pfn, address: u64, level: u32, value: u64) {
             *entry = machine.allocate(1).address() | PRESENT | WRITE;
         }
         // What ring 3 may is said in the last table.
-        *entry |= value & USER;
+        *entry |= user;
         table = Pfn(((*entry & ADDRESS) / FRAME_BYTES) as u32);
     }
-    // SAFETY: as above.
-    unsafe { memory::frame(table).cast::<u64>().add(index(level)).write(value) };
+    memory::frame(table).cast::<u64>().wrapping_add(index(level))
 }

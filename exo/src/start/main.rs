@@ -53,7 +53,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let mut frames = FrameTable::new(machine.frame_table());
     let table = machine.frame_table_range();
     info.frame_table.store(table.start, Relaxed);
-    info.frame_count.store(frames.len(), Relaxed);
+    info.frame_count.store(frames.count(), Relaxed);
     machine.classify(&mut frames);
     for frame in table.chain([info_frame.0, info_frame.0 + 1]) {
         frames.describe(exo_abi::Pfn(frame), FrameKind::Info, 0);
@@ -63,7 +63,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let network = Scope::everything(&frames, network_frame);
     say!(
         "{} MiB of memory, {} network interface, {} MiB of disk",
-        frames.len() / 256,
+        frames.count() / 256,
         if nic.is_some() { "one" } else { "no" },
         disk.as_ref().map_or(0, |disk| disk.sectors / 2048)
     );

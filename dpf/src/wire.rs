@@ -21,9 +21,9 @@ use crate::filter::{Filter, MAX_ATOMS, MAX_FRAME, MAX_SHIFTS};
 use crate::test::{Field, Test, WINDOW, ones};
 
 /// Words of a test.
-const WORDS: usize = 3;
+pub(crate) const WORDS: usize = 3;
 /// Bytes of a word.
-const WORD: usize = size_of::<u64>();
+pub(crate) const WORD: usize = size_of::<u64>();
 /// Longest wire form of a filter, in bytes. Longer ones are refused.
 pub const MAX_WIRE: usize = MAX_ATOMS * WORDS * WORD;
 
@@ -39,17 +39,6 @@ impl Filter {
         }
         let shifts = filter.tests().filter(|test| matches!(test, Test::Shift { .. })).count();
         (rest.is_empty() && filter.length() > 0 && shifts <= MAX_SHIFTS).then_some(filter)
-    }
-
-    /// Writes the wire form to the front of `out` and returns its length, or `None` if `out`
-    /// is too short. [`MAX_WIRE`] bytes are always enough.
-    pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
-        let length = self.length() * WORDS * WORD;
-        let (words, _) = out.get_mut(..length)?.as_chunks_mut::<WORD>();
-        for (to, word) in words.iter_mut().zip(self.tests().flat_map(Test::words)) {
-            *to = word.to_le_bytes();
-        }
-        Some(length)
     }
 }
 
@@ -71,7 +60,7 @@ impl Test {
         (whole && test.is_sound()).then_some(test)
     }
 
-    fn words(&self) -> [u64; WORDS] {
+    pub(crate) fn words(&self) -> [u64; WORDS] {
         let head = |kind: u8, Field { first, bits }, scale| {
             let [low, high] = first.to_le_bytes();
             u64::from_le_bytes([kind, bits, scale, 0, low, high, 0, 0])

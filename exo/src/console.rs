@@ -41,22 +41,18 @@ pub struct Console {
 }
 
 impl Default for Console {
+    /// An empty one.
     fn default() -> Self {
-        Self::new()
+        Self {
+            text: [const { Cell::new(0) }; ROOM],
+            produced: Cell::default(),
+            consumed: Cell::default(),
+            payer: Cell::default(),
+        }
     }
 }
 
 impl Console {
-    /// An empty one.
-    pub const fn new() -> Self {
-        Self {
-            text: [const { Cell::new(0) }; ROOM],
-            produced: Cell::new(0),
-            consumed: Cell::new(0),
-            payer: Cell::new(None),
-        }
-    }
-
     /// Whether there is nothing to go out.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -121,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_put_in_comes_out_in_order_and_in_pieces() {
-        let console = Console::new();
+        let console = Console::default();
         // So often that the counts and the buffer go round.
         console.produced.set(u32::MAX - 5);
         console.consumed.set(u32::MAX - 5);
@@ -135,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_text_is_put_in_whole_or_not_at_all() {
-        let console = Console::new();
+        let console = Console::default();
         assert!(console.put(&[b'a'; ROOM - 3]));
         assert!(!console.put(b"ab\n"), "four with the carriage return");
         assert!(console.put(b"a\n"));
@@ -148,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_port_that_takes_nothing_keeps_nobody() {
-        let console = Console::new();
+        let console = Console::default();
         assert!(console.put(b"text"));
         let mut asked = 0;
         let left = console.drain(1000, |_| {

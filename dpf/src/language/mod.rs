@@ -26,6 +26,7 @@
 
 mod check;
 mod conjunction;
+mod encode;
 mod error;
 pub mod exact;
 mod fields;

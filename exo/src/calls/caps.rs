@@ -3,7 +3,7 @@
 use exo_abi::{Allowance, Error, Handle, Pfn, Rights, Word};
 
 use super::caller::Caller;
-use crate::capability::{self, Kind, Object, Progress, SLOTS_PER_FRAME};
+use crate::capability::{self, Kind, Object, SLOTS_PER_FRAME};
 use crate::disk;
 use crate::memory::CLEAR;
 
@@ -51,18 +51,11 @@ pub(super) fn cap_grant(caller: Caller<'_>, cap: Handle, env: Handle) -> Result<
         .map(Word::into_word)
 }
 
-fn progress(progress: Progress) -> Result<(), Error> {
-    match progress {
-        Progress::Done => Ok(()),
-        Progress::Again => Err(Error::Again),
-    }
-}
-
 #[inline(never)]
 pub(super) fn cap_revoke(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     let (place, slot) = caller.env.lookup(frames, cap, Rights::NONE)?;
-    progress(capability::revoke_step(frames, place, slot, caller.work()))?;
+    capability::revoke_step(frames, place, slot, caller.work()).finished()?;
     disk::check_drained(caller.kernel, slot.object())
 }
 
@@ -71,7 +64,7 @@ pub(super) fn cap_drop(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     // A stale capability is dropped too: its slot is the caller's.
     let (place, slot) = capability::occupied(frames, &caller.env.capabilities, cap)?;
-    progress(capability::drop_step(frames, place, slot, caller.work()))
+    capability::drop_step(frames, place, slot, caller.work()).finished()
 }
 
 #[inline(never)]

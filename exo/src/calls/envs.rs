@@ -3,7 +3,7 @@
 use exo_abi::{Error, Handle, Pages, Pfn, Rights, UserPtr, Word};
 
 use super::caller::Caller;
-use crate::capability::{self, CapRef, Kind, Object, Progress, SLOTS_PER_FRAME};
+use crate::capability::{self, CapRef, Kind, Object, SLOTS_PER_FRAME};
 use crate::env::{self, Parts, revocation};
 use crate::memory::CLEAR;
 use crate::user::UserSlice;
@@ -47,10 +47,7 @@ pub(super) fn env_start(
 #[inline(never)]
 pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> {
     let env = caller.env_with(env, Rights::CONTROL)?;
-    match env::destroy_step(caller.kernel, env, caller.work())? {
-        Progress::Done => Ok(()),
-        Progress::Again => Err(Error::Again),
-    }
+    env::destroy_step(caller.kernel, env, caller.work())?.finished()
 }
 
 #[inline(never)]

@@ -30,6 +30,13 @@ pub enum Progress {
     Again,
 }
 
+impl Progress {
+    /// What a call returns: [`Error::Again`] while there is more to do.
+    pub fn finished(self) -> Result<(), Error> {
+        if self == Self::Done { Ok(()) } else { Err(Error::Again) }
+    }
+}
+
 /// Whether a capability may be derived from the one at `parent` (nowhere: from nothing).
 ///
 /// # Errors

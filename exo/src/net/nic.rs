@@ -236,7 +236,7 @@ impl Nic {
     #[inline]
     pub fn next_sent(&mut self) -> Option<Sender> {
         loop {
-            let head = self.transmit.next_finished()?;
+            let (head, _) = self.transmit.next_used()?;
             let slot = (head / 2) as u8;
             // Ignores completions for slots that were not submitted.
             if let Some(sender) = self.sender[usize::from(slot % SEND_SLOTS as u8)].take() {

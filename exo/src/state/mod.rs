@@ -61,7 +61,7 @@ impl State {
             over: Cell::new(false),
             cores: Default::default(),
             clock,
-            console: Console::new(),
+            console: Console::default(),
         }
     }
 

@@ -138,18 +138,6 @@ impl Virtqueue {
     /// wrote. An entry with an impossible descriptor is passed over.
     #[inline]
     pub fn next_used(&mut self) -> Option<(u16, u32)> {
-        let (index, at) = self.next_entry()?;
-        Some((index, self.read(at + 4)))
-    }
-
-    /// The same, for a queue of buffers that the device does not write.
-    #[inline]
-    pub fn next_finished(&mut self) -> Option<u16> {
-        self.next_entry().map(|(index, _)| index)
-    }
-
-    #[inline]
-    fn next_entry(&mut self) -> Option<(u16, usize)> {
         loop {
             if !self.has_used() {
                 return None;
@@ -159,7 +147,7 @@ impl Virtqueue {
             let index: u32 = self.read(at);
             self.seen = self.seen.wrapping_add(1);
             if index < u32::from(ENTRIES) {
-                return Some((index as u16, at));
+                return Some((index as u16, self.read(at + 4)));
             }
         }
     }

@@ -22,7 +22,7 @@ fn has_a_line(name: &str) -> bool {
 
 /// Calls that a batch does not make.
 fn leaves(name: &str) -> bool {
-    let begins = ["transfer_", "wait", "slice_", "elevate", "lower"];
+    let begins = ["transfer_", "wait", "net_wait", "slice_", "elevate", "lower"];
     begins.iter().any(|begin| name.starts_with(begin))
 }
 

@@ -42,7 +42,7 @@ pub fn explained(number: u64, arguments: [u64; 6]) -> Result<u64, (Error, u64)> 
 
 /// The same; registers that a call does not look at hold whatever they held.
 #[inline]
-fn enter(number: u64, arguments: [MaybeUninit<u64>; 6]) -> Result<u64, (Error, u64)> {
+pub(crate) fn enter(number: u64, arguments: [MaybeUninit<u64>; 6]) -> Result<u64, (Error, u64)> {
     let code: u64;
     let value: u64;
     // SAFETY: `syscall` transfers to the kernel, which preserves rbx, rbp, rsp

@@ -104,6 +104,7 @@ fn leaving(attacker: &mut Attacker) -> Attempt {
         "slice_yield",
         "wait",
         "wait_until",
+        "net_wait",
         "slice_donate",
         "machine_exit",
         "transfer_call",

@@ -1,7 +1,7 @@
 //! Handles made up, worn out, exchanged or stretched.
 
 use exo_abi::boot::SELF;
-use exo_abi::{Error, Handle, Level, Protection, Rights, RingOrder, UserPtr, Word};
+use exo_abi::{Error, EventCount, Handle, Level, Protection, Rights, RingOrder, UserPtr, Word};
 use libos::sys;
 
 use crate::attack::{Attack, Attacker, Attempt, Verdict};
@@ -48,7 +48,7 @@ fn derive(source: Handle, rights: Rights) -> Result<Handle, Error> {
 }
 
 /// Every way to use a handle that needs no further preparation.
-fn uses(handle: Handle) -> [Result<u64, Error>; 8] {
+fn uses(handle: Handle) -> [Result<u64, Error>; 9] {
     let mut status = [0_u8; exo_abi::EnvStatus::BYTES];
     let at = UserPtr(status.as_mut_ptr().expose_provenance() as u64);
     [
@@ -59,6 +59,7 @@ fn uses(handle: Handle) -> [Result<u64, Error>; 8] {
         sys::env_status(handle, at),
         sys::console_write(handle, at, 0),
         sys::net_sync(handle),
+        sys::net_wait(handle, EventCount(u64::MAX), 0),
         sys::machine_exit(handle, 99),
     ]
 }
@@ -133,6 +134,7 @@ fn confused(attacker: &mut Attacker) -> Attempt {
     for handle in [SELF, frames, net, console, child.env] {
         tries.extend([
             sys::net_sync(handle),
+            sys::net_wait(handle, EventCount(u64::MAX), 0),
             sys::net_unbind(handle),
             sys::filter_install(handle, text, 21, frame, frame.plus(1)),
             sys::filter_remove(handle, frame),

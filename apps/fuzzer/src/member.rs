@@ -77,6 +77,7 @@ impl Member {
             "exit" if self.random.below(256) != 0 => return Err(Error::WrongState),
             // Sleeps end by themselves, most of them at once.
             "wait" => words[1] = self.deadline(),
+            "net_wait" => words[2] = self.deadline(),
             "wait_until" => words[3] = self.deadline(),
             // Slots given to an environment that is then destroyed have no owner.
             "slots_assign" if self.random.below(4) != 0 => return Err(Error::WrongState),

@@ -100,6 +100,7 @@ fn leaving(bench: &mut Bench) -> Outcome {
         "slice_yield",
         "wait",
         "wait_until",
+        "net_wait",
         "machine_exit",
         "slice_donate",
         "transfer_call",

@@ -55,7 +55,7 @@ pub use word::{UserPtr, Word};
 
 /// Version of this contract. The kernel publishes it in [`SystemInfo`]; a
 /// library OS built against another version should refuse to run.
-pub const ABI_VERSION: u64 = 7;
+pub const ABI_VERSION: u64 = 8;
 
 /// Capabilities the kernel puts into the first environment's table, by index.
 ///

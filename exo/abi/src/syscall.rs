@@ -235,6 +235,11 @@ macro_rules! syscall_table {
             44 elevate(elevation: Handle) -> u64, leaves;
             /// Goes on in ring 3. [`Error::WrongState`] if that is where the caller is.
             45 lower() -> (), leaves;
+            /// What `net_sync` does, and then what `wait` does, in one crossing: for a server that
+            /// has answered. [`Error::Again`] with the [`SyncCounts`], and no sleep, while the
+            /// device has no room for all that the transmit ring holds. Returns the event count.
+            /// Needs [`Rights::SYNC`].
+            46 net_wait(binding: Handle, seen: EventCount, deadline: u64) -> EventCount, leaves;
         }
     };
 }

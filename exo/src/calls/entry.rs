@@ -29,7 +29,8 @@ pub(crate) type Entry = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Registers
 /// How many calls there are.
 pub(crate) const COUNT: usize = SYSCALLS.len();
 
-const WAIT: u64 = call_number("wait");
+/// Calls by which most sleepers fall asleep.
+const WAITS: [u64; 2] = [call_number("wait"), call_number("net_wait")];
 
 macro_rules! entries {
     ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
@@ -90,7 +91,7 @@ extern "C" fn serve<const NUMBER: u64>(
         // Most sleepers are alone, and wake where they fell asleep.
         Reply::Stop => {
             let mut goes_on = false;
-            if NUMBER == WAIT {
+            if WAITS.contains(&NUMBER) {
                 (kernel, goes_on) = trap::sleep(kernel, env);
             }
             if !goes_on {

@@ -30,7 +30,7 @@ use elevation::{elevate, lower};
 use envs::{env_create, env_destroy, env_start, env_status, revoke_enforce, revoke_request};
 use memory::{frames_free, frames_take, map, table_install, table_remove, unmap};
 use network::{
-    filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope,
+    filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope, net_wait,
 };
 use time::{console_write, exit, machine_exit, null, slice_yield, slots_assign, wait, wait_until};
 use transfer::{

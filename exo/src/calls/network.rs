@@ -1,10 +1,13 @@
 //! Calls on the network interface.
 
 use dpf::{Filter, MAX_WIRE};
-use exo_abi::{EnvState, Error, Handle, Pfn, Rights, RingOrder, UserPtr, Word};
+use exo_abi::{
+    EnvState, Error, EventCount, Handle, Pfn, Rights, RingOrder, SyncCounts, UserPtr, Word,
+};
 
-use super::caller::Caller;
-use crate::capability::{self, CapRef, Kind, Object, Progress};
+use super::caller::{Caller, Reply};
+use super::time::wait;
+use crate::capability::{self, CapRef, Kind, Object};
 use crate::net::binding::{self, Binding};
 use crate::net::{self, filter, scope, transmit};
 
@@ -52,10 +55,7 @@ pub(super) fn net_unscope(caller: Caller<'_>, object: Pfn) -> Result<(), Error> 
     let frames = &caller.kernel.frames;
     let scope = crate::object::get::<scope::Scope>(frames, object);
     let own = frames.owner(object) == Some(caller.env.id());
-    match scope::remove_step(caller.kernel, scope.filter(|_| own).ok_or(Error::NotOwned)?)? {
-        Progress::Done => Ok(()),
-        Progress::Again => Err(Error::Again),
-    }
+    scope::remove_step(caller.kernel, scope.filter(|_| own).ok_or(Error::NotOwned)?)?.finished()
 }
 
 #[inline(never)]
@@ -81,10 +81,7 @@ pub(super) fn net_bind(
 pub(super) fn net_unbind(caller: Caller<'_>, binding: Handle) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let net = &mut *caller.kernel.net.borrow_mut();
-    match binding::unbind_step(caller.kernel, net, binding)? {
-        Progress::Done => Ok(()),
-        Progress::Again => Err(Error::Again),
-    }
+    binding::unbind_step(caller.kernel, net, binding)?.finished()
 }
 
 #[inline(never)]
@@ -114,6 +111,25 @@ pub(super) fn filter_remove(caller: Caller<'_>, binding: Handle, object: Pfn) ->
 
 #[inline]
 pub(super) fn net_sync(caller: Caller<'_>, binding: Handle) -> Result<u64, Error> {
+    sync(caller, binding).map(|(counts, _)| counts.into_value())
+}
+
+pub(super) fn net_wait(
+    caller: Caller<'_>,
+    binding: Handle,
+    seen: EventCount,
+    deadline: u64,
+) -> Reply {
+    match sync(caller, binding) {
+        Ok((_, true)) => wait(caller, seen, deadline),
+        Ok((counts, false)) => Reply::Refused(Error::Again, counts.into_value()),
+        Err(error) => Reply::Done(Err(error)),
+    }
+}
+
+/// Moves a batch both ways. Returns also whether that was all there was to send.
+#[inline(always)]
+fn sync(caller: Caller<'_>, binding: Handle) -> Result<(SyncCounts, bool), Error> {
     let binding = caller.binding_with(binding, Rights::SYNC)?;
     let owner = binding.owner.get();
     if owner != caller.env.id()
@@ -122,7 +138,7 @@ pub(super) fn net_sync(caller: Caller<'_>, binding: Handle) -> Result<u64, Error
         return Err(Error::WrongState);
     }
     let net = &mut *caller.kernel.net.borrow_mut();
-    let counts = transmit::transmit(caller.kernel, net, binding);
+    let sent = transmit::transmit(caller.kernel, net, binding);
     net::receive(caller.kernel, net);
-    Ok(counts.into_value())
+    Ok(sent)
 }

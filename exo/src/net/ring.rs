@@ -5,7 +5,7 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use exo_abi::{RingOrder, RingPage};
+use exo_abi::{BUFFER_BYTES, RingPage};
 
 use super::binding::Binding;
 use crate::memory;
@@ -24,8 +24,10 @@ pub(super) fn shared(binding: &Binding) -> &'static RingPage {
 pub struct Run {
     binding: &'static Binding,
     shared: &'static RingPage,
+    /// The first receive buffer.
     buffers: *mut u8,
-    order: RingOrder,
+    /// What of a count names a slot.
+    mask: u32,
     produced: u32,
     /// The count at which the ring is full, as the owner said when the run began. Nonsense
     /// looks like a full ring.
@@ -40,7 +42,8 @@ impl Run {
         let (produced, consumed) = (binding.produced.get(), shared.rx_consumed.0.load(Acquire));
         let sane = produced.wrapping_sub(consumed) <= order.slots();
         let full = if sane { consumed.wrapping_add(order.slots()) } else { produced };
-        Self { binding, shared, buffers: memory::frame(binding.first.get()), order, produced, full }
+        let buffers = memory::frame(binding.first.get()).wrapping_add(order.rx_offset(0));
+        Self { binding, shared, buffers, mask: order.slots() - 1, produced, full }
     }
 
     /// The binding that they go to.
@@ -55,9 +58,9 @@ impl Run {
         if self.produced == self.full {
             return false;
         }
-        let slot = self.produced & (self.order.slots() - 1);
-        let Some(length) = self.shared.rx_length.get(slot as usize) else { return false };
-        let buffer = self.buffers.wrapping_add(self.order.rx_offset(slot));
+        let slot = (self.produced & self.mask) as usize;
+        let Some(length) = self.shared.rx_length.get(slot) else { return false };
+        let buffer = self.buffers.wrapping_add(slot * BUFFER_BYTES);
         // SAFETY: the buffer lies in the binding's pinned run and is longer than
         // any frame (`FRAME_MAX`); the source is kernel memory. The owner may write
         // there meanwhile and garble its own packet.

@@ -2,13 +2,14 @@
 //! queue and writes the receive queue as the device would.
 
 use dpf::{Atom, Filter, KEY_WIRE, Key, Shift, Step, encode_keys, packet};
-use exo_abi::{Error, FrameKind, Pfn, RingOrder, RingPage, SyncCounts, Word};
+use exo_abi::{EnvState, Error, FrameKind, Pfn, RingOrder, RingPage, SyncCounts, Word};
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::env::Env;
+use crate::calls::Reply;
+use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::memory;
-use crate::net::filter::FORKS;
+use crate::net::{self, filter::FORKS};
 use crate::testing::{
     ALL_FRAMES, NET, NIC_FIRST, OWN, STATION, call, child, destroy, explained, free_frames,
     machine, stint, tables,
@@ -933,4 +934,50 @@ fn slots_are_counted_for_the_authority_not_the_binding() {
     assert_eq!(taken, 64, "half of the slots");
     store.send(&reply(b"still there"));
     assert_eq!(store.sync(), SyncCounts { taken: 1, refused: 0 });
+}
+
+/// Sending and sleeping in one call, which sleeps only if nothing has come and all is sent.
+#[test]
+fn a_server_sends_and_sleeps_in_one_call() {
+    let (kernel, root) = machine();
+    let mut device = Device::default();
+    let mut store = App::new(kernel, root, 600);
+    store.install(&packet::udp_to(STORE, 11211), 0).expect("unclaimed");
+    let waits = |store: &App, seen: u64| {
+        crate::testing::reply(kernel, store.env, "net_wait", &[store.binding, seen, 0])
+    };
+    let seen = store.env.events.get();
+    store.send(&reply(b"answer"));
+    assert!(matches!(waits(&store, seen), Reply::Stop));
+    assert_eq!(store.env.state(), EnvState::Waiting);
+    assert_eq!(device.next_sent(), Some(reply(b"answer")));
+
+    device.receive(&request(b"the next"));
+    net::receive(kernel, &mut kernel.net.borrow_mut());
+    assert_eq!(store.env.state(), EnvState::Ready);
+    let events = store.env.events.get();
+    assert_ne!(events, seen);
+    assert!(matches!(waits(&store, seen), Reply::Done(Ok(count)) if count == events));
+    device.receive(&request(b"comes while it is sent"));
+    let woken = waits(&store, events);
+    assert!(matches!(woken, Reply::Done(Ok(count)) if count == events + 1), "no sleep");
+
+    // The device keeps what it is given, until no account may have more.
+    let mut taken = 0;
+    let events = events + 1;
+    let left = loop {
+        store.send(&reply(b"answer"));
+        match waits(&store, events) {
+            Reply::Refused(Error::Again, counts) => break SyncCounts::from_value(counts),
+            Reply::Stop => taken += 1,
+            _ => panic!("neither sleeps nor refuses"),
+        }
+        env::notify(kernel, store.env);
+        store.env.events.set(events);
+    };
+    assert_eq!((taken, left.taken), (63, 0), "half of the slots, of which the first has one");
+    assert_eq!(store.env.state(), EnvState::Ready, "what is left is sent soon");
+    let handle = store.binding + 1;
+    let stranger = crate::testing::reply(kernel, store.env, "net_wait", &[handle, events, 0]);
+    assert!(matches!(stranger, Reply::Done(Err(Error::BadHandle))));
 }

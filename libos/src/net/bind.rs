@@ -9,13 +9,16 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use dpf::packet::{arp_for, icmp_to, udp_to};
 use dpf::{Filter, KEY_WIRE, MAX_WIRE};
-use exo_abi::{EnvId, Error, Handle, Pfn, RingOrder, SyncCounts, UserPtr, Word, call_number};
+use exo_abi::{
+    EnvId, Error, EventCount, Handle, Pfn, RingOrder, SyncCounts, UserPtr, Word, call_number,
+};
 
 use super::rings::{Doorbell, Rings};
 use super::{NetConfig, announce};
 use crate::elevation::direct;
 use crate::memory::MemoryError;
 use crate::runtime::Environment;
+use crate::sched::Ticks;
 use crate::sys;
 
 /// Rings `net_sync`.
@@ -33,6 +36,22 @@ impl Doorbell for KernelBell {
     fn ring(&mut self) -> Result<SyncCounts, Error> {
         let sync = if self.direct { direct::net_sync } else { sys::net_sync };
         sync(self.binding).map(SyncCounts::from_value)
+    }
+
+    #[inline]
+    fn ring_and_wait(
+        &mut self,
+        seen: EventCount,
+        deadline: Option<Ticks>,
+    ) -> Option<Result<(), (Error, SyncCounts)>> {
+        if self.direct {
+            return None;
+        }
+        // Zero is for none; the clock has long passed it.
+        let deadline = deadline.map_or(0, |ticks| ticks.0.max(1));
+        let words = sys::registers(&[self.binding.into_word(), seen.0, deadline]);
+        let slept = sys::enter(const { call_number("net_wait") }, words);
+        Some(slept.map(drop).map_err(|(error, value)| (error, SyncCounts::from_value(value))))
     }
 }
 

@@ -16,9 +16,10 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 #[cfg(test)]
 use exo_abi::FRAME_MAX;
-use exo_abi::{BUFFER_BYTES, Error, RingOrder, RingPage, SyncCounts};
+use exo_abi::{BUFFER_BYTES, Error, EventCount, RingOrder, RingPage, SyncCounts};
 
 use super::{NetDevice, STOP, Slots, TxBuffer};
+use crate::sched::{Park, Ticks};
 
 /// Tells the other side to look at the rings.
 pub trait Doorbell {
@@ -27,6 +28,21 @@ pub trait Doorbell {
     /// # Errors
     /// The binding is gone, or not ours any more.
     fn ring(&mut self) -> Result<SyncCounts, Error>;
+
+    /// The same, and then sleeps, with all threads, until the number of events differs from
+    /// `seen` or the clock passes `deadline`. `None`, and nothing is done, if that takes more
+    /// than one call.
+    ///
+    /// # Errors
+    /// As of [`Doorbell::ring`]; [`Error::Again`] with what was moved, and it has not slept, if
+    /// that was not all.
+    fn ring_and_wait(
+        &mut self,
+        _seen: EventCount,
+        _deadline: Option<Ticks>,
+    ) -> Option<Result<(), (Error, SyncCounts)>> {
+        None
+    }
 }
 
 /// A binding's rings and buffers.
@@ -78,6 +94,43 @@ impl<B: Doorbell> Rings<B> {
         let Self { run, order, rx_next, rx_end, tx_next, tx_end, tx_taken, bell } = self;
         let bell = change(bell);
         Rings { run, order, rx_next, rx_end, tx_next, tx_end, tx_taken, bell }
+    }
+
+    /// Hands over what was committed, brings in what has arrived, and sleeps in `park`. False,
+    /// and it has not slept, if the device is busy ([`Rings::has_unsent`]).
+    ///
+    /// **Cost** one crossing, where no other thread could run meanwhile.
+    ///
+    /// # Errors
+    /// The binding is gone, or not ours any more.
+    #[inline]
+    pub fn sync_and_park(
+        &mut self,
+        park: &mut impl Park,
+        seen: EventCount,
+        deadline: Option<Ticks>,
+    ) -> Result<bool, Error> {
+        if park.is_one_call()
+            && let Some(slept) = self.bell.ring_and_wait(seen, deadline)
+        {
+            return match slept {
+                Ok(()) => {
+                    self.tx_taken = self.tx_next as u32;
+                    Ok(true)
+                }
+                Err((Error::Again, counts)) => {
+                    self.tx_taken = self.tx_taken.wrapping_add(counts.taken);
+                    Ok(false)
+                }
+                Err((error, _)) => Err(error),
+            };
+        }
+        self.sync()?;
+        let sleeps = !self.has_unsent();
+        if sleeps {
+            park.park(seen, deadline);
+        }
+        Ok(sleeps)
     }
 
     /// Whether frames are committed that the kernel has not taken: the device was
@@ -169,7 +222,7 @@ impl<B: Doorbell> Rings<B> {
         let slot = self.tx_next as u32 & (self.order.slots() - 1);
         if let Some(field) = self.page().tx_length.get(slot as usize) {
             // The kernel refuses what is too long: better than to send a part of it.
-            field.store(u16::try_from(length).unwrap_or(u16::MAX), Relaxed);
+            field.store(length.min(usize::from(u16::MAX)) as u16, Relaxed);
         }
         self.tx_next = self.tx_next.wrapping_add(1);
     }
@@ -252,7 +305,8 @@ impl<B: Doorbell> NetDevice for Rings<B> {
             self.show_received();
             self.show_free();
             handled += done;
-            if is_stopped {
+            // What has come meanwhile was an event, so that the caller does not sleep.
+            if is_stopped || done == frames {
                 break;
             }
         }

@@ -4,11 +4,11 @@
 //! batches, each answer written where it is sent from, and the kernel is entered once for a
 //! batch, both ways. There is no queue.
 
-use exo_abi::Error;
+use exo_abi::{Error, EventCount};
 
 use super::NetDevice;
 use super::rings::{Doorbell, Rings};
-use crate::sched::{Park, RunToCompletion, Scheduler, Turn};
+use crate::sched::Park;
 use crate::time::Clock;
 
 /// Most frames between two crossings. Enough to make the crossing cheap, few enough that the
@@ -41,32 +41,36 @@ pub fn serve_in_time<B: Doorbell>(
     park: &mut impl Park,
     mut handle: impl FnMut(&mut Rings<B>) -> Result<(u32, Option<u64>), Error>,
 ) -> Error {
-    let mut refusal = Error::WrongState;
-    let turn = || {
-        let moved = handle(device).and_then(|(moved, wait)| {
-            if moved > 0 || device.has_unsent() {
-                device.sync()?;
-            }
-            Ok((moved, wait))
-        });
-        match moved {
-            // There may be more than one batch.
-            Ok((BATCH.., _)) => Turn::Progress,
-            // Answers wait for the device: look again soon, or when more comes.
-            Ok((_, wait)) if device.has_unsent() => {
-                let wait = wait.map_or(BUSY_MICROS, |wait| wait.min(BUSY_MICROS));
-                Turn::Idle(Some(clock.after_micros(wait)))
-            }
-            // What has come since the beginning of this turn was an event.
-            Ok((_, wait)) => Turn::Idle(wait.map(|micros| clock.after_micros(micros))),
-            Err(error) => {
-                refusal = error;
-                Turn::Done(0)
-            }
+    loop {
+        let seen = park.seen();
+        if let Err(refusal) = turn(device, clock, park, seen, &mut handle) {
+            return refusal;
         }
-    };
-    RunToCompletion::new(turn).run(park);
-    refusal
+    }
+}
+
+/// Handles a batch, and sleeps if nothing has come since `seen`.
+#[inline(always)]
+fn turn<B: Doorbell>(
+    device: &mut Rings<B>,
+    clock: &impl Clock,
+    park: &mut impl Park,
+    seen: EventCount,
+    handle: &mut impl FnMut(&mut Rings<B>) -> Result<(u32, Option<u64>), Error>,
+) -> Result<(), Error> {
+    let (moved, wait) = handle(device)?;
+    if moved >= BATCH {
+        // There may be more than one.
+        return device.sync().map(drop);
+    }
+    let in_time = |wait: Option<u64>| wait.map(|micros| clock.after_micros(micros));
+    if moved == 0 && !device.has_unsent() {
+        park.park(seen, in_time(wait));
+    } else if !device.sync_and_park(park, seen, in_time(wait))? {
+        // Answers wait for the device: look again soon, or when more comes.
+        park.park(seen, in_time(Some(wait.map_or(BUSY_MICROS, |wait| wait.min(BUSY_MICROS)))));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -134,5 +138,72 @@ mod tests {
         // A busy device; all sent; a whole batch, after which it does not sleep; a small one.
         assert_eq!(park.0, [Some(Ticks(BUSY_MICROS)), None, None]);
         assert_eq!(turns, 5);
+    }
+
+    /// A kernel that sends and sleeps in one call, three times.
+    struct OneCall {
+        kernel: model::Kernel,
+        busy: bool,
+        slept: Vec<Option<Ticks>>,
+    }
+
+    impl Doorbell for OneCall {
+        fn ring(&mut self) -> Result<SyncCounts, Error> {
+            self.kernel.ring()
+        }
+
+        fn ring_and_wait(
+            &mut self,
+            _: EventCount,
+            deadline: Option<Ticks>,
+        ) -> Option<Result<(), (Error, SyncCounts)>> {
+            if self.slept.len() == 3 {
+                return Some(Err((Error::BadHandle, SyncCounts { taken: 0, refused: 0 })));
+            }
+            if core::mem::take(&mut self.busy) {
+                return Some(Err((Error::Again, SyncCounts { taken: 0, refused: 0 })));
+            }
+            self.slept.push(deadline);
+            Some(self.kernel.ring().map(drop).map_err(|error| (error, SyncCounts::from_value(0))))
+        }
+    }
+
+    /// Sleeps in a call of the kernel, which is alone.
+    #[derive(Default)]
+    struct Alone(Vec<Option<Ticks>>);
+
+    impl Park for Alone {
+        fn seen(&mut self) -> EventCount {
+            EventCount(0)
+        }
+
+        fn park(&mut self, _: EventCount, deadline: Option<Ticks>) {
+            self.0.push(deadline);
+        }
+
+        fn is_one_call(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn sends_and_sleeps_in_one_call_where_that_can_be() {
+        let kernel = |kernel| OneCall { kernel, busy: true, slept: Vec::new() };
+        let mut rings = model::Kernel::rings(3).with_bell(kernel);
+        let (mut park, mut turns) = (Alone::default(), 0);
+        let error = serve(&mut rings, &ManualClock::default(), &mut park, |rings| {
+            turns += 1;
+            if turns < 3 {
+                assert!(rings.slots().free.is_some());
+                rings.commit(60);
+            }
+            // In the second turn the device was busy; in the fourth nothing has come.
+            Ok(u32::from(turns != 4))
+        });
+        assert_eq!(error, Error::BadHandle);
+        assert_eq!(rings.bell().slept, [None; 3]);
+        assert_eq!(park.0, [Some(Ticks(BUSY_MICROS)), None], "busy; nothing to send");
+        assert_eq!(rings.bell().kernel.sent.len(), 2);
+        assert_eq!(turns, 6);
     }
 }

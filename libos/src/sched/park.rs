@@ -12,6 +12,12 @@ pub trait Park {
     /// Sleeps until the number of events differs from `seen`, or the clock
     /// passes `deadline`. May also return early.
     fn park(&mut self, seen: EventCount, deadline: Option<Ticks>);
+
+    /// Whether that is one call of the kernel, which another that sleeps could take the place of.
+    #[inline]
+    fn is_one_call(&self) -> bool {
+        false
+    }
 }
 
 /// Sleeps in the kernel, or blocks the thread if another thread could run meanwhile.
@@ -42,13 +48,18 @@ impl Park for KernelPark {
 
     #[inline]
     fn park(&mut self, seen: EventCount, deadline: Option<Ticks>) {
-        if guest::alone_until() == super::table::FOR_GOOD {
+        if self.is_one_call() {
             // An upcall may come before the kernel is entered. But there is no thread that
             // it could let run, and so none that could change this.
             guest::wait(seen, deadline);
         } else {
             guest::park_among_others(seen, deadline);
         }
+    }
+
+    #[inline]
+    fn is_one_call(&self) -> bool {
+        guest::alone_until() == super::table::FOR_GOOD
     }
 }
 

@@ -123,7 +123,7 @@ fn calls_that_leave_are_refused_in_it() {
     }
     assert_eq!(leaving, ["exit", "slice_yield", "wait"], "with all arguments zero");
     let more = ["slice_donate", "transfer_call", "transfer_send", "transfer_reply", "batch"];
-    let rest = ["machine_exit", "wait_until", "elevate", "lower"];
+    let rest = ["machine_exit", "wait_until", "elevate", "lower", "net_wait"];
     for name in leaving.into_iter().chain(more).chain(rest) {
         let (kernel, root) = desk();
         put(0, name, &[OWN]);

@@ -49,8 +49,9 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
         }
     }
     for address in DEVICES.step_by(LARGE_BYTES as usize) {
-        let entry = address | PRESENT | WRITE | NO_EXECUTE | UNCACHED | LARGE;
-        set(machine, root, DIRECT_MAP + address, 2, entry);
+        let value = address | PRESENT | WRITE | NO_EXECUTE | UNCACHED | LARGE;
+        // SAFETY: as in `entry`.
+        unsafe { entry(machine, root, DIRECT_MAP + address, 2, 0).write(value) };
     }
     let text = &raw const kernel_start as u64;
     let text_end = &raw const kernel_text_end as u64;
@@ -68,19 +69,15 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
             _ if page < rodata_end => NO_EXECUTE,
             _ => WRITE | NO_EXECUTE,
         };
-        set(machine, root, page, 1, (page - KERNEL_BASE) | PRESENT | rights);
+        let value = (page - KERNEL_BASE) | PRESENT | rights;
+        // SAFETY: as in `entry`.
+        unsafe { entry(machine, root, page, 1, rights & USER).write(value) };
     }
     root
 }
 
-/// Writes the entry of `level` for `address`, making tables above it.
-fn set(machine: &mut Machine, root: Pfn, address: u64, level: u32, value: u64) {
-    let entry = entry(machine, root, address, level, value & USER);
-    // SAFETY: as in `entry`.
-    unsafe { entry.write(value) };
-}
-
-/// The entry of `level` for `address`, with tables above it, in which `user` is set.
+/// The entry of `level` for `address`, after making tables above it. What ring 3 may is said in
+/// the last table: those above allow what is in `user`.
 fn entry(machine: &mut Machine, root: Pfn, address: u64, level: u32, user: u64) -> *mut u64 {
     let index = |level: u32| (address >> (12 + 9 * (level - 1))) as usize & 511;
     let mut table = root;
@@ -91,7 +88,6 @@ fn entry(machine: &mut Machine, root: Pfn, address: u64, level: u32, user: u64) 
         if *entry & PRESENT == 0 {
             *entry = machine.allocate(1).address() | PRESENT | WRITE;
         }
-        // What ring 3 may is said in the last table.
         *entry |= user;
         table = Pfn(((*entry & ADDRESS) / FRAME_BYTES) as u32);
     }

@@ -90,6 +90,10 @@ impl World {
                 why.when(count == 0 || !within(first, count, start, all), Error::OutOfRange);
                 Thing::Slots(first, count)
             }
+            Thing::Disk(start, all) => {
+                why.when(count == 0 || !within(first, count, start, all), Error::OutOfRange);
+                Thing::Disk(first, count)
+            }
             whole => {
                 why.when(first != 0 || count != 0, Error::BadArgument);
                 whole

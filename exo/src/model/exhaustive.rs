@@ -183,6 +183,17 @@ const NETWORK: &[&str] = &[
     "env_destroy",
 ];
 
+const EXTENTS: &[&str] = &[
+    "cap_derive",
+    "cap_grant",
+    "cap_revoke",
+    "cap_drop",
+    "disk_bind",
+    "disk_unbind",
+    "frames_free",
+    "env_destroy",
+];
+
 #[test]
 fn authority() {
     check(&SCENES[0], AUTHORITY);
@@ -203,10 +214,15 @@ fn network() {
     check(&SCENES[3], NETWORK);
 }
 
+#[test]
+fn extents() {
+    check(&SCENES[4], EXTENTS);
+}
+
 /// Nothing is left out because the specification takes it to be the same.
 #[test]
 fn down_to_the_byte() {
-    for (scene, depth) in SCENES.iter().zip([3, 2, 2, 4]) {
+    for (scene, depth) in SCENES.iter().zip([3, 2, 2, 4, 3]) {
         assert!(explore(scene, depth, Merge::Identical).states > 10);
     }
 }
@@ -224,7 +240,7 @@ fn six_steps() {
 #[test]
 #[ignore = "minutes long"]
 fn down_to_the_byte_deeper() {
-    for (scene, depth) in SCENES.iter().zip([5, 4, 4, 5]) {
+    for (scene, depth) in SCENES.iter().zip([5, 4, 4, 5, 4]) {
         assert!(explore(scene, depth, Merge::Identical).states > 100);
     }
 }

@@ -99,6 +99,7 @@ impl World {
 
     fn dissolve(&mut self, env: EnvName) -> Result<(), Reasons> {
         self.bindings.retain(|_, binding| binding.owner != env);
+        self.disk_bindings.retain(|_, binding| binding.owner != env);
         self.unscope_all(|scope| scope.owner == env);
         let held = self.caps.iter().filter(|(_, cap)| cap.holder == env);
         let held: Vec<CapName> = held.map(|(name, _)| *name).collect();

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{EnvState, Error, FrameInfo, FrameKind, Handle, Pfn, VirtAddr, Word};
+use exo_abi::{EnvState, Error, FrameInfo, FrameKind, Handle, Pfn, Rights, VirtAddr, Word};
 
+use super::extents::SECTORS;
 use super::request::{Call, Request};
 use super::texts;
 use super::view::{SeenThing, View};
 use super::world::{CapName, EnvName, Frame, World};
-use crate::capability::{self, Kind};
+use crate::capability::{self, CapRef, Kind, Object};
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::memory;
@@ -83,6 +84,9 @@ impl Machine {
     /// A kernel just started; its first environment is the world's.
     pub(super) fn new(world: &World) -> Self {
         let (kernel, root) = testing::machine();
+        let disk = Object::range(Kind::Disk, 0, SECTORS);
+        capability::insert(&kernel.frames, &root.capabilities, disk, Rights::ALL, CapRef::NONE)
+            .expect("room in the table");
         let mut names = Names::default();
         names.envs.insert(world.first, root.id().0);
         for (index, cap) in (0..).zip(world.caps.keys()) {
@@ -160,6 +164,8 @@ impl Machine {
                 vec![cap(net), text, length, n(object), n(code)]
             }
             Call::Unscope { object } => vec![n(object)],
+            Call::DiskBind { disk, ring, object } => vec![cap(disk), n(ring), n(object)],
+            Call::DiskUnbind { object } => vec![n(object)],
         }
     }
 
@@ -218,6 +224,8 @@ impl Machine {
                 Kind::Net if object.first == 0 => SeenThing::Net,
                 Kind::Net => SeenThing::Scope(live),
                 Kind::Binding => SeenThing::Binding(live),
+                Kind::Disk => SeenThing::Disk(object.first, object.extent),
+                Kind::DiskBinding => SeenThing::DiskBinding(live),
                 other => panic!("no environment was given a capability for {other:?}"),
             };
             // One that no environment was told of shows as handle zero, which is none.

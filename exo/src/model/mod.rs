@@ -1,5 +1,5 @@
 //! An executable specification of capabilities, frames, address spaces,
-//! environments and bindings, and the proof that the kernel does the same.
+//! environments, bindings and extents, and the proof that the kernel does the same.
 //!
 //! The specification ([`world`] and the files named after what they are about)
 //! is written from the system-call table's documentation, over maps and sets that
@@ -11,7 +11,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`world`], [`request`], [`step`] | state, calls, and one step |
-//! | [`authority`], [`memory`], [`life`], [`network`] | what each call does, and why it may refuse |
+//! | [`authority`], [`memory`], [`life`], [`network`], [`extents`] | what each call does, and why it may refuse |
 //! | [`view`] | what can be seen of a state |
 //! | [`machine`], [`snapshot`], [`pair`], [`texts`] | the kernel beside it |
 //! | [`scenes`], [`exhaustive`] | every short sequence |
@@ -22,7 +22,7 @@
 //! rights and what it is for, the owners of slots, the mapped pages, and that frames
 //! taken are zero and handles of what is gone are refused.
 //!
-//! Not here: packets, running and sleeping; what happens between the steps
+//! Not here: packets, requests to the disk, running and sleeping; what happens between the steps
 //! of a call that answers `again` (it is called until it is done); and what the
 //! documents do not say: which of a family goes first when one member cannot go, an
 //! environment that destroys its own creator
@@ -31,6 +31,7 @@
 
 mod authority;
 mod exhaustive;
+mod extents;
 mod life;
 mod machine;
 mod memory;

@@ -31,6 +31,7 @@ pub(super) struct Cast {
     pub frames: CapName,
     pub slots: CapName,
     pub net: CapName,
+    pub disk: CapName,
     pub to_a: CapName,
     pub to_b: CapName,
     /// First of the frames without an owner.
@@ -47,7 +48,7 @@ impl Pair {
         let machine = Machine::new(&world);
         let mut pair = Self { world, machine };
         pair.agree().expect("the same at first");
-        let FirstCaps { itself, frames, slots, net } = caps;
+        let FirstCaps { itself, frames, slots, net, disk } = caps;
         let (root, mut next) = (pair.world.first, FIRST_FREE + 4);
         let mut take = |pair: &mut Self, env: CapName, count: u32| {
             let first = next;
@@ -84,6 +85,7 @@ impl Pair {
             frames,
             slots,
             net,
+            disk,
             to_a,
             to_b,
             rest: next,

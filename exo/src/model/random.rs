@@ -88,7 +88,7 @@ impl Reader<'_> {
         let any = |_: Thing| true;
         let is_net = |thing: Thing| matches!(thing, Thing::Net | Thing::Scope(_));
         let count = u32::from(d) % 4 + 1;
-        match what % 26 {
+        match what % 28 {
             0..3 => {
                 let source = self.cap(a, any);
                 let cap = self.world.caps.get(&source);
@@ -101,6 +101,7 @@ impl Reader<'_> {
                 let (first, count) = match cap.map(|cap| cap.thing) {
                     Some(Thing::Frames(..)) => (self.frame(c), count * 4),
                     Some(Thing::Slots(..)) => (u32::from(c % 8), count),
+                    Some(Thing::Disk(..)) => (u32::from(c % 8), count * 2),
                     _ => (u32::from(c == 0), u32::from(d == 0)),
                 };
                 Call::Derive { source, rights, first, count }
@@ -154,6 +155,17 @@ impl Reader<'_> {
                 let [first, .., object] = self.four(b);
                 let object = if c % 8 == 0 { self.own_frame(d) } else { object };
                 Call::Bind { net: self.cap(a, is_net), first, order: 1 + u8::from(e == 0), object }
+            }
+            24 => {
+                let [ring, .., object] = self.four(b);
+                let object = if c % 8 == 0 { self.own_frame(d) } else { object };
+                let disk = self.cap(a, |thing| matches!(thing, Thing::Disk(..)));
+                Call::DiskBind { disk, ring, object }
+            }
+            25 => {
+                let bindings = self.world.disk_bindings.values();
+                let objects: Vec<Frame> = bindings.map(|binding| binding.object).collect();
+                Call::DiskUnbind { object: choose(&objects, b).unwrap_or(self.frame(c)) }
             }
             23 if a % 4 == 0 => Call::Unbind { binding: self.binding(b) },
             23 if a % 4 == 1 => Call::Scope {
@@ -220,6 +232,7 @@ fn play(drafts: &[Draft], tally: &mut Tally) -> (Vec<Request>, Result<(), String
     (SCENES[3].set_up)(&mut pair, &cast);
     for env in [cast.to_a, cast.to_b] {
         pair.must(cast.root, Call::Grant { cap: cast.frames, env });
+        pair.must(cast.root, Call::Grant { cap: cast.disk, env });
     }
     let mut ever: Vec<CapName> = pair.world.caps.keys().copied().collect();
     let mut made = Vec::new();

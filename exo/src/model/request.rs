@@ -35,6 +35,8 @@ pub(super) enum Call {
     Detach { binding: CapName, object: Frame },
     Scope { net: CapName, key: usize, object: Frame, code: Frame },
     Unscope { object: Frame },
+    DiskBind { disk: CapName, ring: Frame, object: Frame },
+    DiskUnbind { object: Frame },
 }
 
 impl Call {
@@ -61,6 +63,8 @@ impl Call {
             Self::Detach { .. } => "filter_remove",
             Self::Scope { .. } => "net_scope",
             Self::Unscope { .. } => "net_unscope",
+            Self::DiskBind { .. } => "disk_bind",
+            Self::DiskUnbind { .. } => "disk_unbind",
         }
     }
 }

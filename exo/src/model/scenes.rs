@@ -1,7 +1,7 @@
 //! What is tried exhaustively: scenes of three principals and four frames.
 //!
 //! One alphabet of all calls with all arguments would be hopelessly large for six
-//! steps. So there are four scenes, each with the calls that act on each other and
+//! steps. So there are five scenes, each with the calls that act on each other and
 //! the arguments that make a difference: every capability of the kind in question
 //! that the caller holds at that moment, the four frames, one refused variant of
 //! what is checked. Arguments that are refused whatever the state is (a wrong
@@ -20,11 +20,12 @@ pub(super) struct Scene {
     pub alphabet: fn(&World, &Cast) -> Vec<Request>,
 }
 
-pub(super) const SCENES: [Scene; 4] = [
+pub(super) const SCENES: [Scene; 5] = [
     Scene { name: "authority", set_up: authority::set_up, alphabet: authority::alphabet },
     Scene { name: "spaces", set_up: spaces::set_up, alphabet: spaces::alphabet },
     Scene { name: "life", set_up: life::set_up, alphabet: life::alphabet },
     Scene { name: "network", set_up: network::set_up, alphabet: network::alphabet },
+    Scene { name: "extents", set_up: extents::set_up, alphabet: extents::alphabet },
 ];
 
 /// The capabilities of `holder` that are of a kind.
@@ -269,6 +270,73 @@ mod network {
             add(Call::Free { first: first + 2, count: 1 });
         }
         all.push(Request { by: cast.root, call: Call::Revoke { cap: cast.net } });
+        if acting(world, cast).contains(&cast.a) {
+            all.push(Request { by: cast.root, call: Call::Destroy { env: cast.to_a } });
+        }
+        all
+    }
+}
+
+/// Extents are narrowed, passed on, bound and taken away.
+mod extents {
+    use super::*;
+
+    /// A sector in the middle of the disk.
+    const MIDDLE: u32 = super::super::extents::SECTORS / 2;
+
+    /// Each child has three frames, and the first half of the disk, one of them without the right
+    /// to write.
+    pub(super) fn set_up(pair: &mut Pair, cast: &Cast) {
+        for (env, first, rights) in [
+            (cast.to_a, cast.rest, Rights::READ.with(Rights::WRITE).with(Rights::GRANT)),
+            (cast.to_b, cast.rest + 3, Rights::READ.with(Rights::GRANT)),
+        ] {
+            pair.must(cast.root, Call::Take { frames: cast.frames, env, first, count: 3 });
+            let derive = Call::Derive { source: cast.disk, rights, first: 0, count: MIDDLE };
+            let half = pair.must(cast.root, derive).expect("a handle");
+            pair.must(cast.root, Call::Grant { cap: half, env });
+        }
+        pair.must(cast.root, Call::Grant { cap: cast.to_b, env: cast.to_a });
+    }
+
+    pub(super) fn alphabet(world: &World, cast: &Cast) -> Vec<Request> {
+        let mut all = Vec::new();
+        for (by, first) in [(cast.a, cast.rest), (cast.b, cast.rest + 3)] {
+            if !acting(world, cast).contains(&by) {
+                continue;
+            }
+            let mut add = |call| all.push(Request { by, call });
+            for disk in held(world, by, |thing| matches!(thing, Thing::Disk(..))) {
+                let derive = |first, count| {
+                    let rights = Rights::READ.with(Rights::GRANT);
+                    Call::Derive { source: disk, rights, first, count }
+                };
+                for call in [derive(MIDDLE / 2, 1), derive(MIDDLE - 1, 2), derive(0, MIDDLE)] {
+                    add(call);
+                }
+                add(Call::DiskBind { disk, ring: first, object: first + 1 });
+                add(Call::DiskBind { disk, ring: first, object: first + 2 });
+                add(Call::DiskBind { disk, ring: first, object: first });
+                add(Call::DiskBind { disk, ring: first ^ 1, object: first + 2 });
+                add(Call::Revoke { cap: disk });
+                add(Call::Drop { cap: disk });
+                if by == cast.a {
+                    for env in environments(world, by) {
+                        add(Call::Grant { cap: disk, env });
+                    }
+                }
+            }
+            for binding in held(world, by, |thing| matches!(thing, Thing::DiskBinding(_))) {
+                add(Call::Drop { cap: binding });
+                add(Call::Grant { cap: binding, env: environments(world, by)[0] });
+            }
+            for object in [cast.rest + 1, first + 2] {
+                add(Call::DiskUnbind { object });
+            }
+            add(Call::Free { first, count: 1 });
+            add(Call::Free { first: first + 1, count: 1 });
+        }
+        all.push(Request { by: cast.root, call: Call::Revoke { cap: cast.disk } });
         if acting(world, cast).contains(&cast.a) {
             all.push(Request { by: cast.root, call: Call::Destroy { env: cast.to_a } });
         }

@@ -2,6 +2,7 @@
 
 use exo_abi::Rights;
 
+use super::extents::SECTORS;
 use super::life::OVER_ITSELF;
 use super::request::{Answer, Call, Request};
 use super::world::{CapName, EnvName, Frame, Thing, World};
@@ -12,6 +13,7 @@ pub(super) struct FirstCaps {
     pub frames: CapName,
     pub slots: CapName,
     pub net: CapName,
+    pub disk: CapName,
 }
 
 impl World {
@@ -27,6 +29,7 @@ impl World {
             envs: [].into(),
             caps: [].into(),
             bindings: [].into(),
+            disk_bindings: [].into(),
             scopes: [].into(),
             slots: [].into(),
             names: 0,
@@ -38,6 +41,7 @@ impl World {
             frames: world.hold(first, Thing::Frames(0, end), Rights::ALL, None),
             slots: world.hold(first, Thing::Slots(0, 64), Rights::ALL, None),
             net: world.hold(first, Thing::Net, Rights::ALL, None),
+            disk: world.hold(first, Thing::Disk(0, SECTORS), Rights::ALL, None),
         };
         (world, caps)
     }
@@ -72,6 +76,8 @@ impl World {
             Call::Detach { binding, object } => self.detach(by, binding, object),
             Call::Scope { net, key, object, code } => self.scope(by, net, key, object, code),
             Call::Unscope { object } => self.unscope(by, object),
+            Call::DiskBind { disk, ring, object } => self.disk_bind(by, disk, ring, object),
+            Call::DiskUnbind { object } => self.disk_unbind(by, object),
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) enum SeenThing {
     Net,
     Scope(Option<Frame>),
     Binding(Option<Frame>),
+    Disk(u32, u32),
+    DiskBinding(Option<Frame>),
 }
 
 /// A page: the space's object frame, the page, the frame, whether writable.
@@ -64,6 +66,11 @@ impl World {
             }
             Thing::Binding(name) => {
                 SeenThing::Binding(self.bindings.get(&name).map(|binding| binding.object))
+            }
+            Thing::Disk(first, count) => SeenThing::Disk(first, count),
+            Thing::DiskBinding(name) => {
+                let binding = self.disk_bindings.get(&name);
+                SeenThing::DiskBinding(binding.map(|binding| binding.object))
             }
         }
     }
@@ -148,6 +155,10 @@ impl World {
             .collect();
         bindings.sort_unstable();
         bindings.hash(&mut state);
+        let mut disk_bindings: Vec<_> =
+            self.disk_bindings.values().map(|binding| (binding.object, binding.ring)).collect();
+        disk_bindings.sort_unstable();
+        disk_bindings.hash(&mut state);
         let mut scopes: Vec<_> = self
             .scopes
             .values()

@@ -41,6 +41,9 @@ pub(super) enum Thing {
     Net,
     Scope(ScopeName),
     Binding(BindingName),
+    /// Sectors from the first, so many.
+    Disk(u32, u32),
+    DiskBinding(BindingName),
 }
 
 /// A capability: a node of the derivation tree, which is kept by parents alone.
@@ -87,6 +90,14 @@ pub(super) struct Binding {
     pub filters: BTreeMap<Frame, (usize, Frame)>,
 }
 
+/// A disk binding.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DiskBinding {
+    pub owner: EnvName,
+    pub object: Frame,
+    pub ring: Frame,
+}
+
 /// A scope of one key.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
@@ -114,6 +125,7 @@ pub(super) struct World {
     pub envs: BTreeMap<EnvName, Environment>,
     pub caps: BTreeMap<CapName, Capability>,
     pub bindings: BTreeMap<BindingName, Binding>,
+    pub disk_bindings: BTreeMap<BindingName, DiskBinding>,
     pub scopes: BTreeMap<ScopeName, Scope>,
     /// The owner of each slot that has one.
     pub slots: BTreeMap<u32, EnvName>,
@@ -155,6 +167,8 @@ impl World {
             FrameKind::Binding
         } else if self.bindings.values().any(|binding| filtered(&binding)) {
             FrameKind::Filter
+        } else if self.disk_bindings.values().any(|binding| binding.object == frame) {
+            FrameKind::DiskBinding
         } else if self.scopes.values().any(|scope| scope.object == frame) {
             FrameKind::Scope
         } else if self.bindings.values().any(|binding| coded(&binding))
@@ -201,6 +215,7 @@ impl World {
         }
         let runs = self.bindings.values();
         runs.filter(|run| (run.first..run.first + run.count).contains(&frame)).count()
+            + self.disk_bindings.values().filter(|binding| binding.ring == frame).count()
     }
 
     /// Whether the frame is plain memory of `owner`.
@@ -219,6 +234,7 @@ impl World {
             Thing::Env(name) => self.envs.contains_key(&name),
             Thing::Binding(name) => self.bindings.contains_key(&name),
             Thing::Scope(name) => self.scopes.contains_key(&name),
+            Thing::DiskBinding(name) => self.disk_bindings.contains_key(&name),
             _ => true,
         }
     }

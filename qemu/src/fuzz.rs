@@ -10,13 +10,17 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use tempfile::TempDir;
 
+use crate::disk::Place;
 use crate::machine::{Config, GuestExit, Machine};
 use crate::symbols::Symboliser;
 use crate::{guest, manifest, workspace};
 
 /// Memory of the machine in MiB: little, because all of it is looked at in each check.
 const MEMORY: u32 = 64;
+/// Sectors of its disk.
+const DISK: u32 = 4 << 11;
 /// How long a machine may take to be gone after its last words.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,7 +33,7 @@ pub struct Plan {
     pub calls: u64,
     /// Processors.
     pub cpus: u32,
-    /// Let the clock count instructions, and send no packets: the same happens in
+    /// Let the clock count instructions, send no packets, and have no disk: the same happens in
     /// every run, if there is one processor.
     pub icount: bool,
 }
@@ -88,7 +92,7 @@ pub(crate) fn cargo(verb: &str) -> Command {
 
 impl Plan {
     /// Boots the machine. [`build`] comes first.
-    pub fn boot(&self) -> Result<Machine> {
+    pub fn boot(&self) -> Result<Fuzzed> {
         let mut manifest = manifest::read(&workspace::manifest("fuzz"))?;
         let share = self.calls.div_ceil(manifest.apps.len().max(1) as u64);
         for (number, app) in (0..).zip(&mut manifest.apps) {
@@ -102,8 +106,22 @@ impl Plan {
         let bundle = guest::bundle(&manifest)?;
         let mut config = Config::new(manifest);
         (config.memory, config.cpus, config.icount) = (MEMORY, self.cpus, self.icount);
-        Machine::start(&config, &kernel_elf(), &bundle)
+        let directory = tempfile::Builder::new().prefix("exo-fuzz-").tempdir()?;
+        // When a disk is done is the host's doing.
+        if !self.icount {
+            let path = directory.path().join("disk");
+            config.disk = Some(Place { path, sectors: Some(DISK) });
+        }
+        let machine = Machine::start(&config, &kernel_elf(), &bundle)?;
+        Ok(Fuzzed { machine, _disk: directory })
     }
+}
+
+/// A machine, and its disk as long as it runs.
+pub struct Fuzzed {
+    /// The machine.
+    pub machine: Machine,
+    _disk: TempDir,
 }
 
 /// How following a machine ended.
@@ -225,8 +243,8 @@ fn report(machine: &Machine) -> String {
 /// # Errors
 /// As [`follow`]; QEMU.
 pub fn run(plan: &Plan) -> Result<Outcome> {
-    let machine = plan.boot()?;
-    match follow(&machine, |_| true)? {
+    let fuzzed = plan.boot()?;
+    match follow(&fuzzed.machine, |_| true)? {
         Ended::ByItself(outcome) => Ok(outcome),
         Ended::Unfinished { .. } => bail!("the machine was not followed to its end"),
     }

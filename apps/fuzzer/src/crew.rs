@@ -6,6 +6,7 @@ use exo_abi::boot::SELF;
 use exo_abi::{
     EnvId, EnvState, Error, FRAME_BYTES, Handle, Pages, Pfn, Protection, Rights, VirtAddr, Word,
 };
+use libos::disk::Extent;
 use libos::sys;
 use selftest::child::{Maker, status, until_done};
 use selftest::random::Random;
@@ -25,6 +26,7 @@ pub(crate) struct Yard<'a> {
     /// The playing field.
     pub(crate) field: (Pfn, Pages),
     pub(crate) net: Option<Handle>,
+    pub(crate) disk: Option<(Handle, Extent)>,
 }
 
 /// Children, and their numbers.
@@ -94,6 +96,17 @@ impl Yard<'_> {
         {
             let handle = self.give(env, net, Rights::BIND.with(Rights::GRANT), (0, 0))?;
             self.board.tell(index, CREW + 1, Told::Net, handle);
+        }
+        if let Some((disk, extent)) = self.disk
+            && random.below(2) == 0
+        {
+            let rights = [Rights::READ, Rights::WRITE, Rights::READ.with(Rights::WRITE)];
+            let rights = rights[random.below(3) as usize % 3].with(Rights::GRANT);
+            let first = random.below(u64::from(extent.sectors) / 2);
+            let count = 1 + random.below(u64::from(extent.sectors) / 2);
+            let range = (u64::from(extent.first) + first, count);
+            let handle = self.give(env, disk, rights, range)?;
+            self.board.tell(index, CREW + 2, Told::Disk, handle);
         }
         Ok(())
     }

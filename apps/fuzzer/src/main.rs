@@ -2,7 +2,7 @@
 //! itself.
 //!
 //! The program makes a crew of children again and again, gives each other authority
-//! over frames, the network and its fellows, and lets them call the kernel at random:
+//! over frames, the network, sectors of the disk and its fellows, and lets them call the kernel at random:
 //! single calls made from the table of calls, with arguments likely to mean
 //! something, and short sequences that make objects and take them apart. Meanwhile it
 //! asks for frames back, takes them, and now and then begins to destroy a child that runs.
@@ -29,6 +29,8 @@ mod member;
 mod pick;
 #[cfg(exo_guest)]
 mod place;
+#[cfg(exo_guest)]
+mod requests;
 #[cfg(exo_guest)]
 mod rounds;
 #[cfg(exo_guest)]

@@ -15,7 +15,7 @@ use crate::place::{CREW, FAULTED, GRANTED, SERVICE_STACK, Told, board};
 use crate::upcall;
 
 /// The first slots of a child's table hold itself and what its maker gave it.
-const GIVEN: u32 = CREW as u32 + 1;
+const GIVEN: u32 = CREW as u32 + 3;
 
 /// A child, as it knows itself.
 pub(crate) struct Member {
@@ -108,6 +108,7 @@ impl Member {
                 "net_scope" => Told::Net,
                 "entry_create" => Told::Entry,
                 "doorbell_create" => Told::Doorbell,
+                "disk_bind" => Told::DiskBinding,
                 "cap_derive" | "cap_badge" => Told::Other,
                 _ => return result,
             };

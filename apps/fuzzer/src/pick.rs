@@ -26,6 +26,8 @@ pub(crate) enum Want {
     Filter,
     /// An own scope.
     Scope,
+    /// An own disk binding.
+    DiskBinding,
     /// Not the caller's.
     Foreign,
 }
@@ -54,6 +56,7 @@ impl Member {
                 Want::Table => mine && kind == Some(FrameKind::PageTable),
                 Want::Filter => mine && kind == Some(FrameKind::Filter),
                 Want::Scope => mine && kind == Some(FrameKind::Scope),
+                Want::DiskBinding => mine && kind == Some(FrameKind::DiskBinding),
                 Want::Foreign => !mine && kind != Some(FrameKind::Free),
             };
             if fits {
@@ -82,6 +85,7 @@ impl Member {
                     "frames_take" => Want::Free,
                     "filter_remove" => Want::Filter,
                     "net_unscope" => Want::Scope,
+                    "disk_unbind" => Want::DiskBinding,
                     "map" if self.random.below(16) == 0 => return (first + 511) & !511,
                     "map" if self.random.below(4) == 0 => Want::Table,
                     "map" => Want::Memory,
@@ -110,7 +114,7 @@ impl Member {
     }
 
     /// A handle that the argument `name` of a call could be about.
-    fn any_handle(&mut self, name: &str) -> u64 {
+    fn any_handle(&mut self, call: &str, name: &str) -> u64 {
         match self.random.below(12) {
             0 => {
                 let index = self.random.below(70) as u32;
@@ -129,7 +133,9 @@ impl Member {
                 "env" | "space" | "owner" => self.handle(Told::Env),
                 "frames" => self.handle(Told::Frames),
                 "net" => self.handle(Told::Net),
+                "binding" if call == "disk_sync" => self.handle(Told::DiskBinding),
                 "binding" => self.handle(Told::Binding),
+                "disk" => self.handle(Told::Disk),
                 "entry" => self.handle(Told::Entry),
                 "doorbell" => self.handle(Told::Doorbell),
                 "slots" if self.random.below(4) != 0 => SELF.into_word(),
@@ -142,8 +148,10 @@ impl Member {
                         Told::Binding,
                         Told::Entry,
                         Told::Doorbell,
+                        Told::Disk,
+                        Told::DiskBinding,
                     ];
-                    let kind = kinds[self.random.below(7) as usize % kinds.len()];
+                    let kind = kinds[self.random.below(9) as usize % kinds.len()];
                     self.handle(kind)
                 }
             },
@@ -223,7 +231,7 @@ impl Member {
             };
         }
         match (kind, name) {
-            ("Handle", _) => self.any_handle(name),
+            ("Handle", _) => self.any_handle(call, name),
             ("Pfn", _) => self.any_frame(call),
             ("VirtAddr", _) => self.place(),
             ("UserPtr", _) => self.pointer(),

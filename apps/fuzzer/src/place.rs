@@ -40,6 +40,8 @@ pub(crate) struct Board {
     pub(crate) table: AtomicU64,
     /// Own address, in network order from the lowest byte.
     pub(crate) address: AtomicU64,
+    /// First sector and number of sectors of the extent, if there is one.
+    pub(crate) extent: [AtomicU64; 2],
     /// Not zero if packets may be sent.
     pub(crate) speaks: AtomicU64,
     /// Calls each child has made.
@@ -67,6 +69,8 @@ pub(crate) enum Told {
     Binding = 4,
     Entry = 5,
     Doorbell = 6,
+    Disk = 7,
+    DiskBinding = 8,
 }
 
 const _: () = assert!(size_of::<Board>() <= 4096);
@@ -111,7 +115,7 @@ pub(crate) const KEY: usize = 128;
 pub(crate) const LENGTHS: usize = 2016;
 
 /// Places on the board that only the maker writes: which environment each handle is for is known.
-pub(crate) const FIXED: usize = CREW + 3;
+pub(crate) const FIXED: usize = CREW + 4;
 
 /// Where child `index` finds its handle for child `other`. In the place for itself is
 /// its number.

@@ -107,6 +107,10 @@ impl Rounds {
         let random = Cell::new(Random::new(setting.seed));
         board.frames[0].store(field.into_word(), Relaxed);
         board.frames[1].store(FIELD.into(), Relaxed);
+        if let Some((_, extent)) = environment.start.disk {
+            board.extent[0].store(extent.first.into(), Relaxed);
+            board.extent[1].store(extent.sectors.into(), Relaxed);
+        }
         board.table.store(frames.table.len() as u64, Relaxed);
         board.budget.store(PER_CHILD, Relaxed);
         board.speaks.store((!setting.silent).into(), Relaxed);
@@ -172,6 +176,7 @@ impl Rounds {
             table: Pfn(self.environment.system.frame_table.load(Relaxed)),
             field: (self.field, FIELD),
             net: self.environment.start.net,
+            disk: self.environment.start.disk,
         };
         let crew = yard.crew(&mut random)?;
         let slots = self.slots.lend(&crew.0)?;

@@ -18,7 +18,8 @@ const STEPS: u64 = 64;
 impl Member {
     /// One of them.
     pub(crate) fn sequence(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(22) {
+            20 | 21 => self.stores(),
             0 | 1 => self.takes(),
             2 | 3 => self.maps(),
             4 => self.builds_tables(),
@@ -40,7 +41,7 @@ impl Member {
         }
     }
 
-    fn go(&mut self, number: u64, words: &[u64]) -> Option<u64> {
+    pub(crate) fn go(&mut self, number: u64, words: &[u64]) -> Option<u64> {
         let mut all = [0; 6];
         all.iter_mut().zip(words).for_each(|(word, value)| *word = *value);
         self.call(number, all).ok()
@@ -144,15 +145,30 @@ impl Member {
     }
 
     fn derives(&mut self) {
-        let what = [Told::Env, Told::Frames, Told::Net, Told::Entry, Told::Doorbell, Told::Binding];
-        let what = what[self.random.below(6) as usize % what.len()];
+        let what = [
+            Told::Env,
+            Told::Frames,
+            Told::Net,
+            Told::Entry,
+            Told::Doorbell,
+            Told::Binding,
+            Told::Disk,
+        ];
+        let what = what[self.random.below(7) as usize % what.len()];
         let source = self.handle(what);
         let (first, count) = match what {
+            Told::Disk => {
+                let [first, count] = board().extent.each_ref().map(|word| word.load(Relaxed));
+                (first + self.random.below(count.max(1)), 1 + self.random.below(64))
+            }
             Told::Frames => (board().frames[0].load(Relaxed) + self.random.below(256), 32),
             _ => (0, 0),
         };
         let rights = match self.random.below(3) {
             0 => self.random.below(1 << 13),
+            1 if what == Told::Disk => {
+                Rights::GRANT.with(Rights::READ).with(Rights::WRITE).into_word()
+            }
             1 => Rights::GRANT.with(Rights::MEMORY).into_word(),
             _ => Rights::GRANT.into_word(),
         };

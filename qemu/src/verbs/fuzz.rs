@@ -60,10 +60,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut total = Total::default();
     for seed in args.seed.. {
         let plan = Plan { seed, calls: args.calls, cpus: args.cpus, icount: args.icount };
-        let machine = plan.boot()?;
+        let fuzzed = plan.boot()?;
+        let machine = &fuzzed.machine;
         let progress = std::io::stderr().is_terminal();
         let mut shown = 0;
-        let outcome = fuzz::follow(&machine, |made| {
+        let outcome = fuzz::follow(machine, |made| {
             while let Some(line) = machine.console().line(shown).filter(|_| args.verbose) {
                 note!("{line}");
                 shown += 1;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use kvstore::durable::promise::Promise;
 use kvstore::engine::Eviction;
 
 /// A memcached-compatible key-value store on UDP and TCP, as a Linux process
@@ -56,6 +57,14 @@ pub(crate) struct Arguments {
     /// store's memory; nothing is evicted, but refused when memory is full
     #[arg(long, value_name = "FILE", conflicts_with = "echo")]
     pub(crate) durable: Option<PathBuf>,
+    /// What an answer of a durable store promises: `always` that what it says is flushed to the
+    /// disk; `group:MS` that it is written, and flushed MS milliseconds later at most, so that the
+    /// end of the power may lose the last MS; `async:MS` that it is written and flushed MS
+    /// milliseconds later at most, so that the end of the process may lose them, too
+    #[arg(long, default_value_t, value_name = "PROMISE", requires = "durable",
+          value_parser = |text: &str| Promise::parse(text)
+              .ok_or("not always, group:MS or async:MS"))]
+    pub(crate) promise: Promise,
     /// Store nothing: send every datagram back as it came. What serving costs without a store
     #[arg(long)]
     pub(crate) echo: bool,
@@ -86,6 +95,7 @@ mod tests {
     fn nonsense_is_refused() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
         assert!(parse("kvstore-linux --durable file").is_ok());
+        assert!(parse("kvstore-linux --durable file --promise async:100").is_ok());
         assert!(
             parse("kvstore-linux --seed 7 --threads 2 --memory-mib 64 --eviction sieve").is_ok()
         );
@@ -97,6 +107,8 @@ mod tests {
             "--listen ::1",
             "x",
             "--echo --durable f",
+            "--promise always",
+            "--durable f --promise group",
         ] {
             assert!(parse(&format!("kvstore-linux {line}")).is_err(), "{line}");
         }

@@ -24,7 +24,8 @@
 //! | [`file`] | where the journal is |
 //!
 //! **Durable.** With `--durable` the answers to a batch wait until what it changed is in a file:
-//! one write and one flush for all of it, made under the lock.
+//! one write and one flush for all of it, made under the lock. With a `--promise` of less a thread
+//! more sees to it that what was acknowledged is flushed in time.
 
 mod arguments;
 mod batch;
@@ -39,6 +40,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -46,6 +48,7 @@ use arguments::Arguments;
 use batch::{Answers, Batch};
 use kvstore::Time;
 use kvstore::datagrams::Source;
+use kvstore::durable::promise::Promise;
 use store::Store;
 
 fn main() -> ExitCode {
@@ -74,6 +77,9 @@ fn main() -> ExitCode {
                 eprintln!("kvstore: TCP: {error}");
                 std::process::exit(1)
             });
+        }
+        if arguments.promise != Promise::Always {
+            scope.spawn(|| keep_in_time(&store, arguments.promise));
         }
         for socket in &sockets {
             scope.spawn(|| {
@@ -110,6 +116,19 @@ fn sockets(arguments: &Arguments) -> Result<(Vec<UdpSocket>, Option<TcpListener>
             Err(_) if arguments.address().port() == 0 && tries < TRIES => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Has the store keep its promise while nothing is asked.
+fn keep_in_time(store: &Mutex<Store>, promise: Promise) -> Infallible {
+    loop {
+        let wait = {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            store.commit();
+            store.wait()
+        };
+        // What is acknowledged meanwhile is not due before that.
+        thread::sleep(wait.unwrap_or(Duration::from_micros(promise.lag_micros())));
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kvstore::connections::{Connections, Session};
 use kvstore::datagrams::{Datagrams, LEAST_MEMORY, MOST_REQUESTS, REQUEST_MEMORY, Source};
+use kvstore::durable::promise::Promise;
 use kvstore::durable::{self, Durable, Keeper};
 use kvstore::stream::Progress;
 use kvstore::users::{Malformed, Users};
@@ -54,7 +55,7 @@ impl Store {
         let durable = None;
         let mut store = Self { service, datagrams, connections, start, start_unix, durable };
         if let Some(path) = &arguments.durable {
-            store.restore(path)?;
+            store.restore(path, arguments.promise)?;
         }
         if let Some(file) = &arguments.auth_file {
             store.require(file)?;
@@ -77,15 +78,16 @@ impl Store {
     }
 
     /// Becomes what the file at `path` holds, and keeps there from now on what changes.
-    fn restore(&mut self, path: &Path) -> Result<(), String> {
+    fn restore(&mut self, path: &Path, promise: Promise) -> Result<(), String> {
         let (bytes, least) =
             (durable::buffer_bytes(&self.service), durable::least_sectors(&self.service));
         // To whole MiB.
         let disk = FileDisk::open(path, least.next_multiple_of(2048))?;
         let buffers = [memory(bytes)?, memory(bytes)?];
         let now = self.now();
-        let durable = Durable::open(disk, &mut self.service, buffers, now)
+        let mut durable = Durable::open(disk, &mut self.service, buffers, now)
             .map_err(|error| format!("{}: {error}", path.display()))?;
+        durable.promise(promise);
         self.durable = Some(durable);
         Ok(())
     }
@@ -95,14 +97,24 @@ impl Store {
         self.service.engine().usage().items
     }
 
-    /// Makes durable what was changed, if that was chosen: before any answer leaves. If that fails
-    /// the process ends, and acknowledges nothing more.
+    /// Keeps what was changed as was promised: before any answer leaves, and when
+    /// [`Store::wait`] says. If that fails the process ends, and acknowledges nothing more.
     pub(crate) fn commit(&mut self) {
+        let micros = self.micros();
         let Some(durable) = &mut self.durable else { return };
-        if let Err(fault) = durable.commit(&mut self.service) {
+        if let Err(fault) = durable.settle(&mut self.service, micros) {
             eprintln!("kvstore: storage: {fault}; nothing more is acknowledged");
             std::process::exit(1);
         }
+    }
+
+    /// How long [`Store::commit`] may wait, if nothing is answered. None if for ever.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.durable.as_ref()?.wait_micros(self.micros()).map(Duration::from_micros)
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Before a request.

@@ -5,8 +5,13 @@
 //! answers go: one write and one flush serve them all. At the start, what the device holds is made
 //! the store again: every acknowledged change, with expiry times and CAS ids.
 //!
+//! A store may promise less ([`promise`]): then answers leave before, and the owner calls
+//! [`Keeper::settle`] in time.
+//!
 //! Place on the packet path: between steps 5 and 6. The device is the owner's affair: a file of
 //! a Linux process, an extent of a disk.
+
+pub mod promise;
 
 /// What a device is, and how changes are kept on one.
 pub use libos::storage;
@@ -16,6 +21,7 @@ use libos::storage::{
 
 use crate::engine::{LEAD, RestoreError};
 use crate::{Service, Time};
+use promise::Promise;
 
 const TAG: [u8; 8] = *b"kvstore1";
 
@@ -26,11 +32,16 @@ pub trait Keeper {
     /// Before each request: there is room to note what it changes.
     fn make_room(&mut self, service: &mut Service<'_>);
 
-    /// Before answers leave: what was changed is kept.
+    /// Before answers leave, at `micros` on the owner's clock: what was changed is kept, as was
+    /// promised.
     ///
     /// # Errors
     /// See [`Durable::commit`].
-    fn settle(&mut self, service: &mut Service<'_>) -> Result<(), Fault>;
+    fn settle(&mut self, service: &mut Service<'_>, micros: u64) -> Result<(), Fault>;
+
+    /// In how many microseconds [`Keeper::settle`] must be called again, if nothing is answered
+    /// before. None if it need not be.
+    fn wait_micros(&self, micros: u64) -> Option<u64>;
 }
 
 /// Changes are in memory, and nowhere else.
@@ -42,8 +53,13 @@ impl Keeper for Forgetful {
     fn make_room(&mut self, _: &mut Service<'_>) {}
 
     #[inline(always)]
-    fn settle(&mut self, _: &mut Service<'_>) -> Result<(), Fault> {
+    fn settle(&mut self, _: &mut Service<'_>, _: u64) -> Result<(), Fault> {
         Ok(())
+    }
+
+    #[inline(always)]
+    fn wait_micros(&self, _: u64) -> Option<u64> {
+        None
     }
 }
 
@@ -51,6 +67,9 @@ impl Keeper for Forgetful {
 #[derive(Debug)]
 pub struct Durable<'m, B> {
     journal: Journal<'m, B>,
+    promise: Promise,
+    /// When the first change was acknowledged that is not durable yet.
+    owed_since: Option<u64>,
     /// It is of no use any more.
     failed: Option<Fault>,
 }
@@ -65,8 +84,17 @@ impl<B: Block> Keeper for Durable<'_, B> {
     }
 
     #[inline]
-    fn settle(&mut self, service: &mut Service<'_>) -> Result<(), Fault> {
-        self.commit(service)
+    fn settle(&mut self, service: &mut Service<'_>, micros: u64) -> Result<(), Fault> {
+        match self.promise {
+            Promise::Always => self.commit(service),
+            _ => self.settle_later(service, micros),
+        }
+    }
+
+    #[inline]
+    fn wait_micros(&self, micros: u64) -> Option<u64> {
+        let due = self.owed_since?.saturating_add(self.promise.lag_micros());
+        Some(due.saturating_sub(micros))
     }
 }
 
@@ -105,7 +133,13 @@ impl<'m, B: Block> Durable<'m, B> {
         service.keep(notes, now);
         let journal = Journal::open(disk, TAG, scratch, service)?;
         service.begin_notes();
-        Ok(Self { journal, failed: None })
+        let promise = Promise::Always;
+        Ok(Self { journal, promise, owed_since: None, failed: None })
+    }
+
+    /// From now on answers promise this.
+    pub fn promise(&mut self, promise: Promise) {
+        self.promise = promise;
     }
 
     /// Makes durable what requests have changed since it was called last. Answers to any request,
@@ -118,16 +152,35 @@ impl<'m, B: Block> Durable<'m, B> {
     /// See [`Fault`]. The store must stop then: no answer may leave any more.
     #[inline]
     pub fn commit(&mut self, service: &mut Service<'_>) -> Result<(), Fault> {
-        if !service.engine().has_notes() {
+        if !service.engine().has_notes() && self.owed_since.is_none() {
             return Ok(());
         }
-        let committed = match (self.failed, service.notes()) {
+        self.keep(service, true)
+    }
+
+    /// What a promise other than `always` takes before answers leave.
+    fn settle_later(&mut self, service: &mut Service<'_>, micros: u64) -> Result<(), Fault> {
+        if service.engine().has_notes() {
+            let since = *self.owed_since.get_or_insert(micros);
+            if let Promise::Group(_) = self.promise {
+                self.keep(service, false)?;
+                self.owed_since = Some(since);
+            }
+        }
+        if self.wait_micros(micros) == Some(0) { self.commit(service) } else { Ok(()) }
+    }
+
+    /// Has the journal take what was changed, and flush it. If it cannot once, it never will.
+    fn keep(&mut self, service: &mut Service<'_>, flushes: bool) -> Result<(), Fault> {
+        let kept = match (self.failed, service.notes()) {
             (Some(fault), _) => Err(fault),
             (None, None) => Err(Fault::Full),
-            (None, Some(_)) => self.journal.commit(service),
+            (None, Some(_)) if flushes => self.journal.commit(service),
+            (None, Some(_)) => self.journal.append(service),
         };
-        self.failed = committed.err();
-        committed
+        self.failed = kept.err();
+        self.owed_since = None;
+        kept
     }
 
     /// What the log did so far.

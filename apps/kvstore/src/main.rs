@@ -13,7 +13,8 @@
 //! for datagrams alone.
 //!
 //! If it was granted an extent of the disk, the store is durable: between steps 5 and 6 what a batch
-//! has changed goes there, with one write and one flush.
+//! has changed goes there, with one write and one flush, or as `durable=PROMISE` says
+//! ([`kvstore::durable::promise`]).
 //!
 //! With a capability for it (`elevate` in the manifest) it serves in ring 0, and with the right
 //! to direct calls moves packets by them; the same program all the same.
@@ -22,7 +23,8 @@
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
 //! how many clients may be connected (1024, otherwise); `udp-kib=N`, how many KiB a second a source
 //! that has not connected is sent in answers of several datagrams (4096, otherwise);
-//! `auth=USER:PASSWORD,…`, the users that are served, over connections only (all, and datagrams
+//! `disk-seconds=N`, how long the disk may take over a request before the store gives up (30,
+//! otherwise); `auth=USER:PASSWORD,…`, the users that are served, over connections only (all, and datagrams
 //! too, otherwise); `eviction=NAME`, which items are given up first
 //! ([`kvstore::engine::Eviction`]).
 #![cfg_attr(exo_guest, no_std, no_main)]
@@ -39,6 +41,7 @@ mod guest {
     use kvstore::datagrams::{
         DEFAULT_BUDGET, Datagrams, LEAST_MEMORY, MOST_REQUESTS, REQUEST_MEMORY, Source,
     };
+    use kvstore::durable::promise::Promise;
     use kvstore::durable::{self, Durable, Forgetful, Keeper};
     use kvstore::engine::Eviction;
     use kvstore::users::Users;
@@ -79,6 +82,8 @@ mod guest {
     const MOST_BUFFERS: Pages = 512;
     /// Pages of the buffer through which the disk is written.
     const DISK_BUFFER: Pages = 16;
+    /// How long the disk may take over a request.
+    const DISK_SECONDS: u64 = 30;
     /// Pages of the two buffers of a journal, for the largest items there may be.
     const JOURNAL: Pages = 2 * 320;
     /// Which part of what is granted is for requests and answers of several datagrams.
@@ -145,16 +150,27 @@ mod guest {
             service.require(users);
         }
         let connections = Connections::new(limit);
+        let promise = promise(&environment)?;
         let Some(disk) = open_disk(&environment)? else {
-            let store =
-                Store { service, datagrams, keeper: Forgetful, failed: None, connections, now };
+            if promise.is_some() {
+                return Err(Failure::NoDisk);
+            }
+            let (keeper, failed, micros) = (Forgetful, None, 0);
+            let store = Store { service, datagrams, keeper, failed, connections, now, micros };
             return serve_with(&environment, device, stack, store);
         };
+        let promise = promise.unwrap_or_default();
         let bytes = durable::buffer_bytes(&service);
         let buffers = [buffer(&environment, bytes)?, buffer(&environment, bytes)?];
-        let keeper = Durable::open(disk, &mut service, buffers, now)?;
-        println!("durable; {} items", service.engine().usage().items);
-        let store = Store { service, datagrams, keeper, failed: None, connections, now };
+        let mut keeper = Durable::open(disk, &mut service, buffers, now)?;
+        keeper.promise(promise);
+        let items = service.engine().usage().items;
+        match promise {
+            Promise::Always => println!("durable; {items} items"),
+            _ => println!("durable, {promise}; {items} items"),
+        }
+        let (failed, micros) = (None, 0);
+        let store = Store { service, datagrams, keeper, failed, connections, now, micros };
         serve_with(&environment, device, stack, store)
     }
 
@@ -181,9 +197,17 @@ mod guest {
             let micros = clock.micros();
             let unix = epoch.saturating_add(micros / 1_000_000);
             store.now = Time { unix, uptime: unix.saturating_sub(start) as u32 };
+            store.micros = micros;
+            if store.keeper.wait_micros(micros) == Some(0) {
+                store.settle()?;
+            }
             let handled = stack.poll(device, &mut store, micros, BATCH)?;
-            Ok((handled, stack.wait_micros(micros)))
+            let waits = [stack.wait_micros(micros), store.keeper.wait_micros(micros)];
+            Ok((handled, waits.into_iter().flatten().min()))
         });
+        // What is owed.
+        store.micros = u64::MAX;
+        let _ = store.settle();
         match store.failed {
             Some(fault) => println!("storage: {fault}; nothing more is acknowledged"),
             None => println!("network: {error}"),
@@ -206,12 +230,14 @@ mod guest {
         failed: Option<Fault>,
         connections: Connections,
         now: Time,
+        /// The same in microseconds since the machine was started.
+        micros: u64,
     }
 
     impl<K: Keeper> Store<K> {
         #[inline(always)]
         fn settle(&mut self) -> Result<(), Error> {
-            self.keeper.settle(&mut self.service).map_err(|fault| {
+            self.keeper.settle(&mut self.service, self.micros).map_err(|fault| {
                 self.failed = Some(fault);
                 Error::DeviceFailed
             })
@@ -296,7 +322,20 @@ mod guest {
         let Some((handle, extent)) = environment.start.disk else { return Ok(None) };
         let (memory, park) = (environment.memory, environment.park);
         let disk = disk::blocking(memory, park, handle, extent, DISK_BUFFER);
-        disk.map(Some).map_err(Failure::Disk)
+        let mut disk = disk.map_err(Failure::Disk)?;
+        let seconds = match environment.argument("disk-seconds") {
+            None => DISK_SECONDS,
+            Some(number) => number.parse().map_err(|_| Failure::Argument("disk-seconds"))?,
+        };
+        let hz = environment.clock.frequency().get();
+        disk.give_up_after(timestamp, hz.saturating_mul(seconds));
+        Ok(Some(disk))
+    }
+
+    /// What answers promise, if that was chosen.
+    fn promise(environment: &Environment) -> Result<Option<Promise>, Failure> {
+        let Some(text) = environment.argument("durable") else { return Ok(None) };
+        Promise::parse(text).map(Some).ok_or(Failure::Promise)
     }
 
     /// Memory of so many bytes.
@@ -372,6 +411,8 @@ mod guest {
     enum Failure {
         Argument(&'static str),
         Policy,
+        Promise,
+        NoDisk,
         Datagrams,
         Users,
         Memory(MemoryError),
@@ -389,6 +430,8 @@ mod guest {
                     write!(f, "argument {name}: not a number, or more than there is")
                 }
                 Self::Policy => f.write_str("argument eviction: no policy has this name"),
+                Self::Promise => f.write_str("argument durable: not always, group:MS or async:MS"),
+                Self::NoDisk => f.write_str("argument durable: there is no disk"),
                 Self::Datagrams => f.write_str("datagrams: too little memory"),
                 Self::Users => {
                     f.write_str("argument auth: not USER:PASSWORD, or several with commas")

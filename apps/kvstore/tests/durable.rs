@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use kvstore::durable::promise::Promise;
 use kvstore::durable::{self, Durable, Keeper};
 use kvstore::engine::Eviction;
 use kvstore::stream::{Conversation, Next};
@@ -22,6 +23,9 @@ const CONFIG: Config = Config {
     pid: 1,
 };
 const START: Time = Time { unix: 1_700_000_000, uptime: 0 };
+
+/// Notes of items, by key.
+type All = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What a store and its journal lie in.
 struct Memory {
@@ -90,7 +94,7 @@ impl<'m, B: Block> Life<'m, B> {
     }
 
     /// Everything that clients could find out: notes of all items, by key, and of the store.
-    fn all(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    fn all(&self) -> All {
         let mut all = BTreeMap::new();
         let mut sink = |pieces: &[&[u8]]| -> Result<(), ()> {
             let note = pieces.concat();
@@ -269,6 +273,97 @@ fn it_is_whole_after_a_power_cut_at_any_time() {
     });
     let states = states.map_err(|violation| (violation.acknowledged, violation.durable)).unwrap();
     assert!(states > 1_000, "only {states} states were tried");
+}
+
+/// Microseconds between two requests of the test below, and for how long it promises nothing.
+const PAUSE: u64 = 700;
+const LAG_MILLIS: u32 = 5;
+
+/// Serves with `keeps`, of which what is older than `promised` microseconds must be durable. Returns the states tried, and how many acknowledgements at most were not durable.
+fn cut_while_it_promises(
+    keeps: Promise,
+    promised: u64,
+) -> Result<(u64, usize), powercut::Violation<All>> {
+    let blank = MemoryDisk::new(disk_sectors());
+    let recorder = Recorder::new(blank.clone());
+    let mut memory = Memory::new();
+    let mut life = Life::begin(&mut memory, recorder.clone(), START.unix).unwrap();
+    life.durable.promise(keeps);
+    let (mut history, mut times) = (vec![life.all()], Vec::new());
+    let (mut micros, mut owed) = (1_000_000, 0);
+    for n in 0..40_u32 {
+        // Bursts, and pauses in which nothing is asked.
+        let next = micros + if n % 17 == 16 { 40_000 } else { PAUSE * u64::from(n % 3) };
+        while let Some(wait) = life.durable.wait_micros(micros).filter(|wait| micros + wait <= next)
+        {
+            micros += wait;
+            life.durable.settle(&mut life.service, micros).unwrap();
+        }
+        micros = micros.max(next);
+        let (key, len) = (n % 9, n * 97 % 1100);
+        life.answer(
+            format!("set key{key} 0 0 {len}\r\n{}\r\n", "x".repeat(len as usize)).as_bytes(),
+        );
+        life.answer(b"set counter 0 0 2\r\n10\r\nincr counter 7\r\n");
+        life.durable.settle(&mut life.service, micros).unwrap();
+        history.push(life.all());
+        times.push(micros);
+        recorder.acknowledge_early();
+        // All that is older must be there.
+        let durable = times.partition_point(|time| time + promised <= micros);
+        recorder.promise(durable);
+        owed = owed.max(times.len() - durable);
+    }
+    let mut memory = Memory::new();
+    let states = powercut::check(&blank, &recorder, &history, 13, |disk| {
+        Life::begin(&mut memory, disk, START.unix).unwrap().all()
+    })?;
+    Ok((states, owed))
+}
+
+/// What is left is what it was at one moment, and that moment is not longer ago than it promised.
+#[test]
+fn it_loses_no_more_than_it_promises() {
+    for promise in [Promise::Always, Promise::Group(LAG_MILLIS), Promise::Async(LAG_MILLIS)] {
+        let outcome = cut_while_it_promises(promise, promise.lag_micros());
+        let (states, owed) = outcome.map_err(|it| (promise, it.acknowledged, it.durable)).unwrap();
+        assert!(states > 500, "{promise}: only {states} states were tried");
+        assert_eq!(owed > 1, promise != Promise::Always, "{promise}: {owed}");
+    }
+}
+
+/// The checker finds a store that keeps half of what it promises.
+#[test]
+fn a_promise_that_is_not_kept_is_found() {
+    for keeps in [Promise::Group(2 * LAG_MILLIS), Promise::Async(2 * LAG_MILLIS)] {
+        let outcome = cut_while_it_promises(keeps, u64::from(LAG_MILLIS) * 1000);
+        assert!(outcome.is_err(), "{keeps}");
+    }
+}
+
+/// With `group` a change is with the device before its answer leaves, so that the end of the
+/// process loses nothing; with `async` it is not.
+#[test]
+fn a_group_is_written_before_its_answers_leave() {
+    for (promise, found) in [
+        (Promise::Always, b"HD s1\r\n".as_slice()),
+        (Promise::Group(LAG_MILLIS), b"HD s1\r\n"),
+        (Promise::Async(LAG_MILLIS), b"EN\r\n"),
+    ] {
+        let (mut memory, recorder) =
+            (Memory::new(), Recorder::new(MemoryDisk::new(disk_sectors())));
+        let mut life = Life::begin(&mut memory, recorder.clone(), START.unix).unwrap();
+        life.durable.promise(promise);
+        let flushes = life.counts().flushes;
+        life.answer(b"set key 0 0 1\r\nv\r\n");
+        life.durable.settle(&mut life.service, 0).unwrap();
+        let flushed = life.counts().flushes - flushes;
+        assert_eq!(flushed, u64::from(promise == Promise::Always));
+        // What the device has is there; what the process had is gone.
+        let mut disk = recorder.contents();
+        let mut life = Life::begin(&mut memory, &mut disk, START.unix).unwrap();
+        assert_eq!(life.ask(b"mg key s\r\n"), found, "{promise}");
+    }
 }
 
 /// However many requests a client sends at once, each finds room for its notes.

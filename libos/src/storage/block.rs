@@ -67,7 +67,7 @@ impl<B: Block> Block for &mut B {
 pub enum Fault {
     /// The sectors are not all there, or not whole.
     Range,
-    /// The device reported an error.
+    /// The device reported an error, or did not answer in time.
     Device,
     /// The log has no room.
     Full,
@@ -77,7 +77,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Range => "sectors beyond the end of the device, or parts of sectors",
-            Self::Device => "the device reported an error",
+            Self::Device => "the device reported an error, or did not answer in time",
             Self::Full => "the log is full",
         })
     }

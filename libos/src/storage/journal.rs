@@ -37,7 +37,7 @@ pub trait Contents {
     /// how many bytes they are. The buffer reaches up to the end of a sector, at least.
     fn frame(&mut self) -> (&mut [u8], usize);
 
-    /// They are durable: the frame is to be empty.
+    /// They are in the log: the frame is to be empty.
     fn committed(&mut self);
 
     /// Makes the changes of a frame, or of a part of the contents, in recovery.
@@ -67,6 +67,8 @@ pub struct Journal<'m, B> {
     /// For entries that are a part of the contents.
     scratch: &'m mut [u8],
     filling: Filling,
+    /// Something was appended since the last flush.
+    unflushed: bool,
 }
 
 /// How far the contents have been written to the other area.
@@ -93,7 +95,7 @@ impl<'m, B: Block> Journal<'m, B> {
         let whole = scratch.len() / SECTOR * SECTOR;
         let scratch = scratch.get_mut(..whole).unwrap_or_default();
         let log = Log::open(disk, tag, scratch, |changes| contents.apply(changes))?;
-        let mut journal = Self { log, scratch, filling: Filling::Not };
+        let mut journal = Self { log, scratch, filling: Filling::Not, unflushed: false };
         // Each opening takes a sector, which nothing else gives back.
         if journal.log.room() < journal.log.area() / (2 * RESERVE) {
             journal.renew(contents)?;
@@ -101,7 +103,8 @@ impl<'m, B: Block> Journal<'m, B> {
         Ok(journal)
     }
 
-    /// Makes the changes in the frame of `contents` durable. Nothing happens if there are none.
+    /// Makes the changes in the frame of `contents` durable, and those that were appended before.
+    /// Nothing happens if there are none.
     ///
     /// **Blocking** until they are. **Cost** one write and one flush; while the contents are
     /// written to the other area, some writes more, and for that area's head two flushes.
@@ -110,11 +113,25 @@ impl<'m, B: Block> Journal<'m, B> {
     /// See [`Fault`]. Whether the changes are durable is not known then, and the journal is of no
     /// use any more: nothing that depends on them may be acknowledged.
     pub fn commit<C: Contents>(&mut self, contents: &mut C) -> Result<(), Fault> {
+        self.append(contents)?;
+        self.flush()
+    }
+
+    /// Hands the changes in the frame of `contents` to the device. They are durable when
+    /// [`Journal::flush`] has returned. If the power ends before, some of what was appended last
+    /// may be gone: whole frames, from one on.
+    ///
+    /// **Blocking** until the device has them. **Cost** as [`Journal::commit`], without the flush.
+    ///
+    /// # Errors
+    /// As for [`Journal::commit`].
+    pub fn append<C: Contents>(&mut self, contents: &mut C) -> Result<(), Fault> {
         let (frame, len) = contents.frame();
         if len == 0 {
             return Ok(());
         }
         self.log.append(frame, len)?;
+        self.unflushed = true;
         if let Filling::From(_) = self.filling {
             self.log.append_next(frame, len)?;
         } else if self.log.room() < self.log.area() / RESERVE + 2 * self.scratch.len() as u64 {
@@ -123,9 +140,23 @@ impl<'m, B: Block> Journal<'m, B> {
             self.filling = Filling::From(0);
         }
         self.fill_next(contents, SHARE * sectors(HEADER + len) * SECTOR as u64)?;
-        self.log.flush()?;
-        self.finish()?;
         contents.committed();
+        // What is appended later is no part of the other area.
+        if self.filling == Filling::Whole { self.flush() } else { Ok(()) }
+    }
+
+    /// Makes durable what was appended. Nothing happens if all of it is.
+    ///
+    /// **Blocking** until it is.
+    ///
+    /// # Errors
+    /// As for [`Journal::commit`].
+    pub fn flush(&mut self) -> Result<(), Fault> {
+        if self.unflushed {
+            self.log.flush()?;
+            self.finish()?;
+            self.unflushed = false;
+        }
         Ok(())
     }
 
@@ -159,7 +190,7 @@ impl<'m, B: Block> Journal<'m, B> {
 
     /// Writes about `budget` bytes more of the contents to the other area, if it is being filled.
     fn fill_next<C: Contents>(&mut self, contents: &mut C, budget: u64) -> Result<(), Fault> {
-        let Self { log, scratch, filling } = self;
+        let Self { log, scratch, filling, .. } = self;
         let Filling::From(cursor) = *filling else { return Ok(()) };
         let mut len = 0;
         let mut sink = |change: &[&[u8]]| {

@@ -8,6 +8,9 @@
 //! acknowledged last, or what it was about to acknowledge, and nothing between the two. Then the
 //! power is cut while it recovers.
 //!
+//! An owner that acknowledges early says how much of it is durable by then ([`Recorder::promise`]):
+//! it must find what it was after one of the acknowledgements since.
+//!
 //! Few sectors are tried in all combinations, many in some, chosen by a seed.
 
 use alloc::boxed::Box;
@@ -35,7 +38,10 @@ enum Event {
     /// A sector was written.
     Write(u64, Box<[u8; SECTOR]>),
     Flush,
-    Acknowledged,
+    /// Whether all that was acknowledged is durable.
+    Acknowledged(bool),
+    /// As many acknowledgements are durable.
+    Promised(usize),
 }
 
 impl Recorder {
@@ -45,9 +51,19 @@ impl Recorder {
         Self { disk: Rc::new(RefCell::new(disk)), events: Rc::default() }
     }
 
-    /// The owner has acknowledged what it did last.
+    /// The owner has acknowledged what it did last, which is durable.
     pub fn acknowledge(&self) {
-        self.events.borrow_mut().push(Event::Acknowledged);
+        self.events.borrow_mut().push(Event::Acknowledged(true));
+    }
+
+    /// The owner has acknowledged what it did last, which need not be durable yet.
+    pub fn acknowledge_early(&self) {
+        self.events.borrow_mut().push(Event::Acknowledged(false));
+    }
+
+    /// The first `count` acknowledgements are of what is durable, says the owner.
+    pub fn promise(&self, count: usize) {
+        self.events.borrow_mut().push(Event::Promised(count));
     }
 
     /// What it holds now.
@@ -97,7 +113,8 @@ pub struct Violation<T> {
 /// Cuts the power everywhere in what `recorder`, which held `before` at first, has noted. `recover`
 /// is the owner's recovery, which returns what it finds; that must be what it was after so many
 /// acknowledgements, of which `history` has an element for each, and one for none; or what it was
-/// to be after one more.
+/// to be after one more; or, where fewer are promised to be durable, what it was after any in
+/// between.
 ///
 /// Returns how many states were tried.
 ///
@@ -113,26 +130,32 @@ pub fn check<T: PartialEq + Clone + Debug>(
     let mut cutter = Cutter { random: seed | 1, states: 0, recover: &mut recover };
     let mut durable = before.clone();
     let mut pending = Vec::new();
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut promised) = (0, 0);
     for event in recorder.events.borrow().iter() {
-        let mut cut = |acknowledged: usize| {
+        let mut cut = |promised: usize, acknowledged: usize| {
             let last = (acknowledged + 2).min(history.len());
-            let allowed = history.get(acknowledged..last).unwrap_or_default();
+            let allowed = history.get(promised..last).unwrap_or_default();
             cutter.cut(&durable, &pending, allowed, acknowledged)
         };
         match event {
             Event::Write(at, bytes) => pending.push((*at, **bytes)),
-            Event::Acknowledged => {
+            Event::Acknowledged(durable) => {
                 acknowledged += 1;
-                cut(acknowledged)?;
+                promised = if *durable { acknowledged } else { promised };
+                cut(promised, acknowledged)?;
             }
+            Event::Promised(count) if *count > promised => {
+                promised = *count;
+                cut(promised, acknowledged)?;
+            }
+            Event::Promised(_) => {}
             Event::Flush => {
-                cut(acknowledged)?;
+                cut(promised, acknowledged)?;
                 pending.drain(..).for_each(|(at, bytes)| put(&mut durable, at, &bytes));
             }
         }
     }
-    let allowed = history.get(acknowledged..).unwrap_or_default();
+    let allowed = history.get(promised..).unwrap_or_default();
     cutter.cut(&durable, &pending, allowed, acknowledged)?;
     Ok(cutter.states)
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use kvstore::durable::promise::Promise;
 
 use super::guest::Guest;
 use super::programs::build;
@@ -26,6 +27,8 @@ pub struct Store {
     pub connections: Option<u32>,
     /// KiB a second for a source of datagrams; none for the store's own choice.
     pub udp_kib: Option<u32>,
+    /// What its answers promise, if it has a disk; none for the store's own choice.
+    pub promise: Option<Promise>,
     /// Whether it stores nothing, and sends back what it gets.
     pub echo: bool,
 }
@@ -34,7 +37,15 @@ impl Store {
     /// A store with the program's own choices otherwise.
     #[must_use]
     pub const fn new(threads: u16, memory_mib: u32) -> Self {
-        Self { threads, memory_mib, seed: None, connections: None, udp_kib: None, echo: false }
+        Self {
+            threads,
+            memory_mib,
+            seed: None,
+            connections: None,
+            udp_kib: None,
+            promise: None,
+            echo: false,
+        }
     }
 
     /// The store that a manifest describes as an application: with its arguments, and where
@@ -55,6 +66,12 @@ impl Store {
                 "seed" => store.seed = Some(value.parse().with_context(invalid)?),
                 "connections" => store.connections = Some(value.parse().with_context(invalid)?),
                 "udp-kib" => store.udp_kib = Some(value.parse().with_context(invalid)?),
+                "durable" => {
+                    let promise = Promise::parse(value).with_context(|| {
+                        format!("manifest: {}: durable is always, group:MS or async:MS", app.name)
+                    })?;
+                    store.promise = Some(promise);
+                }
                 "auth" => {
                     bail!("manifest: a process has its users in a file: kvstore-linux -Y FILE")
                 }
@@ -96,12 +113,13 @@ impl Store {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let Self { threads, memory_mib, seed, connections, udp_kib, echo } = self;
+        let Self { threads, memory_mib, seed, connections, udp_kib, promise, echo } = self;
         let mut arguments =
             vec![format!("--threads={threads}"), format!("--memory-mib={memory_mib}")];
         arguments.extend(seed.map(|seed| format!("--seed={seed}")));
         arguments.extend(connections.map(|limit| format!("--connections={limit}")));
         arguments.extend(udp_kib.map(|kib| format!("--udp-kib={kib}")));
+        arguments.extend(promise.map(|promise| format!("--promise={promise}")));
         arguments.extend(echo.then(|| "--echo".to_owned()));
         arguments
     }

@@ -158,7 +158,7 @@ impl<'m> Engine<'m> {
         Some((buffer, end.saturating_sub(LEAD)))
     }
 
-    /// The changes are durable.
+    /// The changes are durable, or the owner has them.
     pub fn forget_notes(&mut self) {
         self.journal.end = 0;
     }

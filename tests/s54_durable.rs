@@ -1,12 +1,16 @@
-//! What the store has acknowledged is there after QEMU was killed: on a disk of its own.
+//! What the store has acknowledged is there after QEMU was killed: on a disk of its own, which may
+//! fail, or stop to answer.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exo_cmd::disk::{Image, Place};
 use exo_cmd::machine::{Config, Machine};
+use exo_cmd::manifest::OnExit;
 use machine_tests::{LONG, expect};
 use root::extents::Extent;
 
@@ -148,5 +152,75 @@ fn a_disk_that_fails_loses_nothing_acknowledged() {
 
     let machine = self::machine(&disk);
     let found = value(&mut connect(&machine), "counter");
+    assert!((acknowledged..=acknowledged + 1).contains(&found), "{found}, not {acknowledged}");
+}
+
+/// Lets QEMU's disk move so many bytes a second; any number for 0.
+fn throttle(monitor: &Path, bytes: u64) {
+    let mut stream = UnixStream::connect(monitor).expect("QEMU's monitor");
+    let limit = format!(
+        r#"{{"execute": "block_set_io_throttle", "arguments": {{"device": "disk", "bps": {bytes},
+        "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}}}}"#
+    );
+    let mut lines = BufReader::new(stream.try_clone().expect("a socket")).lines();
+    for command in [r#"{"execute": "qmp_capabilities"}"#, &limit.replace('\n', " ")] {
+        writeln!(stream, "{command}").expect("a monitor");
+        let answer = lines.by_ref().map(|line| line.expect("an answer"));
+        let answer = answer.skip_while(|line| !line.contains("return") && !line.contains("error"));
+        let answer = answer.take(1).last().expect("an answer");
+        assert!(!answer.contains("error"), "{answer}");
+    }
+}
+
+/// The disk stops answering. The store gives up and ends, the machine goes on, what the device may
+/// still fetch stays as it is; when the device is done, all frames come back, and nothing that was
+/// acknowledged is lost.
+#[test]
+fn a_disk_that_answers_too_late_stops_the_store_and_nothing_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = Place { path: directory.path().join("disk"), sectors: Some(DISK) };
+    let monitor = directory.path().join("monitor");
+    let mut config = Config::named("default").expect("boot/manifests/default.toml");
+    config.disk = Some(disk.clone());
+    config.extra =
+        ["-qmp".into(), format!("unix:{},server=on,wait=off", monitor.display()).into()].into();
+    for app in config.manifest.apps.iter_mut().filter(|app| app.name == "kvstore") {
+        app.on_exit = OnExit::Ignore;
+        app.args.push("disk-seconds=2".into());
+    }
+    let machine = Machine::boot(&config).expect("the machine starts");
+    machine.store(LONG).expect("the store answers");
+    let mut stream = connect(&machine);
+    stream.write_all(b"set before 0 0 1\r\n1\r\n").expect("a connection");
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"STORED\r\n");
+
+    throttle(&monitor, 1);
+    let start = Instant::now();
+    // A request or two still find the device's bucket empty.
+    let acknowledged = count(stream, "counter", 0);
+    expect(&machine, "storage: the device reported an error, or did not answer in time");
+    expect(&machine, "root: kvstore ended: exit code 1");
+    expect(&machine, "root: kvstore is destroyed when its devices are done with it");
+    assert!(start.elapsed() > Duration::from_secs(2), "it gave up early");
+    // The other application has not noticed.
+    let port = machine.echo_port().expect("an echo service");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time");
+    socket.send_to(b"still there?", ("127.0.0.1", port)).expect("sent");
+    let mut echo = [0; 64];
+    let length = socket.recv(&mut echo).expect("an echo");
+    assert_eq!(&echo[..length], b"still there?");
+    let said = |what: &str| machine.console().lines().iter().any(|line| line.contains(what));
+    assert!(!said("leak check"), "frames came back while the device had them");
+
+    throttle(&monitor, 0);
+    machine_tests::assert_no_leak(&machine, 1);
+    drop(machine);
+    let machine = self::machine(&disk);
+    let mut stream = connect(&machine);
+    assert_eq!(value(&mut stream, "before"), 1);
+    let found = value(&mut stream, "counter");
     assert!((acknowledged..=acknowledged + 1).contains(&found), "{found}, not {acknowledged}");
 }

@@ -33,6 +33,7 @@ pub(crate) fn start(u_area: &'static UArea) -> u64 {
 pub(crate) struct Started {
     pub(crate) children: Vec<Child>,
     pub(crate) frame_table: &'static [exo_abi::FrameInfo],
+    pub(crate) system: &'static exo_abi::SystemInfo,
 }
 
 fn set_up(u_area: &'static UArea) -> Result<Started, String> {
@@ -80,7 +81,7 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
     for child in &children {
         child::start(child).map_err(|error| alloc::format!("{}: {error}", child.name))?;
     }
-    Ok(Started { children, frame_table })
+    Ok(Started { children, frame_table, system })
 }
 
 /// Spreads the slots over the applications; what was not asked for stays

@@ -6,34 +6,48 @@ use alloc::vec::Vec;
 
 use exo_abi::{EnvState, EnvStatus, Error, EventCount, FrameInfo, Handle, UArea, UserPtr};
 use libos::memory::frames::count_free;
+use libos::time::timestamp;
 use libos::{println, sys};
 use root::manifest::OnExit;
 
 use crate::child::{self, Child};
 use crate::guest::{Started, power_off};
 
+/// How often a device that still has frames is waited for at once.
+const PATIENCE: u32 = 100_000;
+/// How often a second it is tried to destroy what could not be destroyed.
+const AGAIN: u64 = 10;
 /// Machine exit code when an application that ends it ended by a fault.
 const FAULTED: u64 = 126;
 
 /// Watches until no application is left.
 pub(crate) fn run(mut machine: Started, u_area: &'static UArea) -> u64 {
+    // What a device still has frames of.
+    let mut lingering: Vec<Child> = Vec::new();
     loop {
         let seen = u_area.events.load(Relaxed);
+        lingering.retain(|child| !clear_up(child, machine.frame_table, 0));
         let (ended, running): (Vec<_>, Vec<_>) =
             machine.children.into_iter().partition(|child| has_ended(child.env));
         machine.children = running;
         for child in ended {
             let code = report(&child);
-            clear_up(&child, machine.frame_table);
+            let gone = clear_up(&child, machine.frame_table, PATIENCE);
             if child.on_exit == OnExit::PowerOff {
                 power_off(code);
             }
+            if !gone {
+                println!("{} is destroyed when its devices are done with it", child.name);
+                lingering.push(child);
+            }
         }
-        if machine.children.is_empty() {
+        if machine.children.is_empty() && lingering.is_empty() {
             println!("nothing left to run");
             power_off(0);
         }
-        let _ = sys::wait(EventCount(seen), 0);
+        // When a device is done is not told to root, but to the owner, which is no more.
+        let again = timestamp().saturating_add(machine.system.tsc_hz.load(Relaxed) / AGAIN);
+        let _ = sys::wait(EventCount(seen), if lingering.is_empty() { 0 } else { again });
     }
 }
 
@@ -110,10 +124,12 @@ fn exception(vector: u32) -> &'static str {
 }
 
 /// Destroys the environment, with all that it made and that may still run, and checks that
-/// all it had is back.
-fn clear_up(child: &Child, table: &[FrameInfo]) {
-    if let Err(error) = until_done(|| sys::env_destroy(child.env)) {
-        println!("{} cannot be destroyed: {error}", child.name);
+/// all it had is back. False if a device is not done with it yet: it is to be tried again.
+fn clear_up(child: &Child, table: &[FrameInfo], patience: u32) -> bool {
+    match within(patience, || sys::env_destroy(child.env)) {
+        Ok(_) => {}
+        Err(Error::InUse) => return false,
+        Err(error) => println!("{} cannot be destroyed: {error}", child.name),
     }
     let _ = until_done(|| sys::cap_drop(child.env));
     for derived in &child.derived {
@@ -129,17 +145,22 @@ fn clear_up(child: &Child, table: &[FrameInfo]) {
     }
     let after = count_free(table, child.range);
     println!("leak check: {} frames free before, {after} after", child.free_before);
+    true
 }
 
 /// Repeats a call that is done in bounded steps. A device that still sends from
 /// the environment's frames finishes by itself, so that is waited for.
-fn until_done(mut call: impl FnMut() -> Result<u64, Error>) -> Result<u64, Error> {
-    const PATIENCE: u32 = 100_000;
+fn until_done(call: impl FnMut() -> Result<u64, Error>) -> Result<u64, Error> {
+    within(PATIENCE, call)
+}
+
+/// The same, but a device is waited for only so often.
+fn within(patience: u32, mut call: impl FnMut() -> Result<u64, Error>) -> Result<u64, Error> {
     let mut tries = 0;
     loop {
         match call() {
             Err(Error::Again) => {}
-            Err(Error::InUse) if tries < PATIENCE => {
+            Err(Error::InUse) if tries < patience => {
                 tries += 1;
                 let _ = sys::slice_yield();
             }

@@ -3,24 +3,40 @@
 use exo_abi::{Error, SECTOR_BYTES};
 
 use super::{Buffer, Command, Disk, Doorbell, Ticket};
-use crate::sched::Park;
+use crate::sched::{Park, Ticks};
 
 const SECTOR: usize = SECTOR_BYTES as usize;
 
 /// An extent that is read and written by copying, for what is done seldom.
 ///
-/// **Blocking** until the device has answered. **Cost** of each method two crossings or more, and
-/// a copy.
+/// **Blocking** until the device has answered, or for as long as it may take
+/// ([`Blocking::give_up_after`]). **Cost** of each method two crossings or more, and a copy.
 pub struct Blocking<B, P> {
     disk: Disk<B>,
     park: P,
+    /// Gone while the device has it.
     buffer: Option<Buffer>,
+    limit: Option<Limit>,
+}
+
+/// For how long a request is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    now: fn() -> u64,
+    ticks: u64,
 }
 
 impl<B: Doorbell, P: Park> Blocking<B, P> {
     /// `disk`, of which nothing is in flight, through `buffer`, which holds a sector at least.
     pub fn new(disk: Disk<B>, park: P, buffer: Buffer) -> Self {
-        Self { disk, park, buffer: Some(buffer) }
+        Self { disk, park, buffer: Some(buffer), limit: None }
+    }
+
+    /// From now on a request that is not done after so many ticks of `now` is an error,
+    /// [`Error::DeviceFailed`]. The device still has it, and with it the buffer: nothing is read or
+    /// written until it has given that back, and its frames stay pinned so long.
+    pub fn give_up_after(&mut self, now: fn() -> u64, ticks: u64) {
+        self.limit = Some(Limit { now, ticks });
     }
 
     /// How many sectors there are.
@@ -33,6 +49,7 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::DeviceFailed`], or that the extent is gone.
     pub fn read(&mut self, first: u32, bytes: &mut [u8]) -> Result<(), Error> {
+        self.have_buffer()?;
         let mut at = first;
         for chunk in bytes.chunks_mut(self.step()) {
             let sectors = whole(chunk.len())?;
@@ -50,6 +67,7 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
     /// # Errors
     /// As [`Blocking::read`].
     pub fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), Error> {
+        self.have_buffer()?;
         let mut at = first;
         for chunk in bytes.chunks(self.step()) {
             let sectors = whole(chunk.len())?;
@@ -85,9 +103,21 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
 
     /// Does what `command` makes of the buffer.
     fn finish(&mut self, first: u32, command: impl FnOnce(Buffer) -> Command) -> Result<(), Error> {
-        // It is gone if the extent was, with a request in flight.
+        self.have_buffer()?;
         let buffer = self.buffer.take().ok_or(Error::WrongState)?;
         self.run(first, command(buffer))
+    }
+
+    /// Whether the buffer is here: a device that was late may have given it back.
+    fn have_buffer(&mut self) -> Result<(), Error> {
+        if self.buffer.is_none() {
+            // It is gone for good if the extent was, with a request in flight.
+            self.disk.sync()?;
+            while let Some(done) = self.disk.next_done() {
+                self.buffer = done.buffer.or(self.buffer.take());
+            }
+        }
+        self.buffer.as_ref().map(|_| ()).ok_or(Error::DeviceFailed)
     }
 
     fn run(&mut self, first: u32, command: Command) -> Result<(), Error> {
@@ -100,6 +130,7 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
                 return Err(refused.error);
             }
         };
+        let deadline = self.limit.map(|Limit { now, ticks }| now().saturating_add(ticks));
         loop {
             let seen = self.park.seen();
             // What was done while it slept lies here already, and needs no crossing.
@@ -111,8 +142,11 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
             if let Some(result) = self.result_of(ticket) {
                 return result;
             }
+            if self.limit.zip(deadline).is_some_and(|(limit, end)| (limit.now)() >= end) {
+                return Err(Error::DeviceFailed);
+            }
             if all_taken {
-                self.park.park(seen, None);
+                self.park.park(seen, deadline.map(Ticks));
             }
         }
     }
@@ -136,6 +170,10 @@ fn whole(bytes: usize) -> Result<u32, Error> {
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
+
+    use exo_abi::EventCount;
+
     use super::super::Extent;
     use super::super::model::{Awake, Kernel, buffer, disk};
     use super::*;
@@ -163,6 +201,45 @@ mod tests {
         let stored = &extent.disk.bell().stored;
         let outside = stored[..10 * SECTOR].iter().chain(&stored[50 * SECTOR..]);
         assert!(outside.copied().all(|byte| byte == 0xee));
+    }
+
+    thread_local! {
+        static NOW: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Sleeps until the time is over.
+    struct Asleep;
+
+    impl Park for Asleep {
+        fn seen(&mut self) -> EventCount {
+            EventCount(0)
+        }
+
+        fn park(&mut self, _: EventCount, deadline: Option<Ticks>) {
+            NOW.set(deadline.expect("it waits for ever").0);
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_late_is_an_error_and_keeps_the_buffer() {
+        let disk = disk(Extent { first: 10, sectors: 40 }, 60);
+        let mut extent = Blocking::new(disk, Asleep, buffer(2048));
+        extent.give_up_after(|| NOW.get(), 1000);
+        extent.write(3, &[7; SECTOR]).unwrap();
+        extent.disk.bell().asleep = true;
+        for round in 1..4 {
+            assert_eq!(extent.write(3, &[8; SECTOR]), Err(Error::DeviceFailed));
+            assert_eq!((NOW.get(), extent.disk.in_flight()), (1000, 1), "round {round}");
+            assert_eq!(extent.read(3, &mut [0; SECTOR]), Err(Error::DeviceFailed));
+        }
+        assert_eq!(extent.flush(), Err(Error::DeviceFailed));
+        assert_eq!((NOW.get(), extent.disk.in_flight()), (2000, 2));
+        // It goes on once the device does.
+        extent.disk.bell().asleep = false;
+        let mut read = [0; SECTOR];
+        extent.read(3, &mut read).unwrap();
+        assert_eq!((read, extent.disk.in_flight()), ([8; SECTOR], 0));
+        extent.flush().unwrap();
     }
 
     #[test]

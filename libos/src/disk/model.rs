@@ -3,7 +3,9 @@
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-use exo_abi::{DiskCompletion, DiskOperation, DiskRing, Error, EventCount, SECTOR_BYTES};
+use exo_abi::{
+    DiskCompletion, DiskOperation, DiskRequest, DiskRing, Error, EventCount, SECTOR_BYTES,
+};
 
 use super::{Buffer, Disk, Doorbell, Extent};
 use crate::sched::{Park, Ticks};
@@ -20,6 +22,9 @@ pub(super) struct Kernel {
     /// Fails whatever touches this sector.
     pub(super) bad: Option<u64>,
     pub(super) flushes: u32,
+    /// Takes requests, and does none of them.
+    pub(super) asleep: bool,
+    taken_asleep: Vec<DiskRequest>,
 }
 
 /// A disk of `sectors` sectors, of which `extent` is bound.
@@ -28,7 +33,17 @@ pub(super) fn disk(extent: Extent, sectors: usize) -> Disk<Kernel> {
     // SAFETY: a page of zeros, for ever; all atomics.
     let ring: &'static DiskRing = unsafe { memory.cast().as_ref() };
     let stored = vec![0xee; sectors * SECTOR];
-    let kernel = Kernel { ring, taken: 0, completed: 0, stored, room: 64, bad: None, flushes: 0 };
+    let kernel = Kernel {
+        ring,
+        taken: 0,
+        completed: 0,
+        stored,
+        room: 64,
+        bad: None,
+        flushes: 0,
+        asleep: false,
+        taken_asleep: Vec::new(),
+    };
     // SAFETY: the page is the disk's and this kernel's alone.
     unsafe { Disk::new(memory.cast(), extent, kernel) }
 }
@@ -77,7 +92,13 @@ impl Doorbell for Kernel {
             (0..take).map(|offset| self.ring.request(self.taken.wrapping_add(offset))).collect();
         self.taken = self.taken.wrapping_add(take);
         self.ring.taken.0.store(self.taken, Release);
-        for request in requests.into_iter().rev() {
+        let mut due = core::mem::take(&mut self.taken_asleep);
+        due.extend(requests.into_iter().rev());
+        if self.asleep {
+            self.taken_asleep = due;
+            return Ok(take);
+        }
+        for request in due {
             let (from, length) =
                 (request.first as usize * SECTOR, request.sectors as usize * SECTOR);
             let memory = std::ptr::with_exposed_provenance_mut::<u8>(request.buffer as usize);

@@ -3,6 +3,7 @@
 //! `as=disk` writes a pattern, flushes and reads it back, with many requests in flight; with
 //! `found=N` it first looks for what a run before it, with seed N, has left. `as=disk-errors`
 //! counts reads that the device fails, and `as=disk-read` reads what is there from elsewhere.
+//! `as=disk-bench` says what it costs to write and flush `blocks=N` times 4 KiB, one after the other.
 
 use alloc::vec::Vec;
 
@@ -12,6 +13,7 @@ use libos::println;
 use libos::runtime::Environment;
 use libos::sched::Park;
 use libos::sys;
+use libos::time::timestamp;
 
 /// Sectors of one request here, and requests that are kept in flight.
 const SECTORS: u32 = 8;
@@ -38,6 +40,9 @@ fn try_disk(mut environment: Environment) -> Result<u64, Error> {
     let mut disk = libos::disk::open(environment.memory, handle, extent)?;
     if environment.argument("as") == Some("disk-errors") {
         return errors(&mut environment, &mut disk);
+    }
+    if environment.argument("as") == Some("disk-bench") {
+        return bench(&mut environment, disk, (handle, extent));
     }
     if environment.argument("as") == Some("disk-read") {
         let wrong = round(&mut environment, &mut disk, Round::Read(Left::Byte(90)))?;
@@ -191,5 +196,44 @@ fn errors(environment: &mut Environment, disk: &mut Disk<Kernel>) -> Result<u64,
         buffer = done.buffer;
     }
     println!("disk: {failed} requests failed, {fine} did not");
+    Ok(0)
+}
+
+/// Writes at random places and flushes each: on the ring, and through the blocking layer.
+fn bench(
+    environment: &mut Environment,
+    mut disk: Disk<Kernel>,
+    (handle, extent): (Handle, Extent),
+) -> Result<u64, Error> {
+    let blocks = environment.argument("blocks").and_then(|text| text.parse::<u32>().ok());
+    let blocks = blocks.ok_or(Error::BadArgument)?;
+    let mut random = 1_u32;
+    let mut place = move || {
+        // Xorshift (Marsaglia 2003).
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        random % (extent.sectors / SECTORS) * SECTORS
+    };
+    let mut buffer = Some(Buffer::map(environment.memory, 1)?);
+    let start = timestamp();
+    for _ in 0..blocks {
+        let memory = buffer.take().ok_or(Error::WrongState)?;
+        disk.submit(place(), Command::Write(SECTORS, memory)).map_err(|refused| refused.error)?;
+        let done = wait(environment, &mut disk)?;
+        done.result?;
+        buffer = done.buffer;
+        flush(environment, &mut disk)?;
+    }
+    let native = (timestamp() - start) / u64::from(blocks);
+    let mut disk = libos::disk::blocking(environment.memory, environment.park, handle, extent, 1)?;
+    let bytes = [0x5a; SECTORS as usize * 512];
+    let start = timestamp();
+    for _ in 0..blocks {
+        disk.write(place(), &bytes)?;
+        disk.flush()?;
+    }
+    let blocking = (timestamp() - start) / u64::from(blocks);
+    println!("disk: bench native={native} blocking={blocking}");
     Ok(0)
 }

@@ -213,6 +213,19 @@ impl Counts {
         }
     }
 
+    /// Adds what was counted at another time.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.total += other.total;
+        self.halts += other.halts;
+        self.calls += other.calls;
+        self.returns += other.returns;
+        self.user += other.user;
+        self.rounds += other.rounds;
+        self.user_rounds += other.user_rounds;
+        self.matrix.resize(other.matrix.len(), 0);
+        self.matrix.iter_mut().zip(&other.matrix).for_each(|(sum, count)| *sum += count);
+    }
+
     /// Instructions of the kernel.
     pub(crate) fn kernel(&self) -> u64 {
         self.total.wrapping_sub(self.user)

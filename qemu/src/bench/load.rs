@@ -10,8 +10,11 @@
 //! slice timer goes off after every million instructions; only when it sleeps freely
 //! does QEMU advance its clock, right to the next timer.
 //!
-//! Requests go as datagrams; those of a held load, over a connection once there is one ([`stream`]).
+//! Requests go as datagrams; those of a held load, over connections once there are any ([`stream`]).
+//! A service that has connections only, or another protocol, is asked by [`Load::over_tcp`].
 
+mod dialect;
+mod phases;
 mod stream;
 
 use std::collections::HashMap;
@@ -26,9 +29,12 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::counter::{Counter, Counts, wait_for};
+use super::storage::Monitor;
 use crate::client::request;
 use crate::machine::{FrameSocket, Machine, STORE_PORT, option_value};
 use crate::signals::Signals;
+pub(crate) use dialect::Dialect;
+pub(crate) use phases::Phases;
 use stream::Stream;
 
 /// Different keys that are asked for in turn.
@@ -49,6 +55,10 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// Bytes of a capture file before its first frame, and before each frame.
 const CAPTURE_HEADER: u64 = 24;
 const CAPTURE_RECORD: u64 = 16;
+
+/// How long a guest with a disk is listened to when it sleeps, and how often the disk is asked
+/// whether it is done.
+const DISK_GLANCE: Duration = Duration::from_millis(2);
 
 /// This end of the wire; the address is the gateway's.
 const HOST: Station = Station {
@@ -137,7 +147,13 @@ pub(crate) struct Load<'a> {
     /// What arrives before each request of a held load, for another of the machine.
     beside: Option<Vec<u8>>,
     /// What a held load goes over, if not as datagrams.
-    stream: Option<Stream>,
+    streams: Vec<Stream>,
+    /// What is spoken there.
+    dialect: Dialect,
+    /// For a guest that also sleeps in the middle of its answers, for its disk.
+    disk: Option<&'a Monitor>,
+    /// What batches take between the guest's sleeps, for a caller that wants to know.
+    phases: Option<Phases>,
 }
 
 impl Workload {
@@ -165,14 +181,14 @@ impl Workload {
         [b"get ", &self.key(number)[..], b"\r\n"].concat()
     }
 
-    fn request(self, number: u32) -> Vec<u8> {
+    pub(crate) fn request(self, number: u32) -> Vec<u8> {
         match self.verb {
             Verb::Get | Verb::Echo => self.get(number),
             Verb::Set => self.set(number),
         }
     }
 
-    fn answer(self, number: u32) -> Vec<u8> {
+    pub(crate) fn answer(self, number: u32) -> Vec<u8> {
         match self.verb {
             Verb::Get => self.item(number),
             Verb::Set => b"STORED\r\n".to_vec(),
@@ -250,6 +266,25 @@ impl<'a> Load<'a> {
         workload: Workload,
         address: Ipv4Addr,
     ) -> Result<Self> {
+        let mut load = Self::new(machine, counter, interrupt, capture, workload, address)?;
+        load.wait_until_serving()?;
+        load.fill()?;
+        counter.begin();
+        load.send_request()?;
+        load.take_result()?;
+        counter.wait_until_counting(machine, interrupt)?;
+        Ok(load)
+    }
+
+    /// The same, with nothing asked yet.
+    fn new(
+        machine: &'a Machine,
+        counter: &'a Counter,
+        interrupt: &'a Signals,
+        capture: &'a Capture,
+        workload: Workload,
+        address: Ipv4Addr,
+    ) -> Result<Self> {
         let socket = machine.frames().context("this machine has no socket for frames")?;
         let store = Station { mac: [0; 6], address, port: STORE_PORT };
         let mut load = Self {
@@ -265,7 +300,10 @@ impl<'a> Load<'a> {
             next_key: 0,
             asked: HashMap::new(),
             beside: None,
-            stream: None,
+            streams: Vec::new(),
+            dialect: Dialect::Memcached,
+            disk: None,
+            phases: None,
         };
         load.send(&arp_request(HOST, address))?;
         // The guest may be announcing itself just now; that is no answer.
@@ -275,12 +313,6 @@ impl<'a> Load<'a> {
                 break mac;
             }
         };
-        load.wait_until_serving()?;
-        load.fill()?;
-        counter.begin();
-        load.send_request()?;
-        load.take_result()?;
-        counter.wait_until_counting(machine, interrupt)?;
         Ok(load)
     }
 
@@ -428,6 +460,10 @@ impl<'a> Load<'a> {
         if self.counter.is_held() {
             return Ok(());
         }
+        if self.disk.is_some() {
+            // It may be held before it has answered.
+            return self.batch(self.streams.len() as u32);
+        }
         self.send_request()?;
         self.take_result()?;
         self.counter.wait_until_held(self.machine, self.interrupt)
@@ -436,8 +472,9 @@ impl<'a> Load<'a> {
     /// From one sleep to the next: `count` requests that are all there when the guest
     /// wakes.
     fn batch(&mut self, count: u32) -> Result<()> {
-        if let Some(stream) = self.stream.take() {
-            self.stream = Some(self.batch_over(stream, count)?);
+        if !self.streams.is_empty() {
+            let streams = std::mem::take(&mut self.streams);
+            self.streams = self.batch_over(streams, count)?;
             return Ok(());
         }
         self.put(count)?;
@@ -531,7 +568,11 @@ impl<'a> Load<'a> {
 
     /// What comes next, if it comes soon. Questions for this end's address are answered.
     fn hear(&mut self) -> Result<Heard> {
-        let Some(frame) = self.socket.receive(GLANCE)? else { return Ok(Heard::Nothing) };
+        self.hear_within(GLANCE)
+    }
+
+    fn hear_within(&mut self, time: Duration) -> Result<Heard> {
+        let Some(frame) = self.socket.receive(time)? else { return Ok(Heard::Nothing) };
         let heard = heard(frame);
         if let Heard::Question(answer) = &heard {
             self.send(answer)?;

@@ -16,6 +16,8 @@
 //! | [`libraries`] | what a program of a package needs to run |
 //! | [`programs`] | programs of this source tree, built for it |
 //! | [`memcached`] | the original as a guest's service |
+//! | [`fio`] | writes to a disk, as fio does them |
+//! | [`redis`] | Redis, with its log on a disk |
 //! | [`store`] | our store as a Linux process, on this host or as a guest's service |
 //! | [`xdp`] | programs in XDP of a guest's NIC |
 //! | [`packages`] | sets of packages, kept |
@@ -26,6 +28,7 @@
 mod apt;
 mod clock;
 mod cpio;
+mod fio;
 mod guest;
 mod init;
 mod kernel;
@@ -33,14 +36,17 @@ mod libraries;
 mod memcached;
 mod packages;
 mod programs;
+mod redis;
 mod store;
 mod xdp;
 
+pub use fio::Fio;
 pub use guest::{ADDRESS, FAILED, Guest, Mitigations, READY};
 pub use init::RECEIVE_BUFFER;
 pub use kernel::Kernel;
 pub use memcached::Memcached;
 pub use packages::{Packages, Set, directory};
 pub use programs::build;
+pub use redis::Redis;
 pub use store::Store;
 pub use xdp::Xdp;

@@ -54,8 +54,8 @@ pub enum Network {
     /// QEMU's user-mode network, with the applications' forwarded ports on the host's loopback
     /// interface.
     User(HostPorts),
-    /// The same with one UDP port forwarded from any that is free on the host: that of a
-    /// memcached at this address, whatever the machine runs.
+    /// The same with one port, of UDP and TCP, forwarded from any that is free on the host: that
+    /// of a memcached at this address, whatever the machine runs.
     Store(Ipv4Addr),
     /// A socket on which the host sends and receives raw Ethernet frames.
     Frames,

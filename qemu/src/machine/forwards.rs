@@ -10,7 +10,7 @@ use root::manifest::{Manifest, Transport};
 
 use super::STORE_PORT;
 use super::config::{Config, HostPorts, Network};
-use super::ports::{Protocol, free_port, free_port_of};
+use super::ports::{Protocol, free_port_of};
 
 /// A port of the host's loopback interface that leads to an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +84,12 @@ pub(super) fn choose(config: &Config) -> Result<Vec<Forwarded>> {
     let ports = match config.network {
         Network::User(ports) => ports,
         Network::Store(address) => {
-            let (app, guest) = ("store".to_owned(), (address, STORE_PORT));
-            let (transport, host) = (Transport::Udp, free_port(Protocol::Udp)?);
-            return Ok(vec![Forwarded { app, transport, guest, host }]);
+            let host = free_port_of(&[Protocol::Udp, Protocol::Tcp])?;
+            let forward = |transport| {
+                let (app, guest) = ("store".to_owned(), (address, STORE_PORT));
+                Forwarded { app, transport, guest, host }
+            };
+            return Ok([Transport::Udp, Transport::Tcp].map(forward).into());
         }
         Network::Frames | Network::VhostUser(_) => return Ok(Vec::new()),
     };
@@ -150,8 +153,9 @@ mod tests {
         // A machine that no manifest describes.
         let mut bare = Config::bare();
         bare.network = Network::Store(address(99));
-        let [store] = &choose(&bare).unwrap()[..] else { panic!() };
-        assert_eq!(store.guest, (address(99), 11211));
+        let [store, tcp] = &choose(&bare).unwrap()[..] else { panic!() };
+        assert_eq!((store.guest, store.transport), ((address(99), 11211), Transport::Udp));
+        assert_eq!((tcp.guest, tcp.transport, tcp.host), (store.guest, Transport::Tcp, store.host));
         assert!(store.host > 0);
     }
 

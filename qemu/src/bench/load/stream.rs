@@ -1,15 +1,17 @@
-//! A TCP connection to the service, and how a load is offered over it.
+//! TCP connections to the service, and how a load is offered over them.
 //!
 //! smoltcp plays the client. Its clock stands still: it sends what it is given and acknowledges
 //! what has come, but does nothing because time has passed, so that the frames that the guest
 //! gets are the same in every run. An acknowledgement rides on the requests that follow, as those of a
 //! client do that asks again at once.
 //!
-//! A *batch* is written to the connection as a whole, and so lies in as few segments as it can. The
-//! guest is woken when all that may be sent has arrived. If it sleeps before it has given all
-//! answers, since it waits for acknowledgements, it is given those and woken again.
+//! A *batch* is written to the connection as a whole, and so lies in as few segments as it can; with
+//! several connections each is written a part of it. The guest is woken when all that may be sent
+//! has arrived. If it sleeps before it has given all answers, since it waits for acknowledgements
+//! or for its disk, it is given the former, and woken again.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::time::Instant as Clock;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -20,7 +22,10 @@ use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
-use super::{HOST, Heard, KEYS, Load, PATIENCE};
+use super::{
+    Capture, Counter, Counts, DISK_GLANCE, Dialect, GLANCE, HOST, Heard, KEYS, Load, Machine,
+    Monitor, PATIENCE, Phases, Signals, Verb, Workload,
+};
 
 /// Bytes that may have come and not been read: the widest window that needs no scale.
 const RECEIVE: usize = 65_535;
@@ -28,6 +33,8 @@ const RECEIVE: usize = 65_535;
 const SEND: usize = 1 << 20;
 /// Longest frame.
 const FRAME: usize = 1514;
+/// How long a batch may take.
+const BATCH: std::time::Duration = std::time::Duration::from_secs(300);
 /// Longer than an acknowledgement is delayed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,6 +45,11 @@ pub(super) struct Stream {
     socket: SocketHandle,
     wire: Frames,
     now: Instant,
+    /// Its port at this end.
+    port: u16,
+    /// What the answers to the current batch must be, and what of them has come.
+    wanted: Vec<u8>,
+    came: Vec<u8>,
 }
 
 /// Frames between smoltcp and the guest.
@@ -73,7 +85,19 @@ impl Stream {
         socket.set_nagle_enabled(false);
         let mut sockets = SocketSet::new(Vec::new());
         let socket = sockets.add(socket);
-        Self { interface, sockets, socket, wire, now }
+        let (wanted, came, port) = (Vec::new(), Vec::new(), from.port);
+        Self { interface, sockets, socket, wire, now, port, wanted, came }
+    }
+
+    /// Whether this segment is for it.
+    fn is_for(&self, segment: &[u8]) -> bool {
+        // Behind the headers of Ethernet and IP, without options.
+        segment.get(36..38) == Some(&self.port.to_be_bytes())
+    }
+
+    /// Whether some of its answers have not come.
+    fn waits(&self) -> bool {
+        self.came.len() < self.wanted.len()
     }
 
     /// Whether it is connected.
@@ -167,89 +191,221 @@ impl phy::TxToken for Leaving<'_> {
     }
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    /// Finds the service of `machine`, which has one connection from now on and sleeps for the disk
+    /// that `disk` is the monitor of, and fills it.
+    pub(crate) fn over_tcp(
+        machine: &'a Machine,
+        counter: &'a Counter,
+        interrupt: &'a Signals,
+        capture: &'a Capture,
+        (workload, dialect): (Workload, Dialect),
+        address: Ipv4Addr,
+        disk: &'a Monitor,
+    ) -> Result<Self> {
+        let mut load = Self::new(machine, counter, interrupt, capture, workload, address)?;
+        (load.dialect, load.disk) = (dialect, Some(disk));
+        load.connect()?;
+        if !matches!(dialect, Dialect::Fio(_)) {
+            load.store_over_tcp(KEYS)?;
+        }
+        counter.begin();
+        load.store_over_tcp(1)?;
+        counter.wait_until_counting(machine, interrupt)?;
+        Ok(load)
+    }
+
+    /// Stores the first keys, with a guest that is not held.
+    fn store_over_tcp(&mut self, count: u32) -> Result<()> {
+        let workload = self.workload;
+        self.workload.verb = Verb::Set;
+        self.next_key = 0;
+        let mut streams = std::mem::take(&mut self.streams);
+        for _ in 0..count {
+            let first = streams.get_mut(..1).unwrap_or_default();
+            self.say(first, 1)?;
+            let start = Clock::now();
+            while first.iter().any(Stream::waits) {
+                self.send_leaving(first)?;
+                self.take_in(first, GLANCE)?;
+                self.ensure_alive(start)?;
+            }
+        }
+        self.streams = streams;
+        self.workload = workload;
+        Ok(())
+    }
+
     /// Opens a connection, over which passes of a held load go from now on. What is stored
     /// beforehand still goes by datagram.
     pub(crate) fn connect(&mut self) -> Result<()> {
-        let mut stream = Stream::connect(HOST, self.store)?;
+        self.connect_from(HOST.port)
+    }
+
+    /// Opens more connections, so that there are so many.
+    pub(crate) fn connect_more(&mut self, clients: u16) -> Result<()> {
+        self.acknowledge()?;
+        (self.streams.len() as u16..clients)
+            .try_for_each(|number| self.connect_from(HOST.port + number))
+    }
+
+    fn connect_from(&mut self, port: u16) -> Result<()> {
+        let mut streams = [Stream::connect(Station { port, ..HOST }, self.store)?];
         self.counter.let_go();
-        let deadline = Clock::now() + PATIENCE;
-        loop {
-            for frame in stream.leaving() {
-                self.send(&frame)?;
-            }
-            if stream.is_open() {
-                break;
-            }
+        let start = Clock::now();
+        while !streams.iter_mut().all(Stream::is_open) {
+            self.send_leaving(&mut streams)?;
             match self.hear()? {
-                Heard::Segment(frame) | Heard::Answer(frame) => stream.hear(frame),
+                Heard::Segment(frame) | Heard::Answer(frame) => {
+                    streams.iter_mut().for_each(|stream| stream.hear(frame.clone()));
+                }
                 Heard::Refused | Heard::Question(_) | Heard::Nothing => {}
             }
             self.interrupt.check()?;
-            let alive = self.machine.running() && Clock::now() < deadline;
+            let alive = self.machine.running() && start.elapsed() < PATIENCE;
             ensure!(alive, "the service does not take a connection\n{}", self.machine.report());
         }
-        self.stream = Some(stream);
+        self.send_leaving(&mut streams)?;
+        self.streams.extend(streams);
         Ok(())
+    }
+
+    /// Goes on in another dialect, over the same connections.
+    pub(crate) fn speak(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
     }
 
     /// Has the guest know that all it said has arrived, so that it says nothing again when it is let
     /// go.
     pub(super) fn acknowledge(&mut self) -> Result<()> {
-        let frames = self.stream.as_mut().map(Stream::leaving_later).unwrap_or_default();
+        let frames: Vec<_> = self.streams.iter_mut().flat_map(Stream::leaving_later).collect();
         frames.iter().try_for_each(|frame| self.send(frame))
     }
 
-    /// `count` requests over the connection, until all answers have come and the guest sleeps.
-    pub(super) fn batch_over(&mut self, mut stream: Stream, count: u32) -> Result<Stream> {
-        let workload = self.workload;
-        let (mut requests, mut wanted) = (Vec::new(), Vec::new());
-        for _ in 0..count {
-            requests.extend(workload.request(self.next_key));
-            wanted.extend(workload.answer(self.next_key));
-            self.next_key = (self.next_key + 1) % KEYS;
-        }
-        stream.say(&requests)?;
-        let (mut came, mut progress) = (Vec::new(), Clock::now());
-        while came.len() < wanted.len() {
-            for frame in stream.leaving() {
-                self.send(&frame)?;
-            }
+    /// From now on divides what batches over connections take by the guest's sleeps.
+    pub(crate) fn divide(&mut self, phases: Phases) {
+        self.phases = Some(phases);
+    }
+
+    /// What came of that.
+    pub(crate) fn divided(&mut self) -> Option<Phases> {
+        self.phases.take()
+    }
+
+    /// `count` requests over the connections, as many on each, until all answers have come and the
+    /// guest sleeps.
+    pub(super) fn batch_over(
+        &mut self,
+        mut streams: Vec<Stream>,
+        count: u32,
+    ) -> Result<Vec<Stream>> {
+        self.say(&mut streams, count)?;
+        let glance = if self.disk.is_some() { DISK_GLANCE } else { GLANCE };
+        self.note(Phases::begin);
+        let start = Clock::now();
+        while streams.iter().any(Stream::waits) {
+            // Each sleep is a sign of life, but not for ever.
+            let mut progress = Clock::now();
+            ensure!(start.elapsed() < BATCH, "no answer\n{}", self.machine.report());
+            self.send_leaving(&mut streams)?;
             self.wait_until_arrived()?;
             self.counter.let_one_pass();
-            while came.len() < wanted.len() {
-                match self.hear()? {
-                    Heard::Segment(frame) => {
-                        stream.hear(frame);
-                        came.extend(stream.take()?);
-                        progress = Clock::now();
-                    }
-                    Heard::Nothing if self.counter.is_held() => break,
-                    Heard::Question(_) | Heard::Nothing => {}
-                    Heard::Answer(_) | Heard::Refused => {
-                        return Err(anyhow!("the service sent what it was not asked for"));
-                    }
+            while streams.iter().any(Stream::waits) {
+                let is_held = self.counter.is_held();
+                if self.take_in(&mut streams, glance)? {
+                    progress = Clock::now();
+                } else if is_held {
+                    self.note(Phases::sleep);
+                    self.wait_for_disk()?;
+                    break;
                 }
-                self.interrupt.check()?;
-                let alive = self.machine.running() && progress.elapsed() < PATIENCE;
-                ensure!(alive, "the store does not answer\n{}", self.machine.report());
+                self.ensure_alive(progress)?;
             }
             self.counter.wait_until_held(self.machine, self.interrupt)?;
         }
-        ensure!(
-            came == wanted,
-            "the store gave a wrong answer: \"{}\" instead of \"{}\"",
-            came.escape_ascii(),
-            wanted.escape_ascii()
-        );
-        Ok(stream)
+        self.note(Phases::end);
+        for Stream { came, wanted, .. } in &streams {
+            ensure!(
+                came == wanted,
+                "the store gave a wrong answer: \"{}\" instead of \"{}\"",
+                came.escape_ascii(),
+                wanted.escape_ascii()
+            );
+        }
+        Ok(streams)
+    }
+
+    /// Gives `count` requests to the connections, as many to each.
+    fn say(&mut self, streams: &mut [Stream], count: u32) -> Result<()> {
+        let (workload, dialect) = (self.workload, self.dialect);
+        let each = count as usize / streams.len().max(1);
+        for stream in streams {
+            (stream.wanted, stream.came) = (Vec::new(), Vec::new());
+            let mut requests = Vec::new();
+            for _ in 0..each {
+                requests.extend(dialect.request(workload, self.next_key));
+                stream.wanted.extend(dialect.answer(workload, self.next_key));
+                self.next_key = (self.next_key + 1) % KEYS;
+            }
+            stream.say(&requests)?;
+        }
+        Ok(())
+    }
+
+    fn send_leaving(&mut self, streams: &mut [Stream]) -> Result<()> {
+        for stream in streams {
+            for frame in stream.leaving() {
+                self.send(&frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what comes next, if it comes in `time`. Whether it was a segment.
+    fn take_in(&mut self, streams: &mut [Stream], time: std::time::Duration) -> Result<bool> {
+        match self.hear_within(time)? {
+            Heard::Segment(frame) => {
+                if let Some(stream) = streams.iter_mut().find(|stream| stream.is_for(&frame)) {
+                    stream.hear(frame);
+                    let bytes = stream.take()?;
+                    stream.came.extend(bytes);
+                }
+                Ok(true)
+            }
+            Heard::Question(_) | Heard::Nothing => Ok(false),
+            Heard::Answer(_) | Heard::Refused => {
+                Err(anyhow!("the service sent what it was not asked for"))
+            }
+        }
+    }
+
+    fn ensure_alive(&self, since: Clock) -> Result<()> {
+        self.interrupt.check()?;
+        let alive = self.machine.running() && since.elapsed() < PATIENCE;
+        ensure!(alive, "the store does not answer\n{}", self.machine.report());
+        Ok(())
+    }
+
+    /// **Blocking** until the disk has answered: let go before, the guest would live through time
+    /// of its own.
+    fn wait_for_disk(&self) -> Result<()> {
+        let start = Clock::now();
+        while self.disk.map_or(Ok(false), Monitor::is_busy)? {
+            self.ensure_alive(start)?;
+            std::thread::sleep(DISK_GLANCE);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, what: fn(&mut Phases, Counts)) {
+        if let Some(phases) = &mut self.phases {
+            what(phases, self.counter.read());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     const SERVICE: Station =

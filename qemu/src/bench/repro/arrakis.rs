@@ -14,9 +14,10 @@ use crate::bench::report::Scenario as StepCounts;
 use crate::bench::rows::Row;
 use crate::signals::Signals;
 
-const WORK: Work = Work {
+pub(super) const WORK: Work = Work {
     cite: "S. Peter et al., \"Arrakis: The Operating System is the Control Plane\", OSDI, 2014",
-    conditions: "UDP echo, 10 Gbit/s Ethernet; overhead per packet beside the network's time",
+    conditions: "UDP echo, 10 Gbit/s Ethernet: overhead per packet beside the network's time; \
+                 Redis with an append-only log: time at the server",
 };
 
 /// A line of the table, or of what it sums up.

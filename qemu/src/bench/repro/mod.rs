@@ -9,13 +9,14 @@
 //! |---|---|
 //! | [`published`] | figures of others, typed |
 //! | [`experiments`] | all experiments, by name |
-//! | [`unbuckle`], [`arrakis`], [`unikraft`], [`dpf`], [`aegis`] | those of each source |
+//! | [`unbuckle`], [`arrakis`], [`arrakis_storage`], [`unikraft`], [`dpf`], [`aegis`] | those of each source |
 //! | [`ours`] | what is measured for them, by placement |
 //! | [`stages`] | the same, by step of a packet's journey |
 //! | [`report`], [`page`] | text, JSON, HTML |
 
 mod aegis;
 mod arrakis;
+mod arrakis_storage;
 mod dpf;
 mod experiments;
 mod ours;

@@ -197,6 +197,8 @@ fn a_disk_that_answers_too_late_stops_the_store_and_nothing_else() {
     assert_eq!(&answer, b"STORED\r\n");
 
     throttle(&monitor, 1);
+    // The store ends, and its connections with it, silently.
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time");
     let start = Instant::now();
     // A request or two still find the device's bucket empty.
     let acknowledged = count(stream, "counter", 0);
@@ -216,6 +218,7 @@ fn a_disk_that_answers_too_late_stops_the_store_and_nothing_else() {
     assert!(!said("leak check"), "frames came back while the device had them");
 
     throttle(&monitor, 0);
+    expect(&machine, "root: leak check: ");
     machine_tests::assert_no_leak(&machine, 1);
     drop(machine);
     let machine = self::machine(&disk);

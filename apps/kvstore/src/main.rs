@@ -24,7 +24,7 @@
 //! how many clients may be connected (1024, otherwise); `udp-kib=N`, how many KiB a second a source
 //! that has not connected is sent in answers of several datagrams (4096, otherwise);
 //! `disk-seconds=N`, how long the disk may take over a request before the store gives up (30,
-//! otherwise); `auth=USER:PASSWORD,…`, the users that are served, over connections only (all, and datagrams
+//! otherwise; 0 for ever); `auth=USER:PASSWORD,…`, the users that are served, over connections only (all, and datagrams
 //! too, otherwise); `eviction=NAME`, which items are given up first
 //! ([`kvstore::engine::Eviction`]).
 #![cfg_attr(exo_guest, no_std, no_main)]
@@ -64,7 +64,7 @@ mod guest {
     use libos::sched::threads::{SpawnError, Threads, end_of_it};
     use libos::sched::{KernelPark, Ticks};
     use libos::storage::{Fault, OpenError};
-    use libos::time::Clock;
+    use libos::time::{Clock, timestamp};
 
     const PORT: u16 = 11211;
     /// 256 slots each way, in 1 MiB.
@@ -327,8 +327,10 @@ mod guest {
             None => DISK_SECONDS,
             Some(number) => number.parse().map_err(|_| Failure::Argument("disk-seconds"))?,
         };
-        let hz = environment.clock.frequency().get();
-        disk.give_up_after(timestamp, hz.saturating_mul(seconds));
+        if seconds > 0 {
+            let hz = environment.clock.frequency().get();
+            disk.give_up_after(timestamp, hz.saturating_mul(seconds));
+        }
         Ok(Some(disk))
     }
 

@@ -9,14 +9,11 @@ use libos::disk::{Blocking, Extent, Kernel, blocking};
 use libos::memory::guest::Memory;
 use libos::sched::KernelPark;
 use libos::sys;
-use libos::time::timestamp;
 use root::extents::{RESERVED_BYTES, SECTOR, Table};
 use root::manifest::DiskShare;
 
 /// Sectors that are filled with zeros at a time: 16 MiB.
 const ZEROES: u32 = 1 << 15;
-/// How long the disk may take over a request, before root says so and starts nothing.
-const SECONDS: u64 = 30;
 /// Pages of the buffer through which root writes.
 const BUFFER: u32 = 16;
 
@@ -40,7 +37,6 @@ impl Extents {
         let (memory, park) = (Memory::get(), KernelPark::new(u_area));
         let disk = blocking(memory, park, boot::DISK, whole, BUFFER);
         let mut disk = disk.map_err(|error| format!("the disk cannot be bound: {error}"))?;
-        disk.give_up_after(timestamp, system.tsc_hz.load(Relaxed).saturating_mul(SECONDS));
         let mut area = [0; RESERVED_BYTES];
         disk.read(0, &mut area).map_err(|error| format!("the disk cannot be read: {error}"))?;
         let (table, _) = Table::read(&area, sectors)

@@ -157,7 +157,8 @@ impl Report {
         if let Some(start) = &self.start {
             let restart::Start { items, log_bytes, instructions, seconds, process_seconds } = start;
             let [log, all, each] =
-                [*log_bytes as f64, *instructions, instructions / f64::from(*items)].map(figures::count);
+                [*log_bytes as f64, *instructions, instructions / f64::from(*items)]
+                    .map(figures::count);
             let _ = writeln!(
                 out,
                 "\nStart with {items} items, {log} bytes of log: {all} instructions, {each} an item; \

@@ -66,8 +66,6 @@ impl Tree {
         let tree =
             Self { root: place.join("tree"), target: place.join("target"), bin: place.join("bin") };
         copy(workspace::root(), &tree.root);
-        // What an earlier run has added.
-        let _ = fs::remove_dir_all(tree.root.join("apps/mine"));
         // `cargo exo` is the command that is tested, so that it need not be built once more.
         fs::create_dir_all(&tree.bin).unwrap();
         let script = "#!/bin/sh\nif [ \"$1\" = exo ]; then shift; exec \"$EXO\" \"$@\"; fi\n\
@@ -124,6 +122,14 @@ impl Tree {
 /// Copies what differs, and leaves the rest as old as it is: builds look at that.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
+    // What was there at an earlier run, and is no longer.
+    for old in fs::read_dir(to).unwrap().map(|entry| entry.unwrap()) {
+        if !from.join(old.file_name()).exists() {
+            let is_folder = old.file_type().unwrap().is_dir();
+            let path = old.path();
+            if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        }
+    }
     for entry in fs::read_dir(from).unwrap() {
         let (from, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
         let to = to.join(&name);

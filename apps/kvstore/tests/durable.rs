@@ -291,7 +291,7 @@ fn cut_while_it_promises(
     life.durable.promise(keeps);
     let (mut history, mut times) = (vec![life.all()], Vec::new());
     let (mut micros, mut owed) = (1_000_000, 0);
-    for n in 0..40_u32 {
+    for n in 0..48_u32 {
         // Bursts, and pauses in which nothing is asked.
         let next = micros + if n % 17 == 16 { 40_000 } else { PAUSE * u64::from(n % 3) };
         while let Some(wait) = life.durable.wait_micros(micros).filter(|wait| micros + wait <= next)

@@ -142,6 +142,7 @@ impl Conversation {
     ///
     /// **Trust:** `input` may be anything. **Cost:** proportional to what is consumed and
     /// produced; a line without its end is looked through again each time.
+    #[inline]
     pub fn serve(
         &mut self,
         service: &mut Service<'_>,
@@ -150,10 +151,27 @@ impl Conversation {
         output: &mut [u8],
     ) -> Progress {
         service.begin(now);
+        if self.is_between_lines()
+            && let Some(produced) = usual::carry_out_one(service, input, output)
+        {
+            service.count(input.len(), produced);
+            return Progress { consumed: input.len(), produced, next: Next::Input };
+        }
+        self.serve_any(service, input, output)
+    }
+
+    /// The same for any number of requests of any kind.
+    #[inline(never)]
+    fn serve_any(
+        &mut self,
+        service: &mut Service<'_>,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Progress {
         let mut input = Input::of_stream(input, 0);
         let mut output = Reply::of_stream(output);
         let next = loop {
-            if matches!((&self.state, self.speaks), (State::Idle, Speaks::Text)) {
+            if self.is_between_lines() {
                 usual::carry_out(service, &mut input, &mut output);
                 if !input.has_more() {
                     break Next::Input;
@@ -166,6 +184,12 @@ impl Conversation {
         let (consumed, produced) = (input.at(), output.len());
         service.count(consumed, produced);
         Progress { consumed, produced, next }
+    }
+
+    /// Whether a line of text comes next.
+    #[inline(always)]
+    fn is_between_lines(&self) -> bool {
+        matches!((&self.state, self.speaks), (State::Idle, Speaks::Text))
     }
 
     /// Gives back what the conversation holds of the store. To be called when the connection

@@ -61,7 +61,7 @@ impl<'m, C> Dual<'m, C> {
 
     /// Microseconds until something is due, if anything is.
     #[inline]
-    pub fn wait_micros(&self, now: u64) -> Option<u64> {
+    pub fn wait_micros(&mut self, now: u64) -> Option<u64> {
         let wait = if self.tcp.is_idle() { None } else { self.tcp.wait_micros(now) };
         match self.udp.wait_micros() {
             None => wait,

@@ -36,6 +36,7 @@ pub mod tap;
 pub mod tcp;
 pub mod udp;
 pub mod wire;
+mod words;
 
 #[cfg(test)]
 mod tests;

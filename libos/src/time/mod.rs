@@ -53,8 +53,15 @@ pub trait Clock {
 
     /// The tick that comes `micros` microseconds after now, if the frequency stays.
     fn after_micros(&self, micros: u64) -> Ticks {
-        let ticks = u128::from(micros) * u128::from(self.frequency().get()) / 1_000_000;
-        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
+        let frequency = self.frequency().get();
+        // Dividing twice as many bits is a call.
+        let ticks = match micros.checked_mul(frequency) {
+            Some(product) => product / 1_000_000,
+            None => {
+                let ticks = u128::from(micros) * u128::from(frequency) / 1_000_000;
+                u64::try_from(ticks).unwrap_or(u64::MAX)
+            }
+        };
         Ticks(self.now().0.saturating_add(ticks))
     }
 }

@@ -4,12 +4,12 @@ use smoltcp::wire::EthernetAddress;
 
 use super::FastTcp;
 use super::connection::{Acked, Entry, State, Tcb};
-use super::segment::{Header, Options, Route, Segment, bit, write};
+use super::head::Route;
+use super::segment::{Header, Options, Segment, bit};
 use super::seq::Seq;
 use super::table::Id;
 use crate::net::TxBuffer;
 use crate::net::stream::StreamService;
-use crate::net::udp::ipv4::Packet;
 
 /// Milliseconds for which a closed connection is remembered: twice the time that a segment lives
 /// in the network, taken for half a minute. A peer whose FIN never comes is waited for as long.
@@ -25,32 +25,26 @@ enum Answer {
 }
 
 impl<'m, C> FastTcp<'m, C> {
-    /// Takes the segment in `packet` from the station `mac`. Returns the length of the answer in
-    /// `buffer`, zero if there is none, or `None` if the segment is damaged.
-    #[inline]
+    /// Takes an intact `segment` from the station `mac`. Returns the length of the answer in
+    /// `buffer`, zero if there is none.
     pub(super) fn arrive<S: StreamService<Connection = C>>(
         &mut self,
         mac: EthernetAddress,
-        packet: Packet<'_>,
+        segment: &Segment<'_>,
         buffer: &mut TxBuffer,
         service: &mut S,
-    ) -> Option<usize> {
-        let segment = Segment::parse(&self.own, packet)?;
-        if segment.peer.port == 0 {
-            return None;
-        }
+    ) -> usize {
         self.counts.received += 1;
-        let hash = self.secret.bucket(segment.peer);
-        let found = self.table.find(segment.peer, hash);
+        let secret = &self.secret;
+        let found = self.table.find(segment.peer, || secret.bucket(segment.peer));
         let answer = match found {
-            _ if segment.to_port != self.port => refusal(&segment),
-            Some(id) => self.arrive_at(id, hash, mac, &segment, service),
-            None => self.arrive_anew(hash, mac, &segment, service),
+            _ if segment.to_port != self.port => refusal(segment),
+            Some(id) => self.arrive_at(id, mac, segment, service),
+            None => self.arrive_anew(mac, segment, service),
         };
-        Some(self.say(answer, mac, &segment, buffer))
+        self.say(answer, mac, segment, buffer)
     }
 
-    #[inline]
     fn say(
         &mut self,
         answer: Answer,
@@ -80,14 +74,13 @@ impl<'m, C> FastTcp<'m, C> {
         let options = if syn { Options::syn(false, false) } else { Options::NONE };
         self.counts.sent += 1;
         // A closed port answers for itself.
-        let route = Route { own: &self.own, port: segment.to_port, mac, peer: segment.peer };
-        write(buffer, route, header, &options, &[])
+        let route = Route { port: segment.to_port, mac, peer: segment.peer };
+        self.head.write_any(buffer, route, header, &options, &[])
     }
 
     /// A segment of no connection: state LISTEN.
     fn arrive_anew<S: StreamService<Connection = C>>(
         &mut self,
-        hash: u64,
         mac: EthernetAddress,
         segment: &Segment<'_>,
         service: &mut S,
@@ -96,7 +89,7 @@ impl<'m, C> FastTcp<'m, C> {
             return Answer::Nothing;
         }
         if segment.has(bit::ACK) {
-            return self.open_cookie(hash, mac, segment, service);
+            return self.open_cookie(mac, segment, service);
         }
         if !segment.has(bit::SYN) || segment.has(bit::FIN) {
             return Answer::Nothing;
@@ -112,6 +105,7 @@ impl<'m, C> FastTcp<'m, C> {
         (tcb.mss, tcb.mac, tcb.sack) = (options.mss, mac.0, options.sack);
         (tcb.scale, tcb.scaled) = (options.scale.unwrap_or(0), options.scale.is_some());
         tcb.send_syn = true;
+        let hash = self.secret.bucket(segment.peer);
         if let Some(id) = self.table.insert(segment.peer, hash, Entry { tcb, app: None }) {
             self.half_open += 1;
             self.make_ready(id);
@@ -122,7 +116,6 @@ impl<'m, C> FastTcp<'m, C> {
     /// An acknowledgement of no connection: of a cookie, or of nothing.
     fn open_cookie<S: StreamService<Connection = C>>(
         &mut self,
-        hash: u64,
         mac: EthernetAddress,
         segment: &Segment<'_>,
         service: &mut S,
@@ -137,18 +130,18 @@ impl<'m, C> FastTcp<'m, C> {
         };
         let mut tcb = Tcb::new(cookie, segment, first, self.now);
         (tcb.mss, tcb.mac) = (mss, mac.0);
+        let hash = self.secret.bucket(segment.peer);
         let Some(id) = self.table.insert(segment.peer, hash, Entry { tcb, app: None }) else {
             return Answer::Reset;
         };
         self.half_open += 1;
         self.counts.cookies_opened += 1;
-        self.arrive_at(id, hash, mac, segment, service)
+        self.arrive_at(id, mac, segment, service)
     }
 
     fn arrive_at<S: StreamService<Connection = C>>(
         &mut self,
         id: Id,
-        hash: u64,
         mac: EthernetAddress,
         segment: &Segment<'_>,
         service: &mut S,
@@ -161,7 +154,7 @@ impl<'m, C> FastTcp<'m, C> {
         if state == State::TimeWait && is_new && seq.after(tcb.rcv) {
             // RFC 9293, section 3.6.1.
             self.remove(id, service);
-            return self.arrive_anew(hash, mac, segment, service);
+            return self.arrive_anew(mac, segment, service);
         }
         if state == State::SynReceived && is_new && seq + 1 == tcb.rcv {
             tcb.send_syn = true;

@@ -59,6 +59,7 @@ impl RoundTrip {
     }
 
     /// RFC 6298, section 2.
+    #[inline]
     fn sample(&mut self, micros: u32) {
         if self.smoothed == 0 {
             (self.smoothed, self.deviation) = (micros, micros / 2);
@@ -75,7 +76,18 @@ impl RoundTrip {
     }
 
     /// The time-out.
+    #[inline]
     pub(super) fn timeout(&self) -> Millis {
+        let micros = u64::from(self.smoothed) + 4 * u64::from(self.deviation);
+        if self.smoothed != 0 && self.backoff == 0 && micros <= u64::from(RTO_LEAST) * 1000 {
+            return RTO_LEAST;
+        }
+        self.long_timeout()
+    }
+
+    /// The same, if it is not the least.
+    #[inline(never)]
+    fn long_timeout(&self) -> Millis {
         let base = match self.smoothed {
             0 => RTO_FIRST,
             smoothed => {

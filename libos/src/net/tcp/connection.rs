@@ -242,12 +242,7 @@ impl<'m> Tcb<'m> {
         }
         let window = scaled(segment.window, self.scale);
         let same_window = window == self.window;
-        let seq = segment.seq;
-        if self.window_seq.before(seq) || self.window_seq == seq && !self.window_ack.after(ack) {
-            self.window = window;
-            self.max_window = self.max_window.max(window);
-            (self.window_seq, self.window_ack) = (seq, ack);
-        }
+        self.take_window(segment);
         self.tries = 0;
         let mut told = false;
         if self.sack {
@@ -267,12 +262,29 @@ impl<'m> Tcb<'m> {
             }
             return Acked::Nothing;
         }
+        let fin = ack - self.una > self.tx.len() as u32;
+        self.advance(ack, now, micros);
+        if fin { Acked::Fin } else { Acked::Data }
+    }
+
+    /// Takes the window that `segment` tells, unless a later one has told another.
+    #[inline(always)]
+    pub(super) fn take_window(&mut self, segment: &Segment<'_>) {
+        let (seq, ack) = (segment.seq, segment.ack);
+        if self.window_seq.before(seq) || self.window_seq == seq && !self.window_ack.after(ack) {
+            self.window = scaled(segment.window, self.scale);
+            self.max_window = self.max_window.max(self.window);
+            (self.window_seq, self.window_ack) = (seq, ack);
+        }
+    }
+
+    /// Takes an acknowledgement of all before `ack`, which is beyond `una`.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, ack: Seq, now: Millis, micros: u64) {
         let advanced = ack - self.una;
-        let data = (advanced as usize).min(self.tx.len());
-        let fin = advanced as usize > self.tx.len();
         self.una = ack;
         self.nxt = self.nxt.max(ack);
-        self.tx.consume(data);
+        self.tx.consume(advanced as usize);
         self.sacked.pass(ack);
         self.round_trip.acknowledged(ack, micros);
         self.progress = now;
@@ -281,11 +293,11 @@ impl<'m> Tcb<'m> {
         } else {
             self.retransmit_at.clear();
         }
-        let loss = self.congestion.acknowledged(ack, advanced, self.max, mss);
+        let loss = self.congestion.acknowledged(ack, advanced, self.max, self.mss.into());
         self.lost(loss, now);
-        if fin { Acked::Fin } else { Acked::Data }
     }
 
+    #[inline]
     fn lost(&mut self, loss: Loss, now: Millis) {
         match loss {
             Loss::None => return,

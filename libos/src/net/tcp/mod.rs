@@ -10,11 +10,12 @@
 //! | file | what it is |
 //! |---|---|
 //! | `seq`, `ranges` | sequence numbers, and sets of them |
-//! | `segment` | segments as bytes |
+//! | `segment`, `head` | segments as bytes: any, and the usual at once |
 //! | `secret` | what outsiders must not guess: first numbers, cookies, buckets |
 //! | `table`, `wheel`, `pool` | connections by peer, by time; their buffers |
 //! | `connection`, `congestion` | a connection's state, and what acknowledgements do to it |
 //! | `arrive` | a segment has come |
+//! | `usual` | one has come, or is to be sent, of a connection in which nothing is lost or closed |
 //! | `serve` | data goes to the application |
 //! | `output` | what is sent |
 //! | `timers` | what happens when nothing comes |
@@ -49,6 +50,7 @@
 mod arrive;
 mod congestion;
 mod connection;
+mod head;
 mod output;
 mod pool;
 mod ranges;
@@ -60,6 +62,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod usual;
 mod wheel;
 
 use alloc::collections::VecDeque;
@@ -70,10 +73,11 @@ use exo_abi::Error;
 pub use self::pool::BUFFER;
 
 use self::connection::Entry;
+use self::head::Template;
 use self::output::Abort;
 use self::pool::Pool;
 use self::secret::Secret;
-use self::segment::TCP;
+use self::segment::{Segment, TCP};
 use self::table::{Id, Table};
 use self::wheel::{Millis, Wheel};
 use super::stream::{StreamService, TcpStack};
@@ -142,6 +146,7 @@ pub struct TcpCounts {
 pub struct FastTcp<'m, C> {
     own: Own,
     port: u16,
+    head: Template,
     secret: Secret,
     limits: TcpLimits,
     table: Table<Entry<'m, C>>,
@@ -161,6 +166,12 @@ pub struct FastTcp<'m, C> {
     /// Where the search for buffers goes on.
     hand: u32,
     counts: TcpCounts,
+    /// For tests: everything goes the way that anything can go.
+    #[cfg(test)]
+    without_short_way: bool,
+    /// For tests: what went the short way.
+    #[cfg(test)]
+    short: u64,
 }
 
 impl<'m, C> FastTcp<'m, C> {
@@ -176,8 +187,10 @@ impl<'m, C> FastTcp<'m, C> {
     ) -> Self {
         let connections = limits.connections as usize;
         let millis = millis(now);
+        let own = Own::new(config);
         Self {
-            own: Own::new(config),
+            head: Template::new(&own, port),
+            own,
             port,
             secret: Secret::new(seed),
             limits,
@@ -194,6 +207,10 @@ impl<'m, C> FastTcp<'m, C> {
             cookie_at: None,
             hand: 0,
             counts: TcpCounts::default(),
+            #[cfg(test)]
+            without_short_way: false,
+            #[cfg(test)]
+            short: 0,
         }
     }
 
@@ -221,8 +238,10 @@ impl<'m, C> FastTcp<'m, C> {
     /// Says what time it is, in microseconds: before a batch.
     #[inline]
     pub fn set_time(&mut self, now: u64) {
-        self.micros = now;
-        self.now = millis(now);
+        if self.micros != now {
+            self.micros = now;
+            self.now = millis(now);
+        }
     }
 
     /// Whether a frame may be a segment: what a stack that does something else besides looks at.
@@ -233,7 +252,27 @@ impl<'m, C> FastTcp<'m, C> {
 
     /// Takes one frame, and writes a frame that answers it at once into `buffer`. Returns that
     /// one's length, or zero: most of what is to be said waits for [`FastTcp::flush`].
+    #[inline]
     pub fn handle<S: StreamService<Connection = C>>(
+        &mut self,
+        frame: &[u8],
+        buffer: &mut TxBuffer,
+        service: &mut S,
+    ) -> usize {
+        #[cfg(test)]
+        if self.without_short_way {
+            return self.handle_any(frame, buffer, service);
+        }
+        if let Some((station, segment)) = self.head.usual(&self.own, frame)
+            && let Some(length) = self.take_expected(station, &segment, buffer, service)
+        {
+            return length;
+        }
+        self.handle_any(frame, buffer, service)
+    }
+
+    #[inline(never)]
+    fn handle_any<S: StreamService<Connection = C>>(
         &mut self,
         frame: &[u8],
         buffer: &mut TxBuffer,
@@ -255,7 +294,11 @@ impl<'m, C> FastTcp<'m, C> {
         match host::take(&self.own, frame, buffer).ok()? {
             Taken::Answered(length) => Some(length),
             Taken::Packet(station, packet) if packet.protocol == TCP => {
-                self.arrive(station, packet, buffer, service)
+                let segment = Segment::parse(&self.own, packet)?;
+                if segment.peer.port == 0 {
+                    return None;
+                }
+                Some(self.arrive(station, &segment, buffer, service))
             }
             Taken::Packet(..) => None,
         }
@@ -283,7 +326,7 @@ impl<'m, C> FastTcp<'m, C> {
 
     /// Microseconds until something is due, if anything is.
     #[inline]
-    pub fn wait_micros(&self, now: u64) -> Option<u64> {
+    pub fn wait_micros(&mut self, now: u64) -> Option<u64> {
         if !self.ready.is_empty() {
             return Some(1000);
         }

@@ -5,7 +5,8 @@ use smoltcp::wire::EthernetAddress;
 
 use super::FastTcp;
 use super::connection::{Entry, State};
-use super::segment::{Header, MSS, Options, Route, bit, write};
+use super::head::Route;
+use super::segment::{Header, MSS, Options, bit};
 use super::seq::Seq;
 use super::table::Id;
 use crate::net::stream::StreamService;
@@ -13,6 +14,15 @@ use crate::net::{Endpoint, NetDevice, TxBuffer};
 
 /// Resets that wait to be sent; those beyond are not.
 pub(super) const ABORTS: usize = 64;
+
+/// What follows a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum After {
+    /// There may be another.
+    Another,
+    /// There is none, and the connection's timer is set.
+    Nothing,
+}
 
 /// A reset for a connection that is gone.
 #[derive(Clone, Copy)]
@@ -30,9 +40,9 @@ impl<C> FastTcp<'_, C> {
         let mut sent = 0;
         while let Some(abort) = self.aborts.last().copied() {
             let Some(buffer) = room(device)? else { return Ok(sent) };
-            let route = Route { own: &self.own, port: self.port, mac: abort.mac, peer: abort.peer };
+            let route = Route { port: self.port, mac: abort.mac, peer: abort.peer };
             let header = Header { seq: abort.seq, ack: Some(abort.ack), bits: bit::RST, window: 0 };
-            let length = write(buffer, route, header, &Options::NONE, &[]);
+            let length = self.head.write_any(buffer, route, header, &Options::NONE, &[]);
             device.commit(length);
             self.aborts.pop();
             sent += 1;
@@ -44,18 +54,24 @@ impl<C> FastTcp<'_, C> {
                     self.counts.sent += u64::from(sent);
                     return Ok(sent);
                 };
-                let length = self.next_segment(id, buffer);
+                let (length, after) = match self.next_usual(id, buffer) {
+                    Some(usual) => usual,
+                    None => (self.next_segment(id, buffer), After::Another),
+                };
                 if length == 0 {
+                    self.set_timer(id);
                     break;
                 }
                 device.commit(length);
                 sent += 1;
+                if after == After::Nothing {
+                    break;
+                }
             }
             self.ready.pop_front();
             if let Some(is_ready) = self.is_ready.get_mut(id.0 as usize) {
                 *is_ready = false;
             }
-            self.set_timer(id);
         }
         self.counts.sent += u64::from(sent);
         Ok(sent)
@@ -63,13 +79,14 @@ impl<C> FastTcp<'_, C> {
 
     /// Writes the next segment of a connection into `buffer`. Returns the frame's length, or
     /// zero if there is none.
+    #[inline(never)]
     fn next_segment(&mut self, id: Id, buffer: &mut TxBuffer) -> usize {
         let (now, micros) = (self.now, self.micros);
         let Some(peer) = self.table.peer(id) else { return 0 };
         let Some(entry) = self.table.get_mut(id) else { return 0 };
         let closing = entry.is_closing();
         let tcb = &mut entry.tcb;
-        let route = Route { own: &self.own, port: self.port, mac: EthernetAddress(tcb.mac), peer };
+        let route = Route { port: self.port, mac: EthernetAddress(tcb.mac), peer };
         if tcb.state == State::SynReceived {
             if !core::mem::take(&mut tcb.send_syn) {
                 return 0;
@@ -83,7 +100,8 @@ impl<C> FastTcp<'_, C> {
             tcb.retransmit_at.ensure(now, wait);
             let window = super::BUFFER as u16;
             let header = Header { seq: tcb.una, ack: Some(tcb.rcv), bits: bit::SYN, window };
-            return write(buffer, route, header, &Options::syn(tcb.scaled, tcb.sack), &[]);
+            let options = Options::syn(tcb.scaled, tcb.sack);
+            return self.head.write_any(buffer, route, header, &options, &[]);
         }
 
         let options = if tcb.sack && !tcb.beyond.is_empty() {
@@ -140,7 +158,7 @@ impl<C> FastTcp<'_, C> {
         tcb.ack_at.clear();
         (tcb.edge, tcb.acked) = (edge, tcb.rcv);
         let header = Header { seq, ack, bits, window };
-        write(buffer, route, header, &options, tcb.data(seq, length))
+        self.head.write_any(buffer, route, header, &options, tcb.data(seq, length))
     }
 
     /// Ends a connection and tells its peer.

@@ -82,6 +82,14 @@ impl<'m> Held<'m> {
         (self.start, self.len) = (0, 0);
     }
 
+    /// Begins at the front again, if nothing is in it.
+    #[inline(always)]
+    pub(super) fn rewind(&mut self) {
+        if self.len == 0 {
+            self.start = 0;
+        }
+    }
+
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         let start = usize::from(self.start);

@@ -1,12 +1,11 @@
-//! Segments as they lie in packets (RFC 9293, section 3.1), received and sent.
-
-use smoltcp::wire::{EthernetAddress, IpProtocol};
+//! Segments as they lie in packets (RFC 9293, section 3.1): what they are, and how one of any
+//! kind is read.
 
 use super::ranges::Ranges;
 use super::seq::Seq;
+use crate::net::Endpoint;
 use crate::net::checksum::Sum;
-use crate::net::udp::ipv4::{Own, Packet, To};
-use crate::net::{Endpoint, TxBuffer};
+use crate::net::udp::ipv4::{Own, Packet};
 
 /// TCP's protocol number (RFC 790).
 pub(super) const TCP: u8 = 6;
@@ -52,7 +51,7 @@ pub(super) struct Segment<'a> {
     /// As sent: not scaled.
     pub(super) window: u16,
     pub(super) payload: &'a [u8],
-    options: &'a [u8],
+    pub(super) options: &'a [u8],
 }
 
 /// What a SYN may say.
@@ -196,6 +195,7 @@ impl Options {
         options
     }
 
+    #[inline(always)]
     pub(super) const fn len(&self) -> usize {
         self.len as usize
     }
@@ -208,50 +208,10 @@ impl Options {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len()).unwrap_or_default()
     }
-}
-
-/// One end of the wire, for segments to be sent.
-#[derive(Clone, Copy)]
-pub(super) struct Route<'a> {
-    pub(super) own: &'a Own,
-    pub(super) port: u16,
-    pub(super) mac: EthernetAddress,
-    pub(super) peer: Endpoint,
-}
-
-/// Writes the frame of a segment with `payload` into `buffer`. Returns its length, or zero if it
-/// does not fit.
-pub(super) fn write(
-    buffer: &mut TxBuffer,
-    route: Route<'_>,
-    header: Header,
-    options: &Options,
-    payload: &[u8],
-) -> usize {
-    let data = HEADER + options.len();
-    let length = data + payload.len();
-    let Some(bytes) = buffer.get_mut(BEFORE..BEFORE + length) else { return 0 };
-    let (fields, rest) = bytes.split_at_mut(HEADER);
-    let Some(fields) = fields.first_chunk_mut::<HEADER>() else { return 0 };
-    let [p, q] = route.port.to_be_bytes();
-    let [r, s] = route.peer.port.to_be_bytes();
-    let [a, b, c, d] = header.seq.0.to_be_bytes();
-    let [e, f, g, h] = header.ack.unwrap_or_default().0.to_be_bytes();
-    let bits = header.bits | if header.ack.is_some() { bit::ACK } else { 0 };
-    let [i, j] = header.window.to_be_bytes();
-    *fields = [p, q, r, s, a, b, c, d, e, f, g, h, (data << 2) as u8, bits, i, j, 0, 0, 0, 0];
-    let (place, rest) = rest.split_at_mut(options.len());
-    place.copy_from_slice(options.bytes());
-    rest.copy_from_slice(payload);
-    let sum = pseudo_header(route.own, route.peer.address, length).and(Sum::of(bytes));
-    if let Some(field) = bytes.get_mut(16..18) {
-        field.copy_from_slice(&sum.checksum());
-    }
-    let to = To { mac: route.mac, address: route.peer.address, protocol: IpProtocol::Tcp };
-    route.own.write_headers(buffer, length, &to)
 }
 
 #[inline(always)]

@@ -17,9 +17,10 @@ const SEARCH: u32 = 64;
 const STARVED_PAUSE: u32 = 20;
 
 /// What came of having the application work.
-struct Worked {
+#[derive(Default)]
+pub(super) struct Worked {
     /// Bytes of input it is done with.
-    consumed: usize,
+    pub(super) consumed: usize,
     /// There was no buffer for its output: it was not asked.
     starved: bool,
     /// It wants what it cannot get.
@@ -64,21 +65,39 @@ impl<'m, C> FastTcp<'m, C> {
         }
         tcb.progress = now;
         let direct = tcb.rx.is_empty() && tcb.beyond.is_empty() && app.wants == Next::Input;
-        let mut rest = data;
-        let mut stuck = false;
-        if direct {
-            let worked = work(app, &mut tcb.tx, &mut self.pool, data, service);
-            stuck = worked.stuck;
-            rest = data.get(worked.consumed..).unwrap_or_default();
-            tcb.rcv += worked.consumed as u32;
-            if app.wants == Next::Close {
-                tcb.rcv += rest.len() as u32;
-                rest = &[];
-            }
-            if worked.starved {
-                // Not received: the peer sends it again.
-                rest = &[];
-            }
+        let worked = if direct {
+            work_any(app, &mut tcb.tx, &mut self.pool, data, service)
+        } else {
+            Worked::default()
+        };
+        self.keep_rest(id, data, &worked, service);
+        if let Some(Entry { app: Some(app), .. }) = self.table.get(id)
+            && !direct
+            && app.wants == Next::Input
+        {
+            self.work_on_buffer(id, service);
+        }
+    }
+
+    /// Keeps what the application has left of `data`, which came in order.
+    pub(super) fn keep_rest<S: StreamService<Connection = C>>(
+        &mut self,
+        id: Id,
+        data: &[u8],
+        worked: &Worked,
+        service: &mut S,
+    ) {
+        let now = self.now;
+        let Some(Entry { tcb, app: Some(app) }) = self.table.get_mut(id) else { return };
+        let mut rest = data.get(worked.consumed..).unwrap_or_default();
+        tcb.rcv += worked.consumed as u32;
+        if app.wants == Next::Close {
+            tcb.rcv += rest.len() as u32;
+            rest = &[];
+        }
+        if worked.starved {
+            // Not received: the peer sends it again.
+            rest = &[];
         }
         if !rest.is_empty() {
             let kept = tcb.beyond.last().map_or(0, |last| last.beyond(tcb.rcv)) as usize;
@@ -90,11 +109,8 @@ impl<'m, C> FastTcp<'m, C> {
             }
         }
         tcb.received(now);
-        if stuck {
-            return self.abort(id, service);
-        }
-        if !direct && app.wants == Next::Input {
-            self.work_on_buffer(id, service);
+        if worked.stuck {
+            self.abort(id, service);
         }
     }
 
@@ -137,7 +153,7 @@ impl<'m, C> FastTcp<'m, C> {
         let now = self.now;
         let Some(Entry { tcb, app: Some(app) }) = self.table.get_mut(id) else { return };
         tcb.tx.compact_cheaply();
-        let worked = work(app, &mut tcb.tx, &mut self.pool, tcb.rx.bytes(), service);
+        let worked = work_any(app, &mut tcb.tx, &mut self.pool, tcb.rx.bytes(), service);
         tcb.rx.consume(worked.consumed);
         if worked.consumed > 0 {
             tcb.progress = now;
@@ -202,8 +218,8 @@ fn absorb(tcb: &mut super::connection::Tcb<'_>) {
 }
 
 /// Has the application work on `input` until it wants what is not there.
-#[inline]
-fn work<'m, S: StreamService>(
+#[inline(always)]
+pub(super) fn work<'m, S: StreamService>(
     app: &mut App<S::Connection>,
     tx: &mut Held<'m>,
     pool: &mut Pool<'m>,
@@ -241,6 +257,18 @@ fn work<'m, S: StreamService>(
         tx.release(pool);
     }
     worked
+}
+
+/// The same, where it is not called for every request.
+#[inline(never)]
+fn work_any<'m, S: StreamService>(
+    app: &mut App<S::Connection>,
+    tx: &mut Held<'m>,
+    pool: &mut Pool<'m>,
+    input: &[u8],
+    service: &mut S,
+) -> Worked {
+    work(app, tx, pool, input, service)
 }
 
 impl<C> Entry<'_, C> {

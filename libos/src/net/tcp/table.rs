@@ -3,7 +3,9 @@
 //! A connection keeps its number and its place in memory as long as it lives. It is found by a
 //! hash of its peer's address and port, through one bucket's chain, never by a walk over all;
 //! the hash is keyed ([`Secret`](super::secret::Secret)), so that no peer can choose ports
-//! that share a bucket. All memory is taken when the table is made.
+//! that share a bucket. Before that a guess is made, by the lowest bits of the port: a peer whose
+//! guess is right costs no hash, and one that spoils the guesses of others has them pay the hash
+//! that they would pay without. All memory is taken when the table is made.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,6 +13,8 @@ use alloc::vec::Vec;
 use crate::net::Endpoint;
 
 const NONE: u32 = u32::MAX;
+/// How many guesses are kept.
+const GUESSES: usize = 256;
 
 /// The number of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +25,8 @@ pub(super) struct Id(pub(super) u32);
 #[derive(Debug)]
 pub(super) struct Table<T> {
     buckets: Box<[u32]>,
+    /// By the lowest bits of its port, the connection found last; it may be gone since.
+    guesses: [u32; GUESSES],
     nodes: Vec<Node<T>>,
     /// First of the free nodes, which are linked by `next`.
     free: u32,
@@ -51,6 +57,7 @@ impl<T> Table<T> {
         };
         Self {
             buckets: alloc::vec![NONE; buckets].into_boxed_slice(),
+            guesses: [NONE; GUESSES],
             nodes: (0..capacity).map(node).collect(),
             free: if capacity == 0 { NONE } else { 0 },
             used: 0,
@@ -69,9 +76,26 @@ impl<T> Table<T> {
         self.free == NONE
     }
 
+    /// The connection with `peer`, if a guess finds it.
+    #[inline(always)]
+    pub(super) fn guess(&self, peer: Endpoint) -> Option<Id> {
+        let id = self.guesses[usize::from(peer.port) % GUESSES];
+        let node = self.nodes.get(id as usize)?;
+        (node.peer == peer && node.entry.is_some()).then_some(Id(id))
+    }
+
     /// The connection with `peer`, whose hash is `hash`.
-    #[inline]
-    pub(super) fn find(&self, peer: Endpoint, hash: u64) -> Option<Id> {
+    pub(super) fn find(&mut self, peer: Endpoint, hash: impl FnOnce() -> u64) -> Option<Id> {
+        let guessed = self.guess(peer);
+        if guessed.is_some() {
+            return guessed;
+        }
+        let found = self.find_by_hash(peer, hash())?;
+        self.guesses[usize::from(peer.port) % GUESSES] = found.0;
+        Some(found)
+    }
+
+    fn find_by_hash(&self, peer: Endpoint, hash: u64) -> Option<Id> {
         let mut next = *self.buckets.get(hash as usize & (self.buckets.len() - 1))?;
         while let Some(node) = self.nodes.get(next as usize) {
             if node.peer == peer {
@@ -107,6 +131,13 @@ impl<T> Table<T> {
     #[inline]
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut T> {
         self.nodes.get_mut(id.0 as usize)?.entry.as_mut()
+    }
+
+    /// A connection and its peer.
+    #[inline]
+    pub(super) fn entry_mut(&mut self, id: Id) -> Option<(Endpoint, &mut T)> {
+        let node = self.nodes.get_mut(id.0 as usize)?;
+        Some((node.peer, node.entry.as_mut()?))
     }
 
     /// The peer of a connection.
@@ -157,7 +188,7 @@ mod tests {
             for (n, (add, port)) in steps.into_iter().enumerate() {
                 let peer = Endpoint { address: [10, 0, 0, 1], port };
                 let hash = u64::from(port).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & mask;
-                match (table.find(peer, hash), add) {
+                match (table.find(peer, || hash), add) {
                     (Some(id), true) => prop_assert_eq!(table.get(id), map.get(&port)),
                     (Some(id), false) => prop_assert_eq!(table.remove(id), map.remove(&port)),
                     (None, false) => prop_assert!(!map.contains_key(&port)),

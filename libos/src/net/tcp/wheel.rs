@@ -7,7 +7,8 @@
 //!
 //! A connection has one timer here, for the earliest of what it waits for. When that moves to
 //! later, which it does with almost every segment, the timer stays, fires early once and is
-//! set anew: that is cheaper than moving it each time.
+//! set anew: that is cheaper than moving it each time. The first time at which one may fire is
+//! remembered, so that looking costs nothing before.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -56,6 +57,14 @@ impl Alarm {
         }
     }
 
+    /// The same, with a wait that is computed only then.
+    #[inline(always)]
+    pub(super) fn ensure_with(&mut self, now: Millis, wait: impl FnOnce() -> Millis) {
+        if self.0.is_none() {
+            self.set(now, wait());
+        }
+    }
+
     #[inline(always)]
     pub(super) const fn is_set(self) -> bool {
         self.0.is_some()
@@ -79,6 +88,8 @@ impl Alarm {
 pub(super) struct Wheel {
     /// All up to and including this have fired.
     time: Millis,
+    /// No timer fires before this; not known, if there is none.
+    first: Option<Millis>,
     heads: [u32; LEVELS * SLOTS + 1],
     occupied: [u64; LEVELS],
     timers: Box<[Timer]>,
@@ -99,6 +110,7 @@ impl Wheel {
         let timer = Timer { next: NONE, before: NONE, at: 0, slot: IDLE };
         Self {
             time: now,
+            first: None,
             heads: [NONE; LEVELS * SLOTS + 1],
             occupied: [0; LEVELS],
             timers: vec![timer; count].into_boxed_slice(),
@@ -112,6 +124,7 @@ impl Wheel {
         if timer.slot == IDLE || !has_come(timer.at, at) {
             self.cancel(id);
             self.place(id, at);
+            self.first = self.first.map(|first| if has_come(at, first) { at } else { first });
         }
     }
 
@@ -139,7 +152,16 @@ impl Wheel {
     }
 
     /// A timer that has fired by `now`, and is not set any more.
+    #[inline]
     pub(super) fn expire(&mut self, now: Millis) -> Option<u32> {
+        if self.first.is_some_and(|first| !has_come(first, now)) {
+            return None;
+        }
+        self.turn_to(now)
+    }
+
+    fn turn_to(&mut self, now: Millis) -> Option<u32> {
+        self.first = None;
         loop {
             let due = self.heads[usize::from(DUE)];
             if due != NONE {
@@ -153,7 +175,7 @@ impl Wheel {
             if has_come(now, self.time) {
                 return None;
             }
-            let next = self.next().filter(|next| has_come(*next, now)).unwrap_or(now);
+            let next = self.next_slot().filter(|next| has_come(*next, now)).unwrap_or(now);
             self.time = next;
             for level in (0..LEVELS as u32).rev() {
                 let lower = (1 << (BITS * level)) - 1;
@@ -165,7 +187,15 @@ impl Wheel {
     }
 
     /// The earliest time at which a timer may fire.
-    pub(super) fn next(&self) -> Option<Millis> {
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<Millis> {
+        if self.first.is_none() {
+            self.first = self.next_slot();
+        }
+        self.first
+    }
+
+    fn next_slot(&self) -> Option<Millis> {
         if self.heads[usize::from(DUE)] != NONE {
             return Some(self.time);
         }

@@ -12,6 +12,7 @@
 use super::ipv4::Own;
 use crate::net::answerers::is_plainly_a_client;
 use crate::net::checksum::Sum;
+use crate::net::words::{number, put, word};
 use crate::net::{Endpoint, TxBuffer};
 
 /// Bytes of the Ethernet, IPv4 and UDP headers in front of a payload.
@@ -49,33 +50,10 @@ const REQUEST: [u64; 4] = [
     u64::from_le_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff]),
 ];
 
-/// The eight bytes of a head from `AT` on.
-#[inline(always)]
-fn word<const AT: usize>(head: &Head) -> u64 {
-    const { assert!(AT + 8 <= HEADERS) };
-    let mut word = [0; 8];
-    word.copy_from_slice(&head[AT..AT + 8]);
-    u64::from_le_bytes(word)
-}
-
-/// The 16-bit number at `AT`.
-#[inline(always)]
-fn number<const AT: usize>(head: &Head) -> u16 {
-    const { assert!(AT + 2 <= HEADERS) };
-    u16::from_be_bytes([head[AT], head[AT + 1]])
-}
-
-/// Puts eight bytes into a head at `AT`.
-#[inline(always)]
-fn put<const AT: usize>(head: &mut Head, word: u64) {
-    const { assert!(AT + 8 <= HEADERS) };
-    head[AT..AT + 8].copy_from_slice(&word.to_le_bytes());
-}
-
 /// Where a packet comes from.
 #[inline(always)]
 pub(super) fn sender(head: &Head) -> Endpoint {
-    Endpoint { address: (word::<26>(head) as u32).to_le_bytes(), port: number::<34>(head) }
+    Endpoint { address: (word::<26, _>(head) as u32).to_le_bytes(), port: number::<34, _>(head) }
 }
 
 impl Template {
@@ -112,15 +90,16 @@ impl Template {
     #[inline(always)]
     pub(super) fn request<'a>(&self, own: &Own, packet: &'a [u8]) -> Option<(&'a Head, &'a [u8])> {
         let head = packet.first_chunk::<HEADERS>()?;
-        let words = [word::<0>(head), word::<12>(head), word::<16>(head), word::<30>(head)];
+        let words =
+            [word::<0, _>(head), word::<12, _>(head), word::<16, _>(head), word::<30, _>(head)];
         let mut differs = 0;
         for ((word, wanted), bits) in words.into_iter().zip(self.request).zip(REQUEST) {
             differs |= (word ^ wanted) & bits;
         }
-        let length = usize::from(number::<38>(head));
+        let length = usize::from(number::<38, _>(head));
         // Not more than is there, and as much as the IPv4 header says.
         let payload = packet.get(HEADERS..HEADERS - UDP + length)?;
-        let agrees = usize::from(number::<16>(head)) == IPV4_UDP - UDP + length;
+        let agrees = usize::from(number::<16, _>(head)) == IPV4_UDP - UDP + length;
         let from = sender(head);
         if differs != 0
             || !agrees
@@ -153,8 +132,8 @@ impl Template {
         let Some((head, _)) = buffer.split_first_chunk_mut::<HEADERS>() else { return 0 };
         let field = |value: usize| u64::from((value as u16).swap_bytes());
         let (total, length_field) = (field(IPV4_UDP + length), field(UDP + length));
-        let from = word::<26>(request) & 0xffff_ffff;
-        let port = u64::from(number::<34>(request).swap_bytes());
+        let from = word::<26, _>(request) & 0xffff_ffff;
+        let port = u64::from(number::<34, _>(request).swap_bytes());
 
         let checksum = Sum::word(self.ipv4 + from + total).checksum();
         let checksum = u64::from(u16::from_le_bytes(checksum));
@@ -166,12 +145,12 @@ impl Template {
         };
         let [station, ipv4, addresses, ports] = self.answer;
         // In this order: the first two words overlap the second.
-        put::<0>(head, word::<6>(request));
-        put::<6>(head, station);
-        put::<14>(head, ipv4 | total << 16);
-        put::<22>(head, addresses | checksum << 16);
-        put::<30>(head, from);
-        put::<34>(head, ports | port << 16 | length_field << 32 | udp << 48);
+        put::<0, _>(head, word::<6, _>(request));
+        put::<6, _>(head, station);
+        put::<14, _>(head, ipv4 | total << 16);
+        put::<22, _>(head, addresses | checksum << 16);
+        put::<30, _>(head, from);
+        put::<34, _>(head, ports | port << 16 | length_field << 32 | udp << 48);
         HEADERS + length
     }
 }

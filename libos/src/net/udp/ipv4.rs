@@ -13,7 +13,7 @@ use crate::net::{NetConfig, TxBuffer};
 const ETHERNET: usize = 14;
 const HEADER: usize = 20;
 const HEADERS: usize = ETHERNET + HEADER;
-pub(super) const TIME_TO_LIVE: u8 = 64;
+pub(in crate::net) const TIME_TO_LIVE: u8 = 64;
 
 /// Own addresses, and what follows from them.
 #[derive(Debug)]

@@ -205,6 +205,7 @@ impl FastUdp {
         other(frame, buffer, service).unwrap_or_else(|| self.judge(frame, buffer, service))
     }
 
+    #[inline(never)]
     fn judge<S: Service>(&mut self, frame: &[u8], buffer: &mut TxBuffer, service: &mut S) -> usize {
         match self.other(frame, buffer, service) {
             Ok(STOP) => frame.first_chunk().map_or(0, |head| self.begin(head)),

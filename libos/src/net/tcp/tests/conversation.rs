@@ -80,6 +80,7 @@ fn a_good_network_loses_nothing_and_nothing_is_sent_twice() {
     let took = converse((&mut far, &mut near), &mut server, &mut service, 20, 100_000);
     assert_eq!((service.opened, service.bytes), (20, 2_000_000));
     assert_eq!((server.counts().resent, server.counts().dropped), (0, 0), "{:?}", server.counts());
+    assert!(2 * server.short > server.counts().received, "{} of them", server.short);
     // A second for the client's ARP, and no pause of a delayed acknowledgement or time-out.
     assert!(took < 1_050_000, "{took}");
 }

@@ -70,11 +70,25 @@ fn options(which: u8) -> &'static [u8] {
     }
 }
 
-/// Plays `input`, and then lets so much time pass that nothing may be left.
+/// Plays `input` to a stack with the short way, and to one without: the same leaves both.
 fn play(input: &[u8]) {
+    let [short, any] = [true, false].map(|short| play_to(input, short));
+    assert_eq!(short.len(), any.len());
+    for (step, (short, any)) in short.into_iter().zip(any).enumerate() {
+        assert_eq!(short, any, "in step {step}");
+    }
+}
+
+/// What was sent in one step, in no order: all of each segment but its data and the sums.
+type Sent = Vec<(Vec<u8>, usize)>;
+
+/// Plays `input`, and then lets so much time pass that nothing may be left.
+fn play_to(input: &[u8], short: bool) -> Vec<Sent> {
     let mut memory = vec![0; BUFFERS * BUFFER];
     let (mut far, mut near) = Wire::pair(256);
     let mut stack = FastTcp::new(&SERVER, PORT, &mut memory, LIMITS, [3, 4], 0);
+    stack.without_short_way = !short;
+    let mut sent = Vec::new();
     let (mut service, mut now) = (Odd::default(), 0_u64);
     let mut clients = [Client { next: u32::MAX - 100, ack: 0 }; CLIENTS];
     let mut bytes = input.iter().copied();
@@ -120,14 +134,15 @@ fn play(input: &[u8]) {
             far.commit(frame.len());
             far.sync().expect("a wire");
         }
-        step(&mut stack, &mut near, &mut far, &mut service, now, &mut clients);
+        sent.push(step(&mut stack, &mut near, &mut far, &mut service, now, &mut clients));
         assert!(stack.connections() <= LIMITS.connections);
     }
     for _ in 0..200 {
         now += 60_000_000;
-        step(&mut stack, &mut near, &mut far, &mut service, now, &mut clients);
+        sent.push(step(&mut stack, &mut near, &mut far, &mut service, now, &mut clients));
     }
     assert_eq!((stack.connections(), stack.free_buffers(), service.open), (0, BUFFERS, 0));
+    sent
 }
 
 fn step(
@@ -137,16 +152,19 @@ fn step(
     service: &mut Odd,
     now: u64,
     clients: &mut [Client; CLIENTS],
-) {
+) -> Sent {
+    let mut sent = Sent::new();
     for _ in 0..1000 {
         let moved = stack.poll(near, service, now, 64).expect("a wire");
         near.sync().expect("a wire");
         while let Some(frame) = far.slots().received {
             hear(frame, clients);
+            sent.push(([&frame[..50], &frame[52..54]].concat(), frame.len()));
             far.consume();
         }
         if moved == 0 {
-            return;
+            sent.sort();
+            return sent;
         }
     }
     panic!("the stack is busy for ever");

@@ -3,5 +3,6 @@
 pub(in crate::net) mod client;
 mod conversation;
 mod fuzz;
+mod head;
 mod network;
 pub(in crate::net) mod service;

@@ -11,7 +11,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `stream/login.rs` | a user and a password, where they are wanted |
+//! | `stream/login.rs`, `stream/sasl.rs` | a user and a password, where they are wanted |
 //! | `stream/text.rs` | lines, and the keys of a `get` |
 //! | `stream/usual.rs` | usual requests, as a whole |
 //! | `stream/packet.rs` | requests of the binary protocol |
@@ -27,6 +27,7 @@
 mod login;
 mod packet;
 mod receive;
+mod sasl;
 mod send;
 mod text;
 mod usual;
@@ -74,6 +75,8 @@ enum Speaks {
     /// Text, in which a user is to log in before anything else.
     Login,
     Text,
+    /// Binary, of which little is answered before a login.
+    Barred,
     Binary,
 }
 
@@ -220,10 +223,10 @@ impl Conversation {
                 (_, None) => Some(Next::Input),
                 (Speaks::Login, _) => self.log_in(input, output),
                 (Speaks::Text, _) => self.next_line(service, input, output),
-                (Speaks::Binary, _) => self.next_packet(service, input, output),
+                (Speaks::Binary | Speaks::Barred, _) => self.next_packet(service, input, output),
                 (Speaks::Nothing, Some(first)) => {
                     self.speaks = match *first {
-                        // A login is text, and so is what comes instead of one.
+                        binary::MAGIC if service.has_users() => Speaks::Barred,
                         _ if service.has_users() => Speaks::Login,
                         binary::MAGIC => Speaks::Binary,
                         _ => Speaks::Text,

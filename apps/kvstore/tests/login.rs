@@ -101,9 +101,6 @@ fn nothing_is_served_before() {
         let refused = b"CLIENT_ERROR unauthenticated\r\n\
             CLIENT_ERROR bad authentication token format\r\n";
         assert!(answer.ends_with(refused), "{}", answer.escape_ascii());
-        // The binary protocol, too, which is text here.
-        let (answer, closed) = answers(service, &[&[&[0x80, 0x0b], &[0; 22][..]].concat()]);
-        assert!(answer.is_empty() && !closed);
         let both = [&login("ann secret")[..], b"get canary\r\n"].concat();
         assert!(answers(service, &[&both]).0.ends_with(b"bird\r\nEND\r\n"), "it is still there");
     });
@@ -135,6 +132,93 @@ fn huge_and_empty_lines_end_in_an_error_or_a_close() {
         let get = [&b"get "[..], &b"k ".repeat(2000)].concat();
         assert_eq!(answers(service, &[&get]), (Vec::new(), true));
     });
+}
+
+/// A request of the binary protocol.
+fn packet(opcode: u8, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let body = (key.len() + value.len()) as u32;
+    let mut packet = vec![0x80, opcode];
+    packet.extend((key.len() as u16).to_be_bytes());
+    packet.extend([0; 4]);
+    packet.extend(body.to_be_bytes());
+    packet.extend([0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0]);
+    [&packet[..], key, value].concat()
+}
+
+/// An answer of it, without a key.
+fn answer(opcode: u8, status: u16, text: &[u8]) -> Vec<u8> {
+    let mut answer = packet(opcode, b"", text);
+    answer[0] = 0x81;
+    answer[6..8].copy_from_slice(&status.to_be_bytes());
+    answer
+}
+
+/// What memcached 1.6.18 with `-S` answers; that of a login that succeeds is its source's.
+#[test]
+fn the_binary_protocol_has_sasl() {
+    const GET: u8 = 0;
+    const LIST: u8 = 0x20;
+    const LOGIN: u8 = 0x21;
+    let barred = |opcode| answer(opcode, 0x20, b"Auth failure.");
+    let miss = answer(GET, 1, b"Not found");
+    with_service(|service| {
+        let mechanisms = answer(LIST, 0, b"PLAIN");
+        let version = answer(0x0b, 0, b"1.6.45-exo");
+        let before = [packet(LIST, b"", b""), packet(0x0b, b"", b"")].concat();
+        let told = [mechanisms, version].concat();
+        assert_eq!(answers(service, &[&before]), (told, false));
+        // Nothing else, and the connection ends.
+        for opcode in [GET, 0x01, 0x07, 0x08, 0x0a, 0x10, 0x77] {
+            let all = [packet(opcode, b"k", b""), packet(LIST, b"", b"")].concat();
+            assert_eq!(answers(service, &[&all]), (barred(opcode), true), "{opcode:#x}");
+        }
+        for message in ["\0ann\0secret", "ann\0ann\0secret", "\0bob\0pass:word"] {
+            let login = packet(LOGIN, b"PLAIN", message.as_bytes());
+            let all = [login, packet(GET, b"k", b"")].concat();
+            let expected = [answer(LOGIN, 0, b"Authenticated"), miss.clone()].concat();
+            assert_eq!(answers(service, &[&all]), (expected.clone(), false), "{message:?}");
+            let pieces: Vec<_> = all.chunks(1).collect();
+            assert_eq!(answers(service, &pieces), (expected, false), "{message:?}");
+        }
+        let long = "s".repeat(5000);
+        for (mechanism, message) in [
+            ("PLAIN", "\0ann\0wrong"),
+            ("PLAIN", "bob\0ann\0secret"),
+            ("PLAIN", "\0ann\0secret\0"),
+            ("PLAIN", "\0ann"),
+            ("PLAIN", "ann secret"),
+            ("PLAIN", ""),
+            ("PLAIN", &long),
+            ("CRAM-MD5", "\0ann\0secret"),
+        ] {
+            // It may be tried again.
+            let all = [
+                packet(LOGIN, mechanism.as_bytes(), message.as_bytes()),
+                packet(LOGIN, b"PLAIN", b"\0ann\0secret"),
+                packet(GET, b"k", b""),
+            ];
+            let expected = [barred(LOGIN), answer(LOGIN, 0, b"Authenticated"), miss.clone()];
+            let (told, closed) = answers(service, &[&all.concat()]);
+            assert!((told, closed) == (expected.concat(), false), "{mechanism} {message:?}");
+            // And one that fails takes back an earlier one.
+            let [wrong, right, get] = all;
+            let (told, closed) = answers(service, &[&[right, wrong, get].concat()]);
+            let [no, yes, _] = expected;
+            assert!((told, closed) == ([yes, no, barred(GET)].concat(), true), "{message:?}");
+        }
+        let invalid = answer(LIST, 4, b"Invalid arguments");
+        assert_eq!(answers(service, &[&packet(LIST, b"k", b"")]), (invalid, true));
+        let settings = answers(service, &[&login("ann secret"), b"stats settings\r\n"]).0;
+        let settings = String::from_utf8(settings).unwrap();
+        assert!(settings.contains("auth_enabled_sasl yes\r\n"), "{settings}");
+    });
+    // Without users its commands are unknown ones.
+    let mut memory = vec![0xa5; 4 << 20];
+    let mut service = Service::new(&mut memory, &config()).unwrap();
+    for (opcode, key) in [(LIST, &b""[..]), (LOGIN, b"PLAIN")] {
+        let unknown = answer(opcode, 0x81, b"Unknown command");
+        assert_eq!(answers(&mut service, &[&packet(opcode, key, b"")]), (unknown, false));
+    }
 }
 
 /// One after the other over one connection, with and without sense, to memcached and to the library.

@@ -34,6 +34,8 @@ pub enum Command {
     Noop,
     Version,
     Stat,
+    Mechanisms,
+    Login,
     Unknown,
 }
 
@@ -49,6 +51,7 @@ impl Status {
     pub(crate) const NOT_STORED: Self = Self(5, b"Not stored.");
     pub(crate) const NOT_A_NUMBER: Self =
         Self(6, b"Non-numeric server-side value for incr or decr");
+    pub(crate) const BARRED: Self = Self(0x20, b"Auth failure.");
     pub(crate) const UNKNOWN: Self = Self(0x81, b"Unknown command");
     pub(crate) const NO_MEMORY: Self = Self(0x82, b"Out of memory");
 }
@@ -120,7 +123,10 @@ impl Head {
             Command::Join(_) => has_key && extras == 0,
             Command::Change { .. } => has_key && extras == 20 && no_value,
             Command::Flush => key == 0 && matches!(extras, 0 | 4) && no_value,
-            Command::Quit | Command::Noop | Command::Version => self.body == 0,
+            Command::Quit | Command::Noop | Command::Version | Command::Mechanisms => {
+                self.body == 0
+            }
+            Command::Login => has_key && extras == 0,
             Command::Stat => extras == 0 && usize::from(key) <= Key::MAX_LEN,
             Command::Unknown => usize::from(key) <= Key::MAX_LEN,
         }
@@ -226,6 +232,9 @@ fn command(opcode: u8) -> (Command, bool) {
         0x1c => (Command::Touch, false),
         0x1d => (Command::GetAndTouch { with_key: false }, false),
         0x1e => (Command::GetAndTouch { with_key: false }, true),
+        0x20 => (Command::Mechanisms, false),
+        // To begin, and to go on: with the one mechanism there is, they bring the same.
+        0x21 | 0x22 => (Command::Login, false),
         0x23 => (Command::GetAndTouch { with_key: true }, false),
         0x24 => (Command::GetAndTouch { with_key: true }, true),
         _ => (Command::Unknown, false),

@@ -104,7 +104,9 @@ impl Service<'_> {
             };
             let done = match (head.command, StatsKind::of(key)) {
                 (Command::Quit, _) => return,
-                (Command::Unknown, _) => asked.refuse(Status::UNKNOWN, out),
+                (Command::Unknown | Command::Mechanisms | Command::Login, _) => {
+                    asked.refuse(Status::UNKNOWN, out)
+                }
                 (Command::Stat, None) => asked.refuse(Status::NOT_FOUND, out),
                 (Command::Stat, Some(kind)) => self.put_stats(kind, Form::Binary(asked), out),
                 _ => self.carry_out_binary(&head, extras, key, value, out),

@@ -164,6 +164,7 @@ impl Service<'_> {
 
     fn setting(&self, row: usize) -> Option<Row> {
         let usage = self.engine.usage();
+        let users = if self.has_users() { "yes" } else { "no" };
         let rows = [
             ("maxbytes", Said::Number(usage.limit)),
             ("evictions", Said::Text("on")),
@@ -172,8 +173,8 @@ impl Service<'_> {
             ("detail_enabled", Said::Text("no")),
             ("cas_enabled", Said::Text("yes")),
             ("binding_protocol", Said::Text("auto-negotiate")),
-            ("auth_enabled_sasl", Said::Text("no")),
-            ("auth_enabled_ascii", Said::Text(if self.has_users() { "yes" } else { "no" })),
+            ("auth_enabled_sasl", Said::Text(users)),
+            ("auth_enabled_ascii", Said::Text(users)),
             ("item_size_max", Said::Number(self.engine.max_item() as u64)),
             ("slab_page_size", Said::Number(usage.page_size)),
             ("slab_reassign", Said::Text("yes")),

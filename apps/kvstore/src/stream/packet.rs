@@ -1,6 +1,7 @@
 //! Requests of the binary protocol, as they come.
 
 use super::receive::{How, Receive};
+use super::sasl::{MECHANISM, MOST};
 use super::send::Rows;
 use super::{Conversation, Next, PIECE, State, VALUE};
 use crate::engine::{Expiry, Key};
@@ -28,6 +29,10 @@ impl Conversation {
             put(asked.refuse(Status::UNKNOWN, output));
             return Some(Next::Close);
         };
+        if self.bars(head.command) {
+            put(asked.refuse(Status::BARRED, output));
+            return Some(Next::Close);
+        }
         if !head.is_valid() {
             put(asked.refuse(Status::INVALID, output));
             return Some(Next::Close);
@@ -49,6 +54,14 @@ impl Conversation {
                     put(asked.put(0, b"", b"", b"", output));
                 }
                 return Some(Next::Close);
+            }
+            (Command::Mechanisms | Command::Login, _) if !service.has_users() => {
+                put(asked.refuse(Status::UNKNOWN, output));
+            }
+            (Command::Mechanisms, _) => put(asked.put(0, b"", b"", MECHANISM, output)),
+            (Command::Login, None) if value_len <= MOST => return Some(Next::Input),
+            (Command::Login, message) => {
+                put(self.log_in_by_sasl(asked, key, message, service, output));
             }
             (Command::Unknown, _) => put(asked.refuse(Status::UNKNOWN, output)),
             (Command::Stat, _) => match StatsKind::of(key) {

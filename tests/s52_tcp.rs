@@ -174,8 +174,8 @@ fn a_get_over_a_connection_costs_what_is_promised() {
     let manifest = manifest.expect("a manifest of the tree");
     let [alone, batch] = exo_cmd::get_cost_over_tcp(manifest).expect("counted");
     println!("one at a time: {alone} instructions; 50 written together: {batch}");
-    assert!(alone <= 4400.0, "{alone} instructions");
-    assert!(batch <= 700.0, "{batch} instructions");
+    assert!(alone <= 2800.0, "{alone} instructions");
+    assert!(batch <= 450.0, "{batch} instructions");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod figures;
 pub mod fuzz;
 pub mod guest;
 pub mod linux;
+pub mod lists;
 pub mod machine;
 pub mod manifest;
 pub mod module;

@@ -36,6 +36,11 @@ pub const QEMU: Program = Program {
         ("apk", "qemu-system-x86_64"),
     ],
 };
+/// A network for a machine without rights; only `cargo exo run --net passt` needs it.
+pub const PASST: Program = Program { name: "passt", package: "passt", elsewhere: &[] };
+/// A proxy in front of several stores; only a test needs it.
+pub const NUTCRACKER: Program =
+    Program { name: "nutcracker", package: "nutcracker", elsewhere: &[] };
 /// The original that the store is compared with; only tests need it.
 pub const MEMCACHED: Program = Program { name: "memcached", package: "memcached", elsewhere: &[] };
 /// A load generator, whose requests the store must understand; only a test needs it.

@@ -130,6 +130,17 @@ pub fn session(client: Client, store: SocketAddr) -> Verdict {
 /// An interpreter that finds the package, and its option to run a text.
 type Interpreter = Result<(Command, &'static str)>;
 
+/// A Python that has the package, and runs the text that is its next argument.
+///
+/// # Errors
+/// If the package does not install here.
+pub fn python_with(package: &str) -> Result<Command> {
+    let (mut python, run_text) =
+        in_python(&workspace::target_dir().join("conform/python"), package)?;
+    python.arg(run_text);
+    Ok(python)
+}
+
 fn in_python(place: &Path, package: &str) -> Interpreter {
     if !place.join("bin/python").exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(place))

@@ -54,8 +54,14 @@ pub enum Network {
     /// QEMU's user-mode network, with the applications' forwarded ports on the host's loopback
     /// interface.
     User(HostPorts),
-    /// The same with one port, of UDP and TCP, forwarded from any that is free on the host: that
-    /// of a memcached at this address, whatever the machine runs.
+    /// The program `passt`, with the forwarded ports of the first application that has any: it knows
+    /// one address of the guest.
+    Passt(HostPorts),
+    /// A TAP device of that name, which is there already. The host reaches the applications at
+    /// their own addresses; nothing is forwarded.
+    Tap(String),
+    /// The same as `User` with one port, of UDP and TCP, forwarded from any that is free on the host:
+    /// that of a memcached at this address, whatever the machine runs.
     Store(Ipv4Addr),
     /// A socket on which the host sends and receives raw Ethernet frames.
     Frames,

@@ -1,9 +1,10 @@
 //! The host's ports that lead into a machine: which, and to which ports of which address.
 //!
-//! Not on the packet path: QEMU's user-mode network passes on what comes to these ports. The
-//! manifest says which there are (`forward`), a test may have any that are free instead.
+//! Not on the packet path: QEMU's user-mode network, or `passt`, passes on what comes to these ports. The
+//! manifest says which there are (`forward`), a test may have any that are free instead. Over a
+//! TAP device none is needed: what would be forwarded is reached where it is.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, bail};
 use root::manifest::{Manifest, Transport};
@@ -12,7 +13,7 @@ use super::STORE_PORT;
 use super::config::{Config, HostPorts, Network};
 use super::ports::{Protocol, free_port_of};
 
-/// A port of the host's loopback interface that leads to an application.
+/// Where this host reaches a port of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarded {
     /// The application's name.
@@ -21,8 +22,10 @@ pub struct Forwarded {
     pub transport: Transport,
     /// Its address and port.
     pub guest: (Ipv4Addr, u16),
-    /// The port on the host.
+    /// The port that leads there.
     pub host: u16,
+    /// Of this address: the loopback interface's, or the application's own.
+    pub on: Ipv4Addr,
 }
 
 impl Forwarded {
@@ -34,6 +37,21 @@ impl Forwarded {
             Transport::Tcp => "tcp",
         };
         format!("hostfwd={protocol}:127.0.0.1:{}-{address}:{port}", self.host)
+    }
+
+    /// Where the host reaches it.
+    #[must_use]
+    pub fn reached(&self) -> SocketAddr {
+        (self.on, self.host).into()
+    }
+
+    /// What `passt` is told of it: an option and its value.
+    pub(super) fn passt_ports(&self) -> [String; 2] {
+        let option = match self.transport {
+            Transport::Udp => "--udp-ports",
+            Transport::Tcp => "--tcp-ports",
+        };
+        [option.to_owned(), format!("{}/{}:{}", self.on, self.host, self.guest.1)]
     }
 
     /// What both are ports of, as it is called.
@@ -53,6 +71,7 @@ pub(crate) fn stated(manifest: &Manifest) -> Vec<Forwarded> {
             transport: forward.transport,
             guest: (address, forward.guest),
             host: forward.host,
+            on: Ipv4Addr::LOCALHOST,
         })
     })
     .collect()
@@ -82,18 +101,23 @@ pub(crate) fn ensure_distinct(forwards: &[Forwarded]) -> Result<()> {
 /// The forwards of the machine that `config` describes.
 pub(super) fn choose(config: &Config) -> Result<Vec<Forwarded>> {
     let ports = match config.network {
-        Network::User(ports) => ports,
+        Network::User(ports) | Network::Passt(ports) => ports,
+        Network::Tap(_) => return Ok(direct(&config.manifest)),
         Network::Store(address) => {
             let host = free_port_of(&[Protocol::Udp, Protocol::Tcp])?;
+            let on = Ipv4Addr::LOCALHOST;
             let forward = |transport| {
                 let (app, guest) = ("store".to_owned(), (address, STORE_PORT));
-                Forwarded { app, transport, guest, host }
+                Forwarded { app, transport, guest, host, on }
             };
             return Ok([Transport::Udp, Transport::Tcp].map(forward).into());
         }
         Network::Frames | Network::VhostUser(_) => return Ok(Vec::new()),
     };
     let mut forwards = stated(&config.manifest);
+    if matches!(config.network, Network::Passt(_)) {
+        keep_first(&mut forwards);
+    }
     match ports {
         HostPorts::None => forwards.clear(),
         HostPorts::Stated => ensure_distinct(&forwards)?,
@@ -113,6 +137,25 @@ pub(super) fn choose(config: &Config) -> Result<Vec<Forwarded>> {
         }
     }
     Ok(forwards)
+}
+
+/// The same ports, as they are reached without being forwarded.
+pub(crate) fn direct(manifest: &Manifest) -> Vec<Forwarded> {
+    let own = |forward: Forwarded| {
+        let (on, host) = forward.guest;
+        Forwarded { on, host, ..forward }
+    };
+    stated(manifest).into_iter().map(own).collect()
+}
+
+/// Keeps those to the address that the first leads to. Returns the applications that are not
+/// reached then.
+pub(crate) fn keep_first(forwards: &mut Vec<Forwarded>) -> Vec<String> {
+    let Some(address) = forwards.first().map(|forward| forward.guest.0) else { return Vec::new() };
+    let others = forwards.extract_if(.., |forward| forward.guest.0 != address);
+    let mut apps: Vec<_> = others.map(|forward| forward.app).collect();
+    apps.dedup();
+    apps
 }
 
 #[cfg(test)]
@@ -137,7 +180,8 @@ mod tests {
         let transport = Transport::Udp;
         app.forward.push(Forward { transport, guest: 9999, host: 12345 });
         let guest = (address(16), 9999);
-        let mine = Forwarded { app: "mine".into(), transport, guest, host: 12345 };
+        let on = Ipv4Addr::LOCALHOST;
+        let mine = Forwarded { app: "mine".into(), transport, guest, host: 12345, on };
         assert_eq!(choose(&config).unwrap()[3], mine);
 
         config.network = Network::User(HostPorts::Free);
@@ -147,6 +191,17 @@ mod tests {
         assert!(free.iter().all(|forward| forward.host > 0));
         config.network = Network::User(HostPorts::None);
         assert_eq!(choose(&config).unwrap(), []);
+        // One address, and what leads there.
+        config.network = Network::Passt(HostPorts::Stated);
+        let [store, tcp] = &choose(&config).unwrap()[..] else { panic!() };
+        assert_eq!(store.passt_ports(), ["--udp-ports", "127.0.0.1/11211:11211"]);
+        assert_eq!(tcp.passt_ports(), ["--tcp-ports", "127.0.0.1/11211:11211"]);
+        assert_eq!(keep_first(&mut stated(&config.manifest)), ["mine"]);
+        // Nothing is forwarded, everything is reached.
+        config.network = Network::Tap("exo0".into());
+        let reached: Vec<_> = choose(&config).unwrap().iter().map(Forwarded::reached).collect();
+        let at = |last, port| SocketAddr::from((address(last), port));
+        assert_eq!(reached, [at(15, 11211), at(15, 11211), at(16, 7), at(16, 9999)]);
         config.network = Network::Frames;
         assert_eq!(choose(&config).unwrap(), []);
 

@@ -17,7 +17,8 @@
 //! backtraces explained.
 //!
 //! Nothing is on the packet path here but sockets: with [`Network::User`] QEMU's
-//! user-mode network forwards ports of the host's loopback interface; with
+//! user-mode network forwards ports of the host's loopback interface, with [`Network::Passt`] the
+//! program of that name does, and with [`Network::Tap`] the host's kernel routes; with
 //! [`Network::Frames`] a test exchanges raw Ethernet frames with the NIC itself; with
 //! [`Network::VhostUser`] another part of this process is the NIC.
 
@@ -29,14 +30,16 @@ mod exit;
 mod forwards;
 mod frames;
 mod lenience;
+mod passt;
 mod pin;
 mod ports;
 mod process;
 mod qemu;
 mod refusal;
+mod tap;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -55,13 +58,18 @@ pub use config::{Config, HostPorts, MAX_CPUS, MAX_MEMORY, Network};
 pub use console::Console;
 pub use exit::GuestExit;
 pub use forwards::Forwarded;
-pub(crate) use forwards::{ensure_distinct, stated};
+#[cfg(test)]
+pub(crate) use forwards::direct;
+pub(crate) use forwards::{ensure_distinct, keep_first, stated};
 pub use frames::FrameSocket;
 pub use pin::Pinned;
 pub(crate) use ports::{Protocol, ensure_free, free_port};
 pub use qemu::GUEST_MAC;
 pub(crate) use qemu::option_value;
+pub use tap::USUAL as USUAL_TAP;
+pub(crate) use tap::ensure_usable as ensure_tap;
 
+use passt::Passt;
 use process::Process;
 use qemu::Launch;
 
@@ -75,6 +83,8 @@ pub struct Machine {
     process: Process,
     console: Console,
     frames: Option<FrameSocket>,
+    /// Ends behind QEMU.
+    passt: Option<Passt>,
     forwards: Vec<Forwarded>,
     command: String,
 }
@@ -110,7 +120,17 @@ impl Machine {
         let forwards = forwards::choose(config)?;
         let frames = match config.network {
             Network::Frames => Some(FrameSocket::bind()?),
-            Network::User(_) | Network::Store(_) | Network::VhostUser(_) => None,
+            _ => None,
+        };
+        if let Network::Tap(device) = &config.network {
+            tap::ensure_usable(device)?;
+        }
+        let (passt, socket) = match config.network {
+            Network::Passt(_) => {
+                let (passt, socket) = Passt::start(&config.manifest, &forwards)?;
+                (Some(passt), Some(socket))
+            }
+            _ => (None, None),
         };
         let launch = |initrd| Launch {
             config,
@@ -118,10 +138,13 @@ impl Machine {
             initrd,
             forwards: &forwards,
             frames: frames.as_ref(),
+            passt: socket.as_ref().map(AsRawFd::as_raw_fd),
         };
         let command = launch(config.keep_bundle.as_deref().unwrap_or(&inherited)).to_string();
-        let (process, console) = Process::spawn(launch(&inherited).command()?, bundle)?;
-        Ok(Self { process, console, frames, forwards, command })
+        let launch = launch(&inherited).command()?;
+        let files = [Some(bundle.into()), socket].into_iter().flatten().collect();
+        let (process, console) = Process::spawn(launch, files)?;
+        Ok(Self { process, console, frames, passt, forwards, command })
     }
 
     /// Everything the guest has said so far and will say.
@@ -196,6 +219,12 @@ impl Machine {
         self.port_to(Transport::Tcp, STORE_PORT)
     }
 
+    /// Where the host reaches the store.
+    #[must_use]
+    pub fn store_address(&self, transport: Transport) -> Option<SocketAddr> {
+        self.forward_to(transport, STORE_PORT).map(Forwarded::reached)
+    }
+
     /// The host port that leads to the echo service: to [`ECHO_PORT`].
     #[must_use]
     pub fn echo_port(&self) -> Option<u16> {
@@ -203,10 +232,12 @@ impl Machine {
     }
 
     fn port_to(&self, transport: Transport, port: u16) -> Option<u16> {
+        self.forward_to(transport, port).map(|forward| forward.host)
+    }
+
+    fn forward_to(&self, transport: Transport, port: u16) -> Option<&Forwarded> {
         let mut forwards = self.forwards.iter();
-        let leads =
-            |forward: &&Forwarded| (forward.transport, forward.guest.1) == (transport, port);
-        forwards.find(leads).map(|forward| forward.host)
+        forwards.find(|forward| (forward.transport, forward.guest.1) == (transport, port))
     }
 
     /// A client of the store, once the store answers.
@@ -227,8 +258,8 @@ impl Machine {
 
     /// A client of the store, whether or not it answers yet.
     pub fn store_client(&self) -> Result<Client> {
-        let port = self.udp_port().context("this machine has no store behind a host port")?;
-        Ok(Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?)
+        let address = self.store_address(Transport::Udp);
+        Ok(Client::connect(address.context("this machine has no store that can be reached")?)?)
     }
 
     /// Asks the store for its version, once, for a quarter of a second. Not before the guest has
@@ -285,6 +316,11 @@ impl Machine {
         for line in self.process.complaints().lines() {
             report.push_str("qemu: ");
             report.push_str(line);
+            report.push('\n');
+        }
+        for line in self.passt.iter().flat_map(Passt::complaints) {
+            report.push_str("passt: ");
+            report.push_str(&line);
             report.push('\n');
         }
         report.push_str("-----------------");

@@ -1,7 +1,7 @@
 //! The QEMU process: started, watched, and always ended.
 
-use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -31,13 +31,13 @@ impl Process {
     /// Starts `command` with its standard output as a console and no input.
     ///
     /// It has a process group of its own, so that Ctrl-C reaches this process only,
-    /// which then ends the other in order. It inherits `bundle`, under the same number.
-    pub(super) fn spawn(mut command: Command, bundle: File) -> Result<(Self, Console)> {
+    /// which then ends the other in order. It inherits `files`, under the same numbers.
+    pub(super) fn spawn(mut command: Command, files: Vec<OwnedFd>) -> Result<(Self, Console)> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0);
         let mut child =
-            spawn_bound(command, bundle).with_context(|| format!("cannot start {program}"))?;
+            spawn_bound(command, files).with_context(|| format!("cannot start {program}"))?;
         let console = Console::default();
         let serial = child.stdout.take().map(|serial| {
             let console = console.clone();
@@ -109,13 +109,13 @@ impl Process {
 
 type Order = (Command, Sender<io::Result<Child>>);
 
-/// Starts a process that inherits `bundle`, and ends when this one does, even if this one
+/// Starts a process that inherits `files`, and ends when this one does, even if this one
 /// is killed.
 ///
 /// Linux ties the parent-death signal to the thread that forked, and a test's
 /// thread may end before the machine does. So one thread that never ends forks
 /// them all.
-fn spawn_bound(mut command: Command, bundle: File) -> io::Result<Child> {
+pub(super) fn spawn_bound(mut command: Command, files: Vec<OwnedFd>) -> io::Result<Child> {
     static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (orders, inbox) = channel::<Order>();
@@ -134,12 +134,14 @@ fn spawn_bound(mut command: Command, bundle: File) -> io::Result<Child> {
 
     let parent = getpid();
     // SAFETY: between fork and exec in a program with threads, only calls that take no
-    // lock and allocate nothing are sound. These are three bare system calls; the closure
-    // owns a copied integer and an open file, and its error values are plain codes.
+    // lock and allocate nothing are sound. These are bare system calls; the closure owns a
+    // copied integer and open files, and its error values are plain codes.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            fcntl_setfd(&bundle, FdFlags::empty())?;
+            for file in &files {
+                fcntl_setfd(file, FdFlags::empty())?;
+            }
             // The parent may have died before it could be told.
             if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
         });

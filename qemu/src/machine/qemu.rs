@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::iter;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::Command;
@@ -31,6 +32,8 @@ pub(super) struct Launch<'a> {
     pub(super) initrd: &'a Path,
     pub(super) forwards: &'a [Forwarded],
     pub(super) frames: Option<&'a FrameSocket>,
+    /// The number of an open socket to `passt`.
+    pub(super) passt: Option<RawFd>,
 }
 
 impl Launch<'_> {
@@ -64,7 +67,11 @@ impl Launch<'_> {
                 add(&["-object", &format!("memory-backend-memfd,id=ram,size={size}M,share=on")]);
                 add(&["-name", "exo,debug-threads=on"]);
             }
-            Network::User(_) | Network::Store(_) | Network::Frames => add(&["-M", machine]),
+            Network::User(_)
+            | Network::Passt(_)
+            | Network::Tap(_)
+            | Network::Store(_)
+            | Network::Frames => add(&["-M", machine]),
         }
         add(&["-global", "virtio-mmio.force-legacy=false"]);
         add(&accel);
@@ -110,6 +117,12 @@ impl Launch<'_> {
         if let Network::VhostUser(_) = self.config.network {
             return "vhost-user,id=n0,chardev=nic".into();
         }
+        if let Some(socket) = self.passt {
+            return format!("stream,id=n0,server=off,addr.type=fd,addr.str={socket}").into();
+        }
+        if let Network::Tap(device) = &self.config.network {
+            return format!("tap,id=n0,ifname={device},script=no,downscript=no").into();
+        }
         // Not `restrict=on`: it would drop the guest's answers to forwarded datagrams.
         let mut netdev = String::from("user,id=n0");
         for forward in self.forwards {
@@ -149,7 +162,8 @@ mod tests {
     fn line(config: &Config) -> String {
         let forwards = forwards::choose(config).unwrap();
         let (kernel, initrd) = (Path::new("exokernel"), Path::new("the bundle"));
-        Launch { config, kernel, initrd, forwards: &forwards, frames: None }.to_string()
+        let passt = matches!(config.network, Network::Passt(_)).then_some(9);
+        Launch { config, kernel, initrd, forwards: &forwards, frames: None, passt }.to_string()
     }
 
     #[test]
@@ -162,6 +176,17 @@ mod tests {
         assert!(line(&config).contains(forwards), "{}", line(&config));
         config.manifest.apps[1].forward.clear();
         assert!(line(&config).contains("10.0.2.15:11211 "), "{}", line(&config));
+    }
+
+    #[test]
+    fn a_tap_device_and_passt_are_back_ends() {
+        let mut config = Config::named("default").unwrap();
+        config.network = Network::Tap("exo0".into());
+        let tap = "-netdev tap,id=n0,ifname=exo0,script=no,downscript=no ";
+        assert!(line(&config).contains(tap), "{}", line(&config));
+        config.network = Network::Passt(HostPorts::Stated);
+        let passt = "-netdev stream,id=n0,server=off,addr.type=fd,addr.str=9 ";
+        assert!(line(&config).contains(passt), "{}", line(&config));
     }
 
     #[test]

@@ -5,7 +5,15 @@ use super::ports::{Protocol, ensure_free};
 /// What QEMU's complaints mean, as far as it is known; nothing otherwise.
 pub(super) fn explain(complaints: &str) -> Option<String> {
     let kvm = || kvm(complaints).map(|refusal| refusal.to_string());
-    port(complaints).or_else(kvm)
+    port(complaints).or_else(|| tap(complaints)).or_else(kvm)
+}
+
+/// A TAP device that QEMU may not use.
+fn tap(complaints: &str) -> Option<String> {
+    let (_, rest) = complaints.split_once("could not configure /dev/net/tun (")?;
+    let (device, why) = rest.split_once("):")?;
+    let why = why.lines().next().unwrap_or_default().trim();
+    Some(format!("QEMU cannot use the TAP device {device}: {why}; {}", super::tap::recipe(device)))
 }
 
 /// Why QEMU could not use KVM.
@@ -77,6 +85,15 @@ fn port(complaints: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tap_device_of_another_user_is_named() {
+        let denied = "qemu-system-x86_64: -netdev tap,id=n0,ifname=exo0,script=no: could not \
+                      configure /dev/net/tun (exo0): Operation not permitted\n";
+        let told = explain(denied).unwrap();
+        assert!(told.contains("exo0: Operation not permitted; "), "{told}");
+        assert!(told.contains("sudo ip tuntap add exo0 mode tap user"), "{told}");
+    }
 
     #[test]
     fn permission_is_told_from_other_refusals() {

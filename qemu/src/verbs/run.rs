@@ -1,6 +1,9 @@
-//! `cargo exo run`: boot the machine and stay with it.
+//! `cargo exo run`: boot the machine, or several, and stay with them.
+
+mod network;
 
 use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -11,10 +14,11 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::disk::Place;
 use crate::linux::Store;
+use crate::lists::Lists;
 use crate::machine::{
-    self, Accel, Choice as AccelChoice, Config, ECHO_PORT, Forwarded, HostPorts, MAX_CPUS,
+    self, Accel, Choice as AccelChoice, Config, ECHO_PORT, Forwarded, GuestExit, MAX_CPUS,
     MAX_MEMORY, Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port,
-    stated,
+    keep_first, stated,
 };
 use crate::manifest::{App, Choice, Chosen, Forward, Manifest, Transport};
 use crate::output::{note, say};
@@ -22,6 +26,7 @@ use crate::prerequisites::QEMU;
 use crate::signals::{Interrupted, Signals};
 use crate::symbols::Symboliser;
 use crate::{guest, shell, workspace};
+use network::Net;
 
 /// How long the store may take to answer. It takes about a second.
 const READY: Duration = Duration::from_secs(60);
@@ -31,6 +36,10 @@ const GLANCE: Duration = Duration::from_millis(100);
 const PORT: u16 = 11211;
 /// Where a debugger connects, unless that is taken.
 const GDB_PORT: u16 = 1234;
+/// Most machines at once.
+const MAX_INSTANCES: u16 = 64;
+/// Where the proxy `nutcracker` listens, by its own custom.
+const PROXY_PORT: u16 = 22121;
 /// What to say if KVM was asked for and the machine takes much longer than it should.
 const KVM_HINT: &str = "the store does not answer yet; if nothing comes, KVM may not run this \
                         kernel here (nested or emulated KVM does not): --accel tcg always does, \
@@ -59,6 +68,16 @@ pub(crate) struct Args {
     /// [default: what the manifest says, 7007]
     #[arg(long, value_name = "PORT")]
     pub(crate) echo_port: Option<u16>,
+    /// What the machine's network is connected to: QEMU's own user-mode network; the program
+    /// passt, faster and without rights, too, which reaches one application; or a TAP device that
+    /// you have made (exo0, or tap:NAME), over which applications are reached at their own addresses
+    #[arg(long, default_value = "user", value_name = "user|passt|tap[:NAME]")]
+    net: Net,
+    /// So many machines, each with ports one higher than those of the one before; prints lists of the
+    /// stores for clients and proxies that choose one by the key
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with_all = ["hosted", "gdb", "disk"],
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_INSTANCES)))]
+    instances: u16,
     /// What executes the guest's instructions
     #[arg(long, value_enum, default_value_t)]
     accel: AccelChoice,
@@ -87,7 +106,7 @@ pub(crate) struct Args {
     /// Run the store as a process of this host instead, and boot nothing: the same library
     /// behind Linux's TCP and UDP sockets, with the memory and the arguments of the manifest.
     /// There is no echo service then
-    #[arg(long, conflicts_with_all = ["accel", "memory", "disk", "icount", "gdb", "echo_port"])]
+    #[arg(long, conflicts_with_all = ["accel", "memory", "disk", "icount", "gdb", "echo_port", "net"])]
     pub(crate) hosted: bool,
     /// Show how QEMU is called; the boot bundle stays in target/guest, so that the command can
     /// be repeated
@@ -108,43 +127,111 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     if args.hosted {
         return run_hosted(args, &manifest);
     }
-    let mut config = configure(args, Config::new(manifest))?;
-    config.package = package;
+    let mut configs = (0..args.instances)
+        .map(|number| configure(args, Config::new(manifest.clone()), number))
+        .collect::<Result<Vec<_>>>()?;
+    ensure_apart(&configs)?;
+    for config in &mut configs {
+        config.package.clone_from(&package);
+    }
+    let Some(first) = configs.first().cloned() else { return Ok(ExitCode::SUCCESS) };
+    if let Some(disk) = &first.disk
+        && disk.provide()?
+    {
+        note!("made the disk {}", disk.path.display());
+    }
     QEMU.require()?;
-    guest::build_with(&config.manifest, config.package.as_deref())?;
+    guest::build_with(&first.manifest, package.as_deref())?;
     let signals = Signals::register()?;
-    config.accel = args.accel.decide(&config, &signals)?;
-    if args.verbose {
-        config.keep_bundle = Some(guest::kept_bundle(&path));
+    let accel = args.accel.decide(&first, &signals)?;
+    for config in &mut configs {
+        config.accel = accel;
+        if args.verbose {
+            config.keep_bundle = Some(guest::kept_bundle(&path));
+        }
     }
-    let machine = Machine::boot(&config)?;
+    let machines = configs.iter().map(Machine::boot).collect::<Result<Vec<_>>>()?;
     if args.verbose {
-        note!("{}", machine.command());
+        for machine in &machines {
+            note!("{}", machine.command());
+        }
     }
-    if let Some(port) = config.gdb {
-        note!("{}", debugger_recipe(&config, port));
+    if let Some(port) = first.gdb {
+        note!("{}", debugger_recipe(&first, port));
     }
 
-    let mut console = Console { machine: &machine, symboliser: Symboliser::default(), next: 0 };
-    if machine.udp_port().is_some() {
-        match wait_until_ready(&mut console, &signals, &config)? {
-            Readiness::Ready => say!("{}", invitation(machine.forwards()))?,
-            // What it said is all there is to see, and is shown below.
-            Readiness::Ended => {}
-        }
-    } else {
+    let number = |index: usize| (machines.len() > 1).then_some(index + 1);
+    let mut consoles: Vec<_> = (machines.iter().enumerate())
+        .map(|(index, machine)| Console::new(machine, number(index)))
+        .collect();
+    let without = machines.iter().find(|machine| machine.store_address(Transport::Udp).is_none());
+    let ready = if let Some(machine) = without {
         note!(
             "this manifest has no store to wait for{}; Ctrl-C ends the machine",
             ways_in(machine.forwards())
         );
+        false
+    } else {
+        // What one that has ended said is all there is to see, and is shown below.
+        matches!(wait_until_ready(&mut consoles, &signals, &first)?, Readiness::Ready)
+    };
+    if let ([machine], true) = (&machines[..], ready) {
+        say!("{}", invitation(machine.forwards()))?;
+    } else if ready {
+        say!("{}", tell_of_all(&machines)?)?;
     }
-    pass_console_on(&mut console, &signals)
+    pass_consoles_on(&mut consoles, &signals)
+}
+
+/// Fails if two machines are to have one port of the host.
+fn ensure_apart(configs: &[Config]) -> Result<()> {
+    let all: Vec<_> = configs.iter().flat_map(|config| stated(&config.manifest)).collect();
+    let several = configs.len() > 1;
+    ensure!(
+        !(several && configs.iter().any(|config| matches!(config.network, Network::Tap(_)))),
+        "--instances with --net tap: all machines have the same addresses, so one device leads to one"
+    );
+    ensure_distinct(&all)
+}
+
+/// What can be done with several stores; writes the configuration of a proxy to a file.
+fn tell_of_all(machines: &[Machine]) -> Result<String> {
+    let stores = machines.iter().filter_map(|machine| machine.store_address(Transport::Tcp));
+    let stores: Vec<SocketAddr> = stores.collect();
+    ensure!(
+        stores.len() == machines.len(),
+        "--instances: the manifest does not forward the store's TCP port"
+    );
+    let port = free_port_from(PROXY_PORT)?;
+    let lists = Lists::new(stores);
+    let file = workspace::guest_target_dir().join("nutcracker.yml");
+    let proxy = lists.nutcracker((Ipv4Addr::LOCALHOST, port).into());
+    std::fs::write(&file, proxy).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(format!(
+        "ready: memcached TCP and UDP on {}; Ctrl-C ends all machines\n\
+         pylibmc:    {}\n\
+         pymemcache: {}\n\
+         nutcracker: nutcracker -c {}   (then a memcached on 127.0.0.1:{port})",
+        lists.plain(),
+        lists.pylibmc(),
+        lists.pymemcache(),
+        shell::quote(file.as_os_str())
+    ))
+}
+
+/// This port, or one that is free if this is not.
+fn free_port_from(usual: u16) -> Result<u16> {
+    match ensure_free(Protocol::Tcp, usual, "", "a proxy") {
+        Ok(()) => Ok(usual),
+        Err(_) => free_port(Protocol::Tcp),
+    }
 }
 
 /// Becomes the store as a process of this host; returns only if that fails. Ctrl-C and all
 /// other signals are the store's own then.
 fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
-    let port = args.port.unwrap_or_else(|| store_port(&stated(manifest)));
+    let store = store_of(&stated(manifest));
+    let port = args.port.unwrap_or_else(|| store.map_or(PORT, |store| store.port()));
     for protocol in [Protocol::Udp, Protocol::Tcp] {
         ensure_free(protocol, port, "--port", "the store")?;
     }
@@ -160,56 +247,61 @@ fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
     note!(
         "starting the store as a process of this host; try `cargo exo client {}set greeting \
          hello` in another terminal; Ctrl-C ends it",
-        server(port)
+        server((Ipv4Addr::LOCALHOST, port).into())
     );
     Err(command.exec()).context("cannot start the store")
 }
 
-/// The host's port that leads to the store.
-fn store_port(forwards: &[Forwarded]) -> u16 {
+/// Where the host reaches the store, if it does.
+fn store_of(forwards: &[Forwarded]) -> Option<SocketAddr> {
     let is_store =
         |forward: &&Forwarded| forward.transport == Transport::Udp && forward.guest.1 == STORE_PORT;
-    forwards.iter().find(is_store).map_or(PORT, |forward| forward.host)
+    forwards.iter().find(is_store).map(Forwarded::reached)
 }
 
-/// The option of `cargo exo client` that leads to this port.
-fn server(port: u16) -> String {
-    match port {
-        PORT => String::new(),
-        port => format!("--server 127.0.0.1:{port} "),
+/// The option of `cargo exo client` that leads there.
+fn server(store: SocketAddr) -> String {
+    if store == SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)) {
+        return String::new();
     }
+    format!("--server {store} ")
 }
 
-/// What can be done with a machine whose store answers: it is listening on the host's
-/// ports, not on those that its own lines tell of.
+/// What can be done with a machine whose store answers: it is reached where the host reaches it,
+/// which is not always where its own lines say.
 fn invitation(forwards: &[Forwarded]) -> String {
-    let port = store_port(forwards);
-    let server = server(port);
+    let store = store_of(forwards).unwrap_or_else(|| (Ipv4Addr::LOCALHOST, PORT).into());
+    let server = server(store);
     let is_tcp = |forward: &Forwarded| forward.transport == Transport::Tcp;
-    let both = forwards.iter().any(|forward| is_tcp(forward) && forward.host == port);
+    let both = forwards.iter().any(|forward| is_tcp(forward) && forward.reached() == store);
     let protocols = if both { "TCP and UDP" } else { "UDP" };
-    let others = forwards.iter().filter(|forward| forward.host != port);
+    let others = forwards.iter().filter(|forward| forward.reached() != store);
     format!(
-        "ready: memcached {protocols} on 127.0.0.1:{port}{}; try `cargo exo client {server}set greeting \
+        "ready: memcached {protocols} on {store}{}; try `cargo exo client {server}set greeting \
          hello` in another terminal; Ctrl-C ends the machine",
         ways_in(others)
     )
 }
 
-/// The host's ports that lead to applications, each after a comma.
+/// Where applications are reached, each after a comma.
 fn ways_in<'a>(forwards: impl IntoIterator<Item = &'a Forwarded>) -> String {
     let way = |forward: &Forwarded| match forward.guest.1 {
-        ECHO_PORT => format!(", {} echo on 127.0.0.1:{}", forward.protocol(), forward.host),
-        _ => format!(", {} to {} on 127.0.0.1:{}", forward.protocol(), forward.app, forward.host),
+        ECHO_PORT => format!(", {} echo on {}", forward.protocol(), forward.reached()),
+        _ => format!(", {} to {} on {}", forward.protocol(), forward.app, forward.reached()),
     };
     forwards.into_iter().map(way).collect()
 }
 
-/// The machine that was asked for, after everything has been checked that needs no build.
-fn configure(args: &Args, mut config: Config) -> Result<Config> {
-    for line in unreachable(&config.manifest) {
+/// The machine of this number that was asked for, after everything has been checked that needs
+/// no build.
+fn configure(args: &Args, mut config: Config, number: u16) -> Result<Config> {
+    let is_tap = matches!(args.net, Net::Tap(_));
+    for line in unreachable(&config.manifest).iter().filter(|_| number == 0 && !is_tap) {
         note!("{line}");
     }
+    let options = [("--port", args.port.is_some()), ("--echo-port", args.echo_port.is_some())];
+    let options: Vec<_> = options.iter().filter(|given| given.1).map(|given| given.0).collect();
+    args.net.connect(&mut config, &options)?;
     if let Some(port) = args.port {
         redirect(&mut config.manifest, STORE_PORT, port, "--port")?;
     }
@@ -222,9 +314,15 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
         Some(port) => redirect(&mut config.manifest, ECHO_PORT, port, "--echo-port")?,
         None => {}
     }
-    let forwards = stated(&config.manifest);
+    move_up(&mut config.manifest, number)?;
+    let mut forwards = stated(&config.manifest);
     ensure_distinct(&forwards)?;
-    for forward in forwards {
+    if args.net == Net::Passt {
+        for app in keep_first(&mut forwards).iter().filter(|_| number == 0) {
+            note!("passt leads to one address: \"{app}\" cannot be reached from this host");
+        }
+    }
+    for forward in forwards.into_iter().filter(|_| !is_tap) {
         let protocol = forward.protocol();
         let Forwarded { app, guest: (_, guest), host, .. } = forward;
         match guest {
@@ -243,18 +341,23 @@ fn configure(args: &Args, mut config: Config) -> Result<Config> {
             )?,
         }
     }
-    config.network = Network::User(HostPorts::Stated);
     config.memory = args.memory;
     config.cpus = args.cpus;
     config.disk = args.disk.clone();
-    if let Some(disk) = &config.disk
-        && disk.provide()?
-    {
-        note!("made the disk {}", disk.path.display());
-    }
     config.icount = args.icount;
     config.gdb = args.gdb.map(debugger_port).transpose()?;
     Ok(config)
+}
+
+/// Lets every forward begin at a port that is `number` higher.
+fn move_up(manifest: &mut Manifest, number: u16) -> Result<()> {
+    for forward in manifest.apps.iter_mut().flat_map(|app| &mut app.forward) {
+        let host = forward.host.checked_add(number);
+        forward.host = host.with_context(|| {
+            format!("there are not {number} ports of this host above {}", forward.host)
+        })?;
+    }
+    Ok(())
 }
 
 /// Lets the first forwards, one of UDP and one of TCP, of the guest's `port` begin at `host`,
@@ -296,73 +399,97 @@ enum Readiness {
     Ended,
 }
 
-/// Waits until the store answers over UDP, the whole way from the host and back.
+/// Waits until all stores answer over UDP, the whole way from the host and back.
 fn wait_until_ready(
-    console: &mut Console<'_>,
+    consoles: &mut [Console<'_>],
     signals: &Signals,
     config: &Config,
 ) -> Result<Readiness> {
-    let machine = console.machine;
-    let mut client = machine.store_client()?;
     let start = Instant::now();
     let mut hint = (config.accel == Accel::Kvm && config.gdb.is_none()).then_some(KVM_HINT);
-    loop {
-        let answers = machine.answers(&mut client)?;
-        console.pass_on()?;
-        if answers {
-            return Ok(Readiness::Ready);
-        }
-        signals.check()?;
-        if !machine.running() {
-            return Ok(Readiness::Ended);
-        }
-        if start.elapsed() > machine::KVM_LIMIT
-            && let Some(hint) = hint.take()
-        {
-            note!("{hint}");
-        }
-        if config.gdb.is_none() && start.elapsed() > READY {
-            bail!("the store does not answer after {READY:?}\n{}", machine.report());
+    let machines: Vec<_> = consoles.iter().map(|console| console.machine).collect();
+    for machine in machines {
+        let mut client = machine.store_client()?;
+        loop {
+            let answers = machine.answers(&mut client)?;
+            consoles.iter_mut().try_for_each(Console::pass_on)?;
+            if answers {
+                break;
+            }
+            signals.check()?;
+            if !machine.running() {
+                return Ok(Readiness::Ended);
+            }
+            if start.elapsed() > machine::KVM_LIMIT
+                && let Some(hint) = hint.take()
+            {
+                note!("{hint}");
+            }
+            if config.gdb.is_none() && start.elapsed() > READY {
+                bail!("the store does not answer after {READY:?}\n{}", machine.report());
+            }
         }
     }
+    Ok(Readiness::Ready)
 }
 
-/// The machine's console, as far as it was printed.
+/// A machine's console, as far as it was printed.
 struct Console<'m> {
     machine: &'m Machine,
     symboliser: Symboliser,
     next: usize,
+    /// What stands before its lines: the number of the machine, if there are several.
+    number: Option<usize>,
+    exit: Option<GuestExit>,
 }
 
-impl Console<'_> {
+impl<'m> Console<'m> {
+    fn new(machine: &'m Machine, number: Option<usize>) -> Self {
+        Self { machine, symboliser: Symboliser::default(), next: 0, number, exit: None }
+    }
+
     /// Prints what has come.
     fn pass_on(&mut self) -> Result<()> {
+        let before = self.number.map_or(String::new(), |number| format!("{number}| "));
         while let Some(line) = self.machine.console().line(self.next) {
             self.next += 1;
-            say!("{line}")?;
+            say!("{before}{line}")?;
             for frame in self.symboliser.explain(&line) {
-                say!("{frame}")?;
+                say!("{before}{frame}")?;
             }
+        }
+        Ok(())
+    }
+
+    /// Notes the machine's end, if that has come and everything was printed.
+    fn look_for_end(&mut self) -> Result<()> {
+        let console = self.machine.console();
+        if self.exit.is_none() && console.ended() && console.line(self.next).is_none() {
+            let exit = self.machine.exit_status(Duration::from_secs(10))?;
+            match self.number {
+                None => note!("{exit}"),
+                Some(number) => note!("machine {number}: {exit}; the others go on"),
+            }
+            self.exit = Some(exit);
         }
         Ok(())
     }
 }
 
-/// Prints the console until the machine ends or is to end.
-fn pass_console_on(console: &mut Console<'_>, signals: &Signals) -> Result<ExitCode> {
-    let machine = console.machine;
+/// Prints the consoles until all machines have ended or are to end. The exit code is that of
+/// the first that was not content.
+fn pass_consoles_on(consoles: &mut [Console<'_>], signals: &Signals) -> Result<ExitCode> {
     loop {
-        console.pass_on()?;
-        signals.check()?;
-        if !machine.console().wait_for(console.next, Instant::now() + GLANCE)
-            && machine.console().ended()
-        {
-            break;
+        for console in consoles.iter_mut() {
+            console.pass_on()?;
+            console.look_for_end()?;
         }
+        signals.check()?;
+        let Some(console) = consoles.iter().find(|console| console.exit.is_none()) else { break };
+        let _ = console.machine.console().wait_for(console.next, Instant::now() + GLANCE);
     }
-    let exit = machine.exit_status(Duration::from_secs(10))?;
-    note!("{exit}");
-    Ok(ExitCode::from(exit.code()))
+    let codes = consoles.iter().filter_map(|console| console.exit).map(GuestExit::code);
+    Ok(ExitCode::from(codes.into_iter().find(|code| *code != 0).unwrap_or(0)))
 }
 
 /// How to start a debugger, as a command for another terminal.
@@ -416,6 +543,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::machine::direct;
     use crate::manifest;
 
     #[derive(Parser)]
@@ -434,7 +562,7 @@ mod tests {
 
     fn configured(line: &str, manifest: &str) -> Result<Vec<Forwarded>> {
         let config = Config::new(manifest::parse(manifest)?);
-        Ok(stated(&configure(&parse(line), config)?.manifest))
+        Ok(stated(&configure(&parse(line), config, 0)?.manifest))
     }
 
     /// A port that was free a moment ago.
@@ -479,15 +607,38 @@ mod tests {
     }
 
     #[test]
+    fn every_machine_has_ports_of_its_own() {
+        let (host, args) = (free(), parse("--instances 3"));
+        let manifest = format!("{OWN}forward = [\"udp:11211:{host}\", \"tcp:11211:{host}\"]\n");
+        let mut manifest = manifest::parse(&manifest).unwrap();
+        move_up(&mut manifest, 2).unwrap();
+        assert!(stated(&manifest).iter().all(|forward| forward.host == host + 2));
+        let error = move_up(&mut manifest, u16::MAX).unwrap_err().to_string();
+        assert!(error.contains("ports of this host above"), "{error}");
+        assert_eq!(args.instances, 3);
+        // Two of the manifest next to each other leave no room for another machine.
+        let near = format!("{OWN}forward = [\"udp:11211:{host}\", \"udp:7:{}\"]\n", host + 1);
+        let configs = [0, 1].map(|number| {
+            let mut config = Config::new(manifest::parse(&near).unwrap());
+            move_up(&mut config.manifest, number).unwrap();
+            config
+        });
+        assert!(ensure_apart(&configs).is_err() && ensure_apart(&configs[..1]).is_ok());
+    }
+
+    #[test]
     fn says_how_to_get_in_and_where_there_is_no_way() {
         let forward = |app: &str, port, host| Forwarded {
             app: app.into(),
             transport: Transport::Udp,
-            guest: (std::net::Ipv4Addr::LOCALHOST, port),
+            guest: (Ipv4Addr::LOCALHOST, port),
             host,
+            on: Ipv4Addr::LOCALHOST,
         };
         let all = [forward("mine", 9, 10), forward("store", 11211, 12), forward("echo", 7, 8)];
         let text = invitation(&all);
+        let tap = direct(&manifest::parse(&format!("{OWN}forward = [\"udp:11211:5\"]\n")).unwrap());
+        assert!(invitation(&tap).contains("memcached UDP on 10.0.2.15:11211; "), "{tap:?}");
         let ways = "memcached UDP on 127.0.0.1:12, UDP to mine on 127.0.0.1:10, UDP echo on \
                     127.0.0.1:8; try `cargo exo client --server 127.0.0.1:12 set";
         assert!(text.contains(ways), "{text}");

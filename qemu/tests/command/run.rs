@@ -36,6 +36,48 @@ fn an_ignored_signal_stays_ignored() {
     assert_eq!(running.end().0.code(), Some(129));
 }
 
+/// Each machine's lines have its number before them, and none outlives the command.
+#[test]
+fn several_machines_end_together() {
+    let place = Place::new(&format!("echo $$ >> \"$W/ids\"\n{TALKS}"));
+    let more = ["--accel", "tcg", "--instances", "3", "--verbose"];
+    let mut running = Running::start(run(&place, &more));
+    for number in 1..=3 {
+        running.line(&format!("{number}| kvstore: up"));
+    }
+    running.signal("INT");
+    let (status, text) = running.end();
+    assert_eq!(status.code(), Some(130), "{text}");
+    let port = |line: &str| -> Option<u16> {
+        let (_, rest) = line.split_once("hostfwd=tcp:127.0.0.1:")?;
+        rest.split('-').next()?.parse().ok()
+    };
+    let ports: Vec<_> = text.lines().filter_map(port).collect();
+    assert_eq!(ports, [ports[0], ports[0] + 1, ports[0] + 2], "{text}");
+    let ids = fs::read_to_string(place.path("ids")).unwrap();
+    assert_eq!(ids.lines().count(), 3);
+    for id in ids.lines() {
+        assert!(!Path::new("/proc").join(id).exists(), "{id} is left");
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_for_together_is_told() {
+    let place = Place::new(TALKS);
+    for (more, told) in [
+        (&["--net", "tap:exo-absent"][..], "--port, --echo-port: with --net tap"),
+        (&["--net", "bridge"], "one of user, passt, tap and tap:NAME"),
+        (&["--instances", "2", "--hosted"], "cannot be used with"),
+        (&["--instances", "0"], "0 is not in 1..=64"),
+    ] {
+        let (status, text) = Running::start(run(&place, more)).end();
+        assert!(!status.success() && text.contains(told), "{text}");
+    }
+    let tap = place.exo(&["run", "--net", "tap:exo-absent"]);
+    let (_, text) = Running::start(tap).end();
+    assert!(text.contains("sudo ip tuntap add exo-absent mode tap"), "{text}");
+}
+
 /// The arguments that a shell makes of a line which starts with `program`.
 fn typed(program: &str, line: &str) -> Vec<Vec<u8>> {
     let script = format!("{program}() {{ printf '%s\\0' \"$@\"; }}\n{line}");

@@ -236,6 +236,7 @@ pub fn stop(kernel: Locked, yields: bool) -> ! {
 /// no other ran in between. If false it is to be saved, and [`stop`] does the rest.
 ///
 /// Only on a machine with one processor: another could run `env` from what is saved of it.
+#[inline(always)]
 pub fn sleep(mut kernel: Locked, env: &Env) -> (Locked, bool) {
     let rests = |kernel: &Kernel| kernel.here().schedule.rests();
     if kernel.has_others() || !rests(&kernel) || matches!(timer().get(), Timer::Grace(_)) {

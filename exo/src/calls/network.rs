@@ -9,7 +9,7 @@ use super::caller::{Caller, Reply};
 use super::time::wait;
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::net::binding::{self, Binding};
-use crate::net::{self, filter, scope, transmit};
+use crate::net::{self, filter, ring, scope, transmit};
 
 impl Caller<'_> {
     #[inline]
@@ -111,7 +111,7 @@ pub(super) fn filter_remove(caller: Caller<'_>, binding: Handle, object: Pfn) ->
 
 #[inline]
 pub(super) fn net_sync(caller: Caller<'_>, binding: Handle) -> Result<u64, Error> {
-    sync(caller, binding).map(|(counts, _)| counts.into_value())
+    sync(caller, binding).map(|(_, counts)| counts.into_value())
 }
 
 pub(super) fn net_wait(
@@ -121,15 +121,15 @@ pub(super) fn net_wait(
     deadline: u64,
 ) -> Reply {
     match sync(caller, binding) {
-        Ok((_, true)) => wait(caller, seen, deadline),
-        Ok((counts, false)) => Reply::Refused(Error::Again, counts.into_value()),
+        Ok((at, sent)) if ring::has_unsent(at) => Reply::Refused(Error::Again, sent.into_value()),
+        Ok(_) => wait(caller, seen, deadline),
         Err(error) => Reply::Done(Err(error)),
     }
 }
 
-/// Moves a batch both ways. Returns also whether that was all there was to send.
+/// Moves a batch both ways.
 #[inline(always)]
-fn sync(caller: Caller<'_>, binding: Handle) -> Result<(SyncCounts, bool), Error> {
+fn sync(caller: Caller<'_>, binding: Handle) -> Result<(&'static Binding, SyncCounts), Error> {
     let binding = caller.binding_with(binding, Rights::SYNC)?;
     let owner = binding.owner.get();
     if owner != caller.env.id()
@@ -138,7 +138,7 @@ fn sync(caller: Caller<'_>, binding: Handle) -> Result<(SyncCounts, bool), Error
         return Err(Error::WrongState);
     }
     let net = &mut *caller.kernel.net.borrow_mut();
-    let sent = transmit::transmit(caller.kernel, net, binding);
+    let counts = transmit::transmit(caller.kernel, net, binding);
     net::receive(caller.kernel, net);
-    Ok(sent)
+    Ok((binding, counts))
 }

@@ -58,17 +58,13 @@ pub fn arm(kernel: &Kernel, disk: &mut Option<Device>) -> bool {
 
 /// After it was woken: no more interrupts.
 pub fn disarm(disk: &mut Option<Device>) {
-    if let Some(device) = disk {
-        device.disarm();
-    }
+    disk.iter_mut().for_each(Device::disarm);
 }
 
 /// Now and then: tells the device what it asked for just as the kernel looked away, and looks
 /// at what it has done.
 pub fn remind(kernel: &Kernel, disk: &mut Option<Device>) {
-    if let Some(device) = disk {
-        device.kick(kernel.info);
-    }
+    disk.iter_mut().for_each(|device| device.kick(kernel.info));
     reclaim(kernel, disk);
 }
 

@@ -211,16 +211,12 @@ pub fn arm(kernel: &Kernel, net: &mut Net) -> bool {
 
 /// Now and then: tells the device what it asked for just as the kernel looked away.
 pub fn remind(kernel: &Kernel, net: &mut Net) {
-    if let Some(nic) = &mut net.nic {
-        nic.remind(kernel.info);
-    }
+    net.nic.iter_mut().for_each(|nic| nic.remind(kernel.info));
 }
 
 /// After it was woken: no more interrupts, frames are looked for.
 pub fn disarm(net: &mut Net) {
-    if let Some(nic) = &mut net.nic {
-        nic.disarm();
-    }
+    net.nic.iter_mut().for_each(Nic::disarm);
 }
 
 /// Dissolves the first of `env`'s bindings, one step.

@@ -79,6 +79,12 @@ impl Run {
     }
 }
 
+/// Whether the transmit ring holds packets that were not taken.
+#[inline]
+pub fn has_unsent(binding: &Binding) -> bool {
+    shared(binding).tx_produced.0.load(Acquire) != binding.taken.get()
+}
+
 /// Shows the owner which transmit buffers it may use again: those that were taken, up to the
 /// first that the device reads.
 #[inline]

@@ -21,20 +21,19 @@ use crate::virtio::virtqueue::Buffer;
 /// What a packet costs, sent or refused, whatever its length, and when the device returns it.
 const PACKET: u32 = 150;
 
-/// Takes what the transmit ring holds, as far as the device has room. Says also whether that
-/// was all.
-pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> (SyncCounts, bool) {
+/// Takes what the transmit ring holds, as far as the device has room.
+pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> SyncCounts {
     reclaim(kernel, net);
     let mut counts = SyncCounts { taken: 0, refused: 0 };
+    let Some(nic) = &mut net.nic else { return counts };
     let shared = ring::shared(binding);
     let (order, first) = (binding.order(), binding.taken.get());
     let waiting = shared.tx_produced.0.load(Acquire).wrapping_sub(first);
     if waiting == 0 {
-        return (counts, true);
+        return counts;
     }
-    let Some(nic) = &mut net.nic else { return (counts, false) };
-    let Some(scope) = binding.scope() else { return (counts, false) };
-    let Some(account) = scope.account() else { return (counts, false) };
+    let Some(scope) = binding.scope() else { return counts };
+    let Some(account) = scope.account() else { return counts };
     let (held, copied) = (account.held.get(), 0);
     let mut outbox = Outbox { nic, binding, scope, account: account.frame(), held, copied };
     // More than the ring holds is a lie.
@@ -63,7 +62,7 @@ pub fn transmit(kernel: &Kernel, net: &mut Net, binding: &Binding) -> (SyncCount
         }
         nic.kick(kernel.info);
     }
-    (counts, counts.taken == waiting)
+    counts
 }
 
 enum Outcome {

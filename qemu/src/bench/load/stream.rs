@@ -24,7 +24,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpo
 
 use super::{
     Capture, Counter, Counts, DISK_GLANCE, Dialect, GLANCE, HOST, Heard, KEYS, Load, Machine,
-    Monitor, PATIENCE, Phases, Signals, Verb, Workload,
+    Monitor, Offer, PATIENCE, Phases, Signals, Verb, Workload,
 };
 
 /// Bytes that may have come and not been read: the widest window that needs no scale.
@@ -33,6 +33,8 @@ const RECEIVE: usize = 65_535;
 const SEND: usize = 1 << 20;
 /// Longest frame.
 const FRAME: usize = 1514;
+/// Requests of a batch that fills a store.
+const FILL: u32 = 32;
 /// How long a batch may take.
 const BATCH: std::time::Duration = std::time::Duration::from_secs(300);
 /// Longer than an acknowledgement is delayed.
@@ -205,35 +207,17 @@ impl<'a> Load<'a> {
     ) -> Result<Self> {
         let mut load = Self::new(machine, counter, interrupt, capture, workload, address)?;
         (load.dialect, load.disk) = (dialect, Some(disk));
+        // A guest that sleeps on a clock that counts instructions lives through its timers at once:
+        // answers would be sent again and again, and the connection given up. So it is held.
+        counter.begin();
+        counter.wait_until_counting(machine, interrupt)?;
         load.connect()?;
         if !matches!(dialect, Dialect::Fio(_)) {
-            load.store_over_tcp(KEYS)?;
+            load.workload.verb = Verb::Set;
+            load.pass(Offer::Held(FILL), KEYS)?;
+            load.workload = workload;
         }
-        counter.begin();
-        load.store_over_tcp(1)?;
-        counter.wait_until_counting(machine, interrupt)?;
         Ok(load)
-    }
-
-    /// Stores the first keys, with a guest that is not held.
-    fn store_over_tcp(&mut self, count: u32) -> Result<()> {
-        let workload = self.workload;
-        self.workload.verb = Verb::Set;
-        self.next_key = 0;
-        let mut streams = std::mem::take(&mut self.streams);
-        for _ in 0..count {
-            let first = streams.get_mut(..1).unwrap_or_default();
-            self.say(first, 1)?;
-            let start = Clock::now();
-            while first.iter().any(Stream::waits) {
-                self.send_leaving(first)?;
-                self.take_in(first, GLANCE)?;
-                self.ensure_alive(start)?;
-            }
-        }
-        self.streams = streams;
-        self.workload = workload;
-        Ok(())
     }
 
     /// Opens a connection, over which passes of a held load go from now on. What is stored

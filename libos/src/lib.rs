@@ -18,6 +18,7 @@
 //! | [`trace`] | what happened last | `Record` |
 //! | [`measure`] | instructions of an application's own operations | |
 //! | `transfer` | functions of other environments | `Parcel` |
+//! | [`lend`] | what serves calls, while the rest does not use it | `Serve` |
 //! | `upcall` | exceptions, slices, events | |
 //! | [`disk`] | sectors of an extent | `Doorbell` |
 //! | `elevation` | own code in ring 0 | |
@@ -36,6 +37,7 @@ pub mod console;
 pub mod disk;
 #[cfg(exo_guest)]
 pub mod elevation;
+pub mod lend;
 pub mod measure;
 pub mod memory;
 pub mod net;

@@ -52,6 +52,12 @@ impl Share {
         Self { grant, words }
     }
 
+    /// Its name in the manifest.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.grant.name
+    }
+
     /// The memory, zeroed at first.
     #[must_use]
     pub fn words(&self) -> &'static [AtomicU64] {
@@ -101,7 +107,13 @@ impl Share {
     /// it is one is between the two.
     #[must_use]
     pub fn remote<A: Parcel, R: Parcel>(&self, side: usize) -> Option<Remote<A, R>> {
-        self.given(Kind::Entry, side).map(Remote::new)
+        self.entry(side).map(Remote::new)
+    }
+
+    /// The same as a capability.
+    #[must_use]
+    pub fn entry(&self, side: usize) -> Option<Handle> {
+        self.given(Kind::Entry, side)
     }
 
     /// Puts `capability` into the tables of all others that have not ended, and says where.

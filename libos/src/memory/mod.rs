@@ -25,6 +25,7 @@ pub mod guest;
 pub mod heap;
 pub mod layout;
 pub mod model;
+pub mod shared;
 pub mod space;
 
 use core::fmt;

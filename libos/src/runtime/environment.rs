@@ -105,6 +105,11 @@ impl Environment {
         self.start.shares().find(|share| share.name == name).map(Share::new)
     }
 
+    /// All that it shares with others.
+    pub fn shares(&self) -> impl Iterator<Item = Share> + use<> {
+        self.start.shares().map(Share::new)
+    }
+
     /// The network configuration the start block and the kernel give, if the
     /// application has an address and the machine a network interface.
     pub fn net_config(&self) -> Option<NetConfig> {

@@ -4,7 +4,8 @@
 //! mean is the two sides' business. [`Remote`] gives a call types,
 //! [`entry_point!`](crate::entry_point!) makes a function callable. A serving function runs on the entry's stack while
 //! everything else its environment does rests, maybe in the middle of something: it
-//! must not use the heap or wait for anything that the rest would have to do.
+//! must not use the heap or wait for anything that the rest would have to do. What both use is
+//! [`Lent`](crate::lend::Lent).
 
 mod stub;
 

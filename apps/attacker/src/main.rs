@@ -10,7 +10,8 @@
 //! Arguments: `then=spin` never gives the processor back when all attacks are
 //! done; `only=FAMILY` or `only=FAMILY+FAMILY` runs some; `as=orphan` leaves a running child behind,
 //! which holds on to the attacker's memory; `as=lingerer` tries to keep the processor
-//! after frames that a host outside must send; `as=flooder`, `as=hoarder`, `as=sleeper` and
+//! after frames that a host outside must send; `as=scribbler` writes over its requests while a
+//! store on another processor reads them; `as=flooder`, `as=hoarder`, `as=sleeper` and
 //! `as=stormer` press their neighbours without breaking a rule.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
@@ -23,6 +24,8 @@ mod attack;
 mod batches;
 #[cfg(exo_guest)]
 mod claims;
+#[cfg(exo_guest)]
+mod clients;
 #[cfg(exo_guest)]
 mod comparisons;
 #[cfg(exo_guest)]
@@ -91,10 +94,10 @@ mod guest {
 
     use crate::attack::{Attack, Attacker, Outcome, Verdict};
     use crate::{
-        batches, claims, comparisons, cores, disk, doorbells, elevation, environments, exceptions,
-        exhaustion, frames, grants, handles, instructions, large_pages, linger, mappings, memory,
-        noise, orphan, pointers, predicates, pressure, repossession, rings, senders, storm, time,
-        transfers, upcalls,
+        batches, claims, clients, comparisons, cores, disk, doorbells, elevation, environments,
+        exceptions, exhaustion, frames, grants, handles, instructions, large_pages, linger,
+        mappings, memory, noise, orphan, pointers, predicates, pressure, repossession, rings,
+        senders, storm, time, transfers, upcalls,
     };
 
     /// Families in order, with the name that `only=` takes.
@@ -123,6 +126,7 @@ mod guest {
         ("cores", cores::ATTACKS),
         ("exceptions", exceptions::ATTACKS),
         ("elevation", elevation::ATTACKS),
+        ("clients", clients::ATTACKS),
         ("noise", noise::ATTACKS),
         // Leaves handles behind, which others would find by guessing.
         ("comparisons", comparisons::ATTACKS),
@@ -149,6 +153,7 @@ mod guest {
             Some("flooder") => return report("no flood", pressure::flood(&mut attacker)),
             Some("sleeper") => return report("no sleep", pressure::sleep()),
             Some("hoarder") => return report("no hoard", pressure::hoard(&mut attacker)),
+            Some("scribbler") => return report("no scribble", clients::scribble(&mut attacker)),
             Some("stormer") => return report("no storm", storm::storm(&mut attacker)),
             _ => {}
         }
@@ -185,4 +190,4 @@ mod guest {
 }
 
 #[cfg(not(exo_guest))]
-use {dpf as _, exo_abi as _, selftest as _};
+use {dpf as _, exo_abi as _, kvstore_local as _, selftest as _};

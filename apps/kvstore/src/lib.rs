@@ -16,6 +16,7 @@
 //! - [`stream`]: the same for a TCP connection: [`stream::Conversation`].
 //! - [`users`]: which users are served, if not all.
 //! - [`connections`]: how many of these there are, up to a limit.
+//! - `local`: the operations for environments of the same machine, which call them.
 //! - `durable`: a store whose answers are durable, where there is a device to write to.
 //!
 //! **Trust.** Every byte of a datagram or connection may be hostile. Nothing derived from one
@@ -35,6 +36,8 @@ pub mod datagrams;
 #[cfg(feature = "durable")]
 pub mod durable;
 pub mod engine;
+#[cfg(feature = "local")]
+pub mod local;
 mod number;
 pub mod protocol;
 pub mod service;

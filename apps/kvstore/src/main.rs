@@ -19,6 +19,9 @@
 //! With a capability for it (`elevate` in the manifest) it serves in ring 0, and with the right
 //! to direct calls moves packets by them; the same program all the same.
 //!
+//! Environments that the manifest lets share pages with it, each alone and the store first, are
+//! clients that call it (`colocated`).
+//!
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
 //! how many clients may be connected (1024, otherwise); `udp-kib=N`, how many KiB a second a source
@@ -28,6 +31,12 @@
 //! too, otherwise); `eviction=NAME`, which items are given up first
 //! ([`kvstore::engine::Eviction`]).
 #![cfg_attr(exo_guest, no_std, no_main)]
+
+#[cfg(exo_guest)]
+extern crate alloc;
+
+#[cfg(exo_guest)]
+mod colocated;
 
 libos::app!(guest::main);
 
@@ -48,6 +57,7 @@ mod guest {
     use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
     use libos::disk::{self, Blocking};
     use libos::elevation::{Elevation, Stretch};
+    use libos::lend::Serve;
     use libos::memory::MemoryError;
     use libos::net::Endpoint;
     use libos::net::bind::{BindError, KernelBell, bind, install};
@@ -64,7 +74,9 @@ mod guest {
     use libos::sched::threads::{SpawnError, Threads, end_of_it};
     use libos::sched::{KernelPark, Ticks};
     use libos::storage::{Fault, OpenError};
-    use libos::time::{Clock, timestamp};
+    use libos::time::{Clock, TscClock, timestamp};
+
+    use crate::colocated::{self, Clients, STORE, Visit};
 
     const PORT: u16 = 11211;
     /// 256 slots each way, in 1 MiB.
@@ -130,7 +142,8 @@ mod guest {
         let mut device = bind(&environment, &config, PORT, RINGS)?;
         install(&environment, device.bell().binding, &tcp_to(config.address, PORT))?;
         let clock = environment.clock;
-        let now = Time { unix: clock.unix_seconds(), uptime: 0 };
+        let time = Seconds::new(clock);
+        let now = time.now;
         let (pages, limit) = (store_pages(&environment)?, connections(&environment)?);
         let buffers = environment.memory.map_region(buffer_pages(&environment))?;
         let limits = TcpLimits { connections: limit + REFUSED, ..TcpLimits::default() };
@@ -155,8 +168,10 @@ mod guest {
             if promise.is_some() {
                 return Err(Failure::NoDisk);
             }
+            let clients = Clients::open(&environment)?;
             let (keeper, failed, micros) = (Forgetful, None, 0);
-            let store = Store { service, datagrams, keeper, failed, connections, now, micros };
+            let store =
+                Store { service, datagrams, keeper, failed, connections, clients, time, micros };
             return serve_with(&environment, device, stack, store);
         };
         let promise = promise.unwrap_or_default();
@@ -169,12 +184,14 @@ mod guest {
             Promise::Always => println!("durable; {items} items"),
             _ => println!("durable, {promise}; {items} items"),
         }
+        let clients = Clients::none(&environment);
         let (failed, micros) = (None, 0);
-        let store = Store { service, datagrams, keeper, failed, connections, now, micros };
+        let store =
+            Store { service, datagrams, keeper, failed, connections, clients, time, micros };
         serve_with(&environment, device, stack, store)
     }
 
-    fn serve_with<K: Keeper>(
+    fn serve_with<K: Keeper + 'static>(
         environment: &Environment,
         mut device: Rings<KernelBell>,
         mut stack: Dual<'static, Client>,
@@ -183,27 +200,30 @@ mod guest {
         let address = environment.net_config().ok_or(BindError::NoNetwork)?.address;
         println!("serving {}", Endpoint { address, port: PORT });
 
-        let (clock, start) = (environment.clock, store.now.unix);
+        let clock = environment.clock;
         let mut ring_0 = ring_0(environment);
         device.bell().direct = ring_0.as_ref().is_some_and(Stretch::calls_directly);
         let mut park = environment.park;
-        let epoch = clock.epoch_seconds();
-        let error = serve_in_time(&mut device, &clock, &mut park, |device| {
-            if let Some(Err(error)) = ring_0.as_mut().map(Stretch::keep) {
-                println!("no more ring 0: {error}");
-                ring_0 = None;
-            }
-            // One reading of the clock serves a batch: expiry has seconds.
-            let micros = clock.micros();
-            let unix = epoch.saturating_add(micros / 1_000_000);
-            store.now = Time { unix, uptime: unix.saturating_sub(start) as u32 };
-            store.micros = micros;
-            if store.keeper.wait_micros(micros) == Some(0) {
-                store.settle()?;
-            }
-            let handled = stack.poll(device, &mut store, micros, BATCH)?;
-            let waits = [stack.wait_micros(micros), store.keeper.wait_micros(micros)];
-            Ok((handled, waits.into_iter().flatten().min()))
+        let error = STORE.lend(&mut store, |store| {
+            serve_in_time(&mut device, &clock, &mut park, |device| {
+                if let Some(Err(error)) = ring_0.as_mut().map(Stretch::keep) {
+                    println!("no more ring 0: {error}");
+                    ring_0 = None;
+                }
+                // One reading of the clock serves a batch: expiry has seconds.
+                let micros = clock.micros();
+                store.hold(|store| {
+                    store.time.set(micros);
+                    store.micros = micros;
+                    if store.keeper.wait_micros(micros) == Some(0) {
+                        store.settle()?;
+                    }
+                    store.clients.serve_post(&mut store.service, store.time.now);
+                    let handled = stack.poll(device, store, micros, BATCH)?;
+                    let waits = [stack.wait_micros(micros), store.keeper.wait_micros(micros)];
+                    Ok((handled, waits.into_iter().flatten().min()))
+                })
+            })
         });
         // What is owed.
         store.micros = u64::MAX;
@@ -221,6 +241,39 @@ mod guest {
         stretch.inspect_err(|error| println!("no ring 0: {error}")).ok()
     }
 
+    /// What time it is.
+    struct Seconds {
+        now: Time,
+        start: u64,
+        clock: TscClock,
+        /// The tick with which the second ends.
+        end: u64,
+    }
+
+    impl Seconds {
+        fn new(clock: TscClock) -> Self {
+            let now = Time { unix: clock.unix_seconds(), uptime: 0 };
+            Self { now, start: now.unix, clock, end: 0 }
+        }
+
+        /// It is so many microseconds after the boot.
+        fn set(&mut self, micros: u64) {
+            let unix = self.clock.epoch_seconds().saturating_add(micros / 1_000_000);
+            self.now = Time { unix, uptime: unix.saturating_sub(self.start) as u32 };
+        }
+
+        /// Looks at the clock. **Cost** a reading of the counter, but for once in a second.
+        #[inline]
+        fn look(&mut self) -> Time {
+            if timestamp() >= self.end {
+                let micros = self.clock.micros();
+                self.set(micros);
+                self.end = self.clock.after_micros(1_000_000 - micros % 1_000_000).0;
+            }
+            self.now
+        }
+    }
+
     /// The store and the time of the current batch.
     struct Store<K> {
         service: Service<'static>,
@@ -229,9 +282,18 @@ mod guest {
         /// Why nothing is kept any more.
         failed: Option<Fault>,
         connections: Connections,
-        now: Time,
-        /// The same in microseconds since the machine was started.
+        clients: Clients,
+        time: Seconds,
+        /// The time of the batch in microseconds since the machine was started.
         micros: u64,
+    }
+
+    impl<K> Serve<Visit> for Store<K> {
+        #[inline]
+        fn serve(&mut self, visit: &mut Visit) {
+            let now = self.time.look();
+            self.clients.serve(visit, &mut self.service, now);
+        }
     }
 
     impl<K: Keeper> Store<K> {
@@ -260,7 +322,7 @@ mod guest {
 
         fn serve(&mut self, client: &mut Client, input: &[u8], output: &mut [u8]) -> Progress {
             self.keeper.make_room(&mut self.service);
-            let progress = client.session.serve(&mut self.service, self.now, input, output);
+            let progress = client.session.serve(&mut self.service, self.time.now, input, output);
             let next = match progress.next {
                 kvstore::stream::Next::Input => Next::Input,
                 kvstore::stream::Next::Room => Next::Room,
@@ -301,7 +363,7 @@ mod guest {
             let reply = reply.get_mut(..MAX_DATAGRAM)?;
             self.keeper.make_room(&mut self.service);
             let from = Source { address: from.address, port: from.port };
-            self.datagrams.answer(&mut self.service, request, from, self.now, reply)
+            self.datagrams.answer(&mut self.service, request, from, self.time.now, reply)
         }
 
         #[inline(always)]
@@ -352,8 +414,11 @@ mod guest {
         let free = environment.free_frames();
         let tables = free / TABLE + 1;
         let connections = connections(environment)? * CONNECTION / FRAME_BYTES as u32;
-        let mut reserve =
-            RESERVE + buffer_pages(environment) + datagram_pages(environment) + connections;
+        let mut reserve = RESERVE
+            + buffer_pages(environment)
+            + datagram_pages(environment)
+            + colocated::pages(environment)
+            + connections;
         if environment.start.disk.is_some() {
             reserve += DISK_BUFFER + JOURNAL;
         }
@@ -410,7 +475,8 @@ mod guest {
     }
 
     /// Why the store does not serve.
-    enum Failure {
+    pub(crate) enum Failure {
+        Entry(Error),
         Argument(&'static str),
         Policy,
         Promise,
@@ -431,6 +497,7 @@ mod guest {
                 Self::Argument(name) => {
                     write!(f, "argument {name}: not a number, or more than there is")
                 }
+                Self::Entry(error) => write!(f, "clients on this machine: {error}"),
                 Self::Policy => f.write_str("argument eviction: no policy has this name"),
                 Self::Promise => f.write_str("argument durable: not always, group:MS or async:MS"),
                 Self::NoDisk => f.write_str("argument durable: there is no disk"),

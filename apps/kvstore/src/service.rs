@@ -131,6 +131,12 @@ impl<'m> Service<'m> {
         &self.engine
     }
 
+    /// The same, for operations that come without a protocol.
+    #[cfg(feature = "local")]
+    pub(crate) fn engine_mut(&mut self) -> &mut Engine<'m> {
+        &mut self.engine
+    }
+
     /// Serves only connections on which one of `users` has logged in. Its owner then passes no
     /// datagrams on: nothing is known of their senders.
     pub fn require(&mut self, users: Users<'m>) {

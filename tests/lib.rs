@@ -17,6 +17,7 @@
 //! | `s53_conform` | it is a memcached to `memccapable`, and to random requests beside one |
 //! | `s54_durable` | what the store has acknowledged survives the death of the machine |
 //! | `s55_load` | the load generator, as the machine's NIC, gets every answer |
+//! | `s56_colocated` | clients on the same machine call the store, and it outlives them |
 //! | `s57_shards` | clients and a proxy that share keys out among three stores go on without one of them |
 //! | `s58_networks` | the store is reached through `passt`, and over a TAP device |
 //! | `s60_soak` | many mixed requests, every answer checked against a model |

@@ -23,11 +23,13 @@
 //! | [`items`] | how much memory an item takes, beside memcached; on the host |
 //! | [`module`] | what the store pays for being part of Linux's kernel; on the host |
 //! | [`repro`] | published experiments, with these means |
+//! | [`colocated`] | what a request costs a client on the same machine, beside sockets of Linux |
 //! | [`elevate`] | what crossing rings costs: the store in ring 3, in ring 0, and with direct calls |
 //! | [`primitives`] | single operations, beside those of Linux; counted by the guests |
 //! | [`variants`] | an application's own operations, beside those of a variant; counted by itself |
 
 pub(crate) mod boot;
+pub(crate) mod colocated;
 pub(crate) mod compare;
 pub(crate) mod conditions;
 mod counter;

@@ -37,7 +37,7 @@ pub(crate) struct Set {
 }
 
 /// All of them, cheap ones first.
-pub(crate) const SETS: [Set; 12] = [
+pub(crate) const SETS: [Set; 13] = [
     Set { name: "tcb", arguments: &["tcb"], quick: Some(&["tcb"]) },
     Set {
         name: "get",
@@ -75,6 +75,7 @@ pub(crate) const SETS: [Set; 12] = [
         quick: Some(&["bench", "primitives", "--exo-only"]),
     },
     Set { name: "elevate", arguments: &["bench", "elevate"], quick: None },
+    Set { name: "colocated", arguments: &["bench", "colocated"], quick: None },
     Set { name: "dpf", arguments: &["bench", "dpf"], quick: None },
     Set { name: "compare", arguments: &["bench", "compare", "--quick", "--no-speed"], quick: None },
 ];

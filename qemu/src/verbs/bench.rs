@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::bench::{
-    boot, compare, dpf, elevate, eviction, get, idle, items, module, primitives, storage,
+    boot, colocated, compare, dpf, elevate, eviction, get, idle, items, module, primitives, storage,
 };
 use crate::prerequisites::QEMU;
 use crate::signals::Signals;
@@ -30,6 +30,7 @@ enum What {
     Dpf(dpf::Args),
     Compare(compare::Args),
     Elevate(elevate::Args),
+    Colocated(colocated::Args),
     Module(module::Args),
     Storage(storage::Args),
     Eviction(eviction::Args),
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Module(args) => module::run(args, &signals),
         What::Storage(args) => storage::run(args, &signals),
         What::Elevate(args) => elevate::run(args, &signals),
+        What::Colocated(args) => colocated::run(args, &signals),
         What::Items(args) => items::run(args, &signals),
         What::Eviction(args) => eviction::run(args, &signals),
         What::Compare(args) => compare::run(args, &signals),

@@ -14,7 +14,7 @@ const PROGRAM: &str = "linux-primitives";
 /// A string instruction counts once for each repetition; without these two features Linux
 /// lets one repetition move eight bytes and not one, so that the unit of counting does not
 /// speak against it.
-const LARGE_REPETITIONS: &str = "clearcpuid=erms,fsrm";
+pub(in crate::bench) const LARGE_REPETITIONS: &str = "clearcpuid=erms,fsrm";
 
 /// Boots Linux with the program, in the machine of `config`. Default mitigations.
 pub(super) fn boot(config: &Config, kernel: Option<&Path>, interrupt: &Signals) -> Result<Machine> {

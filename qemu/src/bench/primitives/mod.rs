@@ -28,6 +28,7 @@ use crate::machine::{Config, Machine};
 use crate::output::{self, note, say};
 use crate::signals::Signals;
 use lines::Measured;
+pub(super) use linux::LARGE_REPETITIONS;
 use report::Report;
 
 /// How both are run.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::ours::{Effort, Ours};
 use super::published::{Published, Work};
-use super::{aegis, arrakis, arrakis_storage, dpf, unbuckle, unikraft};
+use super::{aegis, arrakis, arrakis_storage, dpf, hodor, unbuckle, unikraft};
 use crate::signals::Signals;
 
 /// A published experiment, and what is measured here beside it.
@@ -31,7 +31,7 @@ pub(super) struct Experiment {
 }
 
 /// By source, as they are listed.
-pub(super) const ALL: [&Experiment; 11] = [
+pub(super) const ALL: [&Experiment; 12] = [
     &unbuckle::pipeline::EXPERIMENT,
     &unbuckle::stacks::EXPERIMENT,
     &unbuckle::allocation::EXPERIMENT,
@@ -43,6 +43,7 @@ pub(super) const ALL: [&Experiment; 11] = [
     &unikraft::EXPERIMENT,
     &dpf::EXPERIMENT,
     &aegis::EXPERIMENT,
+    &hodor::EXPERIMENT,
 ];
 
 /// The experiment of that name.

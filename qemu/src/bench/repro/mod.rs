@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`published`] | figures of others, typed |
 //! | [`experiments`] | all experiments, by name |
-//! | [`unbuckle`], [`arrakis`], [`arrakis_storage`], [`unikraft`], [`dpf`], [`aegis`] | those of each source |
+//! | [`unbuckle`], [`arrakis`], [`arrakis_storage`], [`unikraft`], [`dpf`], [`aegis`], [`hodor`] | those of each source |
 //! | [`ours`] | what is measured for them, by placement |
 //! | [`stages`] | the same, by step of a packet's journey |
 //! | [`report`], [`page`] | text, JSON, HTML |
@@ -19,6 +19,7 @@ mod arrakis;
 mod arrakis_storage;
 mod dpf;
 mod experiments;
+mod hodor;
 mod ours;
 mod page;
 mod published;

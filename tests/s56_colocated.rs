@@ -7,7 +7,7 @@ use std::thread;
 use exo_cmd::machine::{Config, Machine, Network};
 use exo_cmd::manifest::{App, Manifest, Share};
 use machine_tests::model::Worker;
-use machine_tests::{LONG, STORE, app, assert_no_leak, expect, manifest, net_app};
+use machine_tests::{LONG, STORE, app, assert_no_leak, expect, expect_times, manifest, net_app};
 
 /// The tree's own manifest, with so few operations that it is a test.
 fn load(operations: u32) -> Manifest {
@@ -75,6 +75,7 @@ fn clients_load_the_store_while_the_network_does() {
     for client in ["ycsb", "ycsb-1", "ycsb-2", "ycsb-3"] {
         expect(&machine, &format!("root: {client} ended: exit code 0"));
     }
+    expect_times(&machine, "root: leak check", 4);
     assert_no_leak(&machine, 4);
     assert!(machine.running());
 }
@@ -112,6 +113,7 @@ fn a_store_outlives_its_clients() {
     let done = expect(&machine, "attack: done, ");
     assert!(done.ends_with(" 0 breaches"), "{done}");
     expect(&machine, "root: attack ended: exit code 0");
+    expect(&machine, "root: leak check");
     assert_no_leak(&machine, 1);
     assert!(machine.running());
     let lines = machine.console().lines();

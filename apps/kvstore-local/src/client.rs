@@ -13,7 +13,7 @@ use crate::window::{FoundHead, VALUE_AT};
 
 /// The way to the store: takes a request there and brings the reply.
 pub trait Call {
-    /// Carries out a request whose key and value lie in the window.
+    /// Carries out a request. Its key and value lie in the window.
     ///
     /// # Errors
     /// [`Failure::Busy`], [`Failure::Refused`].
@@ -87,7 +87,7 @@ pub struct Client<'a, C> {
 }
 
 impl<'a, C: Call> Client<'a, C> {
-    /// A client whose window is `bytes`.
+    /// A client with the window `bytes`.
     pub fn new(way: C, bytes: SharedBytes<'a>) -> Self {
         Self { way, bytes }
     }

@@ -181,7 +181,7 @@ fn many_are_found_in_as_many_calls_as_the_window_needs() {
         })
         .unwrap();
     assert_eq!(next, 200);
-    let stats = service.borrow().engine().stats().clone();
+    let stats = *service.borrow().engine().stats();
     assert_eq!((stats.get_hits, stats.get_misses), (133, 67), "each is counted once");
     // One that does not fit, behind one that does.
     client.store(Operation::Set, b"long", &[b'x'; 2500], (0, 0)).unwrap();

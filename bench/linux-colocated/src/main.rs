@@ -99,7 +99,11 @@ fn both(
             Err(io::Error::other(format!("{name}: a wrong answer to {verb}")))
         };
         once("set", &format!("set {KEY} 0 0 {len}\r\n{value}\r\n"), "STORED\r\n")?;
-        once("get", &format!("get {KEY}\r\n"), &format!("VALUE {KEY} 0 {len}\r\n{value}\r\nEND\r\n"))?;
+        once(
+            "get",
+            &format!("get {KEY}\r\n"),
+            &format!("VALUE {KEY} 0 {len}\r\n{value}\r\nEND\r\n"),
+        )?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::bench::colocated;
 use crate::signals::Signals;
 
 const HODOR: Work = Work {
-    cite: "M. Hedayati et al., \"Hodor: Intra-Process Isolation for High-Throughput Data Plane Libraries\", USENIX ATC, 2019, and its protected memcached",
+    cite: "C. Kjellqvist, M. Hedayati and M. L. Scott, \"Safe, Fast Sharing of memcached as a Protected Library\" (Hodor), ICPP, 2020",
     conditions: "protection keys of a processor; latency beside clients over sockets of the same machine",
 };
 
@@ -22,7 +22,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
         what: "memcached as a protected library, how many times lower latency than over sockets",
         value: Amount::Between(11.0, 56.0),
         unit: Unit::Times,
-        place: "protected memcached",
+        place: "latency",
         beside: &[
             Beside {
                 key: "unix",

@@ -88,8 +88,9 @@ fn wild(attacker: &mut Attacker, way: &Way) -> Result<Option<Reply>, Error> {
     }
     let mut message: Message = core::array::from_fn(|_| random.word() >> (random.word() & 63));
     if random.word() & 3 != 0 {
-        message[0] =
-            (random.word() % 14) | (random.word() & 63) << 8 | (random.word() & 4095) << 32;
+        let [operation, key, value] =
+            [random.word() % 14, random.word() & 63, random.word() & 4095];
+        message[0] = operation | key << 8 | value << 32;
     }
     // What other attacks rely on stays: no key begins with a blank.
     match way.call(&message) {

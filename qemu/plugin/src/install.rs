@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use crate::code::Code;
 use crate::kind::Kind;
 use crate::spot::Spot;
-use crate::{counts, layout, qemu};
+use crate::{counts, journal, layout, qemu, trace};
 
 /// The programs; none until the plugin is installed.
 static CODE: Mutex<Option<Code>> = Mutex::new(None);
@@ -34,7 +34,8 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
         let strings = strings.map(|string| string.to_string_lossy().into_owned());
         (&*info, strings.collect::<Vec<_>>())
     };
-    if !info.system_emulation || info.max_vcpus != 1 {
+    let traces = arguments.iter().any(|argument| argument.starts_with("trace="));
+    if !info.system_emulation || info.max_vcpus != 1 && !traces {
         eprintln!("exo-plugin: only machines with one processor can be counted");
         return 1;
     }
@@ -43,6 +44,11 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
         return 1;
     }
     let _ = PLUGIN.set(id);
+    if traces {
+        // SAFETY: `id` is what QEMU gave this plugin, and the callback lives for ever.
+        unsafe { qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, translated_to_trace) };
+        return 0;
+    }
     let later = arguments.iter().any(|argument| argument == "later=on");
     let callback = if later { translated_before } else { translated };
     // SAFETY: `id` is what QEMU gave this plugin, and the callbacks live for ever.
@@ -86,7 +92,7 @@ extern "C" fn begin(id: qemu::PluginId) {
     counts::start(true);
 }
 
-/// Reads the table, if there is one, and maps the counts.
+/// Reads the table, if there is one, and maps the counts or the journal.
 fn prepare(arguments: &[String]) -> Result<(), String> {
     let argument = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name));
     let sections = match argument("table=") {
@@ -98,54 +104,115 @@ fn prepare(arguments: &[String]) -> Result<(), String> {
     };
     *CODE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Code::new(sections));
 
-    let path = argument("counts=").ok_or("the argument counts=FILE is missing")?;
+    let (path, map): (_, fn(&'static [AtomicU64])) = match (argument("counts="), argument("trace="))
+    {
+        (Some(path), _) => (path, counts::map),
+        (None, Some(path)) => (path, trace::map),
+        (None, None) => return Err("the argument counts=FILE or trace=FILE is missing".into()),
+    };
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.map_err(|error| format!("{path}: {error}"))?;
     // SAFETY: the file is made for this mapping and not cut; both sides use
     // it through atomics only.
-    let map = unsafe { memmap2::MmapMut::map_mut(&file) };
-    let map = Box::leak(Box::new(map.map_err(|error| format!("{path}: {error}"))?));
+    let bytes = unsafe { memmap2::MmapMut::map_mut(&file) };
+    let bytes = Box::leak(Box::new(bytes.map_err(|error| format!("{path}: {error}"))?));
     // SAFETY: any bytes are valid atomics, which may be shared with another process.
-    let (_, words, _) = unsafe { map.align_to::<AtomicU64>() };
-    counts::map(words);
+    let (_, words, _) = unsafe { bytes.align_to::<AtomicU64>() };
+    map(words);
     Ok(())
 }
 
-/// Called by QEMU for each block it has translated.
-extern "C" fn translated(_: qemu::PluginId, block: *mut qemu::Block) {
+/// An instruction of a block, its virtual address, its bytes and how it counts.
+struct Translated {
+    handle: *mut qemu::Instruction,
+    bytes: Vec<u8>,
+    spot: Spot,
+}
+
+/// What a block consists of, which QEMU has just translated.
+///
+/// # Safety
+/// `block` is what QEMU has given a callback that has not returned. The handles are good until it
+/// returns.
+unsafe fn read(block: *mut qemu::Block) -> Vec<Translated> {
     let mut code = CODE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(code) = code.as_mut() else { return };
-    // SAFETY: block, instructions and their bytes live until this function returns,
-    // and are used no longer; the indices are below the number of instructions; the
-    // callbacks live for ever and take the kind of data they are given here.
-    unsafe {
+    let Some(code) = code.as_mut() else { return Vec::new() };
+    // SAFETY: block, instructions and their bytes live until the callback returns; the
+    // indices are below the number of instructions.
+    let (handles, copies, addresses, first) = unsafe {
         let handles: Vec<_> = (0..qemu::qemu_plugin_tb_n_insns(block))
             .map(|index| qemu::qemu_plugin_tb_get_insn(block, index))
             .collect();
         let copies: Vec<_> = handles.iter().map(|&handle| qemu::bytes(handle)).collect();
-        let instructions: Vec<(u64, &[u8])> = handles
-            .iter()
-            .zip(&copies)
-            .map(|(&handle, bytes)| (qemu::qemu_plugin_insn_vaddr(handle), bytes.as_slice()))
-            .collect();
+        let addresses = handles.iter().map(|&handle| qemu::qemu_plugin_insn_vaddr(handle));
+        let addresses: Vec<_> = addresses.collect();
         let first = handles.first().map_or(0, |&first| qemu::qemu_plugin_insn_haddr(first).addr());
-        let home = code.home(first & !0xfff, &instructions);
+        (handles, copies, addresses, first)
+    };
+    if let Some(&address) = addresses.first() {
+        trace::found(address, first);
+    }
+    let instructions: Vec<(u64, &[u8])> =
+        addresses.iter().copied().zip(copies.iter().map(Vec::as_slice)).collect();
+    let home = code.home(first & !0xfff, &instructions);
+    let spots: Vec<_> = addresses
+        .iter()
+        .map(|&address| Spot { address, place: code.place(home, address) })
+        .collect();
+    let parts = handles.into_iter().zip(copies).zip(spots);
+    parts.map(|((handle, bytes), spot)| Translated { handle, bytes, spot }).collect()
+}
 
+/// Called by QEMU for each block it has translated, of a guest that is traced.
+extern "C" fn translated_to_trace(_: qemu::PluginId, block: *mut qemu::Block) {
+    // SAFETY: as in `translated`.
+    unsafe {
+        for Translated { handle, spot, .. } in read(block) {
+            let (flags, data) = (qemu::NO_REGISTERS, spot.encode());
+            qemu::qemu_plugin_register_vcpu_insn_exec_cb(handle, on_traced, flags, data);
+            if spot.place.row() == journal::at::PROBE {
+                let stores = qemu::STORES;
+                qemu::qemu_plugin_register_vcpu_mem_cb(handle, on_probe, flags, stores, data);
+            }
+        }
+    }
+}
+
+/// Called by QEMU for each block it has translated.
+extern "C" fn translated(_: qemu::PluginId, block: *mut qemu::Block) {
+    // SAFETY: the block is used no longer than this function runs; the callbacks live for
+    // ever and take the kind of data they are given here.
+    unsafe {
+        let instructions = read(block);
         let none = std::ptr::null_mut();
         qemu::qemu_plugin_register_vcpu_tb_exec_cb(block, on_block, qemu::NO_REGISTERS, none);
-        for (&handle, &(address, bytes)) in handles.iter().zip(&instructions) {
-            let callback = match Kind::of(bytes) {
+        for Translated { handle, bytes, spot } in instructions {
+            let callback = match Kind::of(&bytes) {
                 Kind::Halt => on_halt,
                 Kind::Call => on_call,
                 Kind::InterruptReturn => on_interrupt_return,
                 Kind::Repeated => on_round,
                 Kind::Other => on_instruction,
             };
-            let spot = Spot { address, place: code.place(home, address) };
             let flags = qemu::NO_REGISTERS;
             qemu::qemu_plugin_register_vcpu_insn_exec_cb(handle, callback, flags, spot.encode());
         }
     }
+}
+
+extern "C" fn on_traced(cpu: u32, spot: *mut c_void) {
+    let spot = Spot::decode(spot);
+    trace::instruction(cpu, spot.place, spot.user());
+}
+
+extern "C" fn on_probe(cpu: u32, access: qemu::Access, address: u64, spot: *mut c_void) {
+    // SAFETY: QEMU says of the access it has given this callback where it went.
+    let physical = unsafe {
+        let address = qemu::qemu_plugin_get_hwaddr(access, address);
+        (!address.is_null()).then(|| qemu::qemu_plugin_hwaddr_phys_addr(address))
+    };
+    let spot = Spot::decode(spot);
+    trace::probe(cpu, spot.place, spot.user(), physical.unwrap_or(u64::MAX));
 }
 
 extern "C" fn on_block(_: u32, _: *mut c_void) {

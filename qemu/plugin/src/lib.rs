@@ -1,4 +1,4 @@
-//! Counts a guest's instructions by where in the source they come from.
+//! Counts a guest's instructions by where in the source they come from, or tells where it comes to.
 //!
 //! A plugin of QEMU's translator (TCG). `cargo exo bench` writes a table that says
 //! of every instruction of the kernel and the programs which function and which
@@ -23,6 +23,10 @@
 //! wants it: a Linux guest boots for a billion instructions that no report asks for. From
 //! the next `hlt` on all blocks are translated anew, and counted.
 //!
+//! With `trace=FILE` in place of `counts=FILE` nothing is counted by place. Instead an event is
+//! written ([`journal`]) whenever a processor comes to code with another label ([`trace`]);
+//! several processors may be traced.
+//!
 //! Without a table every guest can be counted, Linux for instance: then only user space and
 //! kernel are told apart, by address.
 
@@ -31,6 +35,8 @@ mod counts;
 // What calls QEMU can be linked only for QEMU to load, not into a test program.
 #[cfg(not(test))]
 mod install;
+#[allow(dead_code, reason = "one side writes what the other reads")]
+mod journal;
 #[cfg_attr(test, allow(dead_code, reason = "what uses it is not part of the tests"))]
 mod kind;
 #[allow(dead_code, reason = "one side writes what the other reads")]
@@ -39,3 +45,5 @@ mod layout;
 mod qemu;
 #[cfg_attr(test, allow(dead_code, reason = "what uses it is not part of the tests"))]
 mod spot;
+#[cfg_attr(test, allow(dead_code, reason = "what uses it is not part of the tests"))]
+mod trace;

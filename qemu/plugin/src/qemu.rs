@@ -42,12 +42,25 @@ pub(crate) struct Info {
     pub(crate) max_vcpus: c_int,
 }
 
+/// An access to memory, as callbacks are told of it.
+pub(crate) type Access = u32;
+
+/// `QEMU_PLUGIN_MEM_W`: the callback is for stores.
+pub(crate) const STORES: c_int = 2;
+
+/// Where an access goes.
+#[repr(C)]
+pub(crate) struct Address {
+    opaque: [u8; 0],
+}
+
 /// `QEMU_PLUGIN_CB_NO_REGS`: the callback looks at no register.
 pub(crate) const NO_REGISTERS: c_int = 0;
 
 pub(crate) type TranslateCallback = extern "C" fn(PluginId, *mut Block);
 pub(crate) type SimpleCallback = extern "C" fn(PluginId);
 pub(crate) type ExecuteCallback = extern "C" fn(u32, *mut c_void);
+pub(crate) type AccessCallback = extern "C" fn(u32, Access, u64, *mut c_void);
 
 unsafe extern "C" {
     pub(crate) fn qemu_plugin_register_vcpu_tb_trans_cb(id: PluginId, callback: TranslateCallback);
@@ -66,6 +79,16 @@ unsafe extern "C" {
         flags: c_int,
         data: *mut c_void,
     );
+    pub(crate) fn qemu_plugin_register_vcpu_mem_cb(
+        instruction: *mut Instruction,
+        callback: AccessCallback,
+        flags: c_int,
+        accesses: c_int,
+        data: *mut c_void,
+    );
+    /// Null if it is not known. Until the callback returns.
+    pub(crate) fn qemu_plugin_get_hwaddr(access: Access, address: u64) -> *const Address;
+    pub(crate) fn qemu_plugin_hwaddr_phys_addr(address: *const Address) -> u64;
     pub(crate) fn qemu_plugin_tb_n_insns(block: *const Block) -> usize;
     pub(crate) fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
     pub(crate) fn qemu_plugin_insn_vaddr(instruction: *const Instruction) -> u64;

@@ -27,16 +27,21 @@
 //! | [`storage`] | sectors, and what survives a power cut | `Block`, `Contents` |
 //!
 //! Modules that make system calls exist only in the guest (`cfg(exo_guest)`);
-//! all others compile on the host, where they are tested.
-#![cfg_attr(not(test), no_std)]
+//! all others compile on the host, where they are tested. With `cfg(exo_hosted)` an application runs
+//! on the host, as an ordinary process: `hosted` is in the place of some of them.
+#![cfg_attr(not(any(test, exo_hosted)), no_std)]
 
 extern crate alloc;
+#[cfg(any(test, exo_hosted))]
+extern crate std;
 
 pub mod condition;
 pub mod console;
 pub mod disk;
 #[cfg(exo_guest)]
 pub mod elevation;
+#[cfg(any(test, exo_hosted))]
+pub mod hosted;
 pub mod lend;
 pub mod measure;
 pub mod memory;

@@ -195,7 +195,7 @@ fn an_application_of_ones_own_builds_runs_is_reached_and_is_clean() {
     let (mut running, mut machines, mut answers, mut shown) = (None, 0, 0, 0);
     for Block { language, path, text } in blocks(&page) {
         match (language.as_str(), path) {
-            ("sh", _) if text.contains("cargo exo run") => {
+            ("sh", _) if text.contains("cargo exo run mine") => {
                 running = boot(&tree, &text);
                 machines += 1;
                 tree.run("cargo exo lint --package mine");

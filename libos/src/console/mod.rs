@@ -9,6 +9,8 @@ mod guest;
 
 use core::fmt;
 
+#[cfg(exo_hosted)]
+pub use crate::hosted::{name, print};
 #[cfg(exo_guest)]
 pub use guest::{init, name, print};
 
@@ -74,7 +76,7 @@ impl<S: Sink> fmt::Write for LineWriter<S> {
 }
 
 /// Prints a line to the console, with the application's name in front.
-#[cfg(exo_guest)]
+#[cfg(any(exo_guest, exo_hosted))]
 #[macro_export]
 macro_rules! println {
     ($($argument:tt)*) => {

@@ -105,6 +105,8 @@ pub enum MemoryError {
     OutOfAddresses,
     /// The kernel refused.
     Refused(Error),
+    /// What an application that runs as a process of the host cannot have.
+    NotHosted(&'static str),
 }
 
 impl fmt::Display for MemoryError {
@@ -113,6 +115,7 @@ impl fmt::Display for MemoryError {
             Self::OutOfFrames => f.write_str("out of frames"),
             Self::OutOfAddresses => f.write_str("out of addresses"),
             Self::Refused(error) => write!(f, "refused: {error}"),
+            Self::NotHosted(what) => write!(f, "{what}: not to be had in a process of the host"),
         }
     }
 }

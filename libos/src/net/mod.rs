@@ -20,6 +20,8 @@ mod announce;
 pub mod answerers;
 #[cfg(exo_guest)]
 pub mod bind;
+#[cfg(exo_hosted)]
+pub use crate::hosted::bind;
 pub mod conformance;
 mod device;
 pub mod dual;

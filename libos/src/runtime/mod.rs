@@ -23,6 +23,8 @@ mod local;
 #[cfg(exo_guest)]
 mod panic;
 
+#[cfg(exo_hosted)]
+pub use crate::hosted::Environment;
 #[cfg(exo_guest)]
 pub use entry::{enter, enter_raw};
 #[cfg(exo_guest)]
@@ -41,7 +43,8 @@ pub const START_EXIT: u64 = 102;
 /// and gives the application a heap: the buddy heap, or the
 /// [`Heap`](crate::memory::heap::Heap) named.
 ///
-/// On the host, where there is no kernel to run on, it is an empty `main`.
+/// On the host, where there is no kernel to run on, it is an empty `main`; with `cfg(exo_hosted)` it is
+/// the application as a process, with the process's heap.
 #[macro_export]
 macro_rules! app {
     ($main:path) => {
@@ -55,7 +58,11 @@ macro_rules! app {
             }
             $crate::entry!(start, heap: $heap);
         };
-        #[cfg(not(exo_guest))]
+        #[cfg(exo_hosted)]
+        fn main() {
+            $crate::hosted::enter($main)
+        }
+        #[cfg(not(any(exo_guest, exo_hosted)))]
         fn main() {}
     };
 }

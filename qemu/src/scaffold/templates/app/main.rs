@@ -1,12 +1,13 @@
 //! Says how much memory it has.
 //!
-//! `cfg(exo_guest)` is set where code is built for the machine. On the host, where lints and
-//! tests build everything too, the program is an empty `main`.
+//! `cfg(exo_guest)` is set where code is built for the machine, and `cfg(exo_hosted)` where it is to
+//! run as a process of the host. Where lints and tests build everything, the program is an empty
+//! `main`.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 libos::app!(guest::main);
 
-#[cfg(exo_guest)]
+#[cfg(any(exo_guest, exo_hosted))]
 mod guest {
     use libos::runtime::Environment;
     use libos::{measure, println};

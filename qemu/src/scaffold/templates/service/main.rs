@@ -5,12 +5,12 @@
 //! ```
 #![cfg_attr(exo_guest, no_std, no_main)]
 
-#[cfg(any(exo_guest, test))]
+#[cfg(any(exo_guest, exo_hosted, test))]
 mod service;
 
 libos::app!(guest::main);
 
-#[cfg(exo_guest)]
+#[cfg(any(exo_guest, exo_hosted))]
 mod guest {
     use libos::abi::RingOrder;
     use libos::net::bind::bind;

@@ -1,0 +1,86 @@
+//! What an application finds when it starts.
+
+use std::boxed::Box;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use exo_abi::ClockLine;
+
+use super::grant::Grant;
+use super::memory::Memory;
+use super::park::HostPark;
+use crate::net::NetConfig;
+use crate::time::{TscClock, timestamp};
+
+/// How long the counter is held against the host's clock.
+const WATCH: Duration = Duration::from_millis(20);
+/// The interface's Ethernet address, as in the machine.
+const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
+
+/// What an application was given, ready for use.
+pub struct Environment {
+    /// What it was told.
+    pub start: Start,
+    /// Its memory.
+    pub memory: Memory,
+    /// Its clock.
+    pub clock: TscClock,
+    /// Its way to sleep.
+    pub park: HostPark,
+}
+
+/// What the application was told.
+pub struct Start {
+    /// Its name in the manifest.
+    pub name: &'static str,
+    pub(super) grant: Grant,
+}
+
+impl Environment {
+    /// Sets up memory and clock.
+    ///
+    /// **Blocking** for some milliseconds: how fast does the counter run?
+    #[must_use]
+    pub fn new(grant: Grant) -> Self {
+        Self {
+            memory: Memory::new(grant.frames),
+            clock: clock(),
+            park: HostPark,
+            start: Start { name: grant.name, grant },
+        }
+    }
+
+    /// The value of the argument `key=value`, if there is one.
+    pub fn argument(&self, key: &str) -> Option<&'static str> {
+        self.start.grant.argument(key)
+    }
+
+    /// The network configuration that the manifest gives, if the application has an address.
+    pub fn net_config(&self) -> Option<NetConfig> {
+        let Grant { address, prefix_len, gateway, .. } = self.start.grant;
+        Some(NetConfig { mac: MAC, address: address?, prefix_len, gateway })
+    }
+
+    /// The frames granted that are not taken, as of now.
+    pub fn free_frames(&self) -> u32 {
+        self.memory.free_frames()
+    }
+}
+
+/// A clock over the processor's counter, as the kernel publishes it.
+fn clock() -> TscClock {
+    let line: &'static ClockLine = Box::leak(Box::default());
+    let (begun, first) = (Instant::now(), timestamp());
+    std::thread::sleep(WATCH);
+    let (passed, last) = (begun.elapsed(), timestamp());
+    let ticks = u128::from(last.saturating_sub(first));
+    let hz = ticks * 1_000_000_000 / passed.as_nanos().max(1);
+    let hz = u64::try_from(hz).unwrap_or(u64::MAX).max(1);
+    let known: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(hz)));
+    line.bend(known.load(Relaxed), timestamp);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // The counter was zero then, if it has always run so.
+    let since = Duration::from_nanos(line.nanos(timestamp));
+    TscClock::new(line, known, now.saturating_sub(since).as_secs())
+}

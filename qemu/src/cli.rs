@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::output;
 use crate::verbs::{
     attack, bench, build, client, conform, disk, doc, figures, filter, fuzz, lint, load, measure,
-    module, new, repro, run, tcb, test,
+    module, new, repro, run, tcb, test, top, trace,
 };
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
@@ -30,6 +30,8 @@ enum Verb {
     Fuzz(fuzz::Args),
     Bench(bench::Args),
     Measure(measure::Args),
+    Trace(trace::Args),
+    Top(top::Args),
     Repro(repro::Args),
     Load(Box<load::Args>),
     Figures(figures::Args),
@@ -60,6 +62,8 @@ pub fn main() -> ExitCode {
         Some(Verb::Fuzz(args)) => fuzz::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Measure(args)) => measure::run(&args),
+        Some(Verb::Trace(args)) => trace::run(&args),
+        Some(Verb::Top(args)) => top::run(&args),
         Some(Verb::Repro(args)) => repro::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Figures(args)) => figures::run(&args),
@@ -172,6 +176,10 @@ mod tests {
             "exo measure stock --samples 0",
             "exo measure stock --against a --against-app b",
             "exo lint --package root --app x",
+            "exo trace --events 0",
+            "exo trace --cpus 5",
+            "exo top --interval 1",
+            "exo run --hosted --pcap file",
             "exo run --port 0",
             "exo run --port 65536",
             "exo run --gdb 0",

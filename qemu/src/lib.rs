@@ -12,6 +12,7 @@
 
 mod bench;
 pub mod bundle;
+mod capture;
 pub mod cli;
 pub mod client;
 pub mod conform;
@@ -19,6 +20,8 @@ pub mod disk;
 mod figures;
 pub mod fuzz;
 pub mod guest;
+mod hosted;
+mod inspect;
 pub mod linux;
 pub mod lists;
 pub mod machine;
@@ -32,6 +35,8 @@ mod shell;
 mod signals;
 pub mod symbols;
 pub mod tcb;
+mod top;
+mod trace;
 mod verbs;
 pub mod workspace;
 

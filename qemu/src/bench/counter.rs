@@ -266,7 +266,7 @@ pub(crate) fn wait_for(
 }
 
 /// Builds the plugin, and says where it is.
-fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     let guest = workspace::guest_target_dir();
     let target = guest.parent().context("the build directory has no parent")?;
     let later = Emulator::find()?.has_later_plugins();

@@ -32,7 +32,7 @@ pub(crate) mod boot;
 pub(crate) mod colocated;
 pub(crate) mod compare;
 pub(crate) mod conditions;
-mod counter;
+pub(crate) mod counter;
 pub(crate) mod dpf;
 pub(crate) mod elevate;
 pub(crate) mod eviction;
@@ -41,14 +41,14 @@ pub(crate) mod idle;
 pub(crate) mod items;
 #[allow(dead_code, reason = "one side writes what the other reads")]
 #[path = "../../plugin/src/layout.rs"]
-mod layout;
+pub(crate) mod layout;
 mod load;
 pub(crate) mod module;
 pub(crate) mod primitives;
 mod report;
 pub(crate) mod repro;
-mod rows;
-mod steps;
+pub(crate) mod rows;
+pub(crate) mod steps;
 pub(crate) mod storage;
-mod table;
+pub(crate) mod table;
 pub(crate) mod variants;

@@ -42,10 +42,48 @@ struct Functions {
 
 /// A function of the chain at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frame<'a> {
-    function: &'a str,
+pub(crate) struct Frame<'a> {
+    pub(crate) function: &'a str,
     /// The file, from the root of the source tree; none if it is not in there.
-    file: Option<&'a str>,
+    pub(crate) file: Option<&'a str>,
+}
+
+/// The chain of functions at an address, innermost first: what debug information says.
+#[derive(Debug)]
+pub(crate) struct Chain(Vec<(String, Option<String>)>);
+
+impl Chain {
+    /// Reads that of `address`.
+    pub(crate) fn at(loader: &Loader, address: u64) -> Self {
+        let mut chain = Vec::new();
+        if let Ok(mut frames) = loader.find_frames(address) {
+            while let Ok(Some(frame)) = frames.next() {
+                let function =
+                    frame.function.and_then(|function| function.demangle().ok().map(Into::into));
+                let file = frame.location.and_then(|location| location.file).map(ToOwned::to_owned);
+                chain.push((function.unwrap_or_default(), file));
+            }
+        }
+        Self(chain)
+    }
+
+    /// Its functions, with files from `root` on.
+    pub(crate) fn frames(&self, root: &str) -> Vec<Frame<'_>> {
+        self.0.iter().map(|(function, file)| Frame::of(function, file, root)).collect()
+    }
+}
+
+impl<'a> Frame<'a> {
+    fn of(function: &'a str, file: &'a Option<String>, root: &str) -> Self {
+        let file = file.as_deref().and_then(|file| within(root, file));
+        Self { function, file }
+    }
+}
+
+/// The symbol at an address, as people write it.
+pub(crate) fn symbol_at(loader: &Loader, address: u64) -> String {
+    let symbol = loader.find_symbol(address).unwrap_or("no symbol");
+    addr2line::demangle_auto(symbol.into(), None).into_owned()
 }
 
 impl Default for Functions {
@@ -135,24 +173,8 @@ impl Table {
         root: &str,
         steps: &Steps,
     ) -> Place {
-        let mut chain: Vec<(String, Option<String>)> = Vec::new();
-        if let Ok(mut frames) = loader.find_frames(address) {
-            while let Ok(Some(frame)) = frames.next() {
-                let function =
-                    frame.function.and_then(|function| function.demangle().ok().map(Into::into));
-                let file = frame.location.and_then(|location| location.file).map(ToOwned::to_owned);
-                chain.push((function.unwrap_or_default(), file));
-            }
-        }
-        let frames: Vec<_> = chain
-            .iter()
-            .map(|(function, file)| Frame {
-                function,
-                file: file.as_deref().and_then(|file| within(root, file)),
-            })
-            .collect();
-        let symbol = loader.find_symbol(address).unwrap_or("no symbol");
-        let symbol = addr2line::demangle_auto(symbol.into(), None);
+        let chain = Chain::at(loader, address);
+        let (frames, symbol) = (chain.frames(root), symbol_at(loader, address));
         let (function, charge) = judge(&frames, &symbol, steps);
         let row = match charge {
             Charge::To(row) => row.index() as u8,
@@ -164,7 +186,7 @@ impl Table {
 
 /// The function to list an instruction under, and how it counts. `frames` is its
 /// chain of functions, innermost first.
-fn judge(frames: &[Frame<'_>], symbol: &str, steps: &Steps) -> (String, Charge) {
+pub(crate) fn judge(frames: &[Frame<'_>], symbol: &str, steps: &Steps) -> (String, Charge) {
     let own = || frames.iter().filter_map(|frame| Some((frame.function, frame.file?)));
     let Some((function, file)) = own().next() else {
         let outermost = frames.last().map(|frame| frame.function);

@@ -39,6 +39,11 @@ pub struct Config {
     /// Let the guest's clock count instructions: one per nanosecond, exactly, and
     /// without pause when it sleeps. Only with [`Accel::Tcg`].
     pub icount: bool,
+    /// Have the guest's memory in a file that other processes of this user can map (`cargo exo top`,
+    /// for one).
+    pub shared_memory: bool,
+    /// Where QEMU writes what is on the wire, as pcap. Not with [`Network::VhostUser`].
+    pub capture: Option<PathBuf>,
     /// Wait for a debugger on this TCP port of the loopback interface.
     pub gdb: Option<u16>,
     /// More arguments for QEMU, after all others.
@@ -93,6 +98,8 @@ impl Config {
             cpus: 1,
             network: Network::User(HostPorts::Free),
             icount: false,
+            shared_memory: false,
+            capture: None,
             gdb: None,
             disk: None,
             extra: Vec::new(),

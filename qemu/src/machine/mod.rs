@@ -293,6 +293,12 @@ impl Machine {
         pin::pin(self.process.id())
     }
 
+    /// The process id of its QEMU.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The QEMU command line, as one would type it; only with [`Config::keep_bundle`] does
     /// the boot bundle have a name in it that means something to another process.
     #[must_use]

@@ -58,20 +58,18 @@ impl Launch<'_> {
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
         let machine = "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on";
-        match &config.network {
-            Network::VhostUser(_) => {
-                // Memory of a file that another process can map, and threads that can be
-                // told apart.
-                let size = config.memory;
-                add(&["-M", &format!("{machine},memory-backend=ram")]);
-                add(&["-object", &format!("memory-backend-memfd,id=ram,size={size}M,share=on")]);
-                add(&["-name", "exo,debug-threads=on"]);
-            }
-            Network::User(_)
-            | Network::Passt(_)
-            | Network::Tap(_)
-            | Network::Store(_)
-            | Network::Frames => add(&["-M", machine]),
+        let by_process = matches!(config.network, Network::VhostUser(_));
+        if by_process || config.shared_memory {
+            // Memory of a file that another process can map.
+            let size = config.memory;
+            add(&["-M", &format!("{machine},memory-backend=ram")]);
+            add(&["-object", &format!("memory-backend-memfd,id=ram,size={size}M,share=on")]);
+        } else {
+            add(&["-M", machine]);
+        }
+        if by_process {
+            // Threads that can be told apart.
+            add(&["-name", "exo,debug-threads=on"]);
         }
         add(&["-global", "virtio-mmio.force-legacy=false"]);
         add(&accel);
@@ -91,6 +89,11 @@ impl Launch<'_> {
         let by_timer = config.icount && emulator.is_none_or(Emulator::sends_by_timer);
         let sends = if by_timer { ",tx=timer,x-txtimer=1" } else { "" };
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}{sends}", mac())]);
+        if let Some(file) = &config.capture {
+            let mut dump = OsString::from("filter-dump,id=capture,netdev=n0,file=");
+            dump.push(option_value(file));
+            all.extend(["-object".into(), dump]);
+        }
         if let Some(disk) = &config.disk {
             // What the guest flushes, QEMU does: `fdatasync`.
             let mut drive = OsString::from("if=none,id=disk,format=raw,cache=writeback,file=");
@@ -200,6 +203,17 @@ mod tests {
         let netdev =
             "-chardev socket,id=nic,path=/tmp/a,,b/nic -netdev vhost-user,id=n0,chardev=nic";
         assert!(line.contains(netdev), "{line}");
+    }
+
+    #[test]
+    fn memory_is_shared_and_packets_captured_if_wanted() {
+        let mut config = Config::named("default").unwrap();
+        config.shared_memory = true;
+        config.capture = Some("/tmp/a,b.pcap".into());
+        let line = line(&config);
+        assert!(line.contains("memory-backend=ram -object memory-backend-memfd,id=ram"), "{line}");
+        assert!(line.contains("filter-dump,id=capture,netdev=n0,file=/tmp/a,,b.pcap"), "{line}");
+        assert!(!line.contains("debug-threads"), "{line}");
     }
 
     #[test]

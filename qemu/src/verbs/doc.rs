@@ -1,6 +1,6 @@
 //! `cargo exo doc`: what the guest is built of, for people.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
@@ -21,12 +21,25 @@ pub(crate) struct Args {
     open: bool,
 }
 
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+/// The command that documents those packages; what leads nowhere is an error.
+fn command(packages: &[&str]) -> Command {
     let mut command = workspace::guest_cargo("doc");
     command.arg("--no-deps").env("RUSTDOCFLAGS", "--cfg exo_guest -D warnings");
-    for package in PACKAGES {
+    for package in packages {
         command.args(["--package", package]);
     }
+    command
+}
+
+/// The same for the lints: of all that are documented, or of this one if it is.
+pub(crate) fn lint(wanted: Option<&str>) -> Option<Command> {
+    let of_package = |package: &&str| wanted.is_none_or(|wanted| wanted == *package);
+    let packages: Vec<_> = PACKAGES.into_iter().filter(of_package).collect();
+    (!packages.is_empty()).then(|| command(&packages))
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let mut command = command(&PACKAGES);
     command.args(args.open.then_some("--open"));
     guest::run(command, "documenting what the guest is built of")?;
     let pages = workspace::guest_target_dir().join(workspace::GUEST_TARGET).join("doc");

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
+use super::doc;
 use crate::output::{note, say};
 use crate::{fuzz, guest, manifest, module, workspace};
 
@@ -86,6 +87,9 @@ fn steps(args: &Args) -> Result<Vec<(&'static str, Command)>> {
         command.args(["--", "-D", "warnings"]);
         steps.push(("guest programs", command));
     }
+
+    // Links that lead nowhere are found by no other step.
+    steps.extend(doc::lint(wanted).map(|command| ("documentation", command)));
 
     if wanted.is_none_or(|name| name == module::PACKAGE) {
         steps.push(("Linux module", module::lint()));

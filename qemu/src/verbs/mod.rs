@@ -20,3 +20,5 @@ pub(crate) mod repro;
 pub(crate) mod run;
 pub(crate) mod tcb;
 pub(crate) mod test;
+pub(crate) mod top;
+pub(crate) mod trace;

@@ -6,12 +6,14 @@ use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 
+use crate::capture::Capture;
 use crate::disk::Place;
 use crate::linux::Store;
 use crate::lists::Lists;
@@ -25,7 +27,7 @@ use crate::output::{note, say};
 use crate::prerequisites::QEMU;
 use crate::signals::{Interrupted, Signals};
 use crate::symbols::Symboliser;
-use crate::{guest, shell, workspace};
+use crate::{guest, hosted, shell, workspace};
 use network::Net;
 
 /// How long the store may take to answer. It takes about a second.
@@ -96,6 +98,10 @@ pub(crate) struct Args {
     /// With --hosted, what the store writes to
     #[arg(long, value_name = "FILE[:SIZE]", value_parser = Place::parse)]
     disk: Option<Place>,
+    /// Capture packets into this file, for Wireshark: an interface for the wire and one for each
+    /// environment, with what it was given and what it gave, and why that was refused
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -105,8 +111,9 @@ pub(crate) struct Args {
     pub(crate) gdb: Option<Option<u16>>,
     /// Run the store as a process of this host instead, and boot nothing: the same library
     /// behind Linux's TCP and UDP sockets, with the memory and the arguments of the manifest.
-    /// There is no echo service then
-    #[arg(long, conflicts_with_all = ["accel", "memory", "disk", "icount", "gdb", "echo_port", "net"])]
+    /// There is no echo service then. Of a manifest without a store, its application: the same source
+    /// on the library's second platform (docs/libos/hosted.md)
+    #[arg(long, conflicts_with_all = ["accel", "memory", "disk", "pcap", "icount", "gdb", "echo_port", "net"])]
     pub(crate) hosted: bool,
     /// Show how QEMU is called; the boot bundle stays in target/guest, so that the command can
     /// be repeated
@@ -125,7 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn stay_with(args: &Args) -> Result<ExitCode> {
     let Chosen { manifest, path, package } = args.choice.read("default")?;
     if args.hosted {
-        return run_hosted(args, &manifest);
+        return run_hosted(args, manifest, package.as_deref());
     }
     let mut configs = (0..args.instances)
         .map(|number| configure(args, Config::new(manifest.clone()), number))
@@ -150,10 +157,23 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
             config.keep_bundle = Some(guest::kept_bundle(&path));
         }
     }
+    let several = configs.len() > 1;
+    ensure!(!several || args.pcap.is_none(), "--pcap captures one machine, not several");
+    // So that `cargo exo top` can look into them.
+    configs.iter_mut().for_each(|config| config.shared_memory = true);
+    let capture = match (&args.pcap, configs.first_mut()) {
+        (Some(file), Some(config)) => Some(Capture::new(file, config)?),
+        _ => None,
+    };
     let machines = configs.iter().map(Machine::boot).collect::<Result<Vec<_>>>()?;
+    let capturing = match (capture, machines.first()) {
+        (Some(capture), Some(machine)) => Some(capture.begin(machine.process_id())?),
+        _ => None,
+    };
     if args.verbose {
         for machine in &machines {
             note!("{}", machine.command());
+            note!("its process id is {}", machine.process_id());
         }
     }
     if let Some(port) = first.gdb {
@@ -180,7 +200,11 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     } else if ready {
         say!("{}", tell_of_all(&machines)?)?;
     }
-    pass_consoles_on(&mut consoles, &signals)
+    let ended = pass_consoles_on(&mut consoles, &signals);
+    if let (Some(capturing), Some(file)) = (capturing, &args.pcap) {
+        note!("{}: {} packets", file.display(), capturing.end()?);
+    }
+    ended
 }
 
 /// Fails if two machines are to have one port of the host.
@@ -229,7 +253,14 @@ fn free_port_from(usual: u16) -> Result<u16> {
 
 /// Becomes the store as a process of this host; returns only if that fails. Ctrl-C and all
 /// other signals are the store's own then.
-fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
+fn run_hosted(args: &Args, mut manifest: Manifest, package: Option<&Path>) -> Result<ExitCode> {
+    if !manifest.apps.iter().any(|app| app.image == "kvstore") {
+        if let Some(port) = args.port {
+            redirect(&mut manifest, STORE_PORT, port, "--port")?;
+        }
+        return run_app_hosted(args, &manifest, package);
+    }
+    let manifest = &manifest;
     let store = store_of(&stated(manifest));
     let port = args.port.unwrap_or_else(|| store.map_or(PORT, |store| store.port()));
     for protocol in [Protocol::Udp, Protocol::Tcp] {
@@ -250,6 +281,21 @@ fn run_hosted(args: &Args, manifest: &Manifest) -> Result<ExitCode> {
         server((Ipv4Addr::LOCALHOST, port).into())
     );
     Err(command.exec()).context("cannot start the store")
+}
+
+/// Becomes the manifest's application as a process of this host; returns only if that fails.
+fn run_app_hosted(args: &Args, manifest: &Manifest, package: Option<&Path>) -> Result<ExitCode> {
+    ensure!(args.cpus == 1, "--cpus: how many threads it has, the application decides itself");
+    let forwards = stated(manifest);
+    for Forwarded { app, host, .. } in &forwards {
+        ensure_free(Protocol::Udp, *host, "`forward` in the manifest", &format!("\"{app}\""))?;
+    }
+    let mut command = hosted::command(manifest, package)?;
+    if args.verbose {
+        note!("{command:?}");
+    }
+    note!("starting a process of this host{}; Ctrl-C ends it", ways_in(&forwards));
+    Err(command.exec()).context("cannot start the application")
 }
 
 /// Where the host reaches the store, if it does.
@@ -434,7 +480,7 @@ fn wait_until_ready(
 }
 
 /// A machine's console, as far as it was printed.
-struct Console<'m> {
+pub(super) struct Console<'m> {
     machine: &'m Machine,
     symboliser: Symboliser,
     next: usize,
@@ -444,12 +490,12 @@ struct Console<'m> {
 }
 
 impl<'m> Console<'m> {
-    fn new(machine: &'m Machine, number: Option<usize>) -> Self {
+    pub(super) fn new(machine: &'m Machine, number: Option<usize>) -> Self {
         Self { machine, symboliser: Symboliser::default(), next: 0, number, exit: None }
     }
 
     /// Prints what has come.
-    fn pass_on(&mut self) -> Result<()> {
+    pub(super) fn pass_on(&mut self) -> Result<()> {
         let before = self.number.map_or(String::new(), |number| format!("{number}| "));
         while let Some(line) = self.machine.console().line(self.next) {
             self.next += 1;

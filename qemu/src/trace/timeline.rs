@@ -411,7 +411,7 @@ fn vector_name(vector: u8) -> String {
         13 => "general protection",
         14 => "page fault",
         17 => "alignment check",
-        0..32 => return format!("exception {vector}"),
+        _ if vector < 32 => return format!("exception {vector}"),
         _ => return format!("interrupt {vector}"),
     };
     name.to_owned()

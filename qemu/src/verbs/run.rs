@@ -141,7 +141,7 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     for config in &mut configs {
         config.package.clone_from(&package);
     }
-    let Some(first) = configs.first().cloned() else { return Ok(ExitCode::SUCCESS) };
+    let Some(mut first) = configs.first().cloned() else { return Ok(ExitCode::SUCCESS) };
     if let Some(disk) = &first.disk
         && disk.provide()?
     {
@@ -151,6 +151,7 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     guest::build_with(&first.manifest, package.as_deref())?;
     let signals = Signals::register()?;
     let accel = args.accel.decide(&first, &signals)?;
+    first.accel = accel;
     for config in &mut configs {
         config.accel = accel;
         if args.verbose {

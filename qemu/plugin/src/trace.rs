@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::journal::{CAPACITY, EVENT_WORDS, Event, at, word};
 use crate::layout::{NEUTRAL, Place};
 
-/// Processors whose labels are told apart.
+/// Most processors.
 const CPUS: usize = 8;
 /// How often to look whether the other side has made room.
 const GLANCE: Duration = Duration::from_micros(100);

@@ -17,9 +17,13 @@ pub(crate) fn count(value: f64) -> String {
     text
 }
 
-/// How many times: `8.3`, `25`.
+/// How many times, with at least two significant digits: `0.037`, `0.80`, `8.3`, `25`.
 pub(crate) fn ratio(value: f64) -> String {
-    if value < 10.0 { format!("{value:.1}") } else { count(value.round()) }
+    if value >= 10.0 {
+        return count(value.round());
+    }
+    let before = if value > 0.0 { value.log10().floor() as i32 } else { 0 };
+    format!("{value:.*}", (1 - before).clamp(1, 9) as usize)
 }
 
 /// In millions: `9.7`.
@@ -60,6 +64,7 @@ mod tests {
             assert_eq!(count(value), text);
         }
         assert_eq!([ratio(4.26), ratio(53.7), ratio(9.99)], ["4.3", "54", "10.0"]);
+        assert_eq!([0.037, 0.8, 0.0, 0.1, 1.0].map(ratio), ["0.037", "0.80", "0.0", "0.10", "1.0"]);
         assert_eq!(millions(9_712_345.0), "9.7");
     }
 

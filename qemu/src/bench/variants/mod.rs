@@ -29,6 +29,10 @@ use report::{Report, Variant};
 
 /// How both are run.
 const MACHINE: &str = "TCG, microvm, -cpu max, -icount shift=0,sleep=off";
+/// Samples for which what `cargo exo new` makes has frames enough.
+const USUAL_SAMPLES: u32 = 1000;
+/// What a sample takes: four bytes of each part (`libos::measure::MAX_PARTS`).
+const SAMPLE_BYTES: u64 = 64 * 4;
 /// How often to look for signals.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -49,26 +53,34 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     against_app: Option<PathBuf>,
     /// The variant: the same application with this argument
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     against_arg: Vec<String>,
     /// An argument for all applications of the manifest, in front of their own
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     arg: Vec<String>,
     /// The application of the manifest that is measured, if it is not the first
     #[arg(long, value_name = "APPLICATION")]
     of: Option<String>,
-    /// Samples of each operation
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Samples of each operation, 1 to 100,000: each takes 256 bytes of the application's memory
+    #[arg(long, default_value_t = USUAL_SAMPLES, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     samples: u32,
     /// Seconds that it may take
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
     /// Where to save everything as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
     /// Where to save a picture, as SVG
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     plot: Option<PathBuf>,
+}
+
+/// An argument as an application finds it by its key.
+fn key_and_value(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err("is to be KEY=VALUE".to_owned()),
+    }
 }
 
 pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
@@ -134,6 +146,20 @@ impl Args {
         Ok(Variant { name: name.join(" "), figures })
     }
 
+    /// What an application that ends early may lack: the frames for so many samples.
+    fn need(&self) -> String {
+        if self.samples <= USUAL_SAMPLES {
+            return String::new();
+        }
+        let bytes = u64::from(self.samples) * SAMPLE_BYTES;
+        // The library's heap has blocks of powers of two.
+        let frames = bytes.next_power_of_two() / 4096;
+        format!(
+            "; {} samples need about {frames} page frames more: `frames` in the manifest",
+            self.samples
+        )
+    }
+
     /// **Blocking** until the application has told all.
     fn read(&self, machine: &Machine, name: &str, interrupt: &Signals) -> Result<Vec<Figure>> {
         let deadline = Instant::now() + Duration::from_secs(self.patience);
@@ -143,7 +169,8 @@ impl Args {
                 interrupt.check()?;
                 ensure!(
                     !console.ended(),
-                    "\"{name}\" ended before it had told figures\n{}",
+                    "\"{name}\" ended before it had told figures{}\n{}",
+                    self.need(),
                     machine.report()
                 );
                 ensure!(
@@ -163,5 +190,16 @@ impl Args {
             bail!("\"{name}\" has measured nothing: see libos::measure (`cargo exo doc`)");
         }
         Ok(figures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_has_a_key() {
+        assert_eq!(key_and_value("stack=smol"), Ok("stack=smol".to_owned()));
+        assert!(key_and_value("foo").is_err() && key_and_value("=foo").is_err());
     }
 }

@@ -111,14 +111,25 @@ impl Report {
             let _ = writeln!(out, "{}", line.trim_end());
         }
         if let Some(against) = against {
-            let _ = writeln!(
-                out,
-                "ratio: how many times as many instructions {} takes, by medians; from and to: by \
-                 the quartiles that are nearest and furthest",
-                against.name
-            );
-            for other in against.figures.iter().filter(|other| !self.is_own(other)) {
-                let _ = writeln!(out, "only of {}: {}", against.name, title(other));
+            if self.ratios.is_empty() {
+                let _ = writeln!(out, "{} and {}: no operation in common", own.name, against.name);
+            } else {
+                let _ = writeln!(
+                    out,
+                    "ratio: how many times as many instructions {0} takes as {1}, by medians: \
+                     above 1, {1} takes fewer; from and to: by the quartiles that are nearest and \
+                     furthest",
+                    against.name, own.name
+                );
+            }
+            // Their parts go without saying.
+            let only: Vec<_> = { &against.figures }
+                .iter()
+                .filter(|other| other.part == TOTAL && !self.is_own(other))
+                .map(|other| other.operation.as_str())
+                .collect();
+            if !only.is_empty() {
+                let _ = writeln!(out, "only of {}: {}", against.name, only.join("; "));
             }
         }
         out
@@ -174,6 +185,31 @@ pub(super) mod tests {
         let variant = |name: &str, figures| Variant { name: name.into(), figures };
         let conditions = Conditions::now("TCG");
         Report::new(conditions, 10, variant("mine", own), Some(variant("stock", other)))
+    }
+
+    #[test]
+    fn what_is_many_times_dearer_has_a_ratio_that_says_so() {
+        let variant = |name: &str, middle| Variant {
+            name: name.into(),
+            figures: vec![figure("put", "total", middle)],
+        };
+        let (own, other) = (variant("mine", 2700), variant("stock", 100));
+        let text = Report::new(Conditions::now("TCG"), 10, own, Some(other)).text();
+        let row = text.lines().find(|line| line.starts_with("put")).unwrap();
+        assert_eq!(row.split_whitespace().nth(7), Some("0.037"), "{text}");
+        assert!(text.contains("above 1, mine takes fewer"), "{text}");
+    }
+
+    #[test]
+    fn variants_that_have_nothing_in_common_are_said_to_have_none() {
+        let variant = |name: &str, operation| Variant {
+            name: name.into(),
+            figures: vec![figure(operation, "total", 9), figure(operation, "find", 4)],
+        };
+        let (own, other) = (variant("mine", "put"), variant("stock", "get"));
+        let text = Report::new(Conditions::now("TCG"), 10, own, Some(other)).text();
+        assert!(text.contains("mine and stock: no operation in common\n"), "{text}");
+        assert!(text.contains("only of stock: get\n") && !text.contains("ratio:"), "{text}");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! error like any other, [`OutputError`], which ends the verb; [`failure`] tells it. What
 //! cannot be written to standard error is lost: there is no place left to tell it.
 
-use std::fmt;
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::{fmt, fs};
 
 use crate::signals::Interrupted;
 
@@ -51,6 +52,22 @@ pub(crate) fn progress(text: impl fmt::Display) {
     let _ = err.write_all(text.to_string().as_bytes()).and_then(|()| err.flush());
 }
 
+/// A file named on the command line in which a report is to be saved: that it can be is found
+/// out before anything is measured. Makes the folder, as saving would.
+pub(crate) fn destination(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let told = |error: io::Error| format!("cannot be written: {error}");
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(told)?;
+    }
+    let is_new = !path.exists();
+    fs::OpenOptions::new().append(true).create(true).open(&path).map_err(told)?;
+    if is_new {
+        fs::remove_file(&path).map_err(told)?;
+    }
+    Ok(path)
+}
+
 /// Tells why a verb failed, and gives its exit code, `code` unless the error has one of its
 /// own. The reader of a pipe that has gone has seen what it wanted: that is told silently.
 pub(crate) fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
@@ -74,3 +91,24 @@ impl fmt::Display for OutputError {
 }
 
 impl std::error::Error for OutputError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_only_asked_for_where_it_can_be_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("new/report.json");
+        let asked = |path: &std::path::Path| destination(path.to_str().unwrap());
+        assert_eq!(asked(&file), Ok(file.clone()));
+        assert!(!file.exists(), "nothing is left where nothing is measured");
+        fs::write(&file, "earlier").unwrap();
+        assert_eq!(asked(&file), Ok(file.clone()));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "earlier");
+        for bad in [folder.path(), &file.join("x.json"), "/proc/nothing/x.json".as_ref()] {
+            let error = asked(bad).unwrap_err();
+            assert!(error.contains("cannot be written"), "{error}");
+        }
+    }
+}

@@ -51,7 +51,7 @@ pub(crate) struct Args {
     top: usize,
     /// Where to save everything as JSON
     /// [default: figures/out/boot.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct Args {
     requests: u32,
     /// Where to save everything as JSON
     /// [default: figures/out/elevate.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     no_memcached: bool,
     /// Where to save everything as JSON
     /// [default: figures/out/eviction.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

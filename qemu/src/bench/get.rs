@@ -76,7 +76,7 @@ pub(crate) struct Args {
     manifest: Option<PathBuf>,
     /// Where to save everything as JSON
     /// [default: figures/out/get.json, set.json, get-tcp.json or set-tcp.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     memory_mib: u32,
     /// Where to save everything as JSON
     /// [default: figures/out/items.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

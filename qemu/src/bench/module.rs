@@ -41,7 +41,7 @@ const REQUESTS: [u32; 2] = [1_000, 1_000 + 4_096];
 pub(crate) struct Args {
     /// Where to save everything as JSON
     /// [default: figures/out/module.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

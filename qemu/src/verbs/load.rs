@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     options: Options,
     /// Save all figures in this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

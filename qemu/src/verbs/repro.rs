@@ -33,7 +33,7 @@ pub(crate) struct Args {
     full: bool,
     /// Where to save everything as JSON, and the page as .html beside it
     /// [default: figures/out/repro-NAME.json; nothing of the list and of what is published]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

@@ -106,11 +106,11 @@ pub(crate) struct Args {
     against: Option<PathBuf>,
     /// Where to save everything as JSON
     /// [default: figures/out/compare.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
     /// Where to save the page
     /// [default: figures/out/compare.html]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     html: Option<PathBuf>,
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Args {
     quick: bool,
     /// Where to save everything as JSON; the picture goes beside it, as .svg
     /// [default: figures/out/dpf.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct Args {
     vmlinuz: Option<PathBuf>,
     /// Where to save everything as JSON
     /// [default: figures/out/primitives.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct Args {
     no_time: bool,
     /// Where to save the result as JSON
     /// [default: figures/out/storage.json]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::destination)]
     json: Option<PathBuf>,
 }
 

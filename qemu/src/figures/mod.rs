@@ -87,7 +87,7 @@ pub(crate) struct Taken {
     pub(crate) command: String,
     /// The day, UTC.
     pub(crate) date: String,
-    /// Commit, emulator, processor; null if nothing depends on them.
+    /// Commit, emulator, processor.
     pub(crate) conditions: Value,
     /// Without what the names begin with.
     pub(crate) figures: Named,

@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// How often to ask if the request may safely be repeated
     #[arg(long, global = true, default_value_t = 3, value_name = "N")]
     attempts: u32,
+    /// Seconds to wait first, until a store answers that is only being started
+    #[arg(long, global = true, default_value_t = 0, value_name = "SECONDS")]
+    wait: u64,
     #[command(subcommand)]
     request: Request,
 }
@@ -126,7 +130,7 @@ struct Store {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let outcome = connect(args).and_then(|mut client| perform(&mut client, &args.request));
+    let outcome = await_answer(args).and_then(|()| perform(&mut connect(args)?, &args.request));
     let told = outcome.and_then(|outcome| {
         let (text, why) = match outcome {
             Outcome::Done(text) => (text, None),
@@ -138,6 +142,23 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Ok(ExitCode::from(MISS))
     });
     Ok(told.unwrap_or_else(|error| output::failure(&error, ERROR)))
+}
+
+/// **Blocking** until the store answers, if that is wanted: what may be asked only once is asked
+/// then.
+fn await_answer(args: &Args) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(args.wait);
+    while args.wait > 0 {
+        match connect(args).and_then(|mut client| Ok(client.version()?)) {
+            Ok(_) => break,
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error.context(format!("no answer within {} seconds", args.wait)));
+            }
+            // A port that nothing listens on refuses at once.
+            Err(_) => sleep(Duration::from_millis(50)),
+        }
+    }
+    Ok(())
 }
 
 /// A client of the store. If its name stands for several addresses, of the first that answers.
@@ -320,6 +341,36 @@ mod tests {
             assert!(lifetime(text).is_err(), "{text}");
         }
         assert!(delay("-1").is_err());
+    }
+
+    #[test]
+    fn a_store_that_comes_late_is_waited_for() {
+        use clap::Parser;
+        use std::net::UdpSocket;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let place = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let asked = |wait: &str| {
+            let server = place.to_string();
+            let line =
+                ["client", "--server", &server, "--timeout", "50", "--wait", wait, "version"];
+            await_answer(&Line::try_parse_from(line).unwrap().args)
+        };
+        let error = asked("1").unwrap_err().to_string();
+        assert!(error.contains("no answer within 1 seconds"), "{error}");
+        let store = std::thread::spawn(move || {
+            sleep(Duration::from_millis(300));
+            let socket = UdpSocket::bind(place).unwrap();
+            let mut request = [0; 64];
+            let (_, client) = socket.recv_from(&mut request).unwrap();
+            let reply = [&request[..2], &[0, 0, 0, 1, 0, 0], b"VERSION 1\r\n"].concat();
+            socket.send_to(&reply, client).unwrap();
+        });
+        asked("60").unwrap();
+        store.join().unwrap();
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -149,6 +150,10 @@ fn own_programs(folder: &Path, known: &[(String, String)]) -> Result<Vec<String>
 /// Runs a command whose output people see.
 pub(crate) fn run(mut command: Command, what: &str) -> Result<()> {
     let status = command.status().with_context(|| format!("{what}: cannot start"))?;
+    // That a signal ended it, the command itself does not tell.
+    if let Some(signal) = status.signal() {
+        bail!("{what}: ended by signal {signal}");
+    }
     ensure!(status.success(), "{what} failed");
     Ok(())
 }
@@ -175,6 +180,17 @@ fn package_of<'a>(programs: &'a [(String, String)], image: &str) -> Result<&'a s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_is_told() {
+        let of = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            run(command, "it").unwrap_err().to_string()
+        };
+        assert_eq!(of("kill -KILL $$"), "it: ended by signal 9");
+        assert_eq!(of("exit 3"), "it failed");
+    }
 
     #[test]
     fn programs_of_ring_3_are_not_those_of_linux() {

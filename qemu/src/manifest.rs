@@ -56,7 +56,7 @@ pub fn read(path: &Path) -> Result<Manifest> {
 
 /// Reads a manifest from its text; boot time is now.
 pub fn parse(text: &str) -> Result<Manifest> {
-    let file: File = toml::from_str(text)?;
+    let file: File = toml::from_str(text).map_err(|error| with_advice(error, text))?;
     let networked = file.app.iter().find(|app| app.address.is_some());
     let network = match (file.gateway, file.prefix_len, networked) {
         (Some(gateway), Some(prefix_len), _) => (gateway, prefix_len),
@@ -79,6 +79,16 @@ pub fn parse(text: &str) -> Result<Manifest> {
     };
     manifest.check().map_err(|error| anyhow!(place::explain(&error, text)))?;
     Ok(manifest)
+}
+
+/// The error, and what to write if a table is one of which there may be several.
+fn with_advice(error: toml::de::Error, text: &str) -> anyhow::Error {
+    let file: toml::Table = toml::from_str(text).unwrap_or_default();
+    let alone = |name: &&str| file.get(*name).is_some_and(toml::Value::is_table);
+    match ["app", "share"].into_iter().find(alone) {
+        Some(name) => anyhow!("{error}there may be several: write [[{name}]], not [{name}]"),
+        None => error.into(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -230,6 +240,16 @@ mod tests {
             assert!(error.contains(expected), "{error:?} should say {expected:?}");
         }
         parse(&format!("gateway = \"10.0.2.2\"\nprefix_len = 24\n{connected}")).unwrap();
+    }
+
+    #[test]
+    fn one_pair_of_brackets_too_few_is_said() {
+        let error = parse("[app]\nname = \"a\"\nframes = 1\nslots = 1\n").unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("line 1, column") && error.ends_with("write [[app]], not [app]"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -110,11 +110,15 @@ fn remembered(config: &Config, signals: &Signals) -> Result<Trial> {
     let earlier = fs::read_to_string(&path).unwrap_or_default();
     let age = fs::metadata(&path).and_then(|file| file.modified());
     let age = age.ok().and_then(|time| time.elapsed().ok()).unwrap_or(SILENCE);
-    match earlier.strip_prefix(&key).map(str::trim) {
+    let known = match earlier.strip_prefix(&key).map(str::trim) {
         Some("yes") => return Ok(Trial::Works),
-        Some("no") => return Ok(Trial::Fails),
-        Some("silent") if age < SILENCE => return Ok(Trial::Silent),
-        _ => {}
+        Some("no") => Some(Trial::Fails),
+        Some("silent") if age < SILENCE => Some(Trial::Silent),
+        _ => None,
+    };
+    if let Some(known) = known {
+        note!("KVM was tried earlier; remove {} to try again", path.display());
+        return Ok(known);
     }
     note!("trying KVM, for {} seconds at most", KVM_LIMIT.as_secs());
     let trial = trial(config, signals)?;

@@ -1,6 +1,6 @@
 //! `cargo exo lint`: formatting and lints, for the host and for the guest.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -21,6 +21,15 @@ pub(crate) struct Args {
     app: Option<PathBuf>,
 }
 
+/// The step that `cargo fmt` mends.
+const FORMATTING: &str = "formatting";
+
+/// Has rustfmt write no colours into a file: it asks its standard output, which is not where this
+/// command's own goes.
+fn plain() -> &'static [&'static str] {
+    if io::stderr().is_terminal() { &[] } else { &["--", "--color", "never"] }
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.app {
         Some(folder) => run_all(outside(folder)?),
@@ -33,13 +42,13 @@ fn outside(folder: &Path) -> Result<Vec<(&'static str, Command)>> {
     let (folder, _) = manifest::package(folder)?;
     let package = folder.join("Cargo.toml");
     let mut format = workspace::cargo();
-    format.args(["fmt", "--check", "--manifest-path"]).arg(&package);
+    format.args(["fmt", "--check", "--manifest-path"]).arg(&package).args(plain());
     let mut host = workspace::cargo();
     host.args(["clippy", "--all-targets", "--manifest-path"]).arg(&package);
     host.args(["--", "-D", "warnings"]);
     let mut guest = workspace::guest_cargo("clippy");
     guest.arg("--bins").args(guest::outside_arguments(&folder)?).args(["--", "-D", "warnings"]);
-    Ok(vec![("formatting", format), ("host code", host), ("guest program", guest)])
+    Ok(vec![(FORMATTING, format), ("host code", host), ("guest program", guest)])
 }
 
 /// The steps for this tree.
@@ -53,8 +62,8 @@ fn steps(args: &Args) -> Result<Vec<(&'static str, Command)>> {
     }
 
     let mut format = workspace::cargo();
-    format.args(["fmt", "--all", "--check"]);
-    let mut steps = vec![("formatting", format)];
+    format.args(["fmt", "--all", "--check"]).args(plain());
+    let mut steps = vec![(FORMATTING, format)];
 
     let mut host = workspace::cargo();
     host.arg("clippy");
@@ -112,5 +121,8 @@ fn run_all(steps: Vec<(&str, Command)>) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     say!("lint: FAILED: {}", failed.join(", "))?;
+    if failed.contains(&FORMATTING) {
+        say!("`cargo fmt --all`, in the root of the workspace, formats")?;
+    }
     Ok(ExitCode::FAILURE)
 }

@@ -63,5 +63,7 @@ pub mod transfer;
 #[cfg(exo_guest)]
 pub mod upcall;
 
+/// Packet filters, which conditions on memory are as well.
+pub use dpf;
 /// The contract with the kernel.
 pub use exo_abi as abi;

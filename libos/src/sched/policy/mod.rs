@@ -39,7 +39,10 @@ impl ThreadId {
 /// Decides which thread runs next.
 ///
 /// The caller keeps to this order: a thread is admitted, then ready and blocked in
-/// turn, then forgotten. **Cost** of every method bounded by [`MAX_THREADS`].
+/// turn, then forgotten. When the running thread stops, because its slice is over, it gives way,
+/// blocks or ends, the caller first charges it for what it had, however little; then it says
+/// that the thread is blocked, or blocked and forgotten, if it is; then which others are ready
+/// again; then it asks for the next. All times are ticks of the time-stamp counter. **Cost** of every method bounded by [`MAX_THREADS`].
 pub trait Policy {
     /// What it wants to know about a thread: a deadline, a share, nothing.
     type Terms: Copy;
@@ -59,7 +62,9 @@ pub trait Policy {
     /// The thread that runs until asked again; `None` only if none is ready.
     fn choose(&mut self, now: Ticks) -> Option<ThreadId>;
 
-    /// `thread` has had the processor for `ran` while another thread could have run.
+    /// `thread` has had the processor for `ran` ticks while another thread could have run: since it
+    /// was chosen or last charged, whichever is later. Comes before the [`choose`](Self::choose)
+    /// that follows, also for a slice that blocking cut short, and with zero if no other could have run.
     fn charge(&mut self, thread: ThreadId, ran: Ticks) {
         let _ = (thread, ran);
     }

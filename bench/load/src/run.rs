@@ -117,13 +117,12 @@ pub fn probe(
                 answer = Some(datagram[UDP_HEADER..].to_vec());
             }
         })?;
+        if answer.is_none() && wire.refused() > 0 {
+            bail!("nothing listens there, says the host");
+        }
     }
     let Some(answer) = answer else {
-        let hint = match wire.refused() {
-            0 => "no datagram came back",
-            _ => "the host says that nothing listens there",
-        };
-        bail!("the server did not answer in {} s: {hint}", patience.as_secs_f64());
+        bail!("no datagram came back in {} s", patience.as_secs_f64());
     };
     let text = String::from_utf8_lossy(&answer).trim_end().to_owned();
     match protocol {

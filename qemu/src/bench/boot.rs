@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let mut counted = Vec::new();
     let images = config.manifest.apps.iter().map(|app| app.image.as_str());
     let images = [guest::KERNEL, guest::ROOT].into_iter().chain(images);
-    let table = Table::of_programs(images, &Steps::of_workspace()?)?;
+    let table = Table::of_programs(images, &Steps::of_workspace()?, interrupt)?;
     for number in 1..=args.counted {
         note!("bench: counting boot {number} of {}", args.counted);
         counted.push(count_one(&config, &table, interrupt)?);

@@ -168,7 +168,7 @@ pub(super) fn count(
     let store = store_of(&config.manifest)?.clone();
     let address = store.address.context("the store has no address")?;
     let images = [guest::KERNEL, guest::ROOT, &store.image];
-    let table = Table::of_programs(images, &Steps::of_workspace()?)?;
+    let table = Table::of_programs(images, &Steps::of_workspace()?, interrupt)?;
     let counter = Counter::new(&table)?;
     config.network = Network::Frames;
     config.icount = true;

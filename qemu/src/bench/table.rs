@@ -15,6 +15,7 @@ use object::{Object, ObjectSection, SectionFlags};
 use super::layout::{self, FIXED, NEUTRAL, Place, Section};
 use super::rows::{self, Charge, Row};
 use super::steps::Steps;
+use crate::signals::Signals;
 use crate::workspace;
 
 /// The guest's code.
@@ -114,11 +115,14 @@ impl Table {
     pub(crate) fn of_programs<'a>(
         images: impl IntoIterator<Item = &'a str>,
         steps: &Steps,
+        interrupt: &Signals,
     ) -> Result<Self> {
         let mut table = Self::default();
         for image in images {
             let path = workspace::guest_elf(image);
-            table.add(image, &path, steps).with_context(|| format!("{}", path.display()))?;
+            table
+                .add(image, &path, steps, interrupt)
+                .with_context(|| format!("{}", path.display()))?;
         }
         Ok(table)
     }
@@ -143,7 +147,7 @@ impl Table {
         layout::encode(&self.sections)
     }
 
-    fn add(&mut self, image: &str, path: &Path, steps: &Steps) -> Result<()> {
+    fn add(&mut self, image: &str, path: &Path, steps: &Steps, interrupt: &Signals) -> Result<()> {
         let root = workspace::root().to_str().context("the source tree's path is not text")?;
         let bytes = std::fs::read(path).context("cannot read it")?;
         let elf = object::File::parse(&*bytes).context("not an ELF file")?;
@@ -156,10 +160,12 @@ impl Table {
             }
             let code = section.data()?.to_vec();
             let address = section.address();
-            let places = (address..)
-                .take(code.len())
-                .map(|address| self.place(image, &loader, address, root, steps))
-                .collect();
+            // A program takes seconds.
+            let place = |address| -> Result<_> {
+                interrupt.check()?;
+                Ok(self.place(image, &loader, address, root, steps))
+            };
+            let places = (address..).take(code.len()).map(place).collect::<Result<_>>()?;
             self.sections.push(Section { address, code, places });
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use exo_load::progress::Bar;
 use exo_load::report::{Knee, Report, Row};
 use exo_load::{Ended, Items, Load, Measured, Schedule, run as loading, search};
@@ -77,9 +77,9 @@ fn measure(args: &Args, interrupt: &Signals) -> Result<()> {
     let mut bar = Bar::new(|| interrupt.check().is_err());
 
     let patience = Duration::from_secs_f64(options.patience);
-    let version = loading::probe(end.wire(), protocol, patience, &mut bar).with_context(|| {
+    let version = loading::probe(end.wire(), protocol, patience, &mut bar).map_err(|error| {
         bar.clear();
-        end.trouble()
+        anyhow!("{}: {error:#}\n{}", end.server(), end.trouble())
     })?;
     let mut report = Report::new(
         end.server().to_owned(),

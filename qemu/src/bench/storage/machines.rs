@@ -154,7 +154,7 @@ impl Counted {
                 guest::build(&config.manifest)?;
                 let image = &store_of(&config.manifest)?.image;
                 let images = [guest::KERNEL, guest::ROOT, image];
-                let table = Table::of_programs(images, &Steps::of_workspace()?)?;
+                let table = Table::of_programs(images, &Steps::of_workspace()?, interrupt)?;
                 let counter = Counter::new(&table)?;
                 (Some(table), counter)
             }

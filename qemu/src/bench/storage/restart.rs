@@ -202,7 +202,11 @@ fn seconds(config: &Config, interrupt: &Signals) -> Result<f64> {
 /// Instructions from the start until the store sleeps.
 fn instructions(mut config: Config, items: u32, interrupt: &Signals) -> Result<f64> {
     let store = store_of(&config.manifest)?.image.clone();
-    let table = Table::of_programs([guest::KERNEL, guest::ROOT, &store], &Steps::of_workspace()?)?;
+    let table = Table::of_programs(
+        [guest::KERNEL, guest::ROOT, &store],
+        &Steps::of_workspace()?,
+        interrupt,
+    )?;
     let counter = Counter::new(&table)?;
     config.icount = true;
     config.extra = counter.arguments();

@@ -218,7 +218,10 @@ fn what_is_not_to_be_had_is_told_with_what_is_there() {
     let mut large = disk_app("large", &["as=disk"]);
     large.disk = Some(DiskShare { name: "large".into(), sectors: DISK });
     let machine = boot(&disk, vec![disk_app("log", &["as=disk"]), large]);
-    let told = expect(&machine, "cannot start large: disk = \"large\" of 8192 sectors: no room");
+    let told = expect(
+        &machine,
+        "cannot start large: disk = \"large\" of 8192 sectors, 4194304 bytes at least: no room",
+    );
     assert!(told.ends_with("the disk has \"log\" (1024 sectors), 8192 sectors in all"), "{told}");
     assert_eq!(machine.exit_status(LONG).unwrap(), GuestExit::Failure(125));
     drop(machine);

@@ -64,7 +64,10 @@ impl Extents {
     /// What to tell the manifest's author: with all that is on the disk.
     fn explain(&self, share: &DiskShare, problem: &str) -> String {
         let DiskShare { name, sectors } = share;
-        let mut text = format!("disk = \"{name}\" of {sectors} sectors: {problem}; the disk has");
+        let bytes = u64::from(*sectors) * SECTOR as u64;
+        let mut text = format!(
+            "disk = \"{name}\" of {sectors} sectors, {bytes} bytes at least: {problem}; the disk has"
+        );
         for extent in self.table.extents() {
             text += &format!(" \"{}\" ({} sectors)", extent.name, extent.sectors);
         }

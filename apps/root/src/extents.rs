@@ -116,7 +116,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRoom(longest) => {
-                write!(f, "no room: the longest run of free sectors has {longest}")
+                let bytes = u64::from(*longest) * SECTOR as u64;
+                write!(f, "no room: the longest run of free sectors has {longest}, {bytes} bytes")
             }
             Self::InTheWay(has, Some(name)) => {
                 write!(f, "it has {has} sectors, and extent \"{name}\" is in the way of more")

@@ -63,14 +63,20 @@ pub(crate) fn run(args: &Args, interrupt: &Signals) -> Result<()> {
     let interrupted = || Ok(interrupt.check()?);
     let mut rows = Vec::new();
     for size in SIZES {
-        note!("bench: {} and {} bytes", size.0, size.1);
         let ours = |eviction| {
             let mut memory = vec![0; bytes];
             fill(bytes, size, &mut Ours::new(&mut memory, eviction)?, &interrupted)
         };
         let (clock, sieve) = (ours(Eviction::Clock)?, ours(Eviction::Sieve)?);
         let mut theirs = Memcached::start(args.memory_mib as usize)?;
-        rows.push([clock, sieve, fill(bytes, size, &mut theirs, &interrupted)?]);
+        let row = [clock, sieve, fill(bytes, size, &mut theirs, &interrupted)?];
+        let [clock, sieve, memcached] = [&row[0], &row[1], &row[2]].map(|filled| filled.overhead);
+        note!(
+            "bench: {} and {} bytes: clock {clock:.1}, sieve {sieve:.1}, memcached {memcached:.1}",
+            size.0,
+            size.1
+        );
+        rows.push(row);
     }
     let report = Report {
         unit: "bytes of memory for an item, beyond key and value",

@@ -115,7 +115,11 @@ fn check_name(name: &str) -> Result<()> {
     );
     let metadata = workspace::metadata()?;
     if metadata.workspace_packages().iter().any(|package| package.name == name) {
-        bail!("a package of this tree is called \"{name}\" already");
+        // Outside of the tree, too: a manifest finds a program by its name.
+        bail!(
+            "a package of this tree is called \"{name}\" already, and a manifest finds its program \
+             by that name"
+        );
     }
     Ok(())
 }

@@ -17,7 +17,8 @@ pub(crate) struct Args {
     /// What to make
     #[arg(value_enum)]
     kind: Kind,
-    /// What to call it
+    /// What to call it, also as a package: small letters, digits, - and _, at most 16, a letter first;
+    /// no package of this tree may be called so, nor be replaced by one outside of it
     name: String,
     /// The folder to make it in; outside of this tree, as a workspace of its own
     /// [default: apps/NAME]
@@ -31,7 +32,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let outside = !is_in_apps(&folder)?;
     scaffold::make(*kind, name, &folder, outside)?;
     let shown = shell::quote(folder.as_os_str());
-    let what = kind.about().to_lowercase();
+    let what = kind.about();
+    let what = what
+        .split_at_checked(1)
+        .map_or_else(String::new, |(first, rest)| first.to_lowercase() + rest);
     say!("{shown}: {what}, and how to boot it ({name}.toml)")?;
     let (to_run, to_lint, to_test) = if outside {
         let app = format!("--app {shown}");

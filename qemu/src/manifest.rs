@@ -63,11 +63,14 @@ pub fn parse(text: &str) -> Result<Manifest> {
         (gateway, prefix_len, None) => {
             (gateway.unwrap_or(Ipv4Addr::UNSPECIFIED), prefix_len.unwrap_or(0))
         }
-        (gateway, _, Some(app)) => bail!(
-            "manifest: {}: is missing, but application \"{}\" has an address",
-            if gateway.is_none() { "gateway" } else { "prefix_len" },
-            app.name.escape_default()
-        ),
+        (gateway, _, Some(app)) => {
+            let problem = format!(
+                "manifest: {}: is missing, but application \"{}\" has an address",
+                if gateway.is_none() { "gateway" } else { "prefix_len" },
+                app.name.escape_default()
+            );
+            bail!(place::beside(&problem, &Part::App(app.name.clone()), "address", text))
+        }
     };
     let manifest = Manifest {
         version: VERSION,

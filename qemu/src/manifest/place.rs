@@ -3,7 +3,7 @@
 //! [`Manifest::check`](super::Manifest::check) knows applications and fields and no text, because
 //! root applies it to bytes. Here its error finds its line again.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::ops::Range;
 
 use toml::Spanned;
@@ -14,20 +14,34 @@ use super::{ManifestError, Part};
 /// `error` with the line of `text` that it is about, as errors of TOML have it: number, line, and
 /// marks below the key. The error alone if it is about no line.
 pub(super) fn explain(error: &ManifestError, text: &str) -> String {
-    place(error, text).map_or_else(|| error.to_string(), |place| shown(error, text, place))
+    beside(error, &error.part, error.field, text)
 }
 
-/// The key that `error` is about; if that is missing, the head of the part.
-fn place(error: &ManifestError, text: &str) -> Option<Range<usize>> {
+/// The same for any problem of that part's field.
+pub(super) fn beside(problem: &impl Display, part: &Part, field: &str, text: &str) -> String {
+    let place = place(part, field, text);
+    place.map_or_else(|| problem.to_string(), |place| shown(problem, text, place))
+}
+
+/// The key of that name; if it is missing, the head of the part. What is wrong with all
+/// applications together is shown at the last.
+fn place(part: &Part, field: &str, text: &str) -> Option<Range<usize>> {
     let file = DeTable::parse(text).ok()?.into_inner();
-    let (parts, name) = match &error.part {
-        Part::Machine => return key(&file, error.field),
+    let (parts, name) = match part {
+        Part::Machine => return key(&file, field).or_else(|| last_of(&file, field)),
         Part::App(name) => ("app", name),
         Part::Share(name) => ("share", name),
     };
     let (_, all) = file.iter().find(|(key, _)| key.get_ref() == parts)?;
     let part = all.get_ref().as_array()?.iter().rev().find(|part| named(part, name))?;
-    key(part.get_ref().as_table()?, error.field).or_else(|| Some(part.span()))
+    key(part.get_ref().as_table()?, field).or_else(|| Some(part.span()))
+}
+
+/// The key of the last application that has it.
+fn last_of(file: &DeTable<'_>, name: &str) -> Option<Range<usize>> {
+    let (_, all) = file.iter().find(|(key, _)| key.get_ref() == "app")?;
+    let apps = all.get_ref().as_array()?.iter().rev();
+    { apps }.find_map(|app| key(app.get_ref().as_table()?, name))
 }
 
 fn named(part: &Spanned<DeValue<'_>>, name: &str) -> bool {
@@ -40,7 +54,7 @@ fn key(table: &DeTable<'_>, name: &str) -> Option<Range<usize>> {
     table.iter().find(|(key, _)| key.get_ref() == name).map(|(key, _)| key.span())
 }
 
-fn shown(error: &ManifestError, text: &str, place: Range<usize>) -> String {
+fn shown(error: &impl Display, text: &str, place: Range<usize>) -> String {
     let before = &text[..place.start];
     let number = before.matches('\n').count() + 1;
     let start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -77,6 +91,21 @@ mod tests {
         let marked = "application \"b\": slots: must be at least 1, at line 12, column 3\n   |\n\
                       12 |   slots = 0\n   |   ^^^^^";
         assert!(text.ends_with(marked), "{text}");
+    }
+
+    #[test]
+    fn what_all_have_together_is_shown_at_the_last() {
+        let app = |name| format!("[[app]]\nname = \"{name}\"\nframes = 1\nslots = 33\n");
+        let text = error(&(app("a") + &app("b")));
+        assert!(text.contains("than a processor's 64, at line 8, column 1"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_gateway_is_shown_at_the_address_that_needs_it() {
+        let text = error(
+            "[[app]]\nname = \"a\"\nframes = 1\nslots = 1\ngrants = [\"net\"]\naddress = \"10.0.2.15\"\n",
+        );
+        assert!(text.contains("\"a\" has an address, at line 6, column 1"), "{text}");
     }
 
     #[test]

@@ -89,7 +89,10 @@ fn with_advice(error: toml::de::Error, text: &str) -> anyhow::Error {
     let file: toml::Table = toml::from_str(text).unwrap_or_default();
     let alone = |name: &&str| file.get(*name).is_some_and(toml::Value::is_table);
     match ["app", "share"].into_iter().find(alone) {
-        Some(name) => anyhow!("{error}there may be several: write [[{name}]], not [{name}]"),
+        Some(name) => anyhow!(
+            "{}\nthere may be several: write [[{name}]], not [{name}]",
+            error.to_string().trim_end()
+        ),
         None => error.into(),
     }
 }

@@ -147,10 +147,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// **Blocking** until the store answers, if that is wanted: what may be asked only once is asked
 /// then.
 fn await_answer(args: &Args) -> Result<()> {
+    if args.wait == 0 {
+        return Ok(());
+    }
     let deadline = Instant::now() + Duration::from_secs(args.wait);
-    while args.wait > 0 {
+    loop {
         match connect(args).and_then(|mut client| Ok(client.version()?)) {
-            Ok(_) => break,
+            Ok(_) => return Ok(()),
             Err(error) if Instant::now() >= deadline => {
                 return Err(error.context(format!("no answer within {} seconds", args.wait)));
             }
@@ -158,7 +161,6 @@ fn await_answer(args: &Args) -> Result<()> {
             Err(_) => sleep(Duration::from_millis(50)),
         }
     }
-    Ok(())
 }
 
 /// A client of the store. If its name stands for several addresses, of the first that answers.

@@ -243,7 +243,7 @@ fn top_tells_environments_and_their_packets() {
     let top = exo(&top).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(1000));
     for _ in 0..3 {
-        running.client(&["get", "nothing"]);
+        running.client(&["version"]);
     }
     let said = succeeds(&top.wait_with_output().unwrap());
     let rows =

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use tempfile::TempDir;
@@ -37,6 +37,8 @@ use writer::Writer;
 
 /// How often to look.
 const GLANCE: Duration = Duration::from_millis(1);
+/// How long QEMU may take to begin.
+const START: Duration = Duration::from_secs(10);
 
 /// A capture that has not begun.
 pub(crate) struct Capture {
@@ -66,7 +68,7 @@ impl Capture {
     /// # Errors
     /// If the file cannot be written, or the machine not be looked at.
     pub(crate) fn begin(self, process: u32) -> Result<Capturing> {
-        let memory = Memory::of_process(process)?;
+        let memory = memory_of(process)?;
         let mut writer = Writer::create(&self.file)?;
         let mut wire = Wire::new(&self.dir.path().join("wire.pcap"));
         let over = Arc::new(AtomicBool::new(false));
@@ -86,6 +88,24 @@ impl Capture {
         });
         Ok(Capturing { over, thread: Some(thread), _dir: self.dir })
     }
+}
+
+/// The memory of a machine whose process has only just begun: QEMU makes its memory some
+/// milliseconds later.
+fn memory_of(process: u32) -> Result<Memory> {
+    let deadline = Instant::now() + START;
+    loop {
+        match Memory::of_process(process) {
+            Err(_) if Instant::now() < deadline && is_running(process) => {
+                std::thread::sleep(GLANCE);
+            }
+            found => return found,
+        }
+    }
+}
+
+fn is_running(process: u32) -> bool {
+    Path::new("/proc").join(process.to_string()).exists()
 }
 
 impl Capturing {

@@ -226,18 +226,21 @@ impl Attacker {
         let start = &self.environment.start;
         let binding = self.nic.as_ref().map(|nic| nic.binding);
         let peers = start.shares().flat_map(|share| share.peers);
-        // Given by the others, whenever they did.
-        let entries = self.environment.shares().flat_map(|share| {
-            let sides = 0..share.sides();
-            sides.map(move |side| share.entry(side))
-        });
         [Some(SELF), Some(start.frames), start.console, start.net, start.machine]
             .into_iter()
             .chain(start.disk.map(|(disk, _)| Some(disk)))
             .chain([binding, self.maker.keeper()])
             .chain(peers)
-            .chain(entries)
             .flatten()
+            .chain(self.entries())
+    }
+
+    /// Those of them that others gave it to call them by, whenever they did.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Handle> + use<> {
+        self.environment.shares().flat_map(|share| {
+            let sides = 0..share.sides();
+            sides.filter_map(move |side| share.entry(side))
+        })
     }
 
     /// A frame number of every kind the machine has that is not this environment's.

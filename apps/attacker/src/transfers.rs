@@ -76,7 +76,9 @@ fn guessed(attacker: &mut Attacker) -> Attempt {
 
 fn no_entry(attacker: &mut Attacker) -> Attempt {
     let bell = Handle::from_word(sys::doorbell_create()?)?;
-    let all: Vec<Handle> = attacker.handles().chain([bell]).collect();
+    let entries: Vec<Handle> = attacker.entries().collect();
+    let others = attacker.handles().filter(|handle| !entries.contains(handle));
+    let all: Vec<Handle> = others.chain([bell]).collect();
     let wanted = [Error::BadHandle, Error::NoRight];
     let verdict = Verdict::every(all.into_iter().flat_map(enter), &wanted);
     sys::cap_drop(bell)?;

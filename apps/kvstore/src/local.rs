@@ -17,7 +17,6 @@ use kvstore_local::window::{FoundHead, LONGEST_LIST, MOST_KEYS, VALUE_AT};
 use libos::memory::shared::SharedBytes;
 
 use crate::engine::{Delta, DeltaError, Key, Mode, Stored, Value};
-use crate::number;
 use crate::{Service, Time};
 
 /// Carries out what `message` asks for, with the key and the value in `window`, which only its
@@ -72,7 +71,7 @@ impl Visit<'_, '_> {
         Ok(Reply {
             status: Status::Done,
             value_len: bytes.len() as u32,
-            flags: flags(&value, key),
+            flags: value.flags(key),
             number: value.cas(),
         })
     }
@@ -92,7 +91,7 @@ impl Visit<'_, '_> {
             let value = found.as_ref().map(Value::bytes);
             let head = FoundHead {
                 value_len: value.map(|value| value.len() as u32),
-                flags: found.as_ref().map_or(0, |found| flags(found, key)),
+                flags: found.as_ref().map_or(0, |found| found.flags(key)),
                 cas: found.as_ref().map_or(0, Value::cas),
             };
             if head.end(at) > self.window.len() {
@@ -163,19 +162,6 @@ fn copy_key<'s>(
     let key = scratch.get_mut(..request.key_len.into()).ok_or(Status::BadRequest)?;
     window.read(0, key).ok_or(Status::BadRequest)?;
     Key::new_plain(key).or_else(|| Key::new(key)).ok_or(Status::BadKey)
-}
-
-/// The flags of an item, from its wire form: `<key> <flags> <bytes>`.
-#[inline]
-fn flags(value: &Value<'_>, key: Key<'_>) -> u32 {
-    match value.head().get(key.bytes().len() + 1..) {
-        Some([digit @ b'0'..=b'9', b' ', ..]) => u32::from(digit - b'0'),
-        Some(text) => {
-            let digits = text.split(|&byte| byte == b' ').next();
-            digits.and_then(number::unsigned).unwrap_or(0) as u32
-        }
-        None => 0,
-    }
 }
 
 fn there(was: bool) -> Status {

@@ -4,6 +4,7 @@ use super::Engine;
 use super::item::{Expiry, Header, ItemRef};
 use super::key::Key;
 use super::meta::Found;
+use crate::number;
 
 /// An item as a reply sends it.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,13 @@ impl<'e> Value<'e> {
         self.wire.get(self.value_at..self.wire.len() - 2).unwrap_or_default()
     }
 
+    /// The item's flags; `key` is its key.
+    #[must_use]
+    #[inline]
+    pub fn flags(&self, key: Key<'_>) -> u32 {
+        flags_in(self.wire, key.bytes().len())
+    }
+
     /// Where in the wire form the value starts.
     #[must_use]
     pub fn value_at(&self) -> usize {
@@ -65,6 +73,19 @@ impl<'e> Value<'e> {
     #[must_use]
     pub fn cas(&self) -> u64 {
         self.cas
+    }
+}
+
+/// The flags in a wire form `<key> <flags> <bytes>…` with a key of `key_len` bytes.
+#[inline]
+pub(super) fn flags_in(wire: &[u8], key_len: usize) -> u32 {
+    match wire.get(key_len + 1..) {
+        Some([digit @ b'0'..=b'9', b' ', ..]) => u32::from(digit - b'0'),
+        Some(text) => {
+            let digits = text.split(|&byte| byte == b' ').next();
+            digits.and_then(number::unsigned).unwrap_or(0) as u32
+        }
+        None => 0,
     }
 }
 

@@ -4,6 +4,7 @@ use super::Engine;
 use super::hold::Held;
 use super::item::{Expiry, Header, ItemRef, MAX_SUFFIX, Marks, chunk_len};
 use super::key::Key;
+use super::read::flags_in;
 use super::state::State;
 use crate::number;
 
@@ -442,9 +443,7 @@ impl Engine<'_> {
     /// The flags of an item, read back from its suffix.
     pub(super) fn flags(&self, item: ItemRef) -> u32 {
         let (header, wire) = self.heap.open(item);
-        let suffix = wire.get(usize::from(header.key_len) + 1..header.head_len());
-        let flags = suffix.and_then(|text| text.split(|&byte| byte == b' ').next());
-        flags.and_then(number::unsigned).unwrap_or(0) as u32
+        flags_in(wire, header.key_len.into())
     }
 
     /// Stores the value of an item joined with another.

@@ -186,19 +186,10 @@ impl<'a, C: Call> Client<'a, C> {
         &mut self,
         key: &[u8],
         value: &[u8],
-        (flags, exptime): (u32, i32),
+        meta: (u32, i32),
         cas: u64,
     ) -> Result<Stored, Failure> {
-        self.put_value(value)?;
-        let request = Request {
-            operation: Operation::Cas,
-            key_len: 0,
-            value_len: value.len() as u32,
-            flags,
-            exptime,
-            number: cas,
-        };
-        self.ask_with(key, request).and_then(stored)
+        self.put(Operation::Cas, key, value, meta, cas)
     }
 
     /// Stores an item as `operation` says: `Set`, `Add`, `Replace`, `Append` or `Prepend`.
@@ -211,12 +202,9 @@ impl<'a, C: Call> Client<'a, C> {
         operation: Operation,
         key: &[u8],
         value: &[u8],
-        (flags, exptime): (u32, i32),
+        meta: (u32, i32),
     ) -> Result<Stored, Failure> {
-        self.put_value(value)?;
-        let value_len = value.len() as u32;
-        let request = Request { operation, key_len: 0, value_len, flags, exptime, number: 0 };
-        self.ask_with(key, request).and_then(stored)
+        self.put(operation, key, value, meta, 0)
     }
 
     /// Removes an item. Whether there was one.
@@ -252,8 +240,18 @@ impl<'a, C: Call> Client<'a, C> {
     }
 
     #[inline]
-    fn put_value(&self, value: &[u8]) -> Result<(), Failure> {
-        self.bytes.write(VALUE_AT, value).ok_or(Failure::TooLarge)
+    fn put(
+        &mut self,
+        operation: Operation,
+        key: &[u8],
+        value: &[u8],
+        (flags, exptime): (u32, i32),
+        number: u64,
+    ) -> Result<Stored, Failure> {
+        self.bytes.write(VALUE_AT, value).ok_or(Failure::TooLarge)?;
+        let value_len = value.len() as u32;
+        let request = Request { operation, key_len: 0, value_len, flags, exptime, number };
+        self.ask_with(key, request).and_then(stored)
     }
 
     /// Writes as many of `keys` as there is room for; returns how many bytes they take.

@@ -9,18 +9,18 @@
 //! no time passes for the guest. When the `hlt` is carried out, the interrupt is
 //! there already: the guest sleeps, but not for any time.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use crate::layout::{NEUTRAL, Place, ROWS, word};
+use crate::words::Words;
 
 /// How often to look whether a `hlt` may be carried out.
 const GLANCE: Duration = Duration::from_micros(50);
 
 /// The words of the counts; none until [`map`].
-static WORDS: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
-static LENGTH: AtomicUsize = AtomicUsize::new(0);
+static WORDS: Words = Words::new();
 
 /// Address of the last repeated string instruction, and the number of instructions until it.
 static REPEATED: AtomicU64 = AtomicU64::new(0);
@@ -28,8 +28,7 @@ static REPEATED_AT: AtomicU64 = AtomicU64::new(0);
 
 /// Counts go into `words`.
 pub(crate) fn map(words: &'static [AtomicU64]) {
-    LENGTH.store(words.len(), Relaxed);
-    WORDS.store(words.as_ptr().cast_mut(), Release);
+    WORDS.map(words);
 }
 
 /// From now on everything is counted. The processor may be asleep: `asleep` says so, and the
@@ -49,13 +48,7 @@ pub(crate) fn wanted() -> bool {
 
 #[inline]
 fn words() -> &'static [AtomicU64] {
-    let first = WORDS.load(Acquire);
-    if first.is_null() {
-        return &[];
-    }
-    // SAFETY: pointer and length are those of the slice given to `map`, which
-    // lives for ever; the length was stored before the pointer.
-    unsafe { std::slice::from_raw_parts(first, LENGTH.load(Relaxed)) }
+    WORDS.all()
 }
 
 #[inline]

@@ -47,3 +47,4 @@ mod qemu;
 mod spot;
 #[cfg_attr(test, allow(dead_code, reason = "what uses it is not part of the tests"))]
 mod trace;
+mod words;

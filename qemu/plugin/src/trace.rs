@@ -8,11 +8,12 @@
 //! increment is a load and a store.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use crate::journal::{CAPACITY, EVENT_WORDS, Event, at, word};
 use crate::layout::{NEUTRAL, Place};
+use crate::words::Words;
 
 /// Most processors.
 const CPUS: usize = 8;
@@ -20,8 +21,7 @@ const CPUS: usize = 8;
 const GLANCE: Duration = Duration::from_micros(100);
 
 /// The words of the journal; none until [`map`].
-static WORDS: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
-static LENGTH: AtomicUsize = AtomicUsize::new(0);
+static WORDS: Words = Words::new();
 /// Where in this process the guest's physical memory begins; zero: not known yet.
 static MEMORY: AtomicUsize = AtomicUsize::new(0);
 /// The last label on each processor, and whether it was user space's.
@@ -30,8 +30,7 @@ static LAST_USER: [AtomicBool; CPUS] = [const { AtomicBool::new(false) }; CPUS];
 
 /// Events go into `words`.
 pub(crate) fn map(words: &'static [AtomicU64]) {
-    LENGTH.store(words.len(), Relaxed);
-    WORDS.store(words.as_ptr().cast_mut(), Release);
+    WORDS.map(words);
     if let Some(ready) = words.get(word::READY) {
         ready.store(1, Release);
     }
@@ -50,13 +49,7 @@ pub(crate) fn found(address: u64, place: usize) {
 
 #[inline]
 fn words() -> &'static [AtomicU64] {
-    let first = WORDS.load(Acquire);
-    if first.is_null() {
-        return &[];
-    }
-    // SAFETY: pointer and length are those of the slice given to `map`, which
-    // lives for ever; the length was stored before the pointer.
-    unsafe { std::slice::from_raw_parts(first, LENGTH.load(Relaxed)) }
+    WORDS.all()
 }
 
 fn read(index: usize) -> u64 {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::experiments::Experiment;
 use super::ours::{Effort, Grid, Ours};
-use super::published::{Amount, Beside, Published, Unit, Work};
+use super::published::{Amount, Beside, Published, Unit, Work, instructions, microseconds};
 use crate::bench::primitives;
 use crate::signals::Signals;
 
@@ -22,19 +22,7 @@ const L4RE_CALL: f64 = 147.0;
 const L4RE_IPC: f64 = 613.0;
 
 const fn time(key: &'static str, what: &'static str, value: Amount) -> Published {
-    Published {
-        key,
-        what,
-        value,
-        unit: Unit::Microseconds,
-        place: "Aegis, primitives",
-        beside: &[],
-    }
-}
-
-/// An operation of Linux that stands for Ultrix's.
-const fn beside_linux(key: &'static str, what: &'static str) -> Beside {
-    Beside { key, what, unit: Unit::Instructions }
+    microseconds("Aegis, primitives", key, what, value, &[])
 }
 
 pub(super) const EXPERIMENT: Experiment = Experiment {
@@ -43,23 +31,23 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
     works: &[&AEGIS, &L4RE],
     published: &[
         Published {
-            beside: &[beside_linux("null", "null system call on Exo")],
+            beside: &[instructions("null", "null system call on Exo")],
             ..time("aegis-null", "Aegis, null system call", Amount::Between(1.6, 2.3))
         },
         Published {
-            beside: &[beside_linux("getpid", "getpid on Linux")],
+            beside: &[instructions("getpid", "getpid on Linux")],
             ..time("ultrix-null", "Ultrix, null system call", Amount::Is(21.3))
         },
         Published {
-            beside: &[beside_linux("exception", "exception to a bare handler and back on Exo")],
+            beside: &[instructions("exception", "exception to a bare handler and back on Exo")],
             ..time("aegis-exception", "Aegis, exception dispatch", Amount::Is(1.5))
         },
         Published {
-            beside: &[beside_linux("sigill", "exception to a signal handler and back on Linux")],
+            beside: &[instructions("sigill", "exception to a signal handler and back on Linux")],
             ..time("ultrix-exception", "Ultrix, exception dispatch", Amount::Between(130.0, 154.0))
         },
         Published {
-            beside: &[beside_linux("transfer", "half a protected call and reply on Exo")],
+            beside: &[instructions("transfer", "half a protected call and reply on Exo")],
             ..time("aegis-transfer", "Aegis, protected control transfer, one way", Amount::Is(1.4))
         },
         Published {
@@ -80,7 +68,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
             value: Amount::Is(L4RE_CALL),
             unit: Unit::Instructions,
             place: "L4Re, retired instructions",
-            beside: &[beside_linux("null", "null system call on Exo")],
+            beside: &[instructions("null", "null system call on Exo")],
         },
         Published {
             key: "l4re-ipc",
@@ -88,7 +76,7 @@ pub(super) const EXPERIMENT: Experiment = Experiment {
             value: Amount::Is(L4RE_IPC),
             unit: Unit::Instructions,
             place: "L4Re, retired instructions",
-            beside: &[beside_linux("transfer", "half a protected call and reply on Exo")],
+            beside: &[instructions("transfer", "half a protected call and reply on Exo")],
         },
     ],
     differs: "Aegis and Ultrix are times on a MIPS processor and L4Re's counts those of a real one \

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::experiments::Experiment;
 use super::ours::{Effort, Ours, figure, once};
-use super::published::{Amount, Beside, Published, Unit, Work};
+use super::published::{Amount, Beside, Published, Unit, Work, instructions, microseconds};
 use super::stages;
 use crate::bench::compare::contender::Contender;
 use crate::bench::compare::measure::MACHINE;
@@ -27,12 +27,7 @@ const fn part(
     value: f64,
     beside: &'static [Beside],
 ) -> Published {
-    let (value, unit) = (Amount::Is(value), Unit::Microseconds);
-    Published { key, what, value, unit, place: "table 1", beside }
-}
-
-const fn instructions(key: &'static str, what: &'static str) -> Beside {
-    Beside { key, what, unit: Unit::Instructions }
+    microseconds("table 1", key, what, Amount::Is(value), beside)
 }
 
 pub(super) const EXPERIMENT: Experiment = Experiment {

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::arrakis::WORK;
 use super::experiments::Experiment;
 use super::ours::{Effort, Grid, Ours};
-use super::published::{Amount, Beside, Published, Unit};
+use super::published::{Amount, Beside, Published, Unit, instructions, microseconds};
 use crate::bench::compare::measure::MACHINE;
 use crate::bench::load::Verb;
 use crate::bench::storage::{self, Asking, Peer, Row, WAYS};
@@ -19,12 +19,7 @@ const fn part(
     value: f64,
     beside: &'static [Beside],
 ) -> Published {
-    let (value, unit) = (Amount::Is(value), Unit::Microseconds);
-    Published { key, what, value, unit, place: "table 2", beside }
-}
-
-const fn instructions(key: &'static str, what: &'static str) -> Beside {
-    Beside { key, what, unit: Unit::Instructions }
+    microseconds("table 2", key, what, Amount::Is(value), beside)
 }
 
 pub(super) const EXPERIMENT: Experiment = Experiment {

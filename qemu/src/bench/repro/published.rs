@@ -38,6 +38,22 @@ pub(super) struct Beside {
     pub(super) unit: Unit,
 }
 
+/// A time of a work.
+pub(super) const fn microseconds(
+    place: &'static str,
+    key: &'static str,
+    what: &'static str,
+    value: Amount,
+    beside: &'static [Beside],
+) -> Published {
+    Published { key, what, value, unit: Unit::Microseconds, place, beside }
+}
+
+/// Instructions that are measured here.
+pub(super) const fn instructions(key: &'static str, what: &'static str) -> Beside {
+    Beside { key, what, unit: Unit::Instructions }
+}
+
 /// How a source states a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Amount {

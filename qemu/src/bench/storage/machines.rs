@@ -61,7 +61,7 @@ impl Peer {
         directory: &Path,
         prepare: impl FnOnce(&mut Config),
     ) -> Result<Machine> {
-        let disk = Place { path: directory.join("disk"), sectors: Some(DISK) };
+        let disk = place(directory);
         match self {
             Self::Exo { durable } => {
                 let mut config = exo()?;
@@ -139,7 +139,7 @@ pub(super) fn exo() -> Result<Config> {
     Ok(config)
 }
 
-/// A disk for the store of such a machine.
+/// The disk of a machine, in `directory`.
 pub(super) fn place(directory: &Path) -> Place {
     Place { path: directory.join("disk"), sectors: Some(DISK) }
 }

@@ -38,41 +38,29 @@ impl Observer {
         for (ring, binding) in &mut self.bindings {
             let Some(counts) = ring.counts(memory) else { continue };
             let Binding { interface, address, counts: before } = binding;
-            let news = |past: u32, now: u32| {
+            let mut write = |(past, now): (u32, u32), direction| -> Result<()> {
                 let all = now.wrapping_sub(past);
                 let seen = all.min(ring.slots());
-                (all - seen, (0..seen).map(move |index| now.wrapping_sub(seen).wrapping_add(index)))
+                let mut missed = all - seen;
+                for index in (0..seen).map(|index| now.wrapping_sub(seen).wrapping_add(index)) {
+                    let (bytes, comment) = match direction {
+                        Direction::In => (ring.delivered(memory, index), None),
+                        Direction::Out => {
+                            let bytes = ring.taken(memory, index);
+                            let comment =
+                                bytes.as_ref().and_then(|bytes| refusal::reason(bytes, *address));
+                            (bytes, comment)
+                        }
+                    };
+                    let Some(bytes) = bytes else { continue };
+                    let (interface, bytes) = (*interface, &bytes[..]);
+                    writer.packet(&Packet { interface, at, bytes, direction, missed, comment })?;
+                    missed = 0;
+                }
+                Ok(())
             };
-            let (mut missed, given) = news(before.delivered, counts.delivered);
-            for index in given {
-                let Some(bytes) = ring.delivered(memory, index) else { continue };
-                let (direction, comment) = (Direction::In, None);
-                let interface = *interface;
-                writer.packet(&Packet {
-                    interface,
-                    at,
-                    bytes: &bytes,
-                    direction,
-                    missed,
-                    comment,
-                })?;
-                missed = 0;
-            }
-            let (mut missed, taken) = news(before.taken, counts.taken);
-            for index in taken {
-                let Some(bytes) = ring.taken(memory, index) else { continue };
-                let comment = refusal::reason(&bytes, *address);
-                let (direction, interface) = (Direction::Out, *interface);
-                writer.packet(&Packet {
-                    interface,
-                    at,
-                    bytes: &bytes,
-                    direction,
-                    missed,
-                    comment,
-                })?;
-                missed = 0;
-            }
+            write((before.delivered, counts.delivered), Direction::In)?;
+            write((before.taken, counts.taken), Direction::Out)?;
             *before = counts;
         }
         Ok(())

@@ -85,8 +85,7 @@ enum Kind {
 
 #[derive(Debug, Default)]
 struct Processor {
-    /// The frame of the U-area of the environment it is for.
-    space: u32,
+    /// The environment it is for.
     environment: Option<usize>,
     /// The levels' names and beginnings.
     levels: [Option<(String, u64)>; 3],
@@ -97,7 +96,7 @@ struct Processor {
     deed: Option<Deed>,
 }
 
-const WHO: usize = 0;
+const ENVIRONMENT: usize = 0;
 const RING_0: usize = 1;
 const STEP: usize = 2;
 
@@ -152,13 +151,12 @@ impl Timeline {
         // The firmware and the kernel's first instructions lie in the lower half, too.
         let user = event.user && event.space != 0;
         let mut processor = self.processors.remove(&event.cpu).unwrap_or_default();
-        processor.space = event.space;
         let environment = match user {
             true => Some(self.environment(event.space, &label.image)),
             false => processor.environment,
         };
         if environment != processor.environment {
-            self.close(event.cpu, &mut processor, WHO, at);
+            self.close(event.cpu, &mut processor, ENVIRONMENT, at);
             // It has replied, and whatever called it goes on.
             if let Some(server) = processor.environment
                 && processor.call.is_some_and(is_reply)
@@ -178,7 +176,7 @@ impl Timeline {
         self.set(
             event.cpu,
             &mut processor,
-            WHO,
+            ENVIRONMENT,
             at,
             environment.map(|index| self.environments[index].name.clone()),
         );
@@ -188,39 +186,7 @@ impl Timeline {
             processor.call = None;
             self.set(event.cpu, &mut processor, RING_0, at, None);
         } else {
-            let entered = *processor.entered.get_or_insert(at);
-            let name = match &label.code {
-                Code::Call(number) if processor.call.is_none() => {
-                    processor.call = Some(*number);
-                    if let Some(index) = environment {
-                        let name = call_name(*number);
-                        self.environments[index].open.push(Open {
-                            kind: Kind::Call(*number),
-                            name,
-                            from: entered,
-                        });
-                    }
-                    Some(call_name(*number))
-                }
-                Code::Vector(vector) => {
-                    if *vector < 32 {
-                        self.moments.push(moment(vector_name(*vector), None));
-                    }
-                    Some(vector_name(*vector))
-                }
-                _ => None,
-            };
-            let unnamed = processor.levels[RING_0].as_ref().is_none_or(|(name, _)| name == UNNAMED);
-            match name {
-                // What the entry began with is part of it.
-                Some(name) if unnamed => processor.levels[RING_0] = Some((name, entered)),
-                // An interrupt of the halted kernel.
-                name @ Some(_) => self.set(event.cpu, &mut processor, RING_0, at, name),
-                None if unnamed => {
-                    processor.levels[RING_0].get_or_insert((UNNAMED.to_owned(), at));
-                }
-                None => {}
-            }
+            self.in_ring_0(event, label, &mut processor, track);
         }
         let deed = if let Code::Does(deed) = label.code { Some(deed) } else { None };
         if deed != processor.deed
@@ -232,6 +198,43 @@ impl Timeline {
         let step = label.row.map(|row| row.name().to_owned());
         self.set(event.cpu, &mut processor, STEP, at, step);
         self.processors.insert(event.cpu, processor);
+    }
+
+    /// The processor of `event` is in ring 0, which may be about `track`.
+    fn in_ring_0(&mut self, event: &Event, label: &Label, processor: &mut Processor, track: Track) {
+        let at = event.at;
+        let entered = *processor.entered.get_or_insert(at);
+        let name = match &label.code {
+            Code::Call(number) if processor.call.is_none() => {
+                processor.call = Some(*number);
+                let name = call_name(*number);
+                if let Some(index) = processor.environment {
+                    let open =
+                        Open { kind: Kind::Call(*number), name: name.clone(), from: entered };
+                    self.environments[index].open.push(open);
+                }
+                Some(name)
+            }
+            Code::Vector(vector) => {
+                let name = vector_name(*vector);
+                if *vector < 32 {
+                    self.moments.push(Moment { track, name: name.clone(), at, value: None });
+                }
+                Some(name)
+            }
+            _ => None,
+        };
+        let unnamed = processor.levels[RING_0].as_ref().is_none_or(|(name, _)| name == UNNAMED);
+        match name {
+            // What the entry began with is part of it.
+            Some(name) if unnamed => processor.levels[RING_0] = Some((name, entered)),
+            // An interrupt of the halted kernel.
+            name @ Some(_) => self.set(event.cpu, processor, RING_0, at, name),
+            None if unnamed => {
+                processor.levels[RING_0].get_or_insert((UNNAMED.to_owned(), at));
+            }
+            None => {}
+        }
     }
 
     /// The environment of `event` goes on in ring 3.
@@ -310,7 +313,7 @@ impl Timeline {
             }
         }
         for (cpu, mut processor) in std::mem::take(&mut self.processors) {
-            self.close(cpu, &mut processor, WHO, at);
+            self.close(cpu, &mut processor, ENVIRONMENT, at);
             self.processors.insert(cpu, processor);
         }
         self.slices.sort_by_key(|slice| (slice.from, slice.track, slice.depth));

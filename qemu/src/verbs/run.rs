@@ -1,5 +1,6 @@
 //! `cargo exo run`: boot the machine, or several, and stay with them.
 
+mod console;
 mod network;
 
 use std::ffi::OsStr;
@@ -18,22 +19,21 @@ use crate::disk::Place;
 use crate::linux::Store;
 use crate::lists::Lists;
 use crate::machine::{
-    self, Accel, Choice as AccelChoice, Config, ECHO_PORT, Forwarded, GuestExit, MAX_CPUS,
-    MAX_MEMORY, Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port,
-    keep_first, stated,
+    self, Accel, Choice as AccelChoice, Config, ECHO_PORT, Forwarded, MAX_CPUS, MAX_MEMORY,
+    Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port, keep_first,
+    stated,
 };
 use crate::manifest::{App, Choice, Chosen, Forward, Manifest, Transport};
 use crate::output::{note, say};
 use crate::prerequisites::QEMU;
 use crate::signals::{Interrupted, Signals};
-use crate::symbols::Symboliser;
 use crate::{guest, hosted, shell, workspace};
+pub(super) use console::Console;
+use console::pass_on_all;
 use network::Net;
 
 /// How long the store may take to answer. It takes about a second.
 const READY: Duration = Duration::from_secs(60);
-/// How often to look for signals.
-const GLANCE: Duration = Duration::from_millis(100);
 /// Where clients expect a memcached.
 const PORT: u16 = 11211;
 /// Where a debugger connects, unless that is taken.
@@ -138,6 +138,8 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
         .map(|number| configure(args, Config::new(manifest.clone()), number))
         .collect::<Result<Vec<_>>>()?;
     ensure_apart(&configs)?;
+    let several = configs.len() > 1;
+    ensure!(!several || args.pcap.is_none(), "--pcap captures one machine, not several");
     for config in &mut configs {
         config.package.clone_from(&package);
     }
@@ -158,8 +160,6 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
             config.keep_bundle = Some(guest::kept_bundle(&path));
         }
     }
-    let several = configs.len() > 1;
-    ensure!(!several || args.pcap.is_none(), "--pcap captures one machine, not several");
     // So that `cargo exo top` can look into them.
     configs.iter_mut().for_each(|config| config.shared_memory = true);
     let capture = match (&args.pcap, configs.first_mut()) {
@@ -201,7 +201,7 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     } else if ready {
         say!("{}", tell_of_all(&machines)?)?;
     }
-    let ended = pass_consoles_on(&mut consoles, &signals);
+    let ended = pass_on_all(&mut consoles, &signals);
     if let (Some(capturing), Some(file)) = (capturing, &args.pcap) {
         note!("{}: {} packets", file.display(), capturing.end()?);
     }
@@ -478,65 +478,6 @@ fn wait_until_ready(
         }
     }
     Ok(Readiness::Ready)
-}
-
-/// A machine's console, as far as it was printed.
-pub(super) struct Console<'m> {
-    machine: &'m Machine,
-    symboliser: Symboliser,
-    next: usize,
-    /// What stands before its lines: the number of the machine, if there are several.
-    number: Option<usize>,
-    exit: Option<GuestExit>,
-}
-
-impl<'m> Console<'m> {
-    pub(super) fn new(machine: &'m Machine, number: Option<usize>) -> Self {
-        Self { machine, symboliser: Symboliser::default(), next: 0, number, exit: None }
-    }
-
-    /// Prints what has come.
-    pub(super) fn pass_on(&mut self) -> Result<()> {
-        let before = self.number.map_or(String::new(), |number| format!("{number}| "));
-        while let Some(line) = self.machine.console().line(self.next) {
-            self.next += 1;
-            say!("{before}{line}")?;
-            for frame in self.symboliser.explain(&line) {
-                say!("{before}{frame}")?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes the machine's end, if that has come and everything was printed.
-    fn look_for_end(&mut self) -> Result<()> {
-        let console = self.machine.console();
-        if self.exit.is_none() && console.ended() && console.line(self.next).is_none() {
-            let exit = self.machine.exit_status(Duration::from_secs(10))?;
-            match self.number {
-                None => note!("{exit}"),
-                Some(number) => note!("machine {number}: {exit}; the others go on"),
-            }
-            self.exit = Some(exit);
-        }
-        Ok(())
-    }
-}
-
-/// Prints the consoles until all machines have ended or are to end. The exit code is that of
-/// the first that was not content.
-fn pass_consoles_on(consoles: &mut [Console<'_>], signals: &Signals) -> Result<ExitCode> {
-    loop {
-        for console in consoles.iter_mut() {
-            console.pass_on()?;
-            console.look_for_end()?;
-        }
-        signals.check()?;
-        let Some(console) = consoles.iter().find(|console| console.exit.is_none()) else { break };
-        let _ = console.machine.console().wait_for(console.next, Instant::now() + GLANCE);
-    }
-    let codes = consoles.iter().filter_map(|console| console.exit).map(GuestExit::code);
-    Ok(ExitCode::from(codes.into_iter().find(|code| *code != 0).unwrap_or(0)))
 }
 
 /// How to start a debugger, as a command for another terminal.

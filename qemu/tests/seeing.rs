@@ -1,34 +1,23 @@
 //! What the commands that look into machines see, tried on machines.
 
+mod support;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use exo_cmd::prerequisites::QEMU;
 use exo_cmd::workspace;
 use pcap_parser::{Block, OptionCode, PcapBlockOwned, PcapNGSlice};
 use serde_json::Value;
+use support::{exo, succeeds};
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(120);
-
-fn exo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_exo"));
-    command.args(arguments).env("EXO_WORKSPACE", workspace::root());
-    command
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}{errors}", output.status);
-    said
-}
 
 fn skipped() -> bool {
     let missing = QEMU.find().is_none();

@@ -1,12 +1,14 @@
 //! What `cargo exo new` makes, outside of this tree: it passes the lints and its own tests, and
 //! runs. (What it makes in `apps/` is the tutorial's, `tutorial.rs`.)
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use exo_cmd::prerequisites::QEMU;
 use exo_cmd::workspace;
+use support::{exo, succeeds};
 
 /// What is made, and what it says when it runs; nothing if it serves and does not end.
 const KINDS: [(&str, Option<&str>); 6] = [
@@ -18,24 +20,11 @@ const KINDS: [(&str, Option<&str>); 6] = [
     ("service", None),
 ];
 
-fn exo(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_exo"));
-    command.args(arguments).env("EXO_WORKSPACE", workspace::root()).output().unwrap()
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}{errors}", output.status);
-    said
-}
-
 /// A package of `kind` that was just made.
 fn fresh(kind: &str, name: &str) -> PathBuf {
     let folder = workspace::target_dir().join("workbench").join(name);
     let _ = fs::remove_dir_all(&folder);
-    succeeds(&exo(&["new", kind, name, "--path", folder.to_str().unwrap()]));
+    succeeds(&exo(&["new", kind, name, "--path", folder.to_str().unwrap()]).output().unwrap());
     folder
 }
 
@@ -54,7 +43,7 @@ fn is_measured(kind: &str, path: &str) {
     if is_in_stock {
         arguments.extend(["--against", "stock"]);
     }
-    let said = succeeds(&exo(&arguments));
+    let said = succeeds(&exo(&arguments).output().unwrap());
     let rows =
         |first: &str| said.lines().filter(|line| line.starts_with(first)).collect::<Vec<_>>();
     let figures = match kind {
@@ -91,14 +80,14 @@ fn every_kind_is_clean_conforms_and_runs() {
     for (kind, says) in KINDS {
         let folder = fresh(kind, &format!("own-{kind}"));
         let path = folder.to_str().unwrap();
-        succeeds(&exo(&["lint", "--app", path]));
+        succeeds(&exo(&["lint", "--app", path]).output().unwrap());
         passes_its_tests(&folder);
         if QEMU.find().is_none() {
             continue;
         }
         is_measured(kind, path);
         let Some(says) = says else { continue };
-        let said = succeeds(&exo(&["run", "--app", path, "--accel", "tcg"]));
+        let said = succeeds(&exo(&["run", "--app", path, "--accel", "tcg"]).output().unwrap());
         assert!(said.contains(says), "{said}");
         assert!(said.contains(&format!("root: own-{kind} ended: exit code 0")), "{said}");
     }
@@ -110,7 +99,7 @@ fn a_program_of_the_tree_is_not_replaced() {
     let package = folder.join("Cargo.toml");
     let text = fs::read_to_string(&package).unwrap();
     fs::write(&package, text + "\n[[bin]]\nname = \"echo\"\npath = \"src/main.rs\"\n").unwrap();
-    let output = exo(&["build", "--app", folder.to_str().unwrap()]);
+    let output = exo(&["build", "--app", folder.to_str().unwrap()]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && errors.contains("\"echo\", too"), "{errors}");
 }

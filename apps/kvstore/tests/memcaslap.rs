@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 use common::config;
 use kvstore::{MAX_DATAGRAM, Service, Time};
 
+/// Requests of a run: one of ten stores an item of 1 KiB. A number and not a time, for what is
+/// stored has to fit into the store on the fastest machine as well.
+const REQUESTS: &str = "50000";
+
 /// Answers datagrams until it is told to stop; returns the store's `stats`.
 fn serve(socket: &UdpSocket, stop: &AtomicBool) -> String {
     let mut memory = vec![0; 64 << 20];
@@ -39,7 +43,7 @@ fn memcaslap_over_udp_stores_and_finds() {
     let (output, stats) = thread::scope(|scope| {
         let serving = scope.spawn(|| serve(&socket, &stop));
         let output = Command::new("memcaslap")
-            .args(["-s", &server, "-U", "-t", "3s", "-T", "1", "-c", "4"])
+            .args(["-s", &server, "-U", "-x", REQUESTS, "-T", "1", "-c", "4"])
             .output();
         stop.store(true, Ordering::Relaxed);
         (output, serving.join().unwrap())
@@ -59,6 +63,7 @@ fn memcaslap_over_udp_stores_and_finds() {
     };
     let (stored, found) = (count(&stats, "STAT cmd_set"), count(&stats, "STAT get_hits"));
     assert!(stored > 0 && count(&stats, "STAT total_items") == stored, "{stats}");
+    assert_eq!(count(&stats, "STAT evictions"), 0, "{stats}");
     assert!(found > 0 && count(&stats, "STAT get_misses") == 0, "{text}{stats}");
     assert_eq!(count(&text, "get_misses"), 0, "{text}");
     // What it does not understand or does not get it says here.

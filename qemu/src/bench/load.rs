@@ -39,6 +39,8 @@ use stream::Stream;
 
 /// Different keys that are asked for in turn.
 pub(crate) const KEYS: u32 = 1024;
+/// Requests of a batch that fills a store over connections.
+const FILL: u32 = 32;
 /// Shortest key: every one of them must be another.
 pub(crate) const SHORTEST_KEY: usize = 4;
 
@@ -398,12 +400,19 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Stores an item of each key; over the connections, if there are some.
     fn fill(&mut self) -> Result<()> {
-        self.acknowledge()?;
-        self.counter.let_go();
         if self.workload.verb == Verb::Echo {
             return Ok(());
         }
+        if !self.streams.is_empty() {
+            let workload = self.workload;
+            self.workload.verb = Verb::Set;
+            self.pass(Offer::Held(FILL), KEYS)?;
+            self.workload = workload;
+            return Ok(());
+        }
+        self.counter.let_go();
         for key in 0..KEYS {
             self.ask(key, &self.workload.set(key))?;
             self.take_answer(|_| b"STORED\r\n".to_vec())?;
@@ -460,8 +469,7 @@ impl<'a> Load<'a> {
         if self.counter.is_held() {
             return Ok(());
         }
-        if self.disk.is_some() {
-            // It may be held before it has answered.
+        if !self.streams.is_empty() {
             return self.batch(self.streams.len() as u32);
         }
         self.send_request()?;

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::slice;
 use std::time::Instant as Clock;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -24,7 +25,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpo
 
 use super::{
     Capture, Counter, Counts, DISK_GLANCE, Dialect, GLANCE, HOST, Heard, KEYS, Load, Machine,
-    Monitor, Offer, PATIENCE, Phases, Signals, Verb, Workload,
+    Monitor, PATIENCE, Phases, Signals, Workload,
 };
 
 /// Bytes that may have come and not been read: the widest window that needs no scale.
@@ -33,8 +34,6 @@ const RECEIVE: usize = 65_535;
 const SEND: usize = 1 << 20;
 /// Longest frame.
 const FRAME: usize = 1514;
-/// Requests of a batch that fills a store.
-const FILL: u32 = 32;
 /// How long a batch may take.
 const BATCH: std::time::Duration = std::time::Duration::from_secs(300);
 /// Longer than an acknowledgement is delayed.
@@ -207,21 +206,16 @@ impl<'a> Load<'a> {
     ) -> Result<Self> {
         let mut load = Self::new(machine, counter, interrupt, capture, workload, address)?;
         (load.dialect, load.disk) = (dialect, Some(disk));
-        // A guest that sleeps on a clock that counts instructions lives through its timers at once:
-        // answers would be sent again and again, and the connection given up. So it is held.
         counter.begin();
         counter.wait_until_counting(machine, interrupt)?;
         load.connect()?;
         if !matches!(dialect, Dialect::Fio(_)) {
-            load.workload.verb = Verb::Set;
-            load.pass(Offer::Held(FILL), KEYS)?;
-            load.workload = workload;
+            load.fill()?;
         }
         Ok(load)
     }
 
-    /// Opens a connection, over which passes of a held load go from now on. What is stored
-    /// beforehand still goes by datagram.
+    /// Opens a connection, over which passes of a held load go from now on.
     pub(crate) fn connect(&mut self) -> Result<()> {
         self.connect_from(HOST.port)
     }
@@ -233,24 +227,32 @@ impl<'a> Load<'a> {
             .try_for_each(|number| self.connect_from(HOST.port + number))
     }
 
+    /// The guest is held where it goes to sleep meanwhile, and from now on: one that sleeps on a
+    /// clock that counts instructions lives through its timers at once, and on a busy host would
+    /// have given the connection up before its answer was heard.
     fn connect_from(&mut self, port: u16) -> Result<()> {
-        let mut streams = [Stream::connect(Station { port, ..HOST }, self.store)?];
-        self.counter.let_go();
+        let mut stream = Stream::connect(Station { port, ..HOST }, self.store)?;
+        self.counter.hold();
         let start = Clock::now();
-        while !streams.iter_mut().all(Stream::is_open) {
-            self.send_leaving(&mut streams)?;
-            match self.hear()? {
-                Heard::Segment(frame) | Heard::Answer(frame) => {
-                    streams.iter_mut().for_each(|stream| stream.hear(frame.clone()));
+        while !stream.is_open() {
+            self.send_leaving(slice::from_mut(&mut stream))?;
+            self.wait_until_arrived()?;
+            self.counter.let_one_pass();
+            while !stream.is_open() {
+                let is_held = self.counter.is_held();
+                match self.hear()? {
+                    Heard::Segment(frame) | Heard::Answer(frame) => stream.hear(frame),
+                    // It waits for something that has to be sent, or for a timer of its own.
+                    _ if is_held => break,
+                    Heard::Refused | Heard::Question(_) | Heard::Nothing => {}
                 }
-                Heard::Refused | Heard::Question(_) | Heard::Nothing => {}
+                self.interrupt.check()?;
+                let alive = self.machine.running() && start.elapsed() < PATIENCE;
+                ensure!(alive, "the service does not take a connection\n{}", self.machine.report());
             }
-            self.interrupt.check()?;
-            let alive = self.machine.running() && start.elapsed() < PATIENCE;
-            ensure!(alive, "the service does not take a connection\n{}", self.machine.report());
         }
-        self.send_leaving(&mut streams)?;
-        self.streams.extend(streams);
+        self.send_leaving(slice::from_mut(&mut stream))?;
+        self.streams.push(stream);
         Ok(())
     }
 

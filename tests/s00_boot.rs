@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use exo_boot::launch::RUNS;
 use exo_cmd::machine::{Config, GuestExit, Machine};
 use exo_cmd::manifest::OnExit;
 use exo_cmd::{guest, workspace};
@@ -27,14 +28,6 @@ fn panics(config: &Config, kernel: &Path, initrd: &[u8], pattern: &str) {
     assert!(line.contains(pattern), "\"{line}\" should say \"{pattern}\"");
     expect(&machine, "exo: backtrace: exokernel 0x");
     assert!(machine.report().contains("kernel_main"), "no function in {}", machine.report());
-}
-
-/// The kernel does not start with this bundle: it says why, and that is no fault of its own.
-#[track_caller]
-fn refuses(config: &Config, kernel: &Path, bundle: &[u8]) {
-    let machine = Machine::start(config, kernel, bundle).expect("QEMU starts");
-    assert_eq!(machine.exit_status(LONG).expect("an end"), GuestExit::Panic);
-    expect(&machine, "exo: cannot start: bundle: ");
 }
 
 #[test]
@@ -81,31 +74,42 @@ fn runs_in_little_memory_and_in_much() {
 }
 
 #[test]
-fn a_broken_bundle_is_refused_with_a_reason() {
+fn a_broken_boot_image_is_refused_with_a_reason() {
     let (config, kernel, good) = parts();
-    let changed = |at: usize, byte: u8| {
+    let refuses = |at: usize, byte: u8, pattern: &str| {
         let mut bytes = good.clone();
         bytes[at] = byte;
-        bytes
+        panics(&config, &kernel, &bytes, pattern);
     };
-    refuses(&config, &kernel, &changed(0, b'x'));
-    refuses(&config, &kernel, &changed(8, 99));
-    refuses(&config, &kernel, &changed(12, 0));
-    // A segment of the first image outside of user space.
-    refuses(&config, &kernel, &changed(64 + 2 * 48 + 7, 0xff));
-    refuses(&config, &kernel, &good[..4096]);
-    refuses(&config, &kernel, &[0; 4096]);
+    refuses(0, b'x', "no boot image");
+    panics(&config, &kernel, &[0; 4096], "no boot image");
+    // An entry and a page outside of user space.
+    refuses(8 + 7, 0xff, "user entry point");
+    refuses(16 + 7, 0xff, "a page of user space");
+    // Writable and executable cannot be said, nor can another protection.
+    refuses(16 + 12, 3, "a protection");
+    // Pages that are not in the file are not the environment's.
+    refuses(16 + 10, 0xff, "of the boot image");
+    panics(&config, &kernel, &good[..4096], "of the boot image");
 }
 
 #[test]
-fn a_broken_manifest_is_roots_to_report() {
-    let (config, kernel, mut bundle) = parts();
-    // The manifest lies where the header says, and begins with its version.
-    let at = u64::from_le_bytes(bundle[20..28].try_into().expect("eight bytes")) as usize;
-    bundle[at] = 99;
-    let machine = Machine::start(&config, &kernel, &bundle).expect("QEMU starts");
-    expect(&machine, "root: manifest: version");
-    assert_eq!(machine.exit_status(LONG).expect("an end"), GuestExit::Failure(125));
+fn what_is_broken_behind_it_is_roots_to_report() {
+    let (config, kernel, good) = parts();
+    // The bundle comes after the runs that the first page names, and its manifest lies where its
+    // header says, and begins with its version.
+    let number =
+        |at: usize| u32::from_le_bytes(good[at..at + 4].try_into().expect("four bytes")) as usize;
+    let runs = (0..RUNS).map(|run| number(16 + 16 * run + 8));
+    let bundle = 4096 * (1 + runs.sum::<usize>());
+    let manifest = bundle + number(bundle + 20);
+    for (at, said) in [(bundle, "root: boot bundle: "), (manifest, "root: manifest: version")] {
+        let mut bytes = good.clone();
+        bytes[at] = 99;
+        let machine = Machine::start(&config, &kernel, &bytes).expect("QEMU starts");
+        expect(&machine, said);
+        assert_eq!(machine.exit_status(LONG).expect("an end"), GuestExit::Failure(125));
+    }
 }
 
 #[test]

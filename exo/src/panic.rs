@@ -23,12 +23,6 @@ pub fn power_off(kernel: &State, code: u8) -> ! {
     off(code)
 }
 
-/// Ends the machine because it cannot start, for this reason.
-pub fn refuse(reason: impl core::fmt::Display) -> ! {
-    say!("cannot start: {reason}");
-    off(PANICKED)
-}
-
 fn off(code: u8) -> ! {
     // SAFETY: the port belongs to the exit device or to nothing.
     unsafe { out8(EXIT_PORT, code) };

@@ -8,21 +8,22 @@ use crate::space;
 /// Where root maps the bundle: above the stack, below the frame table.
 const WINDOW: u64 = 0x2800_0000;
 
-/// Where the bundle lies in physical memory.
+/// Where the boot image lies in physical memory, and the bundle in it, behind root's own pages.
 pub(crate) struct Place {
-    pub(crate) first: Pfn,
+    pub(crate) image: Pfn,
+    first: Pfn,
     bytes: usize,
 }
 
 impl Place {
-    /// Reads the two words the kernel left in the U-area.
+    /// Reads the three words the kernel left in the U-area.
     pub(crate) fn read(u_area: &UArea) -> Self {
         let word = |index: usize| {
             let mut word = [0; 8];
             word.copy_from_slice(&u_area.start[8 * index..8 * index + 8]);
             u64::from_le_bytes(word)
         };
-        Self { first: Pfn(word(0) as u32), bytes: word(1) as usize }
+        Self { image: Pfn(word(0) as u32), first: Pfn(word(1) as u32), bytes: word(2) as usize }
     }
 }
 

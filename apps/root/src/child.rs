@@ -10,7 +10,7 @@ use exo_abi::{
     Allowance, Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Protection, Rights,
     START_BLOCK_BYTES, UArea, UserPtr, VirtAddr, Word,
 };
-use exo_boot::bundle::Bundle;
+use exo_bundle::Bundle;
 use libos::disk::Extent;
 use libos::memory::frames::count_free;
 use libos::memory::{BATCH, Range};

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use exo_abi::{Pfn, SLOT_COUNT, UArea, boot};
-use exo_boot::bundle::Bundle;
+use exo_bundle::Bundle;
 use libos::memory::Range;
 use libos::{console, println, sys};
 use root::manifest::Manifest;
@@ -38,10 +38,10 @@ pub(crate) struct Started {
 
 fn set_up(u_area: &'static UArea) -> Result<Started, String> {
     let place = bundle::Place::read(u_area);
-    // Below the bundle is free memory: root takes what it needs upwards from
-    // its own object, applications get ranges downwards from the bundle.
+    // Below the boot image is free memory: root takes what it needs upwards from
+    // its own object, applications get ranges downwards from the image.
     let own = Pfn(u_area.id.load(core::sync::atomic::Ordering::Relaxed));
-    let below = place.first.0.saturating_sub(own.0);
+    let below = place.image.0.saturating_sub(own.0);
     libos::memory::guest::init(boot::FRAMES, Range { first: own, count: below });
     let memory = libos::memory::guest::Memory::get();
     let system = memory.map_system_info(u_area).map_err(|error| error.to_string())?;
@@ -51,7 +51,7 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
     let manifest = Manifest::decode(bundle.manifest()).map_err(|error| error.to_string())?;
 
     let mut children = Vec::new();
-    let mut ceiling = place.first;
+    let mut ceiling = place.image;
     let wanted = manifest.apps.iter().any(|app| app.disk.is_some());
     let mut extents = if wanted { Extents::open(u_area, system)? } else { None };
     for app in &manifest.apps {

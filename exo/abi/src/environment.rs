@@ -13,6 +13,11 @@ use crate::word::word;
 #[repr(transparent)]
 pub struct EnvId(pub u32);
 
+impl EnvId {
+    /// No environment: none lies in frame 0.
+    pub const NONE: Self = Self(0);
+}
+
 /// How many events an environment has had: packets delivered, children ended.
 /// `wait` takes the last count seen and returns at once if it has moved, so no
 /// event can slip in between looking and sleeping.

@@ -19,6 +19,9 @@ pub const USER_TOP: u64 = 0x0000_7fff_ffff_f000;
 pub struct Pfn(pub u32);
 
 impl Pfn {
+    /// No frame of an environment: frame 0 is none. Lists of objects end with it.
+    pub const NONE: Self = Self(0);
+
     /// Physical address of the frame's first byte.
     pub const fn address(self) -> u64 {
         self.0 as u64 * FRAME_BYTES

@@ -1,4 +1,4 @@
-//! What the loader says is there: memory, boot bundle, command line; and a
+//! What the loader says is there: memory, boot image, command line; and a
 //! simple allocator over it for the kernel's own frames.
 
 use core::ops::Range;
@@ -22,8 +22,8 @@ pub(super) struct Machine {
     start: StartInfo,
     /// The largest range of usable memory.
     memory: Range<u64>,
-    /// The boot bundle.
-    pub(super) bundle: Range<u64>,
+    /// The boot image.
+    pub(super) image: Range<u64>,
     next: u64,
     frame_table: Pfn,
     frame_count: u32,
@@ -42,7 +42,7 @@ impl Machine {
     /// Reads the start information.
     ///
     /// # Panics
-    /// If the loader left none, no memory or no bundle: there is nothing to run.
+    /// If the loader left none, no memory or no boot image: there is nothing to run.
     pub(super) fn discover(start_info: u64) -> Self {
         let start = StartInfo::parse(bytes::<START_INFO_BYTES>(start_info))
             .expect("the loader left no PVH start information");
@@ -57,22 +57,22 @@ impl Machine {
             .max_by_key(|range| range.end.saturating_sub(range.start))
             .filter(|range| !range.is_empty())
             .expect("no memory above 4 MiB");
-        assert!(start.modules > 0, "no boot bundle: pass it with -initrd");
-        let bundle = pvh::module(bytes::<MODULE_BYTES>(start.module_list))
+        assert!(start.modules > 0, "no boot image: pass it with -initrd");
+        let image = pvh::module(bytes::<MODULE_BYTES>(start.module_list))
             .map(|module| module.start..module.start.saturating_add(module.length))
             .expect("a module entry");
         assert!(
-            bundle.start.is_multiple_of(FRAME_BYTES)
-                && memory.start <= bundle.start
-                && bundle.end <= memory.end,
-            "the boot bundle lies outside memory"
+            image.start.is_multiple_of(FRAME_BYTES)
+                && memory.start <= image.start
+                && image.end <= memory.end,
+            "the boot image lies outside memory"
         );
         let frame_count = (memory.end / FRAME_BYTES) as u32;
         let mut machine = Self {
             next: memory.start.next_multiple_of(FRAME_BYTES),
             start,
             memory,
-            bundle,
+            image,
             frame_table: Pfn(0),
             frame_count,
         };
@@ -85,16 +85,16 @@ impl Machine {
     /// Takes contiguous, zeroed frames for the kernel, for ever.
     ///
     /// # Panics
-    /// If the bundle is in the way: the machine has too little memory.
+    /// If the boot image is in the way: the machine has too little memory.
     pub(super) fn allocate(&mut self, count: u32) -> Pfn {
         let first = Pfn((self.next / FRAME_BYTES) as u32);
         self.next += u64::from(count) * FRAME_BYTES;
         assert!(
-            self.next <= self.bundle.start || first.address() >= self.bundle.end,
+            self.next <= self.image.start || first.address() >= self.image.end,
             "too little memory"
         );
         for offset in 0..count {
-            // SAFETY: usable memory, handed out once, outside image and bundle.
+            // SAFETY: usable memory, handed out once, outside the kernel and the boot image.
             unsafe { memory::clear(first.plus(offset)) };
         }
         first
@@ -120,14 +120,14 @@ impl Machine {
         unsafe { core::slice::from_raw_parts(table, self.frame_count as usize) }
     }
 
-    /// The frames of the boot bundle.
-    pub(super) fn bundle_frames(&self) -> impl Iterator<Item = Pfn> + use<> {
-        let bytes = (self.bundle.end - self.bundle.start) as usize;
-        let first = Pfn((self.bundle.start / FRAME_BYTES) as u32);
+    /// The frames of the boot image.
+    pub(super) fn image_frames(&self) -> impl Iterator<Item = Pfn> + use<> {
+        let bytes = (self.image.end - self.image.start) as usize;
+        let first = Pfn((self.image.start / FRAME_BYTES) as u32);
         (0..bytes.div_ceil(FRAME_BYTES as usize) as u32).map(move |offset| first.plus(offset))
     }
 
-    /// Enters into the frame table what is not free. The boot bundle is plain memory
+    /// Enters into the frame table what is not free. The boot image is plain memory
     /// without an owner yet.
     pub(super) fn classify(&self, frames: &mut FrameTable) {
         let usable = (self.memory.start / FRAME_BYTES) as u32;
@@ -138,7 +138,7 @@ impl Machine {
         for frame in usable..allocated {
             frames.describe(Pfn(frame), FrameKind::Kernel, 0);
         }
-        self.bundle_frames().for_each(|pfn| frames.describe(pfn, FrameKind::Memory, 0));
+        self.image_frames().for_each(|pfn| frames.describe(pfn, FrameKind::Memory, 0));
     }
 
     /// Number of frames of memory.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use exo_boot::bundle::{EXEC, PAGE, READ, WRITE};
+use exo_bundle::{EXEC, PAGE, READ, WRITE};
 use object::Endianness;
 use object::elf::{EM_X86_64, ET_EXEC, FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};

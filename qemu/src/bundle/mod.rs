@@ -1,16 +1,16 @@
-//! Writes the boot bundle that [`exo_boot::bundle`] reads.
+//! Writes the boot image: what the kernel is told of root ([`exo_boot::launch`]), root's pages, and
+//! the bundle that root reads ([`exo_bundle`]).
 //!
-//! The layout and its rules are documented there. What is written is parsed
+//! The layouts and their rules are documented there. What is written is parsed
 //! again before it is handed out, so that a program that breaks a rule (a segment
 //! that is writable and executable, say) is refused here and not by a kernel that
 //! has no better way to say so than to stop.
 
 mod elf;
+mod launch;
 
 use anyhow::{Context, Result, ensure};
-use exo_boot::bundle::{
-    Bundle, HEADER_LEN, IMAGE_LEN, MAGIC, NAME_LEN, PAGE, SEGMENT_LEN, VERSION,
-};
+use exo_bundle::{Bundle, HEADER_LEN, IMAGE_LEN, MAGIC, NAME_LEN, PAGE, SEGMENT_LEN, VERSION};
 
 /// A program on its way into a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,24 +30,31 @@ pub struct Segment {
     pub va: u64,
     /// Length in memory, in bytes; what `data` does not cover is zero.
     pub mem_len: u64,
-    /// Any of `READ`, `WRITE` and `EXEC` of [`exo_boot::bundle`].
+    /// Any of `READ`, `WRITE` and `EXEC` of [`exo_bundle`].
     pub flags: u32,
     /// The initial bytes.
     pub data: Vec<u8>,
 }
 
-/// The bytes of a bundle with these images, the first of which is root.
+/// The boot image of these programs, the first of which is root.
 ///
-/// Fails if an image breaks one of the rules of the format.
+/// Fails if one breaks a rule of the formats.
 pub fn write(images: &[Image], manifest: &[u8]) -> Result<Vec<u8>> {
-    let segments = || images.iter().flat_map(|image| &image.segments);
     for (index, image) in images.iter().enumerate() {
         let name = &image.name;
         ensure!(name.len() <= NAME_LEN, "image name \"{name}\" is longer than {NAME_LEN} bytes");
         let unique = !images[..index].iter().any(|other| other.name == *name);
         ensure!(unique, "two images are named \"{name}\"");
     }
+    let (root, others) = images.split_first().context("no image of root")?;
+    let mut bytes = launch::pages(root)?;
+    bytes.extend(write_bundle(others, manifest)?);
+    Ok(bytes)
+}
 
+/// The bundle of these images.
+fn write_bundle(images: &[Image], manifest: &[u8]) -> Result<Vec<u8>> {
+    let segments = || images.iter().flat_map(|image| &image.segments);
     let manifest_at = HEADER_LEN + images.len() * IMAGE_LEN + segments().count() * SEGMENT_LEN;
     let data_at = (manifest_at + manifest.len()).next_multiple_of(PAGE as usize);
     let data_len: usize = segments().map(Segment::padded_len).sum();

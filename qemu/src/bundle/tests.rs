@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use exo_boot::bundle::{Bundle, EXEC, READ, WRITE};
+use exo_abi::{Protection, boot};
+use exo_boot::launch::{Launch, MAGIC as LAUNCH, RUNS, Run};
+use exo_bundle::{Bundle, EXEC, READ, WRITE};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
@@ -43,6 +45,16 @@ fn segments() -> impl Strategy<Value = Vec<Segment>> {
     })
 }
 
+/// What the kernel reads of the first page.
+fn launch(bytes: &[u8]) -> Launch {
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let runs = std::array::from_fn(|run| {
+        let (at, how) = (word(16 + 16 * run), word(16 + 16 * run + 8));
+        Run { at, pages: how as u32, protection: (how >> 32) as u32 }
+    });
+    Launch { magic: word(0), entry: word(8), runs }
+}
+
 fn images() -> impl Strategy<Value = Vec<Image>> {
     btree_map("[!-~]{1,16}", segments(), 1..4).prop_map(|images: BTreeMap<String, _>| {
         let image = |(name, segments): (String, Vec<Segment>)| {
@@ -58,9 +70,37 @@ proptest! {
 
     #[test]
     fn reader_returns_what_was_written(images in images(), manifest in vec(any::<u8>(), 0..300)) {
-        let bytes = write(&images, &manifest).unwrap();
+        let bytes = write_bundle(&images, &manifest).unwrap();
         prop_assert_eq!(bytes.len() % PAGE as usize, 0);
         prop_assert_eq!(read(&bytes), Some((images, manifest)));
+    }
+
+    /// What is mapped as the first page says is what the program asked for, and the bundle follows.
+    #[test]
+    fn root_lies_ready_to_be_mapped(images in images(), manifest in vec(any::<u8>(), 0..300)) {
+        let bytes = write(&images, &manifest).unwrap();
+        let Launch { magic, entry, runs } = launch(&bytes);
+        prop_assert_eq!((magic, entry), (LAUNCH, images[0].entry));
+        let mut at = PAGE as usize;
+        let stack = boot::STACK_TOP - u64::from(boot::STACK_PAGES) * PAGE;
+        let stack = Segment { va: stack, mem_len: boot::STACK_TOP - stack, flags: READ | WRITE, data: vec![] };
+        let segments: Vec<_> = images[0].segments.iter().chain([&stack]).collect();
+        for (run, segment) in runs.iter().zip(&segments) {
+            let length = run.pages as usize * PAGE as usize;
+            let (data, zero) = bytes[at..at + length].split_at(segment.data.len());
+            prop_assert_eq!((run.at, data), (segment.va, &segment.data[..]));
+            prop_assert!(length as u64 - segment.mem_len < PAGE && zero.iter().all(|byte| *byte == 0));
+            let protection = Protection::from_u8(u8::try_from(run.protection).unwrap()).unwrap();
+            let flags = match protection {
+                Protection::Read => READ,
+                Protection::ReadWrite => READ | WRITE,
+                Protection::ReadExecute => READ | EXEC,
+            };
+            prop_assert_eq!(flags, segment.flags);
+            at += length;
+        }
+        prop_assert!(runs[segments.len()..].iter().all(|run| run.pages == 0) && segments.len() <= RUNS);
+        prop_assert_eq!(read(&bytes[at..]), Some((images[1..].to_vec(), manifest)));
     }
 
     #[test]
@@ -69,7 +109,7 @@ proptest! {
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         keep in any::<prop::sample::Index>(),
     ) {
-        let mut bytes = write(&images, b"manifest").unwrap();
+        let mut bytes = write_bundle(&images, b"manifest").unwrap();
         // Most of a bundle is data, in which a change has no effect: aim at the tables.
         let tables = HEADER_LEN + images.len() * (IMAGE_LEN + SEGMENT_LEN);
         for (at, value) in changes {
@@ -109,6 +149,14 @@ fn writer_refuses_what_the_reader_would() {
     assert!(error(&[image(READ | EXEC, "a"), image(READ | EXEC, "a")]).contains("two images"));
     assert!(error(&[image(READ | EXEC, "seventeen-letters")]).contains("longer than"));
     assert!(error(&[]).contains("no image"));
+    let at = |va| Image {
+        segments: vec![Segment { va, mem_len: 1, flags: READ | EXEC, data: vec![0xc3] }],
+        entry: va,
+        name: "root".into(),
+    };
+    assert!(error(&[at(boot::U_AREA)]).contains("stack or U-area"));
+    assert!(error(&[at(boot::STACK_TOP - PAGE)]).contains("stack or U-area"));
+    assert!(write(&[at(boot::STACK_TOP)], b"").is_ok());
 }
 
 #[test]

@@ -1,13 +1,12 @@
-//! The boot bundle: every program the machine starts with, and the manifest that
-//! says how, in one file that arrives as the initial ramdisk.
+//! The boot bundle: every program that the first environment starts, and the manifest that
+//! says how. It follows that environment's own pages in the boot image.
 //!
-//! The `exo` command writes it from ELF files, so that neither ring 0 nor the
-//! root environment needs an ELF loader: what is left of a program is a name, an
-//! entry point and a few page-aligned segments that are copied as they are. The
-//! kernel loads image 0 (root) and nothing else; root reads the rest.
+//! The `exo` command writes it from ELF files, so that the first environment needs no ELF
+//! loader: what is left of a program is a name, an
+//! entry point and a few page-aligned segments that are copied as they are. Ring 0 does not
+//! look into it.
 //!
-//! This reader runs in ring 0 before any environment exists. It therefore
-//! allocates nothing, never panics, and checks everything once, in
+//! The reader allocates nothing, never panics, and checks everything once, in
 //! [`Bundle::parse`], in time linear in the size of the tables. What the accessors
 //! hand out later has passed these checks.
 //!
@@ -26,11 +25,12 @@
 //! The images' segments follow each other in the table without gaps, and the
 //! segments of one image ascend in address. That makes "no overlap" a comparison
 //! with the predecessor.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-use exo_abi::{USER_TOP, boot};
+use exo_abi::USER_TOP;
 
 /// First eight bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"EXOBNDL1";
@@ -79,7 +79,6 @@ errors! {
     "unknown version" Version,
     "reserved field is not zero" Reserved,
     "length is not whole pages" Length,
-    "no image" NoImage,
     "bad image name" Name,
     "images do not divide the segment table" SegmentTable,
     "entry point is not in an executable segment" Entry,
@@ -89,7 +88,6 @@ errors! {
     "bad segment length" SegmentLength,
     "segment outside of the user half" NotUser,
     "segments overlap or do not ascend" Overlap,
-    "image 0 lies where its stack or U-area goes" Place,
 }
 
 impl core::error::Error for BundleError {}
@@ -168,19 +166,13 @@ impl<'a> Bundle<'a> {
         bundle.images.chunks_exact(IMAGE_LEN).filter_map(move |entry| bundle.read(entry).ok())
     }
 
-    /// Image 0: what the kernel starts.
-    #[must_use]
-    pub fn root(&self) -> Option<Image<'a>> {
-        self.images().next()
-    }
-
     /// The first image of that name.
     #[must_use]
     pub fn image(&self, name: &str) -> Option<Image<'a>> {
         self.images().find(|image| image.name == name)
     }
 
-    /// The boot manifest, encoded; the kernel does not look into it.
+    /// The boot manifest, encoded.
     #[must_use]
     pub fn manifest(&self) -> &'a [u8] {
         self.manifest
@@ -196,11 +188,8 @@ impl<'a> Bundle<'a> {
             next += u64::from(u32_at(entry, 28)?);
             self.read(entry)?.check()?;
         }
-        self.root().map_or(Ok(()), |root| root.check_place())?;
-        if next * SEGMENT_LEN as u64 != self.segments.len() as u64 {
-            return Err(BundleError::SegmentTable);
-        }
-        if self.images.is_empty() { Err(BundleError::NoImage) } else { Ok(()) }
+        let all = next * SEGMENT_LEN as u64 == self.segments.len() as u64;
+        if all { Ok(()) } else { Err(BundleError::SegmentTable) }
     }
 
     /// One entry of the image table.
@@ -240,17 +229,6 @@ impl<'a> Image<'a> {
             entered |= segment.executable() && (segment.va..end).contains(&self.entry);
         }
         if entered { Ok(()) } else { Err(BundleError::Entry) }
-    }
-
-    /// That the kernel finds room for what it gives the first environment beside its image.
-    fn check_place(&self) -> Result<(), BundleError> {
-        let stack = boot::STACK_TOP - u64::from(boot::STACK_PAGES) * PAGE;
-        let taken = [(stack, boot::STACK_TOP), (boot::U_AREA, boot::U_AREA + PAGE)];
-        let meets = |segment: Segment<'_>| {
-            let end = (segment.va + segment.mem_len).next_multiple_of(PAGE);
-            taken.iter().any(|(from, to)| segment.va < *to && *from < end)
-        };
-        if self.segments().any(meets) { Err(BundleError::Place) } else { Ok(()) }
     }
 }
 
@@ -329,8 +307,6 @@ fn name(entry: &[u8]) -> Result<&str, BundleError> {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
-
     use super::*;
     use std::vec::Vec;
 
@@ -392,7 +368,7 @@ mod tests {
         let bundle = Bundle::parse(&bytes).expect("sample");
         assert_eq!(bundle.manifest(), b"abc");
         assert!(bundle.image("absent").is_none());
-        let root = bundle.root().expect("root");
+        let root = bundle.image("root").expect("root");
         assert_eq!((root.name, root.entry), ("root", 0x40_0010));
         let segments: Vec<_> = root.segments().collect();
         assert_eq!(segments.len(), 2);
@@ -436,8 +412,6 @@ mod tests {
             (CODE + 32, &[EXEC as u8], E::Flags),
             (CODE + 32, &[READ as u8 | 8], E::Flags),
             (CODE + 32, &[(READ | WRITE | EXEC) as u8], E::WriteExecute),
-            (DATA, &[0, 0, 0, 0x10], E::Place),
-            (DATA, &[0, 0xf0, 0xff, 0x1f], E::Place),
             (DATA + 24, &[0; 8], E::SegmentLength),
             (DATA + 36, &[1], E::Reserved),
         ] {
@@ -451,12 +425,5 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(error(&bytes[..len]), BundleError::OutOfBounds, "{len} bytes");
         }
-    }
-
-    #[test]
-    fn refuses_a_bundle_without_images() {
-        let mut bytes = sample();
-        bytes[12..20].fill(0);
-        assert_eq!(error(&bytes), BundleError::NoImage);
     }
 }

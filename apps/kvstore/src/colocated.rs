@@ -85,7 +85,7 @@ impl Clients {
 
     /// None, and says so if the manifest names some.
     pub(crate) fn none(environment: &Environment) -> Self {
-        if shares(environment).next().is_some() {
+        if are_there(environment) {
             println!("a durable store is not called: clients use the network");
         }
         Self { windows: Vec::new(), scratch: &mut [] }
@@ -111,6 +111,11 @@ impl Clients {
             }
         }
     }
+}
+
+/// Whether the manifest names any.
+pub(crate) fn are_there(environment: &Environment) -> bool {
+    shares(environment).next().is_some()
 }
 
 /// Pages that serving them takes.

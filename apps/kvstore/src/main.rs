@@ -68,10 +68,12 @@ mod guest {
     use libos::net::stream::{Next, Progress, StreamService};
     use libos::net::tcp::{BUFFER, FastTcp, TcpLimits};
     use libos::net::udp::FastUdp;
+    use libos::paging::DemandZero;
+    use libos::paging::guest::{Paged, fault};
     use libos::println;
     use libos::runtime::{Environment, seed};
     use libos::sched::policy::EarliestDeadlineFirst;
-    use libos::sched::threads::{SpawnError, Threads, end_of_it};
+    use libos::sched::threads::{SpawnError, Threads};
     use libos::sched::{KernelPark, Ticks};
     use libos::storage::{Fault, OpenError};
     use libos::time::{Clock, TscClock, timestamp};
@@ -104,6 +106,8 @@ mod guest {
     const LEAST_DATAGRAMS: Pages = LEAST_MEMORY.div_ceil(FRAME_BYTES as usize) as Pages;
     const MOST_DATAGRAMS: Pages =
         (LEAST_MEMORY + MOST_REQUESTS * REQUEST_MEMORY).div_ceil(FRAME_BYTES as usize) as Pages;
+    /// Pages that come at a time as memory fills.
+    const RUN: Pages = 16;
     /// Frames that one page table maps.
     const TABLE: Pages = 512;
 
@@ -131,7 +135,7 @@ mod guest {
         let stack = environment.memory.map_region(STACK)?;
         let upcalls = environment.memory.map_region(UPCALL_STACK)?;
         let mut code = Ok(0);
-        let mut threads = Threads::new(EarliestDeadlineFirst::new(), end_of_it);
+        let mut threads = Threads::new(EarliestDeadlineFirst::new(), fault);
         threads.spawn(stack, DUE_WITHIN, || code = serve(environment))?;
         threads.run(upcalls);
         code
@@ -144,8 +148,8 @@ mod guest {
         let clock = environment.clock;
         let time = Seconds::new(clock);
         let now = time.now;
-        let (pages, limit) = (store_pages(&environment)?, connections(&environment)?);
-        let buffers = environment.memory.map_region(buffer_pages(&environment))?;
+        let limit = connections(&environment)?;
+        let [buffers, datagrams, memory] = memory(&environment)?;
         let limits = TcpLimits { connections: limit + REFUSED, ..TcpLimits::default() };
         let tcp = FastTcp::new(&config, PORT, buffers, limits, seed(), clock.micros());
         let users = users(&environment)?;
@@ -154,10 +158,8 @@ mod guest {
             Some(_) => FastUdp::deaf(&config),
         };
         let stack = Dual::new(udp, tcp);
-        let datagrams = environment.memory.map_region(datagram_pages(&environment))?;
         let datagrams = Datagrams::new(datagrams, budget(&environment)?);
         let datagrams = datagrams.ok_or(Failure::Datagrams)?;
-        let memory = environment.memory.map_region(pages)?;
         let mut service = Service::new(memory, &store_config(&environment)?)?;
         if let Some(users) = users {
             service.require(users);
@@ -422,11 +424,32 @@ mod guest {
         if environment.start.disk.is_some() {
             reserve += DISK_BUFFER + JOURNAL;
         }
-        let most = free.saturating_sub(reserve + tables);
+        // The pager's notes take as much as the tables, and up to twice that on the heap.
+        let most = free.saturating_sub(reserve + 3 * tables);
         let Some(mib) = environment.argument("memory-mib") else { return Ok(most) };
         let mib: Pages = mib.parse().map_err(|_| Failure::Argument("memory-mib"))?;
         let pages = mib.checked_mul((1 << 20) / FRAME_BYTES as Pages);
         pages.filter(|&pages| pages <= most).ok_or(Failure::Argument("memory-mib"))
+    }
+
+    /// Memory for data under way, for requests and answers of several datagrams, and for the store.
+    /// Its pages come as it fills, but where an exception would be in the way:
+    /// one takes ring 0 away, and cannot be served in the middle of a call.
+    fn memory(environment: &Environment) -> Result<[&'static mut [u8]; 3], Failure> {
+        let parts = [buffer_pages(environment), datagram_pages(environment)];
+        let pages = parts[0] + parts[1] + store_pages(environment)?;
+        let memory = if environment.start.elevation.is_some() || colocated::are_there(environment) {
+            environment.memory.map_region(pages)?
+        } else {
+            Paged::new(pages, |_| Ok(DemandZero::new(pages).in_runs_of(RUN)))?.for_good()?
+        };
+        let [buffers, datagrams] = parts.map(|pages| pages as usize * FRAME_BYTES as usize);
+        let cut = |from: &'static mut [u8], at| {
+            from.split_at_mut_checked(at).ok_or(MemoryError::OutOfFrames)
+        };
+        let (buffers, rest) = cut(memory, buffers)?;
+        let (datagrams, store) = cut(rest, datagrams)?;
+        Ok([buffers, datagrams, store])
     }
 
     /// How many clients may be connected.

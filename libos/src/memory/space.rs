@@ -161,18 +161,25 @@ impl<F: FrameSource, C: MemoryCalls> AddressSpace<F, C> {
     /// Takes and maps frames from `start` on; `done` counts the pages mapped.
     fn fill(&mut self, start: VirtAddr, pages: Pages, done: &mut Pages) -> Result<(), MemoryError> {
         while *done < pages {
-            let most = (pages - *done).min(BATCH);
-            let taken = self.frames.take(&mut self.calls, 1, most);
-            let run = taken.ok_or(MemoryError::OutOfFrames)?;
             let at = start.plus(*done).ok_or(MemoryError::OutOfAddresses)?;
-            if let Err(error) = self.map(run.first, at, run.count, Protection::ReadWrite) {
-                self.unmap(at, run.count)?;
-                self.frames.give(&mut self.calls, run)?;
-                return Err(error);
-            }
-            *done += run.count;
+            *done += self.extend(at, pages - *done)?.count;
         }
         Ok(())
+    }
+
+    /// Takes up to `most` consecutive frames and maps them at `at`, read and write.
+    ///
+    /// # Errors
+    /// [`MemoryError`]; nothing is kept then but page tables.
+    pub fn extend(&mut self, at: VirtAddr, most: Pages) -> Result<Run, MemoryError> {
+        let taken = self.frames.take(&mut self.calls, 1, most.min(BATCH));
+        let run = taken.ok_or(MemoryError::OutOfFrames)?;
+        if let Err(error) = self.map(run.first, at, run.count, Protection::ReadWrite) {
+            self.unmap(at, run.count)?;
+            self.frames.give(&mut self.calls, run)?;
+            return Err(error);
+        }
+        Ok(run)
     }
 
     /// Puts in the page table of `level` that covers `at`, and those above it.

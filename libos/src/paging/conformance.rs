@@ -216,6 +216,26 @@ impl Pages for Simulated {
         Ok(())
     }
 
+    fn map_zeros(
+        &mut self,
+        page: u32,
+        count: u32,
+        note: &mut dyn FnMut(u32, Pfn),
+    ) -> Result<(), MemoryError> {
+        for done in page..page + count {
+            match self.take() {
+                Ok(frame) => {
+                    assert!(self.mapped[done as usize].is_none(), "page {done} is mapped");
+                    self.map(done, frame, true)?;
+                    note(done, frame);
+                }
+                Err(error) if done == page => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
     fn unmap(&mut self, page: u32) -> Result<(), MemoryError> {
         let entry = self.mapped.get_mut(page as usize).ok_or(MemoryError::OutOfAddresses)?;
         *entry = None;

@@ -7,6 +7,7 @@
 //! pointer. The kernel does not fault pages in: what is passed to a system call must
 //! have been touched before, and still be there.
 
+use alloc::boxed::Box;
 use core::cell::Cell;
 use core::ptr::NonNull;
 
@@ -109,6 +110,18 @@ impl Pages for OwnPages {
         self.space.map(frame, at, 1, protection)
     }
 
+    fn map_zeros(
+        &mut self,
+        page: u32,
+        count: u32,
+        note: &mut dyn FnMut(u32, Pfn),
+    ) -> Result<(), MemoryError> {
+        self.at(page + count.saturating_sub(1))?;
+        let run = self.space.extend(self.at(page)?, count)?;
+        (0..run.count).for_each(|done| note(page + done, run.first.plus(done)));
+        Ok(())
+    }
+
     fn unmap(&mut self, page: u32) -> Result<(), MemoryError> {
         self.space.unmap(self.at(page)?, 1)
     }
@@ -152,6 +165,30 @@ impl<P: Pager> Paged<P> {
     /// # Errors
     /// [`MemoryError::OutOfAddresses`] if [`MAX_REGIONS`] are in use.
     pub fn enter<T>(&mut self, act: impl FnOnce(&mut [u8]) -> T) -> Result<T, MemoryError> {
+        let (place, memory) = self.begin_use()?;
+        // SAFETY: these addresses were reserved for this region alone. A page that is not
+        // there faults, is put there by the pager and looks as it did before; if it
+        // cannot be, the application ends. `self` is borrowed, so there is one slice.
+        let result = act(unsafe { &mut *memory });
+        uninterrupted(|| place.set(None));
+        Ok(result)
+    }
+
+    /// The region, for as long as the application runs. Exceptions must go to [`fault`] from now on.
+    ///
+    /// # Errors
+    /// As [`Paged::enter`].
+    pub fn for_good(self) -> Result<&'static mut [u8], MemoryError>
+    where
+        P: 'static,
+    {
+        let (_, memory) = Box::leak(Box::new(self)).begin_use()?;
+        // SAFETY: as in `enter`; nothing else has what was leaked.
+        Ok(unsafe { &mut *memory })
+    }
+
+    /// From now on its faults are served: where that is noted, and its memory.
+    fn begin_use(&mut self) -> Result<(&'static Cell<Option<InUse>>, *mut [u8]), MemoryError> {
         let start = self.pages.base.get();
         let bytes = self.pages.count as usize * PAGE_BYTES;
         let in_use = InUse {
@@ -167,12 +204,7 @@ impl<P: Pager> Paged<P> {
         });
         let place = place.ok_or(MemoryError::OutOfAddresses)?;
         let memory = core::ptr::with_exposed_provenance_mut(start as usize);
-        // SAFETY: these addresses were reserved for this region alone. A page that is not
-        // there faults, is put there by the pager and looks as it did before; if it
-        // cannot be, the application ends. `self` is borrowed, so there is one slice.
-        let result = act(unsafe { core::slice::from_raw_parts_mut(memory, bytes) });
-        uninterrupted(|| place.set(None));
-        Ok(result)
+        Ok((place, core::ptr::slice_from_raw_parts_mut(memory, bytes)))
     }
 
     /// Page faults served so far.

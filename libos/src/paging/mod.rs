@@ -70,6 +70,18 @@ pub trait Pages {
     /// The kernel's refusal; [`MemoryError::OutOfAddresses`] behind the region's end.
     fn map(&mut self, page: u32, frame: Pfn, writable: bool) -> Result<(), MemoryError>;
 
+    /// Takes zeroed frames and maps them, for writing, from page `page` on, where nothing is
+    /// mapped: at least one and at most `count`. `note` is told each page and its frame.
+    ///
+    /// # Errors
+    /// As [`Pages::take`] and [`Pages::map`], if there was not a single one.
+    fn map_zeros(
+        &mut self,
+        page: u32,
+        count: u32,
+        note: &mut dyn FnMut(u32, Pfn),
+    ) -> Result<(), MemoryError>;
+
     /// Unmaps page `page`, if it is mapped.
     ///
     /// # Errors

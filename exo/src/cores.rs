@@ -98,7 +98,7 @@ impl State {
     /// Makes the direct map's page of `pfn` one of code or one of data, on all processors
     /// before they use it again.
     pub fn protect(&self, pfn: Pfn, executable: bool) {
-        memory::protect(self.root_table, pfn, executable);
+        memory::protect(self.direct_map, pfn, executable);
         self.others().for_each(|(_, core)| core.stale.set(true));
     }
 

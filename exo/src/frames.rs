@@ -102,6 +102,20 @@ impl FrameTable {
         Ok(())
     }
 
+    /// Checks that all of `frames` can be donated by `owner`, each for another object.
+    ///
+    /// # Errors
+    /// As [`FrameTable::check_donation`]; [`Error::BadArgument`] if two are the same.
+    pub fn check_donations(&self, frames: &[Pfn], owner: EnvId) -> Result<(), Error> {
+        for (index, &frame) in frames.iter().enumerate() {
+            self.check_donation(frame, owner)?;
+            if frames[..index].contains(&frame) {
+                return Err(Error::BadArgument);
+            }
+        }
+        Ok(())
+    }
+
     /// Says what a frame is that was found at boot, before the table is shared.
     pub fn describe(&mut self, pfn: Pfn, kind: FrameKind, level: u8) {
         self.set_kind(pfn, kind, level);
@@ -225,6 +239,30 @@ impl FrameTable {
         let count = entry.pins.load(Relaxed).checked_add(1).ok_or(Error::TooMuch)?;
         entry.pins.store(count, Relaxed);
         Ok(())
+    }
+
+    /// Counts one more user of each of the `count` frames from `first` on. All or none.
+    ///
+    /// # Errors
+    /// [`Error::NotOwned`] if one is not `owner`'s plain memory, [`Error::TooMuch`] if a
+    /// count is at its end.
+    pub fn pin_run(&self, first: Pfn, count: Pages, owner: EnvId) -> Result<(), Error> {
+        self.run(first, count).map_err(|_| Error::NotOwned)?;
+        for offset in 0..count {
+            let pfn = first.plus(offset);
+            let owned = self.is_memory_of(pfn, owner);
+            let pinned = if owned { self.pin(pfn) } else { Err(Error::NotOwned) };
+            if pinned.is_err() {
+                self.unpin_run(first, offset);
+                return pinned;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts one user less of each of the `count` frames from `first` on.
+    pub fn unpin_run(&self, first: Pfn, count: Pages) {
+        (0..count).for_each(|offset| self.unpin(first.plus(offset)));
     }
 
     /// How many devices and kernel objects use the frame.

@@ -1,5 +1,5 @@
 //! Doubly linked lists through kernel objects: the links lie in the objects, for which their
-//! owners pay, and frame 0 ends a list. An object may be in several, by different links.
+//! owners pay, and [`Pfn::NONE`] ends a list. An object may be in several, by different links.
 
 use core::cell::Cell;
 
@@ -25,7 +25,7 @@ pub fn push<T: KernelObject>(frames: &FrameTable, head: &Cell<Pfn>, pfn: Pfn, li
 /// Takes `it` out of the list behind `head`.
 pub fn remove<T: KernelObject>(frames: &FrameTable, head: &Cell<Pfn>, it: &T, links: Links<T>) {
     let (previous, next) = links(it);
-    let (previous, next) = (previous.replace(Pfn(0)), next.replace(Pfn(0)));
+    let (previous, next) = (previous.replace(Pfn::NONE), next.replace(Pfn::NONE));
     match object::get::<T>(frames, previous) {
         Some(before) => links(before).1.set(next),
         None => head.set(next),

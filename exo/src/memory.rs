@@ -30,31 +30,23 @@ pub fn frame(pfn: Pfn) -> *mut u8 {
 }
 
 /// Makes the direct map's page of a frame readable and executable, or readable and
-/// writable: never both. `root` is the kernel's root page table. Other processors may
+/// writable: never both. `tables` is the first of the direct map's lowest page tables, which follow
+/// each other. Other processors may
 /// still have the page as it was: see [`crate::kernel::Kernel::protect`].
 #[cfg(exo_guest)]
-pub fn protect(root: Pfn, pfn: Pfn, executable: bool) {
-    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub fn protect(tables: Pfn, pfn: Pfn, executable: bool) {
     const DATA: u64 = 1 << 63 | 1 << 1; // no-execute, writable (SDM vol. 3, 4.5)
-    let address = frame(pfn) as u64;
-    let mut table = root.address();
-    for level in (1..=4).rev() {
-        let index = address >> (3 + 9 * level) & 511;
-        // SAFETY: the direct map's tables are frames of the kernel's, made at boot; only
-        // the lowest entries change, and only here.
-        let entry = unsafe { &*physical(table + 8 * index).cast::<AtomicU64>() };
-        let old = entry.load(Relaxed);
-        if level == 1 {
-            entry.store(if executable { old & !DATA } else { old | DATA }, Relaxed);
-        }
-        table = old & ADDRESS;
-    }
-    crate::arch::cpu::forget_page(address);
+    // SAFETY: the entry for a frame that exists, in tables of the kernel's that were made at boot
+    // and change only here.
+    let entry = unsafe { &*frame(tables).cast::<AtomicU64>().add(pfn.0 as usize) };
+    let old = entry.load(Relaxed);
+    entry.store(if executable { old & !DATA } else { old | DATA }, Relaxed);
+    crate::arch::cpu::forget_page(frame(pfn) as u64);
 }
 
 /// On the host all memory can be written and executed.
 #[cfg(not(exo_guest))]
-pub fn protect(_root: Pfn, _pfn: Pfn, _executable: bool) {}
+pub fn protect(_tables: Pfn, _pfn: Pfn, _executable: bool) {}
 
 /// What [`clear`] costs, as work.
 pub const CLEAR: u32 = 500;

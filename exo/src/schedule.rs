@@ -19,8 +19,6 @@ use crate::state::State;
 use crate::state::env::Env;
 use crate::state::percore::NEVER;
 
-const NOBODY: EnvId = EnvId(0);
-
 /// The environment to run now: the one that was given the rest of this slice, or else the
 /// next slot's owner that is ready, or the environment that this owner waits for in a
 /// protected call.
@@ -28,8 +26,8 @@ const NOBODY: EnvId = EnvId(0);
 pub fn next_ready(kernel: &State) -> Option<&'static Env> {
     let schedule = &kernel.here().schedule;
     schedule.decisions.set(schedule.decisions.get() + 1);
-    if schedule.heir.get() != NOBODY {
-        let heir = kernel.env(schedule.heir.replace(NOBODY));
+    if schedule.heir.get() != EnvId::NONE {
+        let heir = kernel.env(schedule.heir.replace(EnvId::NONE));
         if let Some(heir) = heir.and_then(|heir| transfer::end_of_line(kernel, heir)) {
             return Some(heir);
         }
@@ -74,7 +72,7 @@ pub fn is_its_turn(kernel: &State, env: &Env) -> bool {
     let slots = env.slots[number() % MAX_CORES].get();
     env.state() == EnvState::Ready
         && slots >> (schedule.cursor.get() % SLOT_COUNT as u32) & 1 == 1
-        && schedule.heir.get() == NOBODY
+        && schedule.heir.get() == EnvId::NONE
         && !owes(kernel, env)
 }
 

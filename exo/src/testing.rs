@@ -65,7 +65,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
             frames,
             info,
             info_frame,
-            root_table,
+            [root_table, Pfn(0)],
             Clock::new(Rate::told(1, 1), 1_000_000_000, u64::MAX),
         ),
         net: RefCell::new(Net::new(Some(interface()))),

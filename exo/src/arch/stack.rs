@@ -7,7 +7,7 @@ use exo_abi::FRAME_BYTES;
 
 /// A stack of `BYTES`, whole pages.
 #[repr(C, align(4096))]
-pub struct Stack<const BYTES: usize> {
+pub(crate) struct Stack<const BYTES: usize> {
     guard: [u8; FRAME_BYTES as usize],
     bytes: UnsafeCell<[u8; BYTES]>,
 }
@@ -16,26 +16,20 @@ pub struct Stack<const BYTES: usize> {
 // this object.
 unsafe impl<const BYTES: usize> Sync for Stack<BYTES> {}
 
-impl<const BYTES: usize> Default for Stack<BYTES> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl<const BYTES: usize> Stack<BYTES> {
     /// An empty one.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         const { assert!(BYTES.is_multiple_of(FRAME_BYTES as usize)) };
         Self { guard: [0; FRAME_BYTES as usize], bytes: UnsafeCell::new([0; BYTES]) }
     }
 
     /// Where it begins.
-    pub fn top(&self) -> u64 {
+    pub(crate) fn top(&self) -> u64 {
         self.bytes.get() as u64 + BYTES as u64
     }
 
     /// The address of the page below its end.
-    pub fn guard(&self) -> u64 {
+    pub(crate) fn guard(&self) -> u64 {
         &raw const self.guard as u64
     }
 }

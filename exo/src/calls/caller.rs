@@ -2,7 +2,7 @@
 
 use exo_abi::{EnvState, Error, Handle, Pfn, Rights, UserPtr, Word};
 
-use crate::capability::{self, CapRef, Kind, Slot};
+use crate::capability::{self, CapRef, Kind, Object, Slot};
 use crate::env::Env;
 use crate::env::transfer::Switch;
 use crate::kernel::Kernel;
@@ -132,6 +132,26 @@ impl<'a> Caller<'a> {
             return Err(Error::WrongState);
         }
         Ok(env)
+    }
+
+    /// The object in frame `pfn`, for which the caller pays.
+    pub(super) fn own_object<T: KernelObject>(&self, pfn: Pfn) -> Result<&'static T, Error> {
+        let frames = &self.kernel.frames;
+        let own = frames.owner(pfn) == Some(self.env.id());
+        object::get(frames, pfn).filter(|_| own).ok_or(Error::NotOwned)
+    }
+
+    /// Puts a capability, derived from `parent`, into the table of `holder`. What the call
+    /// returns: its handle there.
+    pub(super) fn put(
+        &self,
+        holder: &Env,
+        object: Object,
+        rights: Rights,
+        parent: CapRef,
+    ) -> Result<u64, Error> {
+        capability::insert(&self.kernel.frames, &holder.capabilities, object, rights, parent)
+            .map(Word::into_word)
     }
 
     /// Makes sure that the capability a call returns, derived from `parent`, will find a

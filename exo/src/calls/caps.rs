@@ -39,7 +39,7 @@ pub(super) fn cap_derive(
         _ if first != 0 || count != 0 => return Err(Error::BadArgument),
         _ => whole,
     };
-    capability::insert(frames, &caller.env.capabilities, object, rights, place).map(Word::into_word)
+    caller.put(caller.env, object, rights, place)
 }
 
 #[inline(never)]
@@ -47,15 +47,14 @@ pub(super) fn cap_grant(caller: Caller<'_>, cap: Handle, env: Handle) -> Result<
     let frames = &caller.kernel.frames;
     let (place, slot) = caller.env.lookup(frames, cap, Rights::GRANT)?;
     let holder = caller.live_env_with(env, Rights::ENDOW)?;
-    capability::insert(frames, &holder.capabilities, slot.object(), slot.rights(), place)
-        .map(Word::into_word)
+    caller.put(holder, slot.object(), slot.rights(), place)
 }
 
 #[inline(never)]
 pub(super) fn cap_revoke(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     let (place, slot) = caller.env.lookup(frames, cap, Rights::NONE)?;
-    capability::revoke_step(frames, place, slot, caller.work()).finished()?;
+    capability::revoke_step(frames, place, slot, caller.work())?;
     disk::check_drained(caller.kernel, slot.object())
 }
 
@@ -64,7 +63,7 @@ pub(super) fn cap_drop(caller: Caller<'_>, cap: Handle) -> Result<(), Error> {
     let frames = &caller.kernel.frames;
     // A stale capability is dropped too: its slot is the caller's.
     let (place, slot) = capability::occupied(frames, &caller.env.capabilities, cap)?;
-    capability::drop_step(frames, place, slot, caller.work()).finished()
+    capability::drop_step(frames, place, slot, caller.work())
 }
 
 #[inline(never)]

@@ -4,9 +4,8 @@ use exo_abi::{Error, Handle, Pfn, Rights, Word};
 
 use super::caller::Caller;
 use crate::capability::{self, Kind, Object};
-use crate::disk::binding::{self, Binding};
+use crate::disk::binding;
 use crate::disk::submit;
-use crate::object;
 
 #[inline(never)]
 pub(super) fn disk_bind(
@@ -36,10 +35,7 @@ pub(super) fn disk_bind(
 
 #[inline(never)]
 pub(super) fn disk_unbind(caller: Caller<'_>, object: Pfn) -> Result<(), Error> {
-    let frames = &caller.kernel.frames;
-    let binding = object::get::<Binding>(frames, object);
-    let own = frames.owner(object) == Some(caller.env.id());
-    binding::unbind(caller.kernel, binding.filter(|_| own).ok_or(Error::NotOwned)?)
+    binding::unbind(caller.kernel, caller.own_object(object)?)
 }
 
 #[inline(never)]

@@ -1,9 +1,9 @@
 //! Calls on environments.
 
-use exo_abi::{Error, Handle, Pages, Pfn, Rights, UserPtr, Word};
+use exo_abi::{Error, Handle, Pages, Pfn, Rights, UserPtr};
 
 use super::caller::Caller;
-use crate::capability::{self, CapRef, Kind, Object, SLOTS_PER_FRAME};
+use crate::capability::{CapRef, Kind, Object, SLOTS_PER_FRAME};
 use crate::env::{self, Parts, revocation};
 use crate::memory::CLEAR;
 use crate::user::UserSlice;
@@ -16,20 +16,18 @@ pub(super) fn env_create(
     cap_table: Pfn,
     u_area: Pfn,
 ) -> Result<u64, Error> {
-    let frames = &caller.kernel.frames;
     caller.work().spend(4 * CLEAR + SLOTS_PER_FRAME * 16 + 2_000);
     // The creator must be able to hold the result before anything is made.
     caller.check_room(CapRef::NONE)?;
     let parts = Parts { object, root_table, cap_table, u_area };
     let env = env::create(caller.kernel, caller.env.id(), parts)?;
-    let named = Object::in_frame(Kind::Env, frames, Pfn(env.id().0));
+    let named = Object::in_frame(Kind::Env, &caller.kernel.frames, Pfn(env.id().0));
     let rights = Rights::MEMORY
         .with(Rights::CONTROL)
         .with(Rights::INSPECT)
         .with(Rights::ENDOW)
         .with(Rights::GRANT);
-    capability::insert(frames, &caller.env.capabilities, named, rights, CapRef::NONE)
-        .map(Word::into_word)
+    caller.put(caller.env, named, rights, CapRef::NONE)
 }
 
 #[inline(never)]
@@ -47,7 +45,7 @@ pub(super) fn env_start(
 #[inline(never)]
 pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> {
     let env = caller.env_with(env, Rights::CONTROL)?;
-    env::destroy_step(caller.kernel, env, caller.work())?.finished()
+    env::destroy_step(caller.kernel, env, caller.work())
 }
 
 #[inline(never)]

@@ -1,13 +1,11 @@
 //! Calls on the network interface.
 
 use dpf::{Filter, MAX_WIRE};
-use exo_abi::{
-    EnvState, Error, EventCount, Handle, Pfn, Rights, RingOrder, SyncCounts, UserPtr, Word,
-};
+use exo_abi::{EnvState, Error, EventCount, Handle, Pfn, Rights, RingOrder, SyncCounts, UserPtr};
 
 use super::caller::{Caller, Reply};
 use super::time::wait;
-use crate::capability::{self, CapRef, Kind, Object};
+use crate::capability::{CapRef, Kind, Object};
 use crate::net::binding::{self, Binding};
 use crate::net::{self, filter, ring, scope, transmit};
 
@@ -45,17 +43,12 @@ pub(super) fn net_scope(
     };
     let named = Object::in_frame(Kind::Net, &kernel.frames, made.frame());
     let rights = Rights::GRANT.with(Rights::BIND);
-    let handle =
-        capability::insert(&kernel.frames, &caller.env.capabilities, named, rights, place)?;
-    Ok(Ok(handle.into_word()))
+    caller.put(caller.env, named, rights, place).map(Ok)
 }
 
 #[inline(never)]
 pub(super) fn net_unscope(caller: Caller<'_>, object: Pfn) -> Result<(), Error> {
-    let frames = &caller.kernel.frames;
-    let scope = crate::object::get::<scope::Scope>(frames, object);
-    let own = frames.owner(object) == Some(caller.env.id());
-    scope::remove_step(caller.kernel, scope.filter(|_| own).ok_or(Error::NotOwned)?)?.finished()
+    scope::remove_step(caller.kernel, caller.own_object(object)?)
 }
 
 #[inline(never)]
@@ -66,22 +59,21 @@ pub(super) fn net_bind(
     order: RingOrder,
     object: Pfn,
 ) -> Result<u64, Error> {
-    let frames = &caller.kernel.frames;
     let (place, named) = caller.net_with(net, Rights::BIND)?;
     let scope = scope::of(caller.kernel, named).ok_or(Error::BadHandle)?;
     caller.check_room(place)?;
     let binding = binding::bind(caller.kernel, caller.env, scope, first, order, object)?;
-    let named = Object::in_frame(Kind::Binding, frames, binding.frame());
+    let named = Object::in_frame(Kind::Binding, &caller.kernel.frames, binding.frame());
     let rights = Rights::FILTER.with(Rights::SYNC).with(Rights::GRANT);
     // Derived from the network capability: revoking that takes it away.
-    capability::insert(frames, &caller.env.capabilities, named, rights, place).map(Word::into_word)
+    caller.put(caller.env, named, rights, place)
 }
 
 #[inline(never)]
 pub(super) fn net_unbind(caller: Caller<'_>, binding: Handle) -> Result<(), Error> {
     let binding = caller.binding_with(binding, Rights::FILTER)?;
     let net = &mut *caller.kernel.net.borrow_mut();
-    binding::unbind_step(caller.kernel, net, binding)?.finished()
+    binding::unbind_step(caller.kernel, net, binding)
 }
 
 #[inline(never)]

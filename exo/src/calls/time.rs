@@ -31,7 +31,13 @@ pub(super) fn wait(caller: Caller<'_>, seen: EventCount, deadline: u64) -> Reply
     if events != seen.0 {
         return Reply::Done(Ok(events));
     }
-    caller.env.transfer.sleeps(events);
+    sleep(caller, deadline)
+}
+
+/// The caller sleeps, until `deadline` at the latest if that is not zero.
+#[inline]
+fn sleep(caller: Caller<'_>, deadline: u64) -> Reply {
+    caller.env.transfer.sleeps(caller.env.events.get());
     caller.env.deadline.set(deadline);
     if deadline != 0 {
         caller.kernel.here().schedule.expect(deadline);
@@ -49,19 +55,14 @@ pub(super) fn wait_until(
     deadline: u64,
 ) -> Reply {
     let mut wire = [0; dpf::MAX_WIRE];
-    let slept = caller.copy_in(predicate, length, &mut wire).and_then(|wire| {
+    let set = caller.copy_in(predicate, length, &mut wire).and_then(|wire| {
         let filter = dpf::Filter::decode(wire).ok_or(Error::BadFilter)?;
-        env::predicate::sleep(caller.kernel, caller.env, filter, memory)
+        env::predicate::set(caller.kernel, caller.env, filter, memory)
     });
-    if let Err(error) = slept {
-        return Reply::Done(Err(error));
+    match set {
+        Ok(()) => sleep(caller, deadline),
+        Err(error) => Reply::Done(Err(error)),
     }
-    caller.env.transfer.sleeps(caller.env.events.get());
-    caller.env.deadline.set(deadline);
-    if deadline != 0 {
-        caller.kernel.here().schedule.expect(deadline);
-    }
-    Reply::Stop
 }
 
 #[inline(never)]

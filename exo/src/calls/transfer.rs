@@ -2,10 +2,10 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{EnvState, Error, Handle, Pfn, Rights, UserPtr, Word};
+use exo_abi::{EnvState, Error, Handle, Pfn, Rights, UserPtr};
 
 use super::caller::{Caller, Leaving, Reply};
-use crate::capability::{self, BADGE_END, CapRef, Kind, Object};
+use crate::capability::{BADGE_END, CapRef, Kind, Object};
 use crate::env::transfer::{self, End};
 use crate::env::{self, Env};
 use crate::schedule;
@@ -25,16 +25,13 @@ impl Caller<'_> {
             return Err(Error::NoRight);
         }
         let (place, slot) = self.env.lookup(frames, grant, Rights::GRANT)?;
-        capability::insert(frames, &to.capabilities, slot.object(), slot.rights(), place)
-            .map(Word::into_word)
+        self.put(to, slot.object(), slot.rights(), place)
     }
 
     fn own(&self, kind: Kind, badge: u64, life: u32) -> Result<u64, Error> {
         let frames = &self.kernel.frames;
         let itself = Object { badge, life, ..Object::in_frame(kind, frames, Pfn(self.env.id().0)) };
-        let rights = Rights::CALL.with(Rights::GRANT);
-        capability::insert(frames, &self.env.capabilities, itself, rights, CapRef::NONE)
-            .map(Word::into_word)
+        self.put(self.env, itself, Rights::CALL.with(Rights::GRANT), CapRef::NONE)
     }
 }
 
@@ -68,8 +65,7 @@ pub(super) fn entry_create(
 
 #[inline(never)]
 pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Result<u64, Error> {
-    let frames = &caller.kernel.frames;
-    let (place, slot) = caller.env.lookup(frames, source, Rights::GRANT)?;
+    let (place, slot) = caller.env.lookup(&caller.kernel.frames, source, Rights::GRANT)?;
     let named = slot.object();
     if !matches!(named.kind, Kind::Entry | Kind::Doorbell) {
         return Err(Error::BadHandle);
@@ -81,16 +77,16 @@ pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Resul
         return Err(Error::NoRight);
     }
     let object = Object { badge: named.badge + badge, ..named };
-    capability::insert(frames, &caller.env.capabilities, object, slot.rights(), place)
-        .map(Word::into_word)
+    caller.put(caller.env, object, slot.rights(), place)
 }
 
 #[inline(always)]
 fn begin(caller: Caller<'_>, entry: Handle, grant: Handle, waits: bool) -> Reply {
     let begun =
         caller.object::<Env>(entry, Kind::Entry, Rights::CALL).and_then(|(callee, slot)| {
-            let (index, badge) = (slot.badge() / BADGE_END, slot.badge() % BADGE_END);
-            let at = callee.transfer.entry(index, slot.life()).ok_or(Error::BadHandle)?;
+            let Object { badge, life, .. } = slot.object();
+            let (index, badge) = (badge / BADGE_END, badge % BADGE_END);
+            let at = callee.transfer.entry(index, life).ok_or(Error::BadHandle)?;
             transfer::begin(caller.kernel, caller.env, callee, at, badge, waits, |to| {
                 caller.hand_over(grant, to)
             })
@@ -128,6 +124,6 @@ pub(super) fn doorbell_ring(caller: Caller<'_>, doorbell: Handle) -> Result<(), 
     if owner.state() == EnvState::Dying {
         return Err(Error::WrongState);
     }
-    env::ring(caller.kernel, owner, slot.badge());
+    env::ring(caller.kernel, owner, slot.object().badge);
     Ok(())
 }

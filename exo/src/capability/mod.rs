@@ -12,7 +12,7 @@ mod tree;
 
 pub use slot::{BADGE_END, CapRef, CapTable, Kind, Object, SLOTS_PER_FRAME, Slot};
 pub use table::{CapSpace, donate, insert, occupied, table_slot};
-pub use tree::{Progress, check_parent, drop_step, origin, revoke_step};
+pub use tree::{check_parent, drop_step, origin, revoke_step};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use exo_abi::{Allowance, FrameKind, Pfn, Rights, numbered};
+use exo_abi::{Allowance, FrameKind, Pfn, Rights};
 
 use crate::frames::FrameTable;
 use crate::object::{self, KernelObject};
@@ -10,37 +10,36 @@ use crate::object::{self, KernelObject};
 /// Slots in one frame of a capability table.
 pub const SLOTS_PER_FRAME: u32 = 64;
 
-numbered! {
-    from_u32;
-    /// What a capability is for.
-    pub enum Kind: u32 {
-        /// The slot is free.
-        Empty = 0,
-        /// A range of page frames.
-        Frames = 1,
-        /// A range of slots of the slice vector.
-        Slots = 2,
-        /// An environment.
-        Env = 3,
-        /// The network interface.
-        Net = 4,
-        /// A network binding.
-        Binding = 5,
-        /// The console.
-        Console = 6,
-        /// The machine.
-        Machine = 7,
-        /// An entry point of an environment.
-        Entry = 8,
-        /// A doorbell of an environment.
-        Doorbell = 9,
-        /// An extent of the disk: a range of sectors.
-        Disk = 10,
-        /// A disk binding.
-        DiskBinding = 11,
-        /// Running in ring 0.
-        Elevation = 12,
-    }
+/// What a capability is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Kind {
+    /// The slot is free.
+    Empty = 0,
+    /// A range of page frames.
+    Frames = 1,
+    /// A range of slots of the slice vector.
+    Slots = 2,
+    /// An environment.
+    Env = 3,
+    /// The network interface.
+    Net = 4,
+    /// A network binding.
+    Binding = 5,
+    /// The console.
+    Console = 6,
+    /// The machine.
+    Machine = 7,
+    /// An entry point of an environment.
+    Entry = 8,
+    /// A doorbell of an environment.
+    Doorbell = 9,
+    /// An extent of the disk: a range of sectors.
+    Disk = 10,
+    /// A disk binding.
+    DiskBinding = 11,
+    /// Running in ring 0.
+    Elevation = 12,
 }
 
 /// What a capability names. For frames, slots and sectors a range; for environments, their
@@ -48,6 +47,7 @@ numbered! {
 /// the object and that frame's generation, so that the capability is stale once the
 /// object is gone; otherwise nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
 pub struct Object {
     /// What kind of thing.
     pub kind: Kind,
@@ -55,11 +55,11 @@ pub struct Object {
     pub first: u32,
     /// Length of the range, or generation of the object's frame.
     pub extent: u32,
+    /// For an entry: in which life of the entry of that number the capability was made.
+    pub life: u32,
     /// For entries and doorbells: what the environment is shown when the capability is used,
     /// below [`BADGE_END`]; above, an entry's number. For elevation: its time in microseconds.
     pub badge: u64,
-    /// For an entry: in which life of the entry of that number the capability was made.
-    pub life: u32,
 }
 
 /// Badges are below this.
@@ -140,13 +140,10 @@ impl CapRef {
 /// links the free list of its table's owner.
 #[repr(C, align(64))]
 pub struct Slot {
-    kind: Cell<u32>,
+    /// What the capability names.
+    pub(super) object: Cell<Object>,
     pub(crate) generation: Cell<u32>,
     pub(crate) rights: Cell<Rights>,
-    first: Cell<u32>,
-    extent: Cell<u32>,
-    life: Cell<u32>,
-    badge: Cell<u64>,
     /// What is derived from it is being removed.
     pub(crate) revoking: Cell<bool>,
     pub(crate) parent: Cell<CapRef>,
@@ -157,75 +154,52 @@ pub struct Slot {
 
 impl Slot {
     /// What kind of capability the slot holds.
+    #[inline]
     pub fn kind(&self) -> Kind {
-        Kind::from_u32(self.kind.get()).unwrap_or(Kind::Empty)
+        self.object.get().kind
     }
 
     /// Whether it holds none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.kind.get() == Kind::Empty as u32
+        self.kind() == Kind::Empty
     }
 
     /// What the capability names.
+    #[inline]
     pub fn object(&self) -> Object {
-        Object {
-            kind: self.kind(),
-            first: self.first.get(),
-            extent: self.extent.get(),
-            badge: self.badge.get(),
-            life: self.life.get(),
-        }
-    }
-
-    /// What the owner of the entry or doorbell is shown when the capability is used, and
-    /// above [`BADGE_END`] an entry's number.
-    #[inline]
-    pub fn badge(&self) -> u64 {
-        self.badge.get()
-    }
-
-    /// See [`Object::life`].
-    #[inline]
-    pub fn life(&self) -> u32 {
-        self.life.get()
+        self.object.get()
     }
 
     /// The living object that a capability of kind `kind` names. Whether an entry is
     /// that of its life still is for the environment to say.
     #[inline]
     pub fn names<T: KernelObject>(&self, kind: Kind, frames: &FrameTable) -> Option<&'static T> {
-        if self.kind.get() != kind as u32 {
+        let named = self.object.get();
+        if named.kind != kind {
             return None;
         }
-        object::get_live(frames, Pfn(self.first.get()), self.extent.get())
+        object::get_live(frames, Pfn(named.first), named.extent)
     }
 
     /// Takes `span` of the time that a capability for elevation has.
     pub(crate) fn spend(&self, span: u64) {
-        self.badge.set(match self.badge.get() {
-            Allowance::UNLIMITED => Allowance::UNLIMITED,
-            total => total.saturating_sub(span),
-        });
+        let named = self.object.get();
+        if named.badge != Allowance::UNLIMITED {
+            self.object.set(Object { badge: named.badge.saturating_sub(span), ..named });
+        }
     }
 
     /// Gives back what was taken and not used.
     pub(crate) fn give_back(&self, span: u64) {
-        self.badge.set(self.badge.get().saturating_add(span));
+        let named = self.object.get();
+        self.object.set(Object { badge: named.badge.saturating_add(span), ..named });
     }
 
     /// What the capability allows.
     #[inline]
     pub fn rights(&self) -> Rights {
         self.rights.get()
-    }
-
-    pub(super) fn set_object(&self, object: Object) {
-        self.kind.set(object.kind as u32);
-        self.first.set(object.first);
-        self.extent.set(object.extent);
-        self.badge.set(object.badge);
-        self.life.set(object.life);
     }
 }
 

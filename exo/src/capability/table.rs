@@ -74,7 +74,7 @@ pub fn insert(
     let slot = place.get(frames).ok_or(Error::TableFull)?;
     tree::check_parent(frames, parent)?;
     holder.free.set(slot.next.get());
-    slot.set_object(object);
+    slot.object.set(object);
     slot.rights.set(rights);
     tree::adopt(frames, place, slot, parent);
     let position = u32::from(frames.level(place.frame()));
@@ -83,7 +83,7 @@ pub fn insert(
 
 /// Empties a slot that is in no tree any more, and returns it to its owner.
 pub(super) fn release(frames: &FrameTable, place: CapRef, slot: &Slot) {
-    slot.set_object(Object::only(Kind::Empty));
+    slot.object.set(Object::only(Kind::Empty));
     slot.rights.set(Rights::NONE);
     slot.revoking.set(false);
     // After the last generation the slot is never used again: no handle comes true.

@@ -21,22 +21,6 @@ use crate::work::Work;
 /// What following a link costs, and moving or removing what is there.
 const LINK: u32 = 120;
 
-/// Whether a bounded operation has finished.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Progress {
-    /// It has.
-    Done,
-    /// There is more to do.
-    Again,
-}
-
-impl Progress {
-    /// What a call returns: [`Error::Again`] while there is more to do.
-    pub fn finished(self) -> Result<(), Error> {
-        if self == Self::Done { Ok(()) } else { Err(Error::Again) }
-    }
-}
-
 /// Whether a capability may be derived from the one at `parent` (nowhere: from nothing).
 ///
 /// # Errors
@@ -109,31 +93,47 @@ fn move_child_up(frames: &FrameTable, slot: &Slot, parent: CapRef) -> bool {
 }
 
 /// Removes the capability, keeping what was derived from it, as far as there is `work`.
-pub fn drop_step(frames: &FrameTable, place: CapRef, slot: &Slot, work: &Work) -> Progress {
+///
+/// # Errors
+/// [`Error::Again`] while there is more to do.
+pub fn drop_step(
+    frames: &FrameTable,
+    place: CapRef,
+    slot: &Slot,
+    work: &Work,
+) -> Result<(), Error> {
     while work.draw(LINK) {
         if !move_child_up(frames, slot, slot.parent.get()) {
             detach(frames, slot);
             table::release(frames, place, slot);
-            return Progress::Done;
+            return Ok(());
         }
     }
-    Progress::Again
+    Err(Error::Again)
 }
 
 /// Removes everything derived from the capability, as far as there is `work`. Until it is
 /// done nothing can be derived from it any more.
-pub fn revoke_step(frames: &FrameTable, place: CapRef, slot: &Slot, work: &Work) -> Progress {
+///
+/// # Errors
+/// [`Error::Again`] while there is more to do.
+pub fn revoke_step(
+    frames: &FrameTable,
+    place: CapRef,
+    slot: &Slot,
+    work: &Work,
+) -> Result<(), Error> {
     slot.revoking.set(true);
     while work.draw(LINK) {
         let child_place = slot.child.get();
         let Some(child) = child_place.get(frames) else {
             slot.revoking.set(false);
-            return Progress::Done;
+            return Ok(());
         };
         if !move_child_up(frames, child, place) {
             detach(frames, child);
             table::release(frames, child_place, child);
         }
     }
-    Progress::Again
+    Err(Error::Again)
 }

@@ -59,7 +59,13 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// Its frames: the first, and how many.
+    pub fn run(&self) -> (Pfn, u32) {
+        (Pfn(self.frames.start), self.frames.len() as u32)
+    }
+
     /// Its frames.
+    #[cfg(any(test, exo_check))]
     pub fn frames(&self) -> impl Iterator<Item = Pfn> + use<> {
         self.frames.clone().map(Pfn)
     }

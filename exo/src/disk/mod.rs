@@ -14,7 +14,7 @@ pub mod submit;
 
 use exo_abi::{DiskCompletion, Error};
 
-use crate::capability::{Kind, Object, Progress};
+use crate::capability::{Kind, Object};
 use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::object;
@@ -38,8 +38,9 @@ fn take_back(kernel: &Kernel, device: &mut Device) {
     while !kernel.here().work.is_spent()
         && let Some((flight, result)) = device.next_done()
     {
-        kernel.here().work.spend(DONE + UNPIN * flight.frames.len() as u32);
-        flight.frames().for_each(|pfn| kernel.frames.unpin(pfn));
+        let (first, count) = flight.run();
+        kernel.here().work.spend(DONE + UNPIN * count);
+        kernel.frames.unpin_run(first, count);
         // A binding with requests in flight stays, and so does its owner.
         if let Some(binding) = object::get::<Binding>(&kernel.frames, flight.binding) {
             binding.flying.set(binding.flying.get() - 1);
@@ -71,12 +72,12 @@ pub fn remind(kernel: &Kernel, disk: &mut Option<Device>) {
 /// Dissolves the first of `env`'s disk bindings.
 ///
 /// # Errors
-/// [`Error::InUse`] while the device has requests of it.
-pub fn unbind_first(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
-    match object::get::<Binding>(&kernel.frames, env.disk_bindings.get()) {
-        None => Ok(Progress::Done),
-        Some(first) => binding::unbind(kernel, first).map(|()| Progress::Again),
-    }
+/// [`Error::Again`] unless there was none; [`Error::InUse`] while the device has requests of it.
+pub fn unbind_first(kernel: &Kernel, env: &Env) -> Result<(), Error> {
+    let first = object::get::<Binding>(&kernel.frames, env.disk_bindings.get());
+    let Some(first) = first else { return Ok(()) };
+    binding::unbind(kernel, first)?;
+    Err(Error::Again)
 }
 
 /// Whether the device is done with everything that bindings asked for of the sectors that

@@ -117,14 +117,7 @@ fn pin(
     let number = |address: u64| u32::try_from(address / FRAME_BYTES).map_err(|_| Error::NotOwned);
     let last = buffer.checked_add(u64::from(bytes) - 1).ok_or(Error::NotOwned)?;
     flight.frames = number(buffer)?..number(last)?.saturating_add(1);
-    kernel.here().work.spend(PIN * flight.frames.len() as u32);
-    for (pinned, pfn) in flight.frames().enumerate() {
-        let owned = kernel.frames.is_memory_of(pfn, binding.owner.get());
-        let result = if owned { kernel.frames.pin(pfn) } else { Err(Error::NotOwned) };
-        if result.is_err() {
-            flight.frames().take(pinned).for_each(|pfn| kernel.frames.unpin(pfn));
-            return result;
-        }
-    }
-    Ok(())
+    let (first, count) = flight.run();
+    kernel.here().work.spend(PIN * count);
+    kernel.frames.pin_run(first, count, binding.owner.get())
 }

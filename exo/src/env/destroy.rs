@@ -4,7 +4,7 @@ use exo_abi::{EnvState, Error, FrameKind, Pfn};
 
 use super::family::{self, Next};
 use super::transfer;
-use crate::capability::{self, Kind, Progress};
+use crate::capability;
 use crate::disk;
 use crate::kernel::Kernel;
 use crate::net;
@@ -34,13 +34,14 @@ mod stage {
     pub(super) const FRAMES: u32 = 9;
 }
 
-/// Goes on destroying `env`, and first all it created, as far as there is `work`. After [`Progress::Done`] its object is gone.
+/// Goes on destroying `env`, and first all it created, as far as there is `work`. When that is done its
+/// object is gone.
 ///
 /// # Errors
-/// [`Error::WrongState`] for the running environment itself;
+/// [`Error::Again`] while there is more to do; [`Error::WrongState`] for the running environment itself;
 /// [`Error::InUse`] while another environment maps one of its frames or the
 /// device still uses one: call again when that has changed.
-pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress, Error> {
+pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<(), Error> {
     if kernel.here().current.get() == env.id() || kernel.first.get() == env.id() {
         return Err(Error::WrongState);
     }
@@ -84,26 +85,22 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
             }
             _ => (stage::BINDINGS, 0),
         },
-        stage::BINDINGS => match net::unbind_first(kernel, env)? {
-            Progress::Again => (stage::BINDINGS, 0),
-            Progress::Done => match disk::unbind_first(kernel, env)? {
-                Progress::Again => (stage::BINDINGS, 0),
-                Progress::Done => (stage::SCOPES, 0),
-            },
-        },
+        stage::BINDINGS => {
+            net::unbind_first(kernel, env)?;
+            disk::unbind_first(kernel, env)?;
+            (stage::SCOPES, 0)
+        }
         stage::SCOPES => {
             let mut found = None;
             let next = scan(kernel, env, position, stage, work, |pfn, kind| {
                 found = (kind == FrameKind::Scope).then_some(pfn);
                 found.is_none()
             });
-            match found.and_then(|pfn| object::get::<net::scope::Scope>(frames, pfn)) {
-                Some(scope) => match net::scope::remove_step(kernel, scope)? {
-                    Progress::Again => (stage, scope.frame().0),
-                    Progress::Done => next,
-                },
-                None => next,
+            if let Some(scope) = found.and_then(|pfn| object::get(frames, pfn)) {
+                env.destruction.set(next);
+                net::scope::remove_step(kernel, scope)?;
             }
+            next
         }
         stage::CAPABILITIES => drop_capabilities(kernel, env, position, work),
         stage::CHECK => {
@@ -128,13 +125,13 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<Progress,
             if next.0 > stage::FRAMES {
                 family::leave(kernel, env);
                 frames.release(Pfn(env.id().0));
-                return Ok(Progress::Done);
+                return Ok(());
             }
             next
         }
     };
     env.destruction.set(next);
-    Ok(Progress::Again)
+    Err(Error::Again)
 }
 
 fn drop_capabilities(kernel: &Kernel, env: &Env, position: u32, work: &Work) -> (u32, u32) {
@@ -144,9 +141,7 @@ fn drop_capabilities(kernel: &Kernel, env: &Env, position: u32, work: &Work) -> 
         else {
             return (stage::CHECK, 0);
         };
-        if slot.kind() != Kind::Empty
-            && capability::drop_step(&kernel.frames, place, slot, work) == Progress::Again
-        {
+        if !slot.is_empty() && capability::drop_step(&kernel.frames, place, slot, work).is_err() {
             break;
         }
         index += 1;

@@ -40,12 +40,7 @@ unsafe impl KernelObject for UArea {
 pub fn create(kernel: &State, creator: EnvId, parts: Parts) -> Result<&'static Env, Error> {
     let frames = &kernel.frames;
     let all = [parts.object, parts.root_table, parts.cap_table, parts.u_area];
-    for (index, &frame) in all.iter().enumerate() {
-        frames.check_donation(frame, creator)?;
-        if all[..index].contains(&frame) {
-            return Err(Error::BadArgument);
-        }
-    }
+    frames.check_donations(&all, creator)?;
     let id = EnvId(parts.object.0);
     for frame in all {
         frames.give(frame, creator, id);

@@ -6,7 +6,7 @@
 //! runs, and what that takes is the sleeper's debt; memory is looked up in the sleeper's own
 //! page tables each time, so it can be no other's.
 
-use exo_abi::{EnvState, Error, UserPtr};
+use exo_abi::{Error, UserPtr};
 
 use crate::cores::number;
 use crate::slots;
@@ -17,11 +17,11 @@ use crate::user::UserSlice;
 /// Most bytes a predicate may look at.
 const REACH: usize = 256;
 
-/// Lets `env` sleep until `filter` matches the bytes at `memory`.
+/// `env`, which is about to sleep, does so until `filter` matches the bytes at `memory`.
 ///
 /// # Errors
 /// [`Error::TooMuch`] for a filter that looks too far; [`Error::BadPointer`].
-pub fn sleep(kernel: &State, env: &Env, filter: dpf::Filter, memory: UserPtr) -> Result<(), Error> {
+pub fn set(kernel: &State, env: &Env, filter: dpf::Filter, memory: UserPtr) -> Result<(), Error> {
     if filter.reach() > REACH {
         return Err(Error::TooMuch);
     }
@@ -30,7 +30,6 @@ pub fn sleep(kernel: &State, env: &Env, filter: dpf::Filter, memory: UserPtr) ->
     UserSlice::new(env.root_table.get(), memory).copy_in(&kernel.frames, bytes)?;
     env.predicate.filter.set(filter);
     env.predicate.memory.set(memory.0.wrapping_add(1));
-    slots::set_state(kernel, env, EnvState::Waiting);
     Ok(())
 }
 

@@ -19,8 +19,6 @@ use crate::state::context::{Context, START_FLAGS};
 use crate::state::env::Env;
 use crate::state::transfer::{At, CHAIN, Place};
 
-const NOBODY: EnvId = EnvId(0);
-
 /// The environment that the processor goes on with, and where.
 #[derive(Clone, Copy)]
 pub struct Switch {
@@ -79,7 +77,7 @@ pub fn begin(
         to.seen.set(callee.events.get().wrapping_sub(1));
     }
     to.orphaned.set(false);
-    to.caller.set(if waits { caller.id() } else { NOBODY });
+    to.caller.set(if waits { caller.id() } else { EnvId::NONE });
     if state == EnvState::Waiting {
         slots::set_state(kernel, callee, EnvState::Ready);
     }
@@ -126,7 +124,7 @@ pub fn end(
     }
     let caller = kernel.env(own.caller.get());
     let grant = caller.map_or(Ok(0), grant)?;
-    own.caller.set(NOBODY);
+    own.caller.set(EnvId::NONE);
     own.serving.set(false);
     if own.slept.get() {
         slots::set_state(kernel, env, EnvState::Waiting);
@@ -145,13 +143,13 @@ pub fn end(
 /// `env` will not run again: its callee and its caller are told.
 pub fn hang_up(kernel: &State, env: &Env) {
     let own = &env.transfer;
-    if let Some(callee) = kernel.env(own.callee.replace(NOBODY))
+    if let Some(callee) = kernel.env(own.callee.replace(EnvId::NONE))
         && callee.transfer.caller.get() == env.id()
     {
-        callee.transfer.caller.set(NOBODY);
+        callee.transfer.caller.set(EnvId::NONE);
         callee.transfer.orphaned.set(true);
     }
-    if let Some(caller) = kernel.env(own.caller.replace(NOBODY))
+    if let Some(caller) = kernel.env(own.caller.replace(EnvId::NONE))
         && caller.state() == EnvState::Calling
     {
         let Place { rip, rsp, flags } = caller.transfer.place.get();

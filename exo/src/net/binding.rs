@@ -5,9 +5,8 @@ use core::cell::Cell;
 use exo_abi::{EnvId, Error, FrameKind, MAX_RING_ORDER, Pfn, RingOrder};
 
 use super::scope::Scope;
-use super::{NOBODY, Net, reclaim};
+use super::{Net, reclaim};
 use super::{filter, ring};
-use crate::capability::Progress;
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::list::{self, Links};
@@ -98,6 +97,7 @@ impl Binding {
         self.itself.get()
     }
 
+    #[cfg(any(test, exo_check))]
     pub(crate) fn run(&self) -> impl Iterator<Item = Pfn> + use<> {
         let first = self.first.get();
         (0..self.order().frames()).map(move |offset| first.plus(offset))
@@ -127,21 +127,10 @@ pub fn bind(
         return Err(Error::NoDevice);
     }
     frames.check_donation(object_frame, env.id())?;
-    let run = || (0..order.frames()).map(|offset| Pfn(first.0.saturating_add(offset)));
-    for pfn in run() {
-        if pfn == object_frame {
-            return Err(Error::BadArgument);
-        }
-        if !frames.is_memory_of(pfn, env.id()) {
-            return Err(Error::NotOwned);
-        }
+    if (first.0..first.0.saturating_add(order.frames())).contains(&object_frame.0) {
+        return Err(Error::BadArgument);
     }
-    for (pinned, pfn) in run().enumerate() {
-        if let Err(error) = frames.pin(pfn) {
-            run().take(pinned).for_each(|pfn| frames.unpin(pfn));
-            return Err(error);
-        }
-    }
+    frames.pin_run(first, order.frames(), env.id())?;
     let binding = object::create::<Binding>(frames, object_frame).ok_or(Error::InUse)?;
     binding.owner.set(env.id());
     binding.scope.set(Some(scope));
@@ -162,12 +151,12 @@ pub fn bind(
 /// Takes one filter off the binding, or, if there is none, dissolves it.
 ///
 /// # Errors
-/// [`Error::InUse`] while the device still reads from its buffers.
-pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<Progress, Error> {
+/// [`Error::Again`] after a filter; [`Error::InUse`] while the device still reads from its buffers.
+pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<(), Error> {
     let frames = &kernel.frames;
-    if binding.filters.get() != NOBODY {
+    if binding.filters.get() != Pfn::NONE {
         filter::remove(kernel, binding, binding.filters.get())?;
-        return Ok(Progress::Again);
+        return Err(Error::Again);
     }
     reclaim(kernel, net);
     if binding.lends() {
@@ -175,10 +164,10 @@ pub fn unbind_step(kernel: &Kernel, net: &mut Net, binding: &Binding) -> Result<
     }
     kernel.here().work.spend(CLEAR + PIN / 2 * binding.order().frames());
     binding.leave_scope(kernel);
-    binding.run().for_each(|pfn| frames.unpin(pfn));
+    frames.unpin_run(binding.first.get(), binding.order().frames());
     if let Some(owner) = kernel.env(binding.owner.get()) {
         list::remove(frames, &owner.bindings, binding, OF_OWNER);
     }
     frames.retire(binding.frame());
-    Ok(Progress::Done)
+    Ok(())
 }

@@ -14,7 +14,6 @@ use core::cell::Cell;
 use dpf::{BlockId, Filter, Tag, Trie, TrieError};
 use exo_abi::{Error, Pfn};
 
-use super::NOBODY;
 use super::binding::Binding;
 use super::scope::{Entry, IS_KEY};
 use super::storage::{self, Frames, Installed, block};
@@ -66,7 +65,7 @@ pub(super) fn classify(
             return None;
         }
     }
-    Some(look_up(&found.filters.get(), packet).map_or(NOBODY, |tag| Pfn(tag.0)))
+    Some(look_up(&found.filters.get(), packet).map_or(Pfn::NONE, |tag| Pfn(tag.0)))
 }
 
 /// The tag that `packet` has in a trie.
@@ -122,11 +121,7 @@ pub fn install(
 ) -> Result<(), Error> {
     spend(kernel, filter);
     let frames = &kernel.frames;
-    frames.check_donation(pfn, binding.owner.get())?;
-    frames.check_donation(code, binding.owner.get())?;
-    if pfn == code {
-        return Err(Error::BadArgument);
-    }
+    frames.check_donations(&[pfn, code], binding.owner.get())?;
     let scope = binding.scope().ok_or(Error::NoRight)?;
     let (number, rest) = scope.place(filter).ok_or(Error::NoRight)?;
     let block = block(pfn, 0)?;

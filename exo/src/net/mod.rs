@@ -26,7 +26,6 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{Error, Pfn};
 
-use crate::capability::Progress;
 use crate::env::{self, Env};
 use crate::kernel::Kernel;
 use crate::object;
@@ -222,16 +221,13 @@ pub fn disarm(net: &mut Net) {
 /// Dissolves the first of `env`'s bindings, one step.
 ///
 /// # Errors
-/// [`Error::InUse`] while the device still sends from its buffers.
-pub fn unbind_first(kernel: &Kernel, env: &Env) -> Result<Progress, Error> {
-    match object::get::<Binding>(&kernel.frames, env.bindings.get()) {
-        None => Ok(Progress::Done),
-        Some(first) => {
-            let net = &mut *kernel.net.borrow_mut();
-            binding::unbind_step(kernel, net, first)?;
-            Ok(Progress::Again)
-        }
-    }
+/// [`Error::Again`] unless there was none; [`Error::InUse`] while the device still sends from its
+/// buffers.
+pub fn unbind_first(kernel: &Kernel, env: &Env) -> Result<(), Error> {
+    let first = object::get::<Binding>(&kernel.frames, env.bindings.get());
+    let Some(first) = first else { return Ok(()) };
+    binding::unbind_step(kernel, &mut kernel.net.borrow_mut(), first)?;
+    Err(Error::Again)
 }
 
 /// The interface's MAC address.
@@ -239,9 +235,6 @@ pub fn station(kernel: &Kernel) -> [u8; 6] {
     let [a, b, c, d, e, f, _, _] = kernel.info.mac.load(Relaxed).to_le_bytes();
     [a, b, c, d, e, f]
 }
-
-/// A frame of an environment, or none: lists of objects end with frame 0.
-pub(crate) const NOBODY: Pfn = Pfn(0);
 
 #[cfg(test)]
 mod tests;

@@ -20,8 +20,8 @@ use exo_abi::{Error, FRAME_BYTES, FrameKind, Pfn};
 
 use super::binding::Binding;
 use super::storage::{self, Frames, Room};
-use super::{NOBODY, filter, station};
-use crate::capability::{Object, Progress};
+use super::{filter, station};
+use crate::capability::Object;
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::list::{self, Links};
@@ -249,11 +249,7 @@ pub fn create(
     if kernel.here().work.left() < FRESH {
         return Err(Error::Again);
     }
-    frames.check_donation(pfn, maker.id())?;
-    frames.check_donation(code, maker.id())?;
-    if pfn == code {
-        return Err(Error::BadArgument);
-    }
+    frames.check_donations(&[pfn, code], maker.id())?;
     let (keys, count) = decode(wire)?;
     kernel.here().work.spend(count as u32 * KEY);
     let keys = keys.get(..count).unwrap_or_default();
@@ -358,7 +354,10 @@ fn unmerge(kernel: &Kernel, parent: &Scope, scope: &Scope) {
 /// binding, or a scope. Frames become plain memory of their owners.
 ///
 /// A binding without a scope receives and sends nothing more.
-pub fn remove_step(kernel: &Kernel, scope: &Scope) -> Result<Progress, Error> {
+///
+/// # Errors
+/// [`Error::Again`] while there is more to do.
+pub fn remove_step(kernel: &Kernel, scope: &Scope) -> Result<(), Error> {
     let frames = &kernel.frames;
     let get = |pfn| object::get::<Scope>(frames, pfn);
     let mut deepest = scope;
@@ -368,17 +367,17 @@ pub fn remove_step(kernel: &Kernel, scope: &Scope) -> Result<Progress, Error> {
     }
     if let Some(binding) = object::get::<Binding>(frames, deepest.bindings.get()) {
         match binding.filters.get() {
-            NOBODY => binding.leave_scope(kernel),
+            Pfn::NONE => binding.leave_scope(kernel),
             filter => filter::remove(kernel, binding, filter)?,
         }
-        return Ok(Progress::Again);
+        return Err(Error::Again);
     }
-    let Some(parent) = get(deepest.parent.get()) else { return Ok(Progress::Done) };
+    let Some(parent) = get(deepest.parent.get()) else { return Ok(()) };
     kernel.here().work.spend(deepest.count.get() as u32 * KEY / 2);
     unmerge(kernel, parent, deepest);
     list::remove(frames, &parent.children, deepest, OF_PARENT);
     let over = core::ptr::eq(deepest, scope);
     storage::retire_code(kernel, deepest.room.code.get());
     frames.retire(deepest.frame());
-    Ok(if over { Progress::Done } else { Progress::Again })
+    if over { Ok(()) } else { Err(Error::Again) }
 }

@@ -34,19 +34,25 @@ pub(crate) fn guards() -> impl Iterator<Item = u64> {
     percpu::guards().chain(descriptors::guards()).chain([boot])
 }
 
-/// Builds the tables and returns the root's frame.
-pub(super) fn build(machine: &mut Machine) -> Pfn {
+/// Builds the tables. Returns the root's frame, and the first of the direct map's lowest tables.
+pub(super) fn build(machine: &mut Machine) -> [Pfn; 2] {
     let root = machine.allocate(1);
-    let memory_end = machine.memory_end();
+    let (memory_end, reach) = (machine.memory_end(), LARGE_BYTES as usize);
+    // Small pages, because a single one can become code (`memory::protect`).
+    let lowest = machine.allocate(memory_end.div_ceil(LARGE_BYTES) as u32);
+    for (number, address) in (0..memory_end).step_by(FRAME_BYTES as usize).enumerate() {
+        let value = address | PRESENT | WRITE | NO_EXECUTE;
+        // SAFETY: one of the entries of these tables, which are the kernel's; nothing else uses
+        // them yet.
+        unsafe { memory::frame(lowest).cast::<u64>().add(number).write(value) };
+    }
     // The image's own 2 MiB are left out, so that nothing of it has a second, writable
-    // address. Small pages, because a single one can become code (`memory::protect`).
-    for first in (0..memory_end).step_by(LARGE_BYTES as usize).filter(|it| *it != KERNEL_LOAD) {
-        let entries = entry(machine, root, DIRECT_MAP + first, 1, 0);
-        let pages = (first..memory_end.min(first + LARGE_BYTES)).step_by(FRAME_BYTES as usize);
-        for (number, address) in pages.enumerate() {
-            // SAFETY: one of the 512 entries of a table, as in `entry`.
-            unsafe { entries.add(number).write(address | PRESENT | WRITE | NO_EXECUTE) };
-        }
+    // address.
+    let all = (0..memory_end).step_by(reach).zip(0..);
+    for (first, number) in all.filter(|(first, _)| *first != KERNEL_LOAD) {
+        let value = lowest.plus(number).address() | PRESENT | WRITE;
+        // SAFETY: as in `entry`.
+        unsafe { entry(machine, root, DIRECT_MAP + first, 2, 0).write(value) };
     }
     for address in DEVICES.step_by(LARGE_BYTES as usize) {
         let value = address | PRESENT | WRITE | NO_EXECUTE | UNCACHED | LARGE;
@@ -73,7 +79,7 @@ pub(super) fn build(machine: &mut Machine) -> Pfn {
         // SAFETY: as in `entry`.
         unsafe { entry(machine, root, page, 1, rights & USER).write(value) };
     }
-    root
+    [root, lowest]
 }
 
 /// The entry of `level` for `address`, after making tables above it. What ring 3 may is said in

@@ -27,7 +27,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     unsafe { descriptors::load(0) };
     let started = cpu::time_stamp();
     let mut machine = Machine::discover(start_info);
-    let root_table = layout::build(&mut machine);
+    let tables @ [root_table, _] = layout::build(&mut machine);
     // SAFETY: the final tables map the image and the direct map as the boot
     // tables do, with protection that `layout::build` gives each part.
     unsafe {
@@ -68,7 +68,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         disk.as_ref().map_or(0, |disk| disk.sectors / 2048)
     );
     let kernel = Kernel {
-        state: State::new(frames, info, info_frame, root_table, clock),
+        state: State::new(frames, info, info_frame, tables, clock),
         net: RefCell::new(Net::new(nic)),
         disk: RefCell::new(disk),
         network,

@@ -31,6 +31,8 @@ pub struct State {
     pub info_frame: Pfn,
     /// A root page table; every environment's has a copy of its upper half.
     pub root_table: Pfn,
+    /// First of the direct map's lowest page tables.
+    pub direct_map: Pfn,
     /// The first environment; the machine ends with it.
     pub first: Cell<EnvId>,
     /// Whether it has ended.
@@ -49,7 +51,7 @@ impl State {
         frames: FrameTable,
         info: &'static SystemInfo,
         info_frame: Pfn,
-        root_table: Pfn,
+        [root_table, direct_map]: [Pfn; 2],
         clock: Clock,
     ) -> Self {
         Self {
@@ -57,6 +59,7 @@ impl State {
             info,
             info_frame,
             root_table,
+            direct_map,
             first: Cell::new(EnvId(0)),
             over: Cell::new(false),
             cores: Default::default(),

@@ -10,8 +10,6 @@ use crate::work::Work;
 /// Later than any deadline.
 pub const NEVER: u64 = u64::MAX;
 
-const NOBODY: EnvId = EnvId(0);
-
 /// A processor.
 #[derive(Default)]
 pub struct Core {
@@ -56,7 +54,7 @@ impl Default for Schedule {
             cursor: Cell::new(0),
             ready: Cell::new(0),
             nearest: Cell::new(NEVER),
-            heir: Cell::new(NOBODY),
+            heir: Cell::new(EnvId::NONE),
             decisions: Cell::new(0),
             watched: Cell::new(0),
         }
@@ -68,7 +66,7 @@ impl Schedule {
     pub fn end_slice(&self) {
         self.cursor.set((self.cursor.get() + 1) % SLOT_COUNT as u32);
         // There is no rest of it to give away.
-        self.heir.set(NOBODY);
+        self.heir.set(EnvId::NONE);
     }
 
     /// The current slot.
@@ -92,7 +90,7 @@ impl Schedule {
     /// Whether no environment runs before something happens.
     #[inline]
     pub fn rests(&self) -> bool {
-        self.ready.get() == 0 && self.heir.get() == NOBODY
+        self.ready.get() == 0 && self.heir.get() == EnvId::NONE
     }
 
     /// Notes that an environment sleeps until `deadline`.

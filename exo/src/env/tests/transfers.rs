@@ -189,7 +189,8 @@ fn a_chain_ends_at_eight() {
     call(line.kernel, line.root, "frames_take", &[ALL_FRAMES, space, 1504, 1]).expect("free");
     call(line.kernel, line.root, "map", &[space, space, 1504, at, 1, 1]).expect("mappable");
     let filter = dpf::packet::udp_to([10, 0, 2, 15], 7);
-    env::predicate::sleep(line.kernel, line.envs[8], filter, UserPtr(at)).expect("readable");
+    env::predicate::set(line.kernel, line.envs[8], filter, UserPtr(at)).expect("readable");
+    schedule::set_state(line.kernel, line.envs[8], EnvState::Waiting);
     assert_eq!(line.call(7).err(), Some(Error::TooMuch));
     assert!(line.envs[8].predicate.is_set(), "it still waits for its condition");
     assert_eq!(line.state(7), EnvState::Ready);

@@ -38,13 +38,7 @@ macro_rules! entries {
         /// The entry of each call by its number, and last that of numbers that are none.
         /// One function for each, so that a call saves no more registers than it needs.
         pub(crate) static CALLS: [Entry; COUNT + 1] = [$(serve::<$number>,)* serve::<{ COUNT as u64 }>];
-    };
-}
-exo_abi::syscall_table!(entries);
 
-macro_rules! direct {
-    ($($(#[doc = $doc:literal])* $number:literal $name:ident($($arg:ident: $ty:ty),*)
-        -> $returns:ty $(, $leaves:ident)?;)*) => {
         /// The same for calls from ring 0, which enter by a gate and not by `syscall`: only
         /// those that return to their caller, for what others need is not saved there.
         pub(crate) static DIRECT: [Entry; COUNT + 1] =
@@ -52,7 +46,7 @@ macro_rules! direct {
                 serve::<{ COUNT as u64 }>];
     };
 }
-exo_abi::syscall_table!(direct);
+exo_abi::syscall_table!(entries);
 
 extern "C" fn serve<const NUMBER: u64>(
     a: u64,

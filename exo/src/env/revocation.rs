@@ -11,16 +11,16 @@
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
-use exo_abi::{Error, FrameKind, Pages, Pfn, REPOSSESSED, Upcall};
+use exo_abi::{Error, Pages, Pfn, REPOSSESSED, Upcall};
 
 use super::events;
-use crate::paging::{self, Sweep};
+use crate::paging;
 use crate::state::State;
 use crate::state::env::Env;
 use crate::work::Work;
 
 /// What looking at an entry of the frame table costs.
-const LOOK: u32 = 16;
+const LOOK: u32 = 24;
 /// What making processors forget an address space costs.
 const SHOOTDOWN: u32 = 500;
 
@@ -61,17 +61,14 @@ pub fn enforce(kernel: &State, env: &Env, frame: Pfn, work: &Work) -> Result<(),
             taking.set((victim, cursor));
             return Err(Error::Again);
         }
-        let sweep = match frames.kind(table) {
-            Some(FrameKind::PageTable) => paging::break_mappings(frames, table, victim, work),
-            _ => Sweep::Clean,
-        };
-        if sweep != Sweep::Clean
+        let broken = paging::break_mappings(frames, table, victim, work);
+        if broken != Ok(false)
             && let Some(space) = frames.owner(table)
         {
             work.spend(SHOOTDOWN);
             kernel.forget(space);
         }
-        if sweep == Sweep::Unfinished {
+        if broken.is_err() {
             taking.set((victim, cursor));
             return Err(Error::Again);
         }

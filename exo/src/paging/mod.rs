@@ -384,34 +384,31 @@ fn clear_entry(frames: &FrameTable, pfn: Pfn, level: u8, entry: &AtomicU64, work
     }
 }
 
-/// What [`break_mappings`] has done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sweep {
-    /// There was nothing to break.
-    Clean,
-    /// What there was is broken: the processor must be made to forget.
-    Broken,
-    /// As [`Sweep::Broken`], but the rest of the table has not been looked at.
-    Unfinished,
-}
-
-/// Removes every mapping of `victim` from the page table in `pfn`, as far as there is `work`.
-pub fn break_mappings(frames: &FrameTable, pfn: Pfn, victim: Pfn, work: &Work) -> Sweep {
-    let level = frames.level(pfn);
-    let mut sweep = Sweep::Clean;
-    let Some(table) = object::get::<Table>(frames, pfn) else { return sweep };
+/// Removes every mapping of `victim` from the page table in `pfn`, if it is one, as far as there is
+/// `work`. Whether there was any: then the processor must be made to forget.
+///
+/// # Errors
+/// [`Error::Again`] if the rest of the table has not been looked at; there may have been some.
+pub fn break_mappings(
+    frames: &FrameTable,
+    pfn: Pfn,
+    victim: Pfn,
+    work: &Work,
+) -> Result<bool, Error> {
+    let Some(table) = object::get::<Table>(frames, pfn) else { return Ok(false) };
+    let (level, mut broken) = (frames.level(pfn), false);
     for entry in &table.0[..if level > LARGE_LEVEL { 0 } else { 512 }] {
         if !work.draw(ENTRY) {
-            return Sweep::Unfinished;
+            return Err(Error::Again);
         }
         let old = entry.load(Relaxed);
         let offset = victim.0.wrapping_sub(frame_of(old).0);
         if old & PRESENT != 0 && offset < reach(level, old) {
             clear_entry(frames, pfn, level, entry, work);
-            sweep = Sweep::Broken;
+            broken = true;
         }
     }
-    sweep
+    Ok(broken)
 }
 
 #[cfg(test)]

@@ -231,6 +231,12 @@ impl<'a> Wire<'a> {
         self.socket.send(frame).expect("QEMU takes the frame");
     }
 
+    /// Sends a frame to the guest, which may end meanwhile. Whether QEMU was there to take it.
+    #[must_use]
+    pub fn offer(&self, frame: &[u8]) -> bool {
+        self.socket.send(frame).is_ok()
+    }
+
     /// The next frame from the guest; questions for the router's station are answered
     /// on the way, announcements passed over.
     ///

@@ -26,6 +26,7 @@ pub(super) fn slice_yield(_: Caller<'_>) -> Reply {
     Reply::Yield
 }
 
+#[inline(always)]
 pub(super) fn wait(caller: Caller<'_>, seen: EventCount, deadline: u64) -> Reply {
     let events = caller.env.events.get();
     if events != seen.0 {
@@ -35,7 +36,7 @@ pub(super) fn wait(caller: Caller<'_>, seen: EventCount, deadline: u64) -> Reply
 }
 
 /// The caller sleeps, until `deadline` at the latest if that is not zero.
-#[inline]
+#[inline(always)]
 fn sleep(caller: Caller<'_>, deadline: u64) -> Reply {
     caller.env.transfer.sleeps(caller.env.events.get());
     caller.env.deadline.set(deadline);

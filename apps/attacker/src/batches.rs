@@ -28,7 +28,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
 
 const BYTES: usize = BATCH_WORDS * 8;
 
-fn put(page: VirtAddr, place: usize, name: &str, arguments: &[u64]) {
+/// Writes a call of a batch.
+pub(crate) fn put(page: VirtAddr, place: usize, name: &str, arguments: &[u64]) {
     write(page, place * BYTES, call_number(name));
     for (index, argument) in arguments.iter().enumerate() {
         write(page, place * BYTES + 8 + 8 * index, *argument);
@@ -44,7 +45,7 @@ fn answers(page: VirtAddr, count: usize) -> Vec<(u64, u64)> {
 }
 
 /// As results, for a verdict.
-fn results(page: VirtAddr, count: usize) -> impl Iterator<Item = Result<u64, Error>> {
+pub(crate) fn results(page: VirtAddr, count: usize) -> impl Iterator<Item = Result<u64, Error>> {
     let result = |(code, value)| match code {
         0 => Ok(value),
         code => Err(Error::from_code(code).unwrap_or(Error::NoSuchCall)),

@@ -5,16 +5,18 @@
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use exo_abi::{
     DISK_RING, DiskCompletion, DiskOperation, DiskRequest, DiskRing, Error, FRAME_BYTES, FrameKind,
-    Handle, Pfn, Protection, Rights, SECTOR_BYTES, VirtAddr, Word, boot::SELF,
+    Handle, Pfn, Protection, Rights, SECTOR_BYTES, UserPtr, VirtAddr, Word, boot::SELF,
 };
 use libos::disk::Extent;
 use libos::sys;
 
 use crate::attack::{Attack, Attacker, Attempt, PATIENCE, Verdict};
+use crate::batches::{put, results};
 
 use DiskOperation::{Discard, Flush, Read, Write, WriteZeroes};
 
@@ -406,39 +408,50 @@ fn into_ring(attacker: &mut Attacker) -> Attempt {
     })
 }
 
-/// Runs `attempt` while the disk has a request for the data pages, as far as the kernel knows: in
-/// the slice in which it was made it looks for completions only when it is asked to.
+/// The device is asked to fill the buffer, and in the same crossing `calls`, for the buffer's frame,
+/// are made, the last of which is refused: none takes the device's completion in between.
 fn in_flight(
     attacker: &mut Attacker,
-    attempt: impl FnOnce(&mut Attacker, &mut Ring) -> Result<u64, Error>,
+    calls: impl FnOnce(u64) -> Vec<(&'static str, Vec<u64>)>,
 ) -> Attempt {
-    with_ring(attacker, |attacker, ring, extent| {
-        let data = ring.data();
+    let at = attacker.window()?;
+    let page = attacker.frames.page(at)?;
+    let verdict = with_ring(attacker, |_, ring, extent| {
         sys::slice_yield()?;
-        ring.submit(Read, extent.first.into(), 16, data);
-        ring.sync()?;
-        let result = attempt(attacker, ring);
+        ring.submit(Read, extent.first.into(), 16, ring.data());
+        let calls = calls(ring.frames.plus(DATA).into_word());
+        put(at, 0, "disk_sync", &[ring.binding.into_word()]);
+        for (place, (name, arguments)) in (1..).zip(&calls) {
+            put(at, place, name, arguments);
+        }
+        let count = 1 + calls.len();
+        sys::batch(UserPtr(at.get()), count as u32)?;
+        let last = results(at, count).last().unwrap_or(Err(Error::WrongState));
         ring.answer()?;
-        Ok(Verdict::refused(result, Error::InUse))
-    })
+        Ok(Verdict::refused(last, Error::InUse))
+    });
+    attacker.frames.drop_page(at, page)?;
+    verdict
 }
 
 fn free_buffer(attacker: &mut Attacker) -> Attempt {
-    in_flight(attacker, |_, ring| sys::frames_free(ring.frames.plus(DATA), 2))
+    in_flight(attacker, |frame| vec![("frames_free", vec![frame, 2])])
 }
 
 fn unmap_buffer(attacker: &mut Attacker) -> Attempt {
-    let at = attacker.window()?;
-    in_flight(attacker, |_, ring| {
-        let frame = ring.frames.plus(DATA);
-        sys::map(SELF, SELF, frame, at, 1, Protection::ReadWrite)?;
-        sys::unmap(SELF, at, 1)?;
-        sys::frames_free(frame, 1)
+    let at = attacker.window()?.get();
+    let (space, protection) = (SELF.into_word(), Protection::ReadWrite.into_word());
+    in_flight(attacker, |frame| {
+        vec![
+            ("map", vec![space, space, frame, at, 1, protection]),
+            ("unmap", vec![space, at, 1]),
+            ("frames_free", vec![frame, 1]),
+        ]
     })
 }
 
 fn donate_buffer(attacker: &mut Attacker) -> Attempt {
-    in_flight(attacker, |_, ring| sys::cap_grow(ring.frames.plus(DATA)))
+    in_flight(attacker, |frame| vec![("cap_grow", vec![frame])])
 }
 
 fn indices(attacker: &mut Attacker) -> Attempt {

@@ -6,7 +6,7 @@ use exo_abi::{EnvState, Error, Handle, Pfn, Rights, UserPtr};
 
 use super::caller::{Caller, Leaving, Reply};
 use crate::capability::{BADGE_END, CapRef, Kind, Object};
-use crate::env::transfer::{self, End};
+use crate::env::transfer::{self, End, Switch};
 use crate::env::{self, Env};
 use crate::schedule;
 
@@ -81,27 +81,28 @@ pub(super) fn cap_badge(caller: Caller<'_>, source: Handle, badge: u64) -> Resul
 }
 
 #[inline(always)]
-fn begin(caller: Caller<'_>, entry: Handle, grant: Handle, waits: bool) -> Reply {
-    let begun =
-        caller.object::<Env>(entry, Kind::Entry, Rights::CALL).and_then(|(callee, slot)| {
-            let Object { badge, life, .. } = slot.object();
-            let (index, badge) = (badge / BADGE_END, badge % BADGE_END);
-            let at = callee.transfer.entry(index, life).ok_or(Error::BadHandle)?;
-            transfer::begin(caller.kernel, caller.env, callee, at, badge, waits, |to| {
-                caller.hand_over(grant, to)
-            })
-        });
-    let leaving = if waits { Leaving::Waits } else { Leaving::Ready };
-    begun.map_or_else(|error| Reply::Done(Err(error)), |switch| Reply::Switch(leaving, switch))
+fn begin(caller: Caller<'_>, entry: Handle, grant: Handle, waits: bool) -> Result<Switch, Error> {
+    let (callee, slot) = caller.object::<Env>(entry, Kind::Entry, Rights::CALL)?;
+    let Object { badge, life, .. } = slot.object();
+    let (index, badge) = (badge / BADGE_END, badge % BADGE_END);
+    let at = callee.transfer.entry(index, life).ok_or(Error::BadHandle)?;
+    let grant = |to: &Env| caller.hand_over(grant, to);
+    transfer::begin(caller.kernel, caller.env, callee, at, badge, waits, grant)
 }
 
 #[inline(always)]
 pub(super) fn transfer_call(caller: Caller<'_>, entry: Handle, grant: Handle) -> Reply {
-    begin(caller, entry, grant, true)
+    match begin(caller, entry, grant, true) {
+        Ok(switch) => Reply::Switch(Leaving::Waits, switch),
+        Err(error) => Reply::Done(Err(error)),
+    }
 }
 
 pub(super) fn transfer_send(caller: Caller<'_>, entry: Handle, grant: Handle) -> Reply {
-    begin(caller, entry, grant, false)
+    match begin(caller, entry, grant, false) {
+        Ok(switch) => Reply::Switch(Leaving::Ready, switch),
+        Err(error) => Reply::Done(Err(error)),
+    }
 }
 
 #[inline(always)]

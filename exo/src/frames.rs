@@ -93,13 +93,15 @@ impl FrameTable {
     /// [`Error::NotOwned`] if it is not plain memory of `owner`,
     /// [`Error::InUse`] if something refers to it.
     pub fn check_donation(&self, pfn: Pfn, owner: EnvId) -> Result<(), Error> {
-        if !self.is_memory_of(pfn, owner) {
+        self.check_quiet(pfn, owner, &[FrameKind::Memory])
+    }
+
+    fn check_quiet(&self, pfn: Pfn, owner: EnvId, kinds: &[FrameKind]) -> Result<(), Error> {
+        let fits = self.kind(pfn).is_some_and(|kind| kinds.contains(&kind));
+        if !fits || self.owner(pfn) != Some(owner) {
             return Err(Error::NotOwned);
         }
-        if self.is_referred_to(pfn) {
-            return Err(Error::InUse);
-        }
-        Ok(())
+        if self.is_referred_to(pfn) { Err(Error::InUse) } else { Ok(()) }
     }
 
     /// Checks that all of `frames` can be donated by `owner`, each for another object.
@@ -144,10 +146,11 @@ impl FrameTable {
         }
     }
 
-    /// Makes quiet memory a frame of machine code: the kernel alone writes it.
-    pub fn make_code(&self, pfn: Pfn) {
+    /// Makes quiet memory a frame of machine code: `Code`, which the kernel alone writes, or `Text`,
+    /// which nothing does.
+    pub fn make_code(&self, pfn: Pfn, kind: FrameKind) {
         if self.is_quiet_memory(pfn) {
-            self.set_kind(pfn, FrameKind::Code, 0);
+            self.set_kind(pfn, kind, 0);
         }
     }
 
@@ -301,18 +304,18 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Gives back `count` frames of `owner`'s plain memory. All or none.
+    /// Gives back `count` frames of `owner`'s plain memory or admitted code. All or none.
     ///
     /// # Errors
     /// [`Error::TooMuch`], [`Error::OutOfRange`]; [`Error::NotOwned`] if one is
-    /// not `owner`'s plain memory, [`Error::InUse`] if one is referred to.
+    /// neither of `owner`, [`Error::InUse`] if one is referred to.
     pub fn free(&self, first: Pfn, count: Pages, owner: EnvId) -> Result<(), Error> {
         if count > BATCH {
             return Err(Error::TooMuch);
         }
         self.run(first, count)?;
         for offset in 0..count {
-            self.check_donation(first.plus(offset), owner)?;
+            self.check_quiet(first.plus(offset), owner, &[FrameKind::Memory, FrameKind::Text])?;
         }
         for offset in 0..count {
             self.release(first.plus(offset));

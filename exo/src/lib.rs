@@ -17,6 +17,7 @@
 //! | [`list`] | lists through kernel objects |
 //! | [`env`] | environments: creation, death, destruction |
 //! | [`elevation`] | environments that run in ring 0 for a time |
+//! | [`keys`] | protection keys: the code that is admitted beside pages behind one |
 //! | [`schedule`], [`slots`], [`cores`] | which environment's turn it is; slots; processors and the lock |
 //! | [`clock`] | how fast the time-stamp counter runs |
 //! | [`work`] | how much one entry may do |
@@ -44,6 +45,7 @@ pub mod elevation;
 pub mod env;
 pub mod frames;
 pub mod kernel;
+pub mod keys;
 pub mod list;
 pub mod memory;
 #[cfg(test)]

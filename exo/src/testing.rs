@@ -102,6 +102,7 @@ pub(crate) fn machine() -> (&'static Kernel, &'static Env) {
     kernel.first.set(root.id());
     kernel.info.tsc_hz.store(1_000_000_000, std::sync::atomic::Ordering::Relaxed);
     kernel.info.cores.store(1, std::sync::atomic::Ordering::Relaxed);
+    kernel.info.keys.store(exo_abi::KEYS, std::sync::atomic::Ordering::Relaxed);
     kernel.here().current.set(root.id());
     kernel.here().running.set(Some(root));
     (kernel, root)

@@ -22,6 +22,7 @@ use crate::disk;
 use crate::elevation;
 use crate::env::{self, Context, Env, VectorState, upcall};
 use crate::kernel::{Kernel, Locked, enter};
+use crate::keys;
 use crate::net;
 use crate::schedule::{self, Payer, SLICE_MICROSECONDS, Slice};
 use crate::state::State;
@@ -84,7 +85,9 @@ pub extern "C" fn trap(frame: &mut Context) {
         2 | 8 | 18 => panic!("processor exception {vector}, error code {:#x}", frame.error),
         // It is being destroyed by another processor: nothing is its affair any more.
         0..32 if env.state() != EnvState::Ready => {}
-        0..32 if env.elevated.is_set() && lowers(&kernel, env, frame) => return kernel.leave(),
+        0..32 if (env.elevated.is_set() || keys::is_guarded(env)) && tells(&kernel, env, frame) => {
+            return kernel.leave();
+        }
         0..32 => {
             env.context().set(*frame);
             fault(&kernel, env, frame, frame.vector);
@@ -121,13 +124,15 @@ pub extern "C" fn trap(frame: &mut Context) {
     leave(kernel, slice_over)
 }
 
-/// Exception `frame` of `env` in ring 0 takes it to ring 3, and is told there. False if it does
-/// not want to be told.
+/// Exception `frame` of `env`, which the entry does not give back, is told there; if it was
+/// in ring 0, that takes it to ring 3. False if it does not want to be told, or must not be.
 #[cold]
-fn lowers(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
+fn tells(kernel: &Kernel, env: &Env, frame: &mut Context) -> bool {
     const FROM_USER: u64 = 1 << 2;
-    elevation::end(kernel, env, Lowered::Fault);
-    elevation::apply(env);
+    if env.elevated.is_set() {
+        elevation::end(kernel, env, Lowered::Fault);
+        elevation::apply(env);
+    }
     let (code, address) = match frame.vector {
         // As it would have been there.
         PAGE_FAULT => (frame.error | FROM_USER, cpu::fault_address()),
@@ -260,6 +265,9 @@ pub fn sleep(mut kernel: Locked, env: &Env) -> (Locked, bool) {
 /// none.
 pub fn leave(mut kernel: Locked, mut slice_over: bool) -> ! {
     let mut before = kernel.here().running.replace(None);
+    if let Some(env) = before {
+        keys::save(env);
+    }
     loop {
         let now = cpu::time_stamp();
         let deadline = schedule::wake_expired(&kernel, now);
@@ -302,7 +310,8 @@ pub fn switch_to(kernel: &Kernel, env: &'static Env) {
     // `paging::create_root`.
     unsafe { cpu::set_page_table(env.root_table.get().address()) };
     cpu::forget_segments();
-    set_upcalls(env.area().map(|area| &area.upcall));
+    // An exception behind a gate is not given back: that is looked at in `trap`.
+    set_upcalls(env.area().filter(|_| !keys::is_guarded(env)).map(|area| &area.upcall));
 }
 
 /// `env` runs, in the current address space, which is its own; traps save its vector
@@ -317,6 +326,7 @@ pub fn set_running(kernel: &Kernel, env: &'static Env, vectors: *mut VectorState
         env.context().set(context);
     }
     elevation::apply(env);
+    keys::load(env);
 }
 
 /// Goes on in `env` as it was saved.

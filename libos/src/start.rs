@@ -9,8 +9,8 @@ use exo_abi::{Handle, Pfn, START_BLOCK_BYTES, Word};
 
 use crate::disk::Extent;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"EXOSTRT3");
-const FIXED_BYTES: usize = 120;
+const MAGIC: u64 = u64::from_le_bytes(*b"EXOSTRT4");
+const FIXED_BYTES: usize = 136;
 /// Most applications of one share.
 pub const MAX_SIDES: usize = 8;
 /// A [`ShareGrant`] as bytes.
@@ -37,6 +37,8 @@ pub struct StartBlock<'a> {
     pub disk: Option<(Handle, Extent)>,
     /// Elevation capability, if granted.
     pub elevation: Option<Handle>,
+    /// Capability for a protection key, and which it is, if there was one left.
+    pub key: Option<(Handle, u32)>,
     /// Own IPv4 address, if the manifest gives one.
     pub address: Option<[u8; 4]>,
     /// IPv4 address of the gateway.
@@ -137,7 +139,10 @@ impl<'a> StartBlock<'a> {
         let (disk, extent) = self.disk.unwrap_or((Handle::NONE, Extent { first: 0, sectors: 0 }));
         fixed[104..112].copy_from_slice(&disk.into_word().to_le_bytes());
         fixed[112..116].copy_from_slice(&extent.first.to_le_bytes());
-        fixed[116..].copy_from_slice(&extent.sectors.to_le_bytes());
+        fixed[116..120].copy_from_slice(&extent.sectors.to_le_bytes());
+        let (keys, key) = self.key.unwrap_or((Handle::NONE, 0));
+        fixed[120..128].copy_from_slice(&keys.into_word().to_le_bytes());
+        fixed[128..].copy_from_slice(&u64::from(key).to_le_bytes());
         let (arguments, rest) = rest.split_at_mut_checked(self.arguments.len())?;
         arguments.copy_from_slice(self.arguments.as_bytes());
         rest.get_mut(..self.shares.len())?.copy_from_slice(self.shares);
@@ -175,6 +180,7 @@ impl<'a> StartBlock<'a> {
                 (disk, Extent { first: word(14) as u32, sectors: (word(14) >> 32) as u32 })
             }),
             elevation: handle(10),
+            key: handle(15).map(|keys| (keys, word(16) as u32)),
             address: (word(7) >> 8 & 1 == 1).then(|| (word(6) as u32).to_le_bytes()),
             gateway: ((word(6) >> 32) as u32).to_le_bytes(),
             prefix_len: word(7) as u8,
@@ -235,6 +241,7 @@ mod tests {
             machine: Some(Handle::new(2, 1)),
             disk: Some((Handle::new(5, 2), Extent { first: 16, sectors: 1 << 31 })),
             elevation: Some(Handle::new(7, 1)),
+            key: Some((Handle::new(8, 1), 15)),
             address: Some([10, 0, 2, 15]),
             gateway: [10, 0, 2, 2],
             prefix_len: 24,
@@ -259,7 +266,7 @@ mod tests {
         assert!(StartBlock::read(&[0; START_BLOCK_BYTES]).is_none());
         let mut block = [0xff; START_BLOCK_BYTES];
         assert!(StartBlock::read(&block).is_none());
-        block[..8].copy_from_slice(b"EXOSTRT3");
+        block[..8].copy_from_slice(b"EXOSTRT4");
         assert!(StartBlock::read(&block).is_none());
     }
 }

@@ -229,6 +229,7 @@ impl Attacker {
         [Some(SELF), Some(start.frames), start.console, start.net, start.machine]
             .into_iter()
             .chain(start.disk.map(|(disk, _)| Some(disk)))
+            .chain(start.key.map(|(keys, _)| Some(keys)))
             .chain([binding, self.maker.keeper()])
             .chain(peers)
             .flatten()

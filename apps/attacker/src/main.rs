@@ -51,6 +51,8 @@ mod handles;
 #[cfg(exo_guest)]
 mod instructions;
 #[cfg(exo_guest)]
+mod keys;
+#[cfg(exo_guest)]
 mod large_pages;
 #[cfg(exo_guest)]
 mod linger;
@@ -95,7 +97,7 @@ mod guest {
     use crate::attack::{Attack, Attacker, Outcome, Verdict};
     use crate::{
         batches, claims, clients, comparisons, cores, disk, doorbells, elevation, environments,
-        exceptions, exhaustion, frames, grants, handles, instructions, large_pages, linger,
+        exceptions, exhaustion, frames, grants, handles, instructions, keys, large_pages, linger,
         mappings, memory, noise, orphan, pointers, predicates, pressure, repossession, rings,
         senders, storm, time, transfers, upcalls,
     };
@@ -126,6 +128,7 @@ mod guest {
         ("cores", cores::ATTACKS),
         ("exceptions", exceptions::ATTACKS),
         ("elevation", elevation::ATTACKS),
+        ("keys", keys::ATTACKS),
         ("clients", clients::ATTACKS),
         ("noise", noise::ATTACKS),
         // Leaves handles behind, which others would find by guessing.

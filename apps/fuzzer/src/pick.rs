@@ -20,6 +20,8 @@ pub(crate) enum Want {
     Quiet,
     /// Own memory.
     Memory,
+    /// Own admitted code.
+    Text,
     /// An own page table.
     Table,
     /// An own filter.
@@ -53,6 +55,7 @@ impl Member {
                 Want::Free => kind == Some(FrameKind::Free),
                 Want::Quiet => mine && kind == Some(FrameKind::Memory) && quiet,
                 Want::Memory => mine && kind == Some(FrameKind::Memory),
+                Want::Text => mine && kind == Some(FrameKind::Text),
                 Want::Table => mine && kind == Some(FrameKind::PageTable),
                 Want::Filter => mine && kind == Some(FrameKind::Filter),
                 Want::Scope => mine && kind == Some(FrameKind::Scope),
@@ -87,8 +90,9 @@ impl Member {
                     "net_unscope" => Want::Scope,
                     "disk_unbind" => Want::DiskBinding,
                     "map" if self.random.below(16) == 0 => return (first + 511) & !511,
+                    "map" | "map_keyed" | "frames_free" if self.random.below(8) == 0 => Want::Text,
                     "map" if self.random.below(4) == 0 => Want::Table,
-                    "map" => Want::Memory,
+                    "map" | "map_keyed" => Want::Memory,
                     _ => Want::Quiet,
                 };
                 self.frame(want)
@@ -139,6 +143,7 @@ impl Member {
                 "entry" => self.handle(Told::Entry),
                 "doorbell" => self.handle(Told::Doorbell),
                 "slots" if self.random.below(4) != 0 => SELF.into_word(),
+                "keys" if self.random.below(4) != 0 => Handle::NONE.into_word(),
                 _ => {
                     let kinds = [
                         Told::Other,
@@ -251,6 +256,7 @@ impl Member {
                 Rights::GRANT.with(right).into_word()
             }
             (_, "deadline") => bits >> 8 & 1,
+            (_, "key") => bits >> 8 & 15,
             (_, "badge") => bits >> 8 & 0xff,
             (_, "first") if call == "cap_derive" => {
                 let first = board().frames[0].load(Relaxed);

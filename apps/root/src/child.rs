@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use exo_abi::boot::{CONSOLE, ELEVATION, FRAMES, MACHINE, NET, SELF, STACK_TOP, U_AREA};
+use exo_abi::boot::{CONSOLE, ELEVATION, FRAMES, KEYS, MACHINE, NET, SELF, STACK_TOP, U_AREA};
 use exo_abi::{
     Allowance, Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Protection, Rights,
     START_BLOCK_BYTES, UArea, UserPtr, VirtAddr, Word,
@@ -60,16 +60,19 @@ struct Given {
     machine: Option<Handle>,
     disk: Option<(Handle, Extent)>,
     elevation: Option<Handle>,
+    key: Option<(Handle, u32)>,
 }
 
 /// Makes the environment of `app`, filled and endowed, not yet told and not yet running. Its
-/// frames are the ones below `ceiling`, which moves down; `extent` is what it gets of the disk.
+/// frames are the ones below `ceiling`, which moves down; `extent` is what it gets of the disk, `key` its
+/// protection key.
 pub(crate) fn create(
     bundle: &Bundle<'static>,
     app: &App,
     ceiling: &mut Pfn,
     table: &[FrameInfo],
     extent: Option<(Handle, Extent)>,
+    key: Option<u32>,
 ) -> Result<Child, Error> {
     let image = bundle.image(&app.image).ok_or(Error::Vacant)?;
     let first = Pfn(ceiling.0.checked_sub(app.frames).ok_or(Error::OutOfRange)?);
@@ -108,6 +111,11 @@ pub(crate) fn create(
         Elevate::Deep => Some(in_ring_0.with(Rights::CALL)),
     };
     let elevation = elevation.map(|rights| give(ELEVATION, rights, stretch, total)).transpose()?;
+    let of_key = |key: u32| {
+        let rights = Rights::CALL.with(Rights::GRANT);
+        Ok::<_, Error>((give(KEYS, rights, key.into(), 1)?, key))
+    };
+    let key = key.map(of_key).transpose()?;
     let mut optional = |wanted: bool, source, right: Rights| {
         wanted.then(|| give(source, right.with(Rights::GRANT), 0, 0)).transpose()
     };
@@ -136,7 +144,7 @@ pub(crate) fn create(
         derived,
         shares: Vec::new(),
         builder,
-        given: Given { frames, console, net, machine, disk, elevation },
+        given: Given { frames, console, net, machine, disk, elevation, key },
         scope,
         entry: image.entry,
     })
@@ -145,7 +153,7 @@ pub(crate) fn create(
 impl Child {
     /// Writes into its U-area what it has: the last thing before it is started.
     pub(crate) fn tell(&self, manifest: &Manifest, app: &App) -> Result<(), Error> {
-        let Given { frames, console, net, machine, disk, elevation } = self.given;
+        let Given { frames, console, net, machine, disk, elevation, key } = self.given;
         self.builder.tell(&StartBlock {
             name: &app.name,
             frames,
@@ -156,6 +164,7 @@ impl Child {
             machine,
             disk,
             elevation,
+            key,
             address: app.address,
             gateway: manifest.gateway,
             prefix_len: manifest.prefix_len,

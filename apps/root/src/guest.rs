@@ -54,7 +54,10 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
     let mut ceiling = place.image;
     let wanted = manifest.apps.iter().any(|app| app.disk.is_some());
     let mut extents = if wanted { Extents::open(u_area, system)? } else { None };
-    for app in &manifest.apps {
+    // One protection key each, while there are any.
+    let keys = system.keys.load(core::sync::atomic::Ordering::Relaxed);
+    for (app, key) in manifest.apps.iter().zip(1..) {
+        let key = (key < keys).then_some(key);
         let extent = match (&app.disk, &mut extents) {
             (Some(share), Some(extents)) => {
                 let claimed = extents.claim(share);
@@ -62,11 +65,12 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
             }
             _ => None,
         };
-        let child =
-            child::create(&bundle, app, &mut ceiling, frame_table, extent).map_err(|error| {
+        let child = child::create(&bundle, app, &mut ceiling, frame_table, extent, key).map_err(
+            |error| {
                 let problem = child::explain(error, &bundle, app, ceiling);
                 alloc::format!("cannot start {}: {problem}", app.name)
-            })?;
+            },
+        )?;
         children.push(child);
     }
     shares::make(&manifest.shares, &mut children)

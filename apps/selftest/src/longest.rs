@@ -11,8 +11,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::SELF;
 use exo_abi::{
-    BATCH_MAX, BATCH_WORDS, DERIVATION_DEPTH, Error, FRAME_BYTES, Handle, LARGE_PAGES, Level, Pfn,
-    Protection, Rights, UserPtr, VirtAddr, Word, call_number,
+    BATCH_MAX, BATCH_WORDS, DERIVATION_DEPTH, Error, FRAME_BYTES, GATE_BYTES, Handle, LARGE_PAGES,
+    Level, Pfn, Protection, Rights, UserPtr, VirtAddr, Word, call_number,
 };
 use libos::println;
 use libos::runtime::Environment;
@@ -278,7 +278,36 @@ fn directory(maker: &Maker, space: Handle, first: Pfn) -> Result<(), Error> {
     Ok(())
 }
 
+/// Code that is nothing but gates; and an environment that takes part, with pages behind a key.
+fn keys(maker: &Maker) -> Result<(), Error> {
+    const GATE: [u8; GATE_BYTES] = exo_abi::gate(exo_abi::CLOSED);
+    let (frames, own, at) = (maker.frames, SELF.into_word(), window(1));
+    let code = frames.take(SELF, 1 + BATCH_MAX)?;
+    frames.cover(SELF, at)?;
+    for frame in (0..=BATCH_MAX).map(|offset| code.plus(offset)) {
+        sys::map(SELF, SELF, frame, at, 1, Protection::ReadWrite)?;
+        for place in (0..FRAME_BYTES as usize / GATE_BYTES).map(|place| place * GATE_BYTES) {
+            let here = core::ptr::with_exposed_provenance_mut(at.get() as usize + place);
+            // SAFETY: in the page that was just mapped here.
+            unsafe { core::ptr::write_unaligned(here, GATE) };
+        }
+        sys::unmap(SELF, at, 1)?;
+    }
+    both("code_admit", [own, code.into_word(), 0, 0, 0, 0], [0, 1, 0, 0, 0, 0])?;
+    let child = maker.bare()?;
+    let env = child.env.into_word();
+    both("env_guard", [env, 0, 0, 0, 0, 0], [0; 6])?;
+    frames.cover(child.env, at)?;
+    let page = frames.take(SELF, 1)?;
+    let words = [env, own, page.into_word(), at.get(), 1, 15];
+    both("map_keyed", words, [0, 0, 0, FRAME_BYTES, 0, 0])?;
+    child.destroy()?;
+    frames.give(page, 1)?;
+    frames.give(code, 1 + BATCH_MAX)
+}
+
 fn objects(maker: &Maker) -> Result<(), Error> {
+    keys(maker)?;
     let frames = maker.frames;
     let (own, none) = (SELF.into_word(), [0; 6]);
     // Environments, from frames side by side.

@@ -79,6 +79,7 @@ impl Rights {
     /// Machine: power off.
     pub const POWER: Self = Self(1 << 11);
     /// Entry point: transfer control to it. Doorbell: ring it. Elevation: make direct calls.
+    /// Keys: admit code with gates of them.
     pub const CALL: Self = Self(1 << 12);
     /// Disk extent: read its sectors.
     pub const READ: Self = Self(1 << 13);

@@ -140,6 +140,9 @@ numbered! {
         Code = 13,
         /// A disk binding.
         DiskBinding = 14,
+        /// Machine code of its owner that the kernel has looked through; no environment can
+        /// write it any more.
+        Text = 15,
     }
 }
 

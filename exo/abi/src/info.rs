@@ -34,7 +34,9 @@ pub struct SystemInfo {
     pub frame_count: AtomicU32,
     /// Processors at work.
     pub cores: AtomicU32,
-    reserved: u32,
+    /// Protection keys ([`crate::KEYS`], the one that stands for none included); zero: the
+    /// processors have none.
+    pub keys: AtomicU32,
     /// The network interface's MAC address in the low six bytes, in network
     /// order from the lowest byte; zero without a network interface.
     pub mac: AtomicU64,

@@ -22,6 +22,7 @@ mod environment;
 mod error;
 mod frame;
 mod info;
+mod keys;
 mod numbered;
 mod ring;
 mod syscall;
@@ -43,6 +44,7 @@ pub use frame::{
     VirtAddr,
 };
 pub use info::{MAX_CORES, SLOT_COUNT, SlotVector, SystemInfo};
+pub use keys::{CLOSED, GATE_BYTES, KEYS, gate, opened};
 pub use ring::{
     BUFFER_BYTES, FRAME_MAX, FRAME_MIN, MAX_RING_ORDER, RingIndex, RingOrder, RingPage, SyncCounts,
 };
@@ -55,7 +57,7 @@ pub use word::{UserPtr, Word};
 
 /// Version of this contract. The kernel publishes it in [`SystemInfo`]; a
 /// library OS built against another version should refuse to run.
-pub const ABI_VERSION: u64 = 8;
+pub const ABI_VERSION: u64 = 9;
 
 /// Capabilities the kernel puts into the first environment's table, by index.
 ///
@@ -80,6 +82,8 @@ pub mod boot {
     pub const DISK: Handle = Handle::first(6);
     /// Ring 0.
     pub const ELEVATION: Handle = Handle::first(7);
+    /// All protection keys; none where the processors have none.
+    pub const KEYS: Handle = Handle::first(8);
 
     /// Where the first environment finds its U-area; its argument is the same address. At
     /// [`crate::UArea::start`] two little-endian words tell where the boot bundle lies: its

@@ -34,7 +34,7 @@ macro_rules! syscall_table {
             /// left no room for them: the port is slow, or no reader takes what comes out of
             /// it. Needs [`Rights::PRINT`].
             4 console_write(console: Handle, text: UserPtr, length: u64) -> u64;
-            /// Makes a capability with fewer rights, and for frames, slots and sectors
+            /// Makes a capability with fewer rights, and for frames, slots, sectors and keys
             /// over the sub-range of `count` starting at `first`, for an elevation
             /// with the [`Allowance`] of these words (both zero for
             /// other kinds). Returns its handle. Needs [`Rights::GRANT`].
@@ -61,7 +61,7 @@ macro_rules! syscall_table {
             /// zero. Needs [`Rights::TAKE`] over them, and [`Rights::MEMORY`]
             /// on `env`. At most 64 at a time.
             10 frames_take(frames: Handle, env: Handle, first: Pfn, count: Pages) -> ();
-            /// Gives back frames of plain memory that belong to the caller, are
+            /// Gives back frames of plain memory or admitted code that belong to the caller, are
             /// not mapped and not in use. All or none. At most 64 at a time.
             11 frames_free(first: Pfn, count: Pages) -> ();
             /// Makes `frame`, plain memory of `env`, the page table of `level`
@@ -231,7 +231,8 @@ macro_rules! syscall_table {
             /// Returns when the stretch ends, by the time-stamp counter. With
             /// [`Rights::CALL`], [`ElevationArea::call`] leads into the kernel meanwhile.
             /// [`Error::OutOfRange`] on a processor that the capability is not for, and if all
-            /// its time is used up. Needs [`Rights::CONTROL`].
+            /// its time is used up; [`Error::WrongState`] for an environment that takes part in
+            /// protection keys. Needs [`Rights::CONTROL`].
             44 elevate(elevation: Handle) -> u64, leaves;
             /// Goes on in ring 3. [`Error::WrongState`] if that is where the caller is.
             45 lower() -> (), leaves;
@@ -240,6 +241,23 @@ macro_rules! syscall_table {
             /// device has no room for all that the transmit ring holds. Returns the event count.
             /// Needs [`Rights::SYNC`].
             46 net_wait(binding: Handle, seen: EventCount, deadline: u64) -> EventCount, leaves;
+            /// From now on `env`, which is new and maps nothing, takes part in protection keys: it
+            /// may have pages behind one, and no code but what `code_admit` has admitted. It runs
+            /// with the key register [`CLOSED`](crate::CLOSED); while the register says anything
+            /// else it gets no upcall: an exception then ends it. [`Error::NoDevice`] where the
+            /// processors have no keys. Needs [`Rights::CONTROL`].
+            47 env_guard(env: Handle) -> ();
+            /// Admits `frame`, plain memory of `env` that nothing refers to, as machine code: it
+            /// can be mapped, but by no environment be written, until it is given back.
+            /// [`Error::NoRight`] if it holds `wrpkru`, at any byte, otherwise than in a
+            /// [`gate`](crate::gate) that closes every key, or opens one that `keys` is for,
+            /// with [`Rights::CALL`]; [`Handle::NONE`] is for none. Needs [`Rights::MEMORY`].
+            48 code_admit(env: Handle, frame: Pfn, keys: Handle) -> ();
+            /// As `map`, for one frame, and with the page behind `key` (1 to 15): its
+            /// bytes are reached only behind a gate of that, and by no call of `space` to the
+            /// kernel. For environments that take part (`env_guard`). A page that can be
+            /// executed cannot lie behind a key.
+            49 map_keyed(space: Handle, owner: Handle, frame: Pfn, at: VirtAddr, protection: Protection, key: u32) -> ();
         }
     };
 }

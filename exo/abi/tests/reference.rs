@@ -22,6 +22,7 @@ fn chapter(name: &str) -> &'static str {
         ("visible-revocation", &["revoke_"]),
         ("batched-calls", &["batch"]),
         ("elevation", &["elevate", "lower"]),
+        ("protection-keys", &["env_guard", "code_admit", "map_keyed"]),
         ("life-cycle", &["env_"]),
         ("network", &["net_", "filter_"]),
         ("disk-extents", &["disk_"]),

@@ -8,6 +8,7 @@ pub mod apic;
 pub mod cpu;
 pub mod elevated;
 pub mod exit;
+pub mod keys;
 pub mod memory_symbols;
 pub mod percpu;
 pub mod serial;

@@ -57,6 +57,8 @@ pub(super) struct Core {
     pub(super) elevated: Cell<bool>,
     /// What is off meanwhile, as bits of `cr4`.
     pub(super) protection: Cell<u64>,
+    /// Whether the environment that it runs takes part in protection keys.
+    pub(super) keyed: Cell<bool>,
 }
 
 // SAFETY: each is used by one processor, and ring 0 is not interrupted while using it.
@@ -76,6 +78,7 @@ static CORES: [Core; MAX_CORES] = [const {
         scratch: [const { Cell::new(0) }; 2],
         elevated: Cell::new(false),
         protection: Cell::new(0),
+        keyed: Cell::new(false),
     }
 }; MAX_CORES];
 

@@ -22,7 +22,7 @@ pub(super) fn cap_derive(
     }
     let whole = slot.object();
     let object = match whole.kind {
-        Kind::Frames | Kind::Slots | Kind::Disk => {
+        Kind::Frames | Kind::Slots | Kind::Disk | Kind::Keys => {
             let (first, count) = (u32::from_word(first)?, u32::from_word(count)?);
             if count == 0 || !whole.covers(first, count) {
                 return Err(Error::OutOfRange);

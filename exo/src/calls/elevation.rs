@@ -5,10 +5,15 @@ use exo_abi::{Error, Handle, Lowered, Rights};
 use super::caller::{Caller, Reply};
 use crate::capability::Kind;
 use crate::elevation;
+use crate::keys;
 
 #[inline(never)]
 pub(super) fn elevate(caller: Caller<'_>, elevation: Handle) -> Reply {
     caller.work().spend(4_000);
+    // Ring 0 could change the key register.
+    if keys::is_guarded(caller.env) {
+        return Reply::Done(Err(Error::WrongState));
+    }
     let again = caller.env.elevated.is_set();
     let begun = caller.env.lookup(&caller.kernel.frames, elevation, Rights::NONE);
     let begun = begun.and_then(|(place, slot)| match slot.kind() {

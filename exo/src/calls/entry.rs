@@ -11,6 +11,7 @@ use crate::arch::exit::{
 use crate::env::transfer::{self, Switch};
 use crate::env::{Env, upcall};
 use crate::kernel::{Locked, enter};
+use crate::keys;
 use crate::state::State;
 use crate::trap;
 
@@ -123,6 +124,7 @@ fn go_on(kernel: Locked, env: &Env, leaving: Leaving, switch: Switch) -> ! {
         Leaving::Ready => save(env, env.events.get()),
         Leaving::Over => {}
     }
+    keys::save(env);
     let area = switch.to.vectors().image();
     trap::switch_to(&kernel, switch.to);
     trap::set_running(&kernel, switch.to, area);

@@ -5,6 +5,7 @@ use exo_abi::{Error, Handle, Pages, Pfn, Rights, UserPtr};
 use super::caller::Caller;
 use crate::capability::{CapRef, Kind, Object, SLOTS_PER_FRAME};
 use crate::env::{self, Parts, revocation};
+use crate::keys;
 use crate::memory::CLEAR;
 use crate::user::UserSlice;
 
@@ -40,6 +41,11 @@ pub(super) fn env_start(
 ) -> Result<(), Error> {
     let env = caller.env_with(env, Rights::CONTROL)?;
     env::start(caller.kernel, env, entry.0, stack.0, argument)
+}
+
+#[inline(never)]
+pub(super) fn env_guard(caller: Caller<'_>, env: Handle) -> Result<(), Error> {
+    keys::guard(caller.kernel, caller.env_with(env, Rights::CONTROL)?)
 }
 
 #[inline(never)]

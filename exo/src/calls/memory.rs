@@ -1,13 +1,14 @@
 //! Calls on page frames and mappings.
 
-use exo_abi::{Error, Handle, LARGE_PAGES, Level, Pages, Pfn, Protection, Rights, VirtAddr};
+use exo_abi::{Error, Handle, KEYS, LARGE_PAGES, Level, Pages, Pfn, Protection, Rights, VirtAddr};
 
 use super::caller::Caller;
 use crate::capability::Kind;
 use crate::env::Env;
 use crate::frames::BATCH;
+use crate::keys;
 use crate::memory::CLEAR;
-use crate::paging::{self, Mapping};
+use crate::paging::{self, Mapping, text};
 
 /// What giving back a frame costs.
 const FREE: u32 = 50;
@@ -108,10 +109,40 @@ pub(super) fn map(
     count: Pages,
     protection: Protection,
 ) -> Result<(), Error> {
-    caller.work().spend(run_of(count, MAP));
+    let owned = Mapping { first, at, count, protection, ..Mapping::NONE };
+    map_for(caller, space, owner, owned)
+}
+
+#[inline(never)]
+pub(super) fn map_keyed(
+    caller: Caller<'_>,
+    space: Handle,
+    owner: Handle,
+    first: Pfn,
+    at: VirtAddr,
+    protection: Protection,
+    key: u32,
+) -> Result<(), Error> {
+    if !(1..KEYS).contains(&key) || protection == Protection::ReadExecute {
+        return Err(Error::BadArgument);
+    }
+    map_for(caller, space, owner, Mapping { first, at, count: 1, protection, key, ..Mapping::NONE })
+}
+
+fn map_for(
+    caller: Caller<'_>,
+    space: Handle,
+    owner: Handle,
+    mapping: Mapping,
+) -> Result<(), Error> {
+    caller.work().spend(run_of(mapping.count, MAP));
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let owner = caller.live_env_with(owner, Rights::MEMORY)?.id();
-    let mapping = Mapping { owner, first, at, count, protection };
+    let guarded = keys::is_guarded(space);
+    if mapping.key != 0 && !guarded {
+        return Err(Error::WrongState);
+    }
+    let mapping = Mapping { owner, guarded, ..mapping };
     let root = space.root_table.get();
     let mapped =
         paging::map(&caller.kernel.frames, root, mapping, |page| caller.forget(space, page));
@@ -135,4 +166,19 @@ pub(super) fn unmap(
     let unmapped = paging::unmap(&caller.kernel.frames, root, at, count, forget);
     caller.kernel.expel(space.id());
     unmapped
+}
+
+#[inline(never)]
+pub(super) fn code_admit(
+    caller: Caller<'_>,
+    env: Handle,
+    frame: Pfn,
+    keys: Handle,
+) -> Result<(), Error> {
+    caller.work().spend(text::ADMIT);
+    let frames = &caller.kernel.frames;
+    let owner = caller.live_env_with(env, Rights::MEMORY)?;
+    let held = caller.env.lookup(frames, keys, Rights::CALL).map(|(_, slot)| slot.object());
+    let opens = |key| held.is_ok_and(|it| it.kind == Kind::Keys && it.covers(key, 1));
+    text::admit(frames, owner.id(), frame, opens)
 }

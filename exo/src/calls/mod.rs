@@ -27,8 +27,12 @@ pub use caller::{Caller, Leaving, Reply};
 use caps::{cap_derive, cap_drop, cap_grant, cap_grow, cap_revoke};
 use disk::{disk_bind, disk_sync, disk_unbind};
 use elevation::{elevate, lower};
-use envs::{env_create, env_destroy, env_start, env_status, revoke_enforce, revoke_request};
-use memory::{frames_free, frames_take, map, table_install, table_remove, unmap};
+use envs::{
+    env_create, env_destroy, env_guard, env_start, env_status, revoke_enforce, revoke_request,
+};
+use memory::{
+    code_admit, frames_free, frames_take, map, map_keyed, table_install, table_remove, unmap,
+};
 use network::{
     filter_install, filter_remove, net_bind, net_scope, net_sync, net_unbind, net_unscope, net_wait,
 };

@@ -40,6 +40,8 @@ pub enum Kind {
     DiskBinding = 11,
     /// Running in ring 0.
     Elevation = 12,
+    /// A range of protection keys.
+    Keys = 13,
 }
 
 /// What a capability names. For frames, slots and sectors a range; for environments, their

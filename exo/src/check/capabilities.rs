@@ -118,7 +118,7 @@ fn below(parent: &Slot, slot: &Slot, here: Pfn) -> Outcome {
     ensure(parent.rights().allows(slot.rights()), "C3", "more rights than the parent", here)?;
     let fits = match own.kind {
         Kind::Frames | Kind::Slots => own.extent > 0 && above.covers(own.first, own.extent),
-        Kind::Disk => above.covers(own.first, own.extent),
+        Kind::Disk | Kind::Keys => above.covers(own.first, own.extent),
         Kind::Net => above.first == 0 || own.first != 0,
         Kind::Elevation => own.first & !above.first == 0 && own.extent <= above.extent,
         Kind::Entry | Kind::Doorbell => {

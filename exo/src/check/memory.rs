@@ -61,6 +61,8 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
 fn page_table(kernel: &Kernel, table: Pfn, tally: &mut Tally) -> Outcome {
     let level = kernel.frames.level(table);
     ensure((1..=4).contains(&level), "M7", "a page table has no level", table)?;
+    let owner = kernel.frames.owner(table).and_then(|owner| kernel.env(owner));
+    let guarded = owner.is_some_and(crate::keys::is_guarded);
     let mut present = 0;
     for word in &words(table)[..if level == 4 { 256 } else { 512 }] {
         let word = word.load(Relaxed);
@@ -88,12 +90,15 @@ fn page_table(kernel: &Kernel, table: Pfn, tally: &mut Tally) -> Outcome {
             let fits = match kind {
                 Some(FrameKind::Memory | FrameKind::Revoked) => true,
                 Some(FrameKind::UArea) => count == 1,
+                Some(FrameKind::Text) => count == 1 && !writable,
                 Some(FrameKind::PageTable | FrameKind::Info) => {
                     count == 1 && !writable && !executable
                 }
                 _ => false,
             };
             ensure(fits, "M6", "a frame is mapped that must not be, or not so", pfn)?;
+            let admitted = !(guarded && executable) || kind == Some(FrameKind::Text);
+            ensure(admitted, "M5", "code can be executed that was not admitted", pfn)?;
             tally.of(pfn).mapped += 1;
         }
     }

@@ -13,6 +13,7 @@
 use exo_abi::{EnvId, EnvState, Error};
 
 use super::{events, predicate};
+use crate::keys;
 use crate::slots::{self, last_of_line};
 use crate::state::State;
 use crate::state::context::{Context, START_FLAGS};
@@ -55,6 +56,8 @@ pub fn begin(
     let (from, to) = (&caller.transfer, &callee.transfer);
     if !matches!(state, EnvState::Ready | EnvState::Waiting)
         || to.serving()
+        // In a gate: its activities have one key register.
+        || keys::was_open(callee)
         || core::ptr::eq(caller, callee)
         || kernel.runs_elsewhere(callee)
     {

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::Upcall;
 
+use crate::keys;
 use crate::state::context::Context;
 use crate::state::env::Env;
 
@@ -23,7 +24,12 @@ pub fn make(env: &Env, state: &mut Context, reason: Upcall) -> bool {
     let entry = area.entry.load(Relaxed);
     let wanted = (area.wanted.load(Relaxed) | Upcall::Exception as u32) & reason as u32 != 0;
     // A return to an address that is not canonical would be ring 0's fault.
-    if !wanted || entry == 0 || entry >> 47 != 0 || area.masked.load(Relaxed) != 0 {
+    if !wanted
+        || keys::is_open(env)
+        || entry == 0
+        || entry >> 47 != 0
+        || area.masked.load(Relaxed) != 0
+    {
         return false;
     }
     area.masked.store(1, Relaxed);

@@ -40,6 +40,8 @@ impl World {
             tables: [].into(),
             husks: [].into(),
             pages: [].into(),
+            guarded: false,
+            keyed: [].into(),
         };
         self.envs.insert(name, env);
         self.owners.extend(parts.map(|frame| (frame, name)));
@@ -112,6 +114,7 @@ impl World {
         }
         why.none()?;
         self.owners.retain(|_, owner| *owner != env);
+        self.texts.retain(|frame| self.owners.contains_key(frame));
         self.envs.remove(&env);
         Ok(())
     }

@@ -145,6 +145,11 @@ impl Machine {
                 vec![cap(space), cap(owner), n(first), at(page), n(count), how as u64]
             }
             Call::Unmap { space, page, count } => vec![cap(space), at(page), n(count)],
+            Call::Guard { env } => vec![cap(env)],
+            Call::Admit { env, frame } => vec![cap(env), n(frame), 0],
+            Call::MapKeyed { space, owner, frame, page, how, key } => {
+                vec![cap(space), cap(owner), n(frame), at(page), how as u64, n(key)]
+            }
             Call::Create { parts } => parts.map(n).to_vec(),
             Call::Destroy { env } => vec![cap(env)],
             Call::Assign { slots, first, count, env } => {

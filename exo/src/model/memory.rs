@@ -67,12 +67,15 @@ impl World {
         for frame in first..first + count {
             if self.kind(frame).is_none() {
                 why.when(true, Error::OutOfRange);
+            } else if self.texts.contains(&frame) && self.owners.get(&frame) == Some(&by) {
+                why.when(self.is_used(frame), Error::InUse);
             } else {
                 self.check_donation(frame, by, &mut why);
             }
         }
         why.none()?;
         self.owners.retain(|frame, _| !(first..first + count).contains(frame));
+        self.texts.retain(|frame| !(first..first + count).contains(frame));
         Ok(None)
     }
 
@@ -109,15 +112,26 @@ impl World {
         Ok(None)
     }
 
-    /// Why a frame may not be mapped so, as belonging to `owner`.
-    fn check_mappable(&self, frame: Frame, owner: EnvName, how: Protection, why: &mut Reasons) {
+    /// Why a frame may not be mapped so in `space`, as belonging to `owner`.
+    fn check_mappable(
+        &self,
+        space: EnvName,
+        frame: Frame,
+        owner: EnvName,
+        how: Protection,
+        why: &mut Reasons,
+    ) {
+        let executes = how == Protection::ReadExecute;
         let owned = self.owners.get(&frame) == Some(&owner);
         let reads = how == Protection::Read;
         match self.kind(frame) {
             None => why.when(true, Error::OutOfRange),
             Some(FrameKind::Info) => why.when(!reads, Error::NoRight),
             _ if !owned => why.when(true, Error::NotOwned),
-            Some(FrameKind::Memory | FrameKind::UArea) => {}
+            Some(FrameKind::Memory | FrameKind::UArea) => {
+                why.when(executes && self.envs[&space].guarded, Error::NoRight);
+            }
+            Some(FrameKind::Text) => why.when(how == Protection::ReadWrite, Error::NoRight),
             Some(FrameKind::PageTable) => why.when(!reads, Error::NoRight),
             _ => why.when(true, Error::NotOwned),
         }
@@ -149,7 +163,7 @@ impl World {
                 why.when(!tables.has_table(1, page), Error::NoTable);
                 why.when(tables.pages.contains_key(&page), Error::Occupied);
             }
-            self.check_mappable(frame, owner, how, &mut why);
+            self.check_mappable(space, frame, owner, how, &mut why);
         }
         why.none()?;
         let shown = pages.into_iter().map(|(page, frame)| (page, (frame, how)));
@@ -166,6 +180,54 @@ impl World {
         let Some(space) = space else { return Err(why) };
         why.none()?;
         self.env_mut(space).pages.retain(|shown, _| !(page..end).contains(shown));
+        self.env_mut(space).keyed.retain(|shown| !(page..end).contains(shown));
+        Ok(None)
+    }
+
+    pub(super) fn guard(&mut self, by: EnvName, env: CapName) -> Answer {
+        let mut why = Reasons::default();
+        let Some(env) = self.find_env(by, env, Rights::CONTROL, &mut why) else { return Err(why) };
+        let it = &self.envs[&env];
+        why.when(it.dying || !it.tables.is_empty(), Error::WrongState);
+        why.none()?;
+        self.env_mut(env).guarded = true;
+        Ok(None)
+    }
+
+    /// What frames hold in these tests is harmless.
+    pub(super) fn admit(&mut self, by: EnvName, env: CapName, frame: Frame) -> Answer {
+        let mut why = Reasons::default();
+        let owner = self.find_whole_env(by, env, Rights::MEMORY, &mut why);
+        let Some(owner) = owner else { return Err(why) };
+        self.check_donation(frame, owner, &mut why);
+        why.none()?;
+        self.texts.insert(frame);
+        Ok(None)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the call's own arguments")]
+    pub(super) fn map_keyed(
+        &mut self,
+        by: EnvName,
+        space: CapName,
+        owner: CapName,
+        frame: Frame,
+        page: u64,
+        how: Protection,
+        key: u32,
+    ) -> Answer {
+        let mut why = Reasons::default();
+        why.when(!(1..16).contains(&key) || how == Protection::ReadExecute, Error::BadArgument);
+        let name = self.find_whole_env(by, space, Rights::MEMORY, &mut why);
+        why.when(name.is_some_and(|name| !self.envs[&name].guarded), Error::WrongState);
+        let mut tried = self.clone();
+        match tried.map(by, space, owner, frame, page, 1, how) {
+            Err(others) => others.0.into_iter().for_each(|reason| why.when(true, reason)),
+            Ok(_) if why.0.is_empty() => *self = tried,
+            Ok(_) => {}
+        }
+        why.none()?;
+        self.env_mut(name.expect("mapped into")).keyed.insert(page);
         Ok(None)
     }
 }

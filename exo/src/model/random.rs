@@ -88,7 +88,21 @@ impl Reader<'_> {
         let any = |_: Thing| true;
         let is_net = |thing: Thing| matches!(thing, Thing::Net | Thing::Scope(_));
         let count = u32::from(d) % 4 + 1;
-        match what % 28 {
+        match what % 31 {
+            28 => Call::Guard { env: self.env(a) },
+            29 => Call::Admit { env: self.env(a), frame: self.own_frame(b) },
+            30 => Call::MapKeyed {
+                space: self.cap(a, |thing| match thing {
+                    Thing::Env(env) => self.world.envs.get(&env).is_some_and(|env| env.guarded),
+                    _ => false,
+                }),
+                owner: self.env(b),
+                frame: self.own_frame(c),
+                page: self.page(d),
+                how: [Protection::ReadWrite, Protection::Read, Protection::ReadExecute]
+                    [usize::from(e % 5 / 2)],
+                key: u32::from(f % 17),
+            },
             0..3 => {
                 let source = self.cap(a, any);
                 let cap = self.world.caps.get(&source);
@@ -226,6 +240,20 @@ struct Tally {
     ends: BTreeMap<(&'static str, String), usize>,
 }
 
+/// A child of root's that takes part in protection keys, with page tables around the usual pages.
+fn add_guarded(pair: &mut Pair, cast: &Cast) {
+    let (root, frames) = (cast.root, cast.frames);
+    let first = cast.rest + FRAMES;
+    pair.must(root, Call::Take { frames, env: cast.itself, first, count: 4 });
+    let parts = [first, first + 1, first + 2, first + 3];
+    let env = pair.must(root, Call::Create { parts }).expect("a handle");
+    pair.must(root, Call::Guard { env });
+    for (frame, (level, page)) in (first + 4..).zip([(3, 0), (2, 0), (1, 0x3fe), (1, 0x400)]) {
+        pair.must(root, Call::Take { frames, env, first: frame, count: 1 });
+        pair.must(root, Call::Install { env, page, level, frame });
+    }
+}
+
 /// Plays drafts; the requests that were made, and how it ended.
 fn play(drafts: &[Draft], tally: &mut Tally) -> (Vec<Request>, Result<(), String>) {
     let (mut pair, cast) = Pair::new();
@@ -234,6 +262,7 @@ fn play(drafts: &[Draft], tally: &mut Tally) -> (Vec<Request>, Result<(), String
         pair.must(cast.root, Call::Grant { cap: cast.frames, env });
         pair.must(cast.root, Call::Grant { cap: cast.disk, env });
     }
+    add_guarded(&mut pair, &cast);
     let mut ever: Vec<CapName> = pair.world.caps.keys().copied().collect();
     let mut made = Vec::new();
     for draft in drafts {

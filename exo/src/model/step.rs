@@ -32,6 +32,7 @@ impl World {
             disk_bindings: [].into(),
             scopes: [].into(),
             slots: [].into(),
+            texts: [].into(),
             names: 0,
         };
         let first = world.found(None, [start, start + 1, start + 2, start + 3]);
@@ -65,6 +66,11 @@ impl World {
                 self.map(by, space, owner, first, page, count, how)
             }
             Call::Unmap { space, page, count } => self.unmap(by, space, page, count),
+            Call::Guard { env } => self.guard(by, env),
+            Call::Admit { env, frame } => self.admit(by, env, frame),
+            Call::MapKeyed { space, owner, frame, page, how, key } => {
+                self.map_keyed(by, space, owner, frame, page, how, key)
+            }
             Call::Create { parts } => self.create(by, parts),
             Call::Destroy { env } => self.destroy(by, env),
             Call::Assign { slots, first, count, env } => self.assign(by, slots, first, count, env),

@@ -93,7 +93,8 @@ impl World {
     fn seen_pages(&self) -> Vec<SeenPage> {
         let of = |env: &Environment| {
             let object = env.object;
-            let pages = env.pages.iter().map(move |(&page, &(frame, how))| {
+            let open = env.pages.iter().filter(|(page, _)| !env.keyed.contains(page));
+            let pages = open.map(move |(&page, &(frame, how))| {
                 (object, page, frame, how == exo_abi::Protection::ReadWrite)
             });
             pages.collect::<Vec<_>>()
@@ -140,7 +141,8 @@ impl World {
             .values()
             .map(|env| {
                 let creator = env.creator.and_then(|creator| self.envs.get(&creator));
-                (env.object, creator.map(|creator| creator.object), env.tables.clone())
+                let facts = (env.guarded, env.keyed.clone());
+                (env.object, creator.map(|creator| creator.object), env.tables.clone(), facts)
             })
             .collect();
         envs.sort_unstable();

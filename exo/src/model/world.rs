@@ -75,6 +75,9 @@ pub(super) struct Environment {
     pub husks: BTreeSet<Frame>,
     /// Mapped pages by page number.
     pub pages: BTreeMap<u64, (Frame, Protection)>,
+    /// Whether it takes part in protection keys, and which of its pages lie behind one.
+    pub guarded: bool,
+    pub keyed: BTreeSet<u64>,
 }
 
 /// A binding.
@@ -129,6 +132,8 @@ pub(super) struct World {
     pub scopes: BTreeMap<ScopeName, Scope>,
     /// The owner of each slot that has one.
     pub slots: BTreeMap<u32, EnvName>,
+    /// Frames of code that was admitted.
+    pub texts: BTreeSet<Frame>,
     /// Names given so far.
     pub names: u32,
 }
@@ -175,6 +180,8 @@ impl World {
             || self.scopes.values().any(|scope| scope.code == frame)
         {
             FrameKind::Code
+        } else if self.texts.contains(&frame) {
+            FrameKind::Text
         } else {
             FrameKind::Memory
         })

@@ -182,7 +182,7 @@ pub(super) fn make_code(kernel: &Kernel, pfn: Pfn) {
     // SAFETY: a quiet frame, checked by the caller. What its owner left there must
     // not be executed.
     unsafe { memory::frame(pfn).write_bytes(BREAKPOINT, FRAME_BYTES as usize) };
-    kernel.frames.make_code(pfn);
+    kernel.frames.make_code(pfn, FrameKind::Code);
     kernel.protect(pfn, true);
 }
 

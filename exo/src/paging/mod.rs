@@ -7,6 +7,8 @@
 //! executable at once, because [`Protection`] cannot say so.
 //! (Entry format: SDM vol. 3, 4.5.)
 
+pub mod text;
+
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use exo_abi::{
@@ -23,6 +25,9 @@ const USER: u64 = 1 << 2;
 /// The entry maps 2 MiB instead of naming a table.
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
+/// The protection key (SDM vol. 3, 4.6.2).
+const KEY_SHIFT: u32 = 59;
+const KEY: u64 = 15 << KEY_SHIFT;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Level of the tables with entries that can map large pages.
@@ -129,13 +134,13 @@ impl Run<'_> {
     }
 }
 
-/// The frame that ring 3 reaches at `page`, for writing if `write`.
+/// The frame that ring 3 reaches at `page`, for writing if `write`; none behind a key.
 pub fn translate(frames: &FrameTable, root: Pfn, page: VirtAddr, write: bool) -> Option<Pfn> {
     let needed = if write { PRESENT | USER | WRITE } else { PRESENT | USER };
     let (level, entry, _) = walk(frames, root, page, 1)?;
     let value = entry.load(Relaxed);
     let within = (page.get() / FRAME_BYTES) as u32 & reach(level, value).saturating_sub(1);
-    (value & needed == needed).then(|| frame_of(value).plus(within))
+    (value & (needed | KEY) == needed).then(|| frame_of(value).plus(within))
 }
 
 /// Makes `frame` the page table of `level` covering `address`.
@@ -196,15 +201,20 @@ fn check_mappable(
     owner: EnvId,
     pfn: Pfn,
     protection: Protection,
+    guarded: bool,
 ) -> Result<(), Error> {
+    let executable = protection == Protection::ReadExecute;
     let kind = frames.kind(pfn).ok_or(Error::OutOfRange)?;
     let owned = frames.owner(pfn) == Some(owner);
     match kind {
-        FrameKind::Memory | FrameKind::UArea if owned => Ok(()),
+        FrameKind::Memory | FrameKind::UArea if owned && !(guarded && executable) => Ok(()),
+        FrameKind::Text if owned && protection != Protection::ReadWrite => Ok(()),
         FrameKind::PageTable if owned && protection == Protection::Read => Ok(()),
         FrameKind::Info if protection == Protection::Read => Ok(()),
-        FrameKind::Info | FrameKind::PageTable if owned => Err(Error::NoRight),
         FrameKind::Info => Err(Error::NoRight),
+        FrameKind::PageTable | FrameKind::Memory | FrameKind::UArea | FrameKind::Text if owned => {
+            Err(Error::NoRight)
+        }
         _ => Err(Error::NotOwned),
     }
 }
@@ -264,6 +274,23 @@ pub struct Mapping {
     pub count: Pages,
     /// How.
     pub protection: Protection,
+    /// Behind which protection key; zero: none.
+    pub key: u32,
+    /// Whether the address space takes part in those ([`crate::keys`]).
+    pub guarded: bool,
+}
+
+impl Mapping {
+    /// Of nothing, nowhere.
+    pub const NONE: Self = Self {
+        owner: EnvId::NONE,
+        first: Pfn(0),
+        at: VirtAddr::new(0).unwrap(),
+        count: 0,
+        protection: Protection::Read,
+        key: 0,
+        guarded: false,
+    };
 }
 
 /// Maps a run of frames, or a large page. All or none; `forget` as for [`unmap`], for pages
@@ -279,7 +306,8 @@ pub fn map(
     mapping: Mapping,
     forget: impl FnMut(VirtAddr),
 ) -> Result<(), Error> {
-    let Mapping { owner, first, at, count, protection } = mapping;
+    let Mapping { owner, first, at, count, protection, key, guarded } = mapping;
+    let guards = guarded && protection == Protection::ReadExecute;
     let (level, entries) = entries(count)?;
     if level == LARGE_LEVEL {
         if !at.get().is_multiple_of(u64::from(LARGE_PAGES) * FRAME_BYTES) {
@@ -289,6 +317,9 @@ pub fn map(
         at.plus(LARGE_PAGES - 1).ok_or(Error::BadAddress)?;
         if !first.0.is_multiple_of(LARGE_PAGES) {
             return Err(Error::BadArgument);
+        }
+        if guards {
+            return Err(Error::NoRight);
         }
     }
     let mut run = Run { frames, root, level, table: None };
@@ -302,13 +333,17 @@ pub fn map(
             let pfn = Pfn(first.0.checked_add(offset).ok_or(Error::OutOfRange)?);
             // Those of a large page are looked at where they are counted.
             if level == 1 {
-                check_mappable(frames, owner, pfn, protection)?;
+                check_mappable(frames, owner, pfn, protection, guarded)?;
+            }
+            if guards && !text::seams_hold(frames, root, page, pfn) {
+                return Err(Error::NoRight);
             }
             self::count(frames, level, owner, pfn)?;
             // It counts its 512 entries at most.
             frames.add_mapping(table)?;
             let large = if level == LARGE_LEVEL { LARGE } else { 0 };
-            entry.store(leaf(pfn, protection) | large, Relaxed);
+            let key = u64::from(key) << KEY_SHIFT;
+            entry.store(leaf(pfn, protection) | large | key, Relaxed);
             Ok(())
         };
         if let Err(error) = map_one() {

@@ -8,6 +8,7 @@ use exo_abi::{
 use exo_boot::launch::{Launch, MAGIC};
 
 use super::machine::Machine;
+use crate::arch::keys;
 use crate::capability::{self, CapRef, Kind, Object};
 use crate::env::{self, Env, Parts};
 use crate::kernel::Kernel;
@@ -85,7 +86,7 @@ fn map(taker: &mut Taker<'_>, env: &Env, address: u64, first: Pfn, protection: P
     let frames = &taker.kernel.frames;
     let (owner, root) = (env.id(), env.root_table.get());
     let at = VirtAddr::new(address).expect("a page of user space");
-    let mapping = Mapping { owner, first, at, count: 1, protection };
+    let mapping = Mapping { owner, first, at, count: 1, protection, ..Mapping::NONE };
     while let Err(error) = paging::map(frames, root, mapping, |_| {}) {
         assert_eq!(error, Error::NoTable, "page {address:#x} of the boot image");
         // The highest that is missing.
@@ -112,6 +113,7 @@ fn endow(kernel: &Kernel, env: &Env) {
         (boot::MACHINE, Object::only(Kind::Machine)),
         (boot::DISK, Object::range(Kind::Disk, 0, sectors)),
         (boot::ELEVATION, ring_0()),
+        (boot::KEYS, Object::range(Kind::Keys, 1, keys::count().saturating_sub(1))),
     ] {
         let handle =
             capability::insert(frames, &env.capabilities, object, Rights::ALL, CapRef::NONE);

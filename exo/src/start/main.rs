@@ -40,6 +40,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     // so it may be shared for ever.
     let info: &'static SystemInfo = unsafe { &*memory::frame(info_frame).cast() };
     info.abi_version.store(ABI_VERSION, Relaxed);
+    info.keys.store(crate::arch::keys::count(), Relaxed);
     let clock = timer::start();
     clock.publish(info, cpu::time_stamp);
     let (nic, disk) = devices::start(&mut machine, info);

@@ -54,6 +54,8 @@ pub struct Env {
     pub(crate) taking: Cell<(Pfn, u32)>,
     /// Whether its code runs in ring 0.
     pub elevated: Elevated,
+    /// The key register while it does not run; zero: it takes no part in protection keys.
+    pub keys: Cell<u32>,
     /// Cause of death.
     pub(crate) ended: Cell<EnvStatus>,
     /// The environment that is told when this one ends, and with which it is destroyed.

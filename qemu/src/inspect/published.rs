@@ -41,7 +41,7 @@ pub(crate) struct Environment {
 }
 
 /// Kinds of frames.
-const KINDS: usize = FrameKind::DiskBinding as usize + 1;
+const KINDS: usize = FrameKind::Text as usize + 1;
 
 impl Environment {
     /// Frames of that kind that it pays for.

@@ -10,8 +10,14 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 
 use super::packages::Packages;
 
-/// Where Debian's loader looks for libraries.
-const PLACES: [&str; 4] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib", "usr/lib"];
+/// Where Debian's loader looks for libraries; the last because some name it (fio's).
+const PLACES: [&str; 5] = [
+    "lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu",
+    "lib",
+    "usr/lib",
+    "usr/lib/x86_64-linux-gnu/ceph",
+];
 
 /// The files besides `program` that it takes to run it, as (path in the guest, file).
 ///

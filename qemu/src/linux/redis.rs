@@ -14,8 +14,9 @@ use super::packages::{Packages, Set};
 const COMMAND: &str = "redis-server --port 11211 --bind 0.0.0.0 --protected-mode no \
                            --dir /disk --appendonly yes --appendfsync always --save '' \
                            --loglevel warning";
-/// How the file system of a guest's disk is made and mounted.
-const MAKE: &str = "mke2fs -q -F -t ext4 /dev/vda";
+/// How the file system of a guest's disk is made and mounted. By its path: the shell would take its
+/// own command of that name, which knows no ext4.
+const MAKE: &str = "/sbin/mke2fs -q -F -t ext4 /dev/vda";
 const MOUNT: &str = "mkdir -p /disk && mount -t ext4 -o noatime /dev/vda /disk";
 
 /// Redis and what it needs.

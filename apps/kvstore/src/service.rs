@@ -310,16 +310,27 @@ impl<'m> Service<'m> {
         set: &SingleSet<'_>,
         reply: &mut [u8],
     ) -> Option<(usize, Sum)> {
+        const STORED: [u8; 8] = *b"STORED\r\n";
         let frame = Frame::parse(datagram)?.reply(0, 1);
-        let answer = code(self.set(set));
+        let stored = self.set(set);
+        let answer = code(stored);
         let len = Frame::LEN + answer.len();
         let (head, text) = reply.get_mut(..len)?.split_first_chunk_mut()?;
         *head = frame;
-        text.copy_from_slice(answer);
+        let sum = if stored == Stored::Stored {
+            // Nearly always: of a length that is known.
+            if let Some(text) = text.first_chunk_mut() {
+                *text = STORED;
+            }
+            Sum::word(u64::from_le_bytes(STORED))
+        } else {
+            text.copy_from_slice(answer);
+            Sum::of(answer)
+        };
         let stats = self.engine.stats_mut();
         stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
         stats.bytes_written = stats.bytes_written.wrapping_add(len as u64);
-        Some((len, Sum::word(u64::from_le_bytes(frame)).and(Sum::of(answer))))
+        Some((len, Sum::word(u64::from_le_bytes(frame)).and(sum)))
     }
 
     /// Answers any other datagram.
@@ -590,6 +601,7 @@ impl<'m> Service<'m> {
     /// Sets the counters back.
     pub(crate) fn reset_stats(&mut self) {
         *self.engine.stats_mut() = Default::default();
+        self.engine.forget_hot_keys();
         self.total_connections = 0;
         self.over_budget = 0;
         (self.logins, self.failed_logins) = (0, 0);

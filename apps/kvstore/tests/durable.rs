@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 const MEMORY: usize = 512 << 10;
 const CONFIG: Config = Config {
-    eviction: Eviction::Clock,
+    eviction: Eviction::Sampled,
     page_size: 16 << 10,
     min_chunk: 48,
     growth_percent: 125,

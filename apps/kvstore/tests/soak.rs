@@ -22,7 +22,7 @@ const KEYS: u64 = 700;
 const BATCH: u64 = 9;
 const MEMORY: usize = 1 << 20;
 const CONFIG: Config = Config {
-    eviction: Eviction::Clock,
+    eviction: Eviction::Sampled,
     page_size: 16 << 10,
     min_chunk: 48,
     growth_percent: 125,

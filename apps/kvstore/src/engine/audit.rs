@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use super::Engine;
-use super::classes::ClassId;
 use super::item::{HEADER, ItemRef};
 use super::key::Key;
 use super::pages::{Page, PageId};
@@ -53,8 +52,8 @@ impl Engine<'_> {
                 assert!(header.size() <= slabs.room(slab.class));
                 assert!(HEADER + header.head_len() + 2 <= header.size());
                 let key = Key::any(&wire[..usize::from(header.key_len)]).unwrap();
-                assert_eq!(header.hash, self.hash_key.hash(key));
-                assert_eq!(self.index.find(&self.heap, header.hash, key), Some(chunk));
+                let hash = self.hash_key.hash(key);
+                assert_eq!(self.index.find(&self.heap, hash, key), Some(chunk));
                 assert!(header.cas <= self.last_cas);
             }
             assert_eq!(live, slab.live, "items in the slab at page {page}");
@@ -68,8 +67,9 @@ impl Engine<'_> {
         assert_eq!(free_pages, slabs.pages().free());
         assert_eq!(held_pages, self.held_pages);
 
-        for (i, held) in held.iter().enumerate().take(slabs.classes().all().len()) {
-            let class = ClassId(i as u8);
+        for class in slabs.classes().ids() {
+            let i = usize::from(class.0);
+            let held = &held[i];
             assert_eq!(slabs.slabs(class), *held);
             let listed = self.policy.audit(&self.heap, class);
             assert!(listed.is_none_or(|listed| listed == in_class[i]));

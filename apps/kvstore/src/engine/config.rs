@@ -1,15 +1,20 @@
 //! What can be chosen when a store is made, and how its memory is divided.
 //!
 //! ```text
-//! | pages: cut into chunks for items ............. | index | page table | lists | ghosts |
+//! | pages: cut into chunks for items ... | index | page table | tables by bucket | hot keys | lists | ghosts |
 //! ```
 //!
-//! The index gets one four-byte chain head for 64 to 128 bytes of memory, about
+//! The index gets one four-byte chain head for each 128 bytes of memory, about
 //! one for each item of the size that small-value stores see; the page table 16
-//! bytes a page. Both together take 3 to 6 % of the memory. What follows is there if the policy
-//! of eviction asks for it.
+//! bytes a page. Both together take 3.2 % of the memory, tables by bucket and hot keys 13 KiB. What
+//! follows is there if the policy of eviction asks for it.
 
+use super::classes::CLASSES;
 use super::eviction::Eviction;
+use super::hot::HOT;
+use super::item::MAX_WIRE;
+use super::rebalance::PRESSURE;
+use super::slabs::BUCKETS;
 
 /// The parameters of a store.
 #[derive(Clone, Copy, Debug)]
@@ -20,14 +25,15 @@ pub struct Config {
     /// A small page lets a small memory serve many item sizes and makes taking a
     /// page from a bucket cheap (at most `page_size / min_chunk` evictions); a
     /// large page wastes less at its end. The default, 64 KiB, gives 247 pages in
-    /// 16 MiB for 45 buckets, and evicts at most 1,365 items at once.
+    /// 16 MiB for 46 buckets, and evicts at most 1,638 items at once.
     pub page_size: u32,
-    /// Bytes in the smallest chunk, at least 32. An item takes 32 bytes, its key,
-    /// the text of its flags and length, its value and two line ends.
+    /// Bytes in the smallest chunk, at least 32. An item takes 21 bytes, its key,
+    /// the text of its flags and length, its value and two line ends; four more if it ends.
     pub min_chunk: u32,
     /// How much larger each bucket's chunk is than that of the bucket before, in
-    /// percent: 125 means a quarter. In a store of 512 pages or more,
-    /// chunks below 640 bytes grow by half as much. Bounds the memory lost inside chunks.
+    /// percent: 125 means a quarter. In a store of 512 pages or more they
+    /// grow by half as much, chunks below 640 bytes by a quarter of it. Bounds the memory lost
+    /// inside chunks.
     pub growth_percent: u32,
     /// The largest item, in bytes, header and key included. Above a page, an item
     /// takes several contiguous pages. Never more than half of all pages.
@@ -36,17 +42,17 @@ pub struct Config {
     pub seed: [u64; 2],
     /// What `stats` gives as `pid`: the process or environment number.
     pub pid: u32,
-    /// Which items are given up first. All but CLOCK add 8 bytes to each item.
+    /// Which items are given up first. Those that keep lists add 8 bytes to each item.
     pub eviction: Eviction,
 }
 
 impl Default for Config {
-    /// 64 KiB pages, chunks from 48 bytes growing by a quarter, items to 1 MiB. The
+    /// 64 KiB pages, chunks from 40 bytes growing by a quarter, items to 1 MiB. The
     /// seed is zero: set it.
     fn default() -> Self {
         Self {
             page_size: 64 << 10,
-            min_chunk: 48,
+            min_chunk: 40,
             growth_percent: 125,
             max_item: 1 << 20,
             seed: [0; 2],
@@ -67,22 +73,25 @@ pub enum SetupError {
     /// `page_size` is not a power of two from 4 KiB to 1 MiB.
     BadPageSize,
     /// `min_chunk` is below 32 or above a page, or `max_item` below `min_chunk` or
-    /// above 64 MiB.
+    /// above 8 MiB - 1.
     BadItemSize,
     /// The chunk sizes from `min_chunk` to `max_item` by `growth_percent` are more
-    /// than 64, or `growth_percent` is not from 101 to 400.
+    /// than 96, or `growth_percent` is not from 101 to 400.
     BadGrowth,
 }
 
 /// Bytes of a page-table entry.
 pub(super) const PAGE_ENTRY: usize = 16;
 
+/// Bytes of what is kept for each bucket, and of hot keys.
+pub(super) const TABLES: usize = CLASSES + BUCKETS + PRESSURE + HOT;
+
 /// How a memory is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Bytes of the heap: a whole number of pages.
     pub(super) heap: usize,
-    /// Number of chain heads: a power of two.
+    /// Number of chain heads.
     pub(super) heads: usize,
     /// Bytes of the policy's lists, and of its ghosts.
     pub(super) lists: usize,
@@ -95,7 +104,7 @@ impl Config {
             return Err(SetupError::BadPageSize);
         }
         if !(32..=self.page_size).contains(&self.min_chunk)
-            || !(self.min_chunk..=64 << 20).contains(&self.max_item)
+            || !(self.min_chunk..=MAX_WIRE).contains(&self.max_item)
         {
             return Err(SetupError::BadItemSize);
         }
@@ -104,9 +113,10 @@ impl Config {
             return Err(SetupError::TooMuchMemory);
         }
         let page = self.page_size as usize;
-        let heads = (bytes / 128).max(1).next_power_of_two();
+        let heads = (bytes / 128).max(1);
         let (lists, ghosts) = (self.eviction.lists(), self.eviction.ghosts(heads));
-        let pages = bytes.saturating_sub(heads * 4 + lists + ghosts) / (page + PAGE_ENTRY);
+        let other = heads * 4 + TABLES + lists + ghosts;
+        let pages = bytes.saturating_sub(other) / (page + PAGE_ENTRY);
         if pages < 2 {
             return Err(SetupError::TooLittleMemory);
         }
@@ -125,11 +135,11 @@ mod tests {
                 let config = Config { eviction, ..Config::default() };
                 let layout = config.layout(bytes).unwrap();
                 let pages = layout.heap / config.page_size as usize;
-                let index = layout.heads * 4 + pages * PAGE_ENTRY;
+                let index = layout.heads * 4 + pages * PAGE_ENTRY + TABLES;
                 let used = layout.heap + index + layout.lists + layout.ghosts;
                 assert!(used <= bytes);
                 assert!(bytes - used < config.page_size as usize + PAGE_ENTRY, "{bytes}");
-                assert!(layout.heads * 4 * 100 <= bytes * 7, "index takes too much of {bytes}");
+                assert!(layout.heads * 32 <= bytes, "index takes too much of {bytes}");
             }
         }
     }

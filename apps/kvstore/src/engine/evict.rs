@@ -107,8 +107,8 @@ impl Engine<'_> {
 
     /// What the policy gives up. `None` if the bucket holds nothing that can go.
     fn victim(&mut self, class: ClassId) -> Option<ItemRef> {
-        let now = self.now();
-        let mut view = View { heap: &mut self.heap, slabs: &mut self.slabs, now };
+        let (now, epoch) = (self.now(), self.epoch);
+        let mut view = View { heap: &mut self.heap, slabs: &mut self.slabs, now, epoch };
         self.policy.policy().victim(&mut view, class)
     }
 
@@ -118,11 +118,11 @@ impl Engine<'_> {
         if self.policy.keeps_lists() { self.slabs.class_of(item) } else { None }
     }
 
-    /// An item has been put into the index: the policy is to know.
+    /// An item, whose key has this hash, has been put into the index: the policy is to know.
     #[inline(always)]
-    pub(super) fn list(&mut self, item: ItemRef) {
+    pub(super) fn list(&mut self, item: ItemRef, hash: u32) {
         if let Some(class) = self.listed(item) {
-            self.policy.policy().stored(&mut self.heap, class, item);
+            self.policy.policy().stored(&mut self.heap, class, item, hash);
         }
     }
 

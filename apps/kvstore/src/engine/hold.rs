@@ -13,7 +13,7 @@
 //! Place on the packet path: step 5, only for values longer than a packet.
 
 use super::Engine;
-use super::item::{Expiry, Header, ItemRef, Marks, SHORT, chunk_len};
+use super::item::{Expiry, Header, ItemRef, Marks, SHORT, chunk_len, has_end};
 use super::key::Key;
 use super::pages::{PageId, Slab};
 use super::state::State;
@@ -49,16 +49,16 @@ impl Engine<'_> {
         let wire_len = head_len + value_len + 2;
         debug_assert!(wire_len > SHORT);
         let marks = if own_cas.is_some() { Marks::OWN_CAS } else { Marks::NONE };
-        let class = self.slabs.holding(chunk_len(wire_len, marks)).ok_or(NoRoom)?;
+        let class = self.slabs.holding(chunk_len(wire_len, marks, true)).ok_or(NoRoom)?;
         if self.is_too_much(self.slabs.classes().get(class).span) {
             return Err(NoRoom);
         }
         let item = self.allocate(class, None).ok_or(NoRoom)?;
         let header = Header {
             next: None,
-            hash: self.hash_key.hash(key),
             cas: self.last_cas,
             expiry,
+            has_end: has_end(wire_len, expiry),
             wire_len: wire_len as u32,
             key_len: key_len as u8,
             suffix_len: suffix.len() as u8,
@@ -67,7 +67,7 @@ impl Engine<'_> {
             state: State::UNLINKED,
             used: self.now as u16,
         };
-        self.heap.set_header(item, header);
+        self.heap.set_header(item, &header);
         let wire = self.heap.wire_mut(item, wire_len);
         wire[..key_len].copy_from_slice(key.bytes());
         wire[key_len..head_len].copy_from_slice(suffix.text());
@@ -145,12 +145,12 @@ impl Engine<'_> {
 
     /// Puts an item that came piece by piece into the index, where none has its key. It
     /// stays held.
-    pub(super) fn link_held(&mut self, held: &Held, header: Header) {
+    pub(super) fn link_held(&mut self, held: &Held, header: &Header, hash: u32) {
         self.heap.set_header(held.item, header);
         self.may_hold_dead |= header.expiry != Expiry::NEVER;
-        self.index.link(&mut self.heap, header.hash, held.item);
+        self.index.link(&mut self.heap, hash, held.item);
         self.usage.items += 1;
-        self.list(held.item);
+        self.list(held.item, hash);
     }
 
     /// Notes of an item that is no longer in the index that its memory is given back later,

@@ -2,9 +2,8 @@
 //!
 //! A table of chain heads, the chains threaded through the items themselves. It
 //! needs four bytes a head and four an item, cannot overflow, and never has to be
-//! rebuilt: the number of heads is chosen once, from the memory. Every item keeps
-//! its 32-bit hash, so that a foreign item in the chain is passed over without
-//! looking at its key. With about one item a head, a hit looks at 1.5 items.
+//! rebuilt: the number of heads is chosen once, from the memory. With about one item a head, a
+//! hit looks at 1.5 items; a foreign one is told by its key, which lies beside the link.
 //!
 //! New items go to the front of their chain: what was just stored is likely to be
 //! read.
@@ -14,14 +13,13 @@ use super::key::Key;
 
 /// The table of chain heads.
 pub(super) struct Index<'m> {
-    /// Item references in little-endian bytes. The length is a power of two.
+    /// Item references in little-endian bytes.
     heads: &'m mut [[u8; 4]],
 }
 
 impl<'m> Index<'m> {
-    /// An empty index. `heads` must be a power of two in number.
+    /// An empty index. There must be at least one head.
     pub(super) fn new(heads: &'m mut [[u8; 4]]) -> Self {
-        debug_assert!(heads.len().is_power_of_two());
         heads.fill([0; 4]);
         Self { heads }
     }
@@ -36,35 +34,49 @@ impl<'m> Index<'m> {
     pub(super) fn find(&self, heap: &Heap<'_>, hash: u32, key: Key<'_>) -> Option<ItemRef> {
         let mut link = self.head(hash);
         while let Some(item) = link {
-            let (header, wire) = heap.open(item);
-            if header.hash == hash
-                && wire.get(..usize::from(header.key_len)).is_some_and(|bytes| key.is(bytes))
-            {
+            let (next, bytes) = heap.link(item);
+            if key.is(bytes) {
                 return link;
             }
-            link = header.next;
+            link = next;
         }
         None
     }
 
-    /// Puts an item, its header already written with `hash`, at the front of its
-    /// chain. The key must not be in the index.
+    /// Puts an item, whose key has this hash and is not in the index, at the front of its
+    /// chain.
+    #[inline(always)]
     pub(super) fn link(&mut self, heap: &mut Heap<'_>, hash: u32, item: ItemRef) {
         heap.set_next(item, self.head(hash));
         self.set_head(hash, Some(item));
     }
 
-    /// Takes an item out of its chain. It must be in the index.
-    pub(super) fn unlink(&mut self, heap: &mut Heap<'_>, item: ItemRef) {
-        let header = heap.header(item);
-        let mut link = self.head(header.hash);
+    /// Takes an item, whose key has this hash, out of its chain. It must be in the index.
+    pub(super) fn unlink(&mut self, heap: &mut Heap<'_>, hash: u32, item: ItemRef) {
+        let (next, _) = heap.link(item);
+        let mut link = self.head(hash);
         if link == Some(item) {
-            return self.set_head(header.hash, header.next);
+            return self.set_head(hash, next);
         }
         while let Some(before) = link {
-            link = heap.header(before).next;
+            link = heap.link(before).0;
             if link == Some(item) {
-                return heap.set_next(before, header.next);
+                return heap.set_next(before, next);
+            }
+        }
+        debug_assert!(false, "the item is in its chain");
+    }
+
+    /// The item at `from` is now at `to`, header and all.
+    pub(super) fn relink(&mut self, heap: &mut Heap<'_>, hash: u32, from: ItemRef, to: ItemRef) {
+        let mut link = self.head(hash);
+        if link == Some(from) {
+            return self.set_head(hash, Some(to));
+        }
+        while let Some(before) = link {
+            link = heap.link(before).0;
+            if link == Some(from) {
+                return heap.set_next(before, Some(to));
             }
         }
         debug_assert!(false, "the item is in its chain");
@@ -83,7 +95,7 @@ impl<'m> Index<'m> {
     ) -> impl Iterator<Item = ItemRef> + 'h {
         let head =
             self.heads.get(number).and_then(|head| ItemRef::from_raw(u32::from_le_bytes(*head)));
-        core::iter::successors(head, |&item| heap.header(item).next)
+        core::iter::successors(head, |&item| heap.link(item).0)
     }
 
     /// Items in all chains.
@@ -105,6 +117,7 @@ impl<'m> Index<'m> {
 
     #[inline(always)]
     fn place(&self, hash: u32) -> usize {
-        hash as usize & (self.heads.len() - 1)
+        // As many of the hashes for each head, however many there are.
+        ((u64::from(hash) * self.heads.len() as u64) >> 32) as usize
     }
 }

@@ -1,28 +1,42 @@
 //! An item: a header, then the bytes that a reply sends.
 //!
 //! ```text
-//! 0     4     8            16      20      24   25   26   28      30    32
-//! | next | hash | cas       | expiry | wire | key | sfx | sum | state | used | key flags bytes\r\nvalue\r\n | own cas |
+//! 0      4       6      8     14    15    16       19    21
+//! | next | state | used | cas | key | sfx | length | sum | key flags bytes\r\nvalue\r\n | own cas | end |
 //! ```
 //!
-//! From byte 32 an item is kept as `get` answers it, without the word `VALUE`: a
-//! hit is one copy of `wire` bytes and no number is formatted. `gets` inserts the
+//! From byte 21 an item is kept as `get` answers it, without the word `VALUE`: a
+//! hit is one copy of `length` bytes and no number is formatted. `gets` inserts the
 //! CAS id between suffix and value. `sum` is the sum of these bytes for checksums, once it
 //! was wanted: a value is summed once, not with every answer. `next` links the items of one hash chain; in a
 //! free chunk it links the free chunks of one bucket, and `prev`, where an item has
 //! its CAS id, links them back. `used` is the second in which it was last used, as far as two
 //! bytes tell it. The upper three bits of `sfx` are its [`Marks`].
 //!
-//! Behind the wire form an item has its own CAS id, if a client chose one.
+//! Behind the wire form an item has what most items do not have: its own CAS id, if a client
+//! chose one, and when it ends, if it does; the highest bit of `length` says that it has room for
+//! that. A long item always has, so that it need not move while it is being sent.
+//!
+//! **What is not kept.** The key's hash: a lookup compares keys, which are short and lie in the
+//! cache line that has `next`; to take an item out of the index its key is hashed again.
+//!
+//! **Limits.** 2^23 - 1 bytes from the key on. CAS ids of 48 bits: at a million
+//! stores a second they come round after nine years.
 
 use core::num::NonZeroU32;
 
 use exo_sum::Sum;
 
-use super::state::State;
+use super::state::{READS, State};
 
 /// Bytes before the key.
-pub(super) const HEADER: usize = 32;
+pub(super) const HEADER: usize = 21;
+
+/// The longest wire form that a header can tell of.
+pub(super) const MAX_WIRE: u32 = (1 << 23) - 1;
+
+/// The largest CAS id that the store gives.
+pub(super) const MAX_CAS: u64 = (1 << 48) - 1;
 
 /// The longest suffix: two spaces, two ten-digit numbers, a line end.
 pub(super) const MAX_SUFFIX: usize = 24;
@@ -62,12 +76,19 @@ pub(super) const SUFFIX_BITS: u8 = 0x1f;
 
 /// Bytes in use of a chunk with a wire form of this length.
 #[inline(always)]
-pub(super) fn chunk_len(wire_len: usize, marks: Marks) -> usize {
+pub(super) fn chunk_len(wire_len: usize, marks: Marks, has_end: bool) -> usize {
     let own_cas = if marks.has(Marks::OWN_CAS) { OWN_CAS_LEN } else { 0 };
-    HEADER + wire_len + own_cas
+    HEADER + wire_len + own_cas + if has_end { END_LEN } else { 0 }
+}
+
+/// Whether an item has room to say when it ends.
+#[inline(always)]
+pub(super) fn has_end(wire_len: usize, expiry: Expiry) -> bool {
+    expiry != Expiry::NEVER || wire_len > SHORT
 }
 
 const OWN_CAS_LEN: usize = 8;
+const END_LEN: usize = 4;
 
 /// Where an item is in the heap: its offset in units of 8 bytes, plus 1. Zero is
 /// kept for "none", so that zeroed memory is an empty index.
@@ -122,13 +143,14 @@ impl Expiry {
     }
 }
 
-/// The header, taken apart.
+/// The header, taken apart, and when the item ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) next: Option<ItemRef>,
-    pub(super) hash: u32,
     pub(super) cas: u64,
     pub(super) expiry: Expiry,
+    /// Whether the item has room for that. If not it never ends.
+    pub(super) has_end: bool,
     /// Bytes from the key to the last line end.
     pub(super) wire_len: u32,
     pub(super) key_len: u8,
@@ -141,38 +163,42 @@ pub(super) struct Header {
     pub(super) used: u16,
 }
 
+/// Of the word with an item's length, the bit that says that the item has room for its end.
+const HAS_END: u32 = 1 << 23;
+
 impl Header {
+    /// All but when the item ends.
     #[inline(always)]
-    pub(super) fn decode(b: &[u8; HEADER]) -> Self {
+    fn decode(b: &[u8; HEADER]) -> Self {
         let word = |at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
         let stamp = Stamp(word(STAMP));
+        let cas_and_more = u64::from(word(CAS)) | (u64::from(word(CAS + 4)) << 32);
+        let length = word(LENGTH);
         Self {
-            next: ItemRef::from_raw(word(0)),
-            hash: word(4),
-            cas: u64::from(word(8)) | (u64::from(word(12)) << 32),
-            expiry: Expiry(word(16)),
-            wire_len: word(20),
-            key_len: b[24],
-            suffix_len: b[25] & SUFFIX_BITS,
-            marks: Marks(b[25] & !SUFFIX_BITS),
-            sum: u16::from_le_bytes([b[26], b[27]]),
+            next: ItemRef::from_raw(word(NEXT)),
+            cas: cas_and_more & MAX_CAS,
+            expiry: Expiry::NEVER,
+            has_end: length & HAS_END != 0,
+            wire_len: length & MAX_WIRE,
+            key_len: b[KEY],
+            suffix_len: b[SUFFIX] & SUFFIX_BITS,
+            marks: Marks(b[SUFFIX] & !SUFFIX_BITS),
+            sum: u16::from_le_bytes([b[SUM], b[SUM + 1]]),
             state: stamp.state(),
             used: stamp.used(),
         }
     }
 
     #[inline(always)]
-    pub(super) fn encode(self) -> [u8; HEADER] {
+    fn encode(&self) -> [u8; HEADER] {
         let mut b = [0; HEADER];
-        b[0..4].copy_from_slice(&ItemRef::raw(self.next).to_le_bytes());
-        b[4..8].copy_from_slice(&self.hash.to_le_bytes());
-        b[8..16].copy_from_slice(&self.cas.to_le_bytes());
-        b[16..20].copy_from_slice(&self.expiry.0.to_le_bytes());
-        b[20..24].copy_from_slice(&self.wire_len.to_le_bytes());
-        b[24] = self.key_len;
-        b[25] = self.suffix_len | self.marks.0;
-        b[26..28].copy_from_slice(&self.sum.to_le_bytes());
-        b[28..32].copy_from_slice(&self.stamp().0.to_le_bytes());
+        b[NEXT..NEXT + 4].copy_from_slice(&ItemRef::raw(self.next).to_le_bytes());
+        b[STAMP..STAMP + 4].copy_from_slice(&self.stamp().0.to_le_bytes());
+        let lens = u64::from(self.key_len) | u64::from(self.suffix_len | self.marks.0) << 8;
+        b[CAS..CAS + 8].copy_from_slice(&(self.cas & MAX_CAS | lens << 48).to_le_bytes());
+        let length = self.wire_len | if self.has_end { HAS_END } else { 0 };
+        b[LENGTH..LENGTH + 3].copy_from_slice(&length.to_le_bytes()[..3]);
+        b[SUM..].copy_from_slice(&self.sum.to_le_bytes());
         b
     }
 
@@ -189,7 +215,13 @@ impl Header {
     /// Bytes of the chunk that are in use.
     #[inline(always)]
     pub(super) fn size(&self) -> usize {
-        chunk_len(self.wire_len as usize, self.marks)
+        chunk_len(self.wire_len as usize, self.marks, self.has_end)
+    }
+
+    /// Where behind the header it says when the item ends, if there is room for that.
+    #[inline(always)]
+    fn end_at(&self) -> usize {
+        chunk_len(self.wire_len as usize, self.marks, false) - HEADER
     }
 
     /// Whether it may be sent, or have been taken, piece by piece.
@@ -213,6 +245,12 @@ impl Stamp {
         Self(u32::from(state.0) | u32::from(used) << 16)
     }
 
+    /// Whether a use now would leave the item as it is: it was read in this epoch and second.
+    #[inline(always)]
+    pub(super) fn is_of(self, now: Self) -> bool {
+        (self.0 ^ now.0) & !u32::from(READS) == 0
+    }
+
     #[inline(always)]
     fn state(self) -> State {
         State(self.0 as u16)
@@ -224,15 +262,16 @@ impl Stamp {
     }
 }
 
-/// Offsets of the fields that are written alone.
+/// Offsets of the fields.
 const NEXT: usize = 0;
-const PREV: usize = 8;
+const STATE: usize = 4;
+const STAMP: usize = 4;
 const CAS: usize = 8;
-const EXPIRY: usize = 16;
-const SUFFIX: usize = 25;
-const SUM: usize = 26;
-const STATE: usize = 28;
-const STAMP: usize = 28;
+const PREV: usize = 8;
+const KEY: usize = 14;
+const SUFFIX: usize = 15;
+const LENGTH: usize = 16;
+const SUM: usize = 19;
 
 /// The memory items live in.
 ///
@@ -267,7 +306,28 @@ impl<'m> Heap<'m> {
         #[cfg(test)]
         self.reads.set(self.reads.get() + 1);
         match self.bytes[item.offset()..].split_first_chunk() {
-            Some((header, rest)) => (Header::decode(header), rest),
+            Some((bytes, rest)) => {
+                let mut header = Header::decode(bytes);
+                if header.has_end {
+                    let end = rest.get(header.end_at()..).and_then(|at| at.first_chunk());
+                    header.expiry = end.map_or(Expiry::NEVER, |at| Expiry(u32::from_le_bytes(*at)));
+                }
+                (header, rest)
+            }
+            None => unreachable!("an item reference near the end of the heap"),
+        }
+    }
+
+    /// The next item in the chain of this one, and the key of this one.
+    #[inline(always)]
+    pub(super) fn link(&self, item: ItemRef) -> (Option<ItemRef>, &[u8]) {
+        #[cfg(test)]
+        self.reads.set(self.reads.get() + 1);
+        match self.bytes[item.offset()..].split_first_chunk() {
+            Some((bytes, rest)) => {
+                let header = Header::decode(bytes);
+                (header.next, rest.get(..usize::from(header.key_len)).unwrap_or_default())
+            }
             None => unreachable!("an item reference near the end of the heap"),
         }
     }
@@ -288,7 +348,7 @@ impl<'m> Heap<'m> {
     /// The bytes of an item from its key on, to be written: their sum is no longer known.
     pub(super) fn wire_mut(&mut self, item: ItemRef, len: usize) -> &mut [u8] {
         let (header, wire) = self.bytes[item.offset()..].split_at_mut(HEADER);
-        header[SUM..STAMP].fill(0);
+        header[SUM..].fill(0);
         &mut wire[..len]
     }
 
@@ -299,8 +359,12 @@ impl<'m> Heap<'m> {
         self.bytes.copy_within(start..start + len, to.0.offset() + HEADER + to.1);
     }
 
-    pub(super) fn set_header(&mut self, item: ItemRef, header: Header) {
+    #[inline(always)]
+    pub(super) fn set_header(&mut self, item: ItemRef, header: &Header) {
         self.set(item, 0, header.encode());
+        if header.has_end {
+            self.set_end(item, header, header.expiry);
+        }
     }
 
     pub(super) fn set_next(&mut self, item: ItemRef, next: Option<ItemRef>) {
@@ -308,11 +372,14 @@ impl<'m> Heap<'m> {
     }
 
     pub(super) fn set_cas(&mut self, item: ItemRef, cas: u64) {
-        self.set(item, CAS, cas.to_le_bytes());
+        let [bytes @ .., _, _] = cas.to_le_bytes();
+        self.set(item, CAS, bytes);
     }
 
-    pub(super) fn set_expiry(&mut self, item: ItemRef, expiry: Expiry) {
-        self.set(item, EXPIRY, expiry.0.to_le_bytes());
+    /// Writes when an item ends that has room for that.
+    pub(super) fn set_end(&mut self, item: ItemRef, header: &Header, end: Expiry) {
+        debug_assert!(header.has_end);
+        self.set(item, HEADER + header.end_at(), end.0.to_le_bytes());
     }
 
     #[inline(always)]
@@ -387,9 +454,9 @@ mod tests {
         let now = Epoch::FIRST.next();
         let mut header = Header {
             next: ItemRef::from_offset(8),
-            hash: 0x0102_0304,
-            cas: 0x1122_3344_5566_7788,
+            cas: 0x1122_3344_5566,
             expiry: Expiry::at(77),
+            has_end: true,
             wire_len: 99,
             key_len: 250,
             suffix_len: 21,
@@ -398,12 +465,14 @@ mod tests {
             sum: 0x0a0b,
             used: 0x0c0d,
         };
-        heap.set_header(item, header);
+        heap.set_header(item, &header);
+        heap.set_own_cas(item, 99, u64::MAX);
         assert_eq!(heap.header(item), header);
+        assert_eq!(heap.cas(item, &header), u64::MAX);
 
         heap.set_next(item, None);
         heap.set_cas(item, 5);
-        heap.set_expiry(item, Expiry::NEVER);
+        heap.set_end(item, &header, Expiry::NEVER);
         heap.set_state(item, State::read(now));
         header =
             Header { next: None, cas: 5, expiry: Expiry::NEVER, state: State::read(now), ..header };

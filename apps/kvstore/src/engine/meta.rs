@@ -79,14 +79,13 @@ impl Engine<'_> {
 
     /// A client has seen it.
     pub fn note_read(&mut self, Found(item): Found) {
+        self.count_read(item);
         self.mark_read(item);
     }
 
-    /// Gives it a new expiry time.
-    pub fn set_expiry(&mut self, Found(item): Found, expiry: Expiry) {
-        self.may_hold_dead |= expiry != Expiry::NEVER;
-        self.heap.set_expiry(item, expiry);
-        self.note_changed(item);
+    /// Gives it a new expiry time. If there is no room for that it is gone.
+    pub fn set_expiry(&mut self, Found(item): Found, expiry: Expiry) -> Option<Found> {
+        self.give_end(item, expiry).map(Found)
     }
 
     /// A client is told to replace it.
@@ -125,11 +124,10 @@ impl Engine<'_> {
         let kept = cas.unwrap_or(self.heap.cas(item, &header));
         let (key, len) = self.key_of(item);
         let key = key.get(..len).and_then(Key::any).ok_or(NoRoom)?;
-        let place = (header.hash, key, Some(item));
+        let hash = self.hash_key.hash(key);
+        let place = (hash, key, Some(item));
         match self.put(place, &Suffix::new(flags, 0), expiry, b"", (Marks::NONE, Some(kept))) {
-            Stored::Stored => {
-                self.index.find(&self.heap, header.hash, key).map(Found).ok_or(NoRoom)
-            }
+            Stored::Stored => self.index.find(&self.heap, hash, key).map(Found).ok_or(NoRoom),
             _ => Err(NoRoom),
         }
     }
@@ -181,6 +179,42 @@ impl Engine<'_> {
             None => old.marks.without(Marks::OWN_CAS),
         };
         let new = Header { cas, marks, ..old };
+        let place = self.reshape(item, &old, &new)?;
+        if let Some(cas) = own {
+            self.heap.set_own_cas(place, new.wire_len as usize, cas);
+        }
+        self.note_item(place);
+        Ok(place)
+    }
+
+    /// Gives an item a new expiry time. It may move, if it had no room for one. If there is none
+    /// elsewhere it is gone: rather no item than one that does not end when it should.
+    pub(super) fn give_end(&mut self, item: ItemRef, expiry: Expiry) -> Option<ItemRef> {
+        let old = self.heap.header(item);
+        self.may_hold_dead |= expiry != Expiry::NEVER;
+        if old.has_end {
+            self.heap.set_end(item, &old, expiry);
+        }
+        if old.has_end || expiry == Expiry::NEVER {
+            self.note_changed(item);
+            return Some(item);
+        }
+        match self.reshape(item, &old, &Header { expiry, has_end: true, ..old }) {
+            Ok(place) => {
+                // For the journal one that moves is gone, and stored again.
+                self.note_item(place);
+                Some(place)
+            }
+            Err(NoRoom) => {
+                self.discard(item);
+                None
+            }
+        }
+    }
+
+    /// Gives an item a header with which it has more or less behind its wire form, in another chunk
+    /// if it does not fit or is held.
+    fn reshape(&mut self, item: ItemRef, old: &Header, new: &Header) -> Result<ItemRef, NoRoom> {
         let class = self.slabs.class_of(item).ok_or(NoRoom)?;
         let fits = new.size() <= self.slabs.room(class);
         let place = if fits && !self.is_held(item) {
@@ -190,19 +224,16 @@ impl Engine<'_> {
         } else {
             let class = self.slabs.holding(new.size()).ok_or(NoRoom)?;
             let place = self.allocate(class, Some(item)).ok_or(NoRoom)?;
+            let hash = self.hash_of(item);
             self.heap.copy((item, 0), (place, 0), old.size() - HEADER);
             self.discard(item);
             self.heap.set_header(place, new);
-            self.index.link(&mut self.heap, new.hash, place);
+            self.index.link(&mut self.heap, hash, place);
             self.usage.items += 1;
-            self.list(place);
+            self.list(place, hash);
             place
         };
         self.usage.bytes += new.size() as u64;
-        if let Some(cas) = own {
-            self.heap.set_own_cas(place, new.wire_len as usize, cas);
-        }
-        self.note_item(place);
         Ok(place)
     }
 }

@@ -9,6 +9,8 @@
 //! - `state`, `evict`, `rebalance`: how old an item is, what happens when memory is full, and
 //!   how pages move between buckets
 //! - `read`, `store`, `arithmetic`, `meta`: the operations
+//! - `hot`: which keys are read most
+//! - `table`: what is kept for each bucket
 //! - `hold`: long items on their way in or out, which stay as they are meanwhile
 //! - `journal`, `restore`: changes, noted for an owner that makes them durable, and made again
 //!
@@ -28,6 +30,7 @@ mod evict;
 mod eviction;
 mod hash;
 mod hold;
+mod hot;
 mod index;
 mod item;
 mod journal;
@@ -41,6 +44,7 @@ mod slabs;
 mod state;
 mod stats;
 mod store;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +52,7 @@ pub use arithmetic::{Delta, DeltaError};
 pub use config::{Config, SetupError};
 pub use eviction::Eviction;
 pub use hold::{Held, NoRoom};
+pub use hot::HotKey;
 pub use item::Expiry;
 pub use journal::LEAD;
 pub use key::Key;
@@ -57,10 +62,11 @@ pub use restore::{NoteSink, RestoreError};
 pub use stats::{BucketUsage, Stats, Usage};
 pub use store::{Condition, Mode, Outcome, Stored, WireForm};
 
-use classes::{ClassId, Classes};
-use config::PAGE_ENTRY;
+use classes::Classes;
+use config::{PAGE_ENTRY, TABLES};
 use eviction::{Chosen, Now};
 use hash::HashKey;
+use hot::HotKeys;
 use index::Index;
 use item::{Header, Heap, ItemRef, Stamp};
 use journal::Journal;
@@ -76,7 +82,7 @@ pub struct Engine<'m> {
     index: Index<'m>,
     slabs: Slabs<'m>,
     policy: Chosen<'m>,
-    pressure: Pressure,
+    pressure: Pressure<'m>,
     epoch: Epoch,
     /// What an item says that is read now.
     stamp: Stamp,
@@ -97,6 +103,7 @@ pub struct Engine<'m> {
     stats: Stats,
     usage: Usage,
     journal: Journal<'m>,
+    hot: HotKeys<'m>,
 }
 
 impl<'m> Engine<'m> {
@@ -112,23 +119,27 @@ impl<'m> Engine<'m> {
         let half = (pages / 2 * config.page_size as usize).min(u32::MAX as usize) as u32;
         let links = config.eviction.links();
         let max_item = config.max_item.min(half - links as u32);
-        let classes = Classes::new(config, max_item + links as u32, pages)?;
+        Classes::count(config, max_item + links as u32, pages)?;
 
         let (heap, rest) = memory.split_at_mut(layout.heap);
         let (heads, rest) = rest.split_at_mut(layout.heads * 4);
         let (entries, rest) = rest.split_at_mut(pages * PAGE_ENTRY);
+        let (tables, rest) = rest.split_at_mut(TABLES);
         let (lists, rest) = rest.split_at_mut(layout.lists);
         let ghosts = &mut rest[..layout.ghosts];
+        let (classes, tables) = Classes::new(tables, config, max_item + links as u32, pages)?;
         let pages = PageTable::new(entries.as_chunks_mut().0);
+        let (slabs, tables) = Slabs::new(tables, pages, classes, config.page_size, links);
+        let (pressure, hot) = Pressure::new(tables);
         let index = Index::new(heads.as_chunks_mut().0);
         let usage = Usage { limit: limit as u64, index: index.bytes() as u64, ..Usage::default() };
         Ok(Self {
             hash_key: HashKey::new(config.seed),
             heap: Heap::new(heap),
             index,
-            slabs: Slabs::new(pages, classes, config.page_size, links),
+            slabs,
             policy: Chosen::new(config.eviction, lists, ghosts),
-            pressure: Pressure::new(),
+            pressure,
             epoch: Epoch::FIRST,
             stamp: Stamp::new(State::read(Epoch::FIRST), 1),
             held_pages: 0,
@@ -142,6 +153,7 @@ impl<'m> Engine<'m> {
             stats: Stats::default(),
             usage,
             journal: Journal::none(),
+            hot: HotKeys::new(hot),
         })
     }
 
@@ -205,16 +217,16 @@ impl<'m> Engine<'m> {
     ///
     /// Cost: proportional to the number of pages.
     pub fn buckets(&self) -> impl Iterator<Item = BucketUsage> + '_ {
-        let classes = self.slabs.classes().all().iter().zip(0..);
-        classes.filter_map(|(shape, class)| {
-            let slabs = u64::from(self.slabs.slabs(ClassId(class)));
+        self.slabs.classes().ids().filter_map(|class| {
+            let shape = self.slabs.classes().get(class);
+            let slabs = u64::from(self.slabs.slabs(class));
             (slabs > 0).then(|| BucketUsage {
-                class,
+                class: class.0,
                 chunk: shape.chunk.into(),
                 per_slab: shape.per_slab.into(),
                 pages: slabs * u64::from(shape.span),
                 chunks: slabs * u64::from(shape.per_slab),
-                used: self.slabs.live(ClassId(class)),
+                used: self.slabs.live(class),
             })
         })
     }
@@ -290,11 +302,17 @@ impl<'m> Engine<'m> {
     /// Takes an item out of the index, to make room if `evicted`.
     fn forget(&mut self, item: ItemRef, evicted: bool) {
         self.note_gone(item);
+        let hash = self.hash_of(item);
         if let Some(class) = self.listed(item) {
-            self.policy.policy().removed(&mut self.heap, class, item, evicted);
+            self.policy.policy().removed(&mut self.heap, class, item, hash, evicted);
         }
         self.usage.items -= 1;
         self.usage.bytes -= self.heap.header(item).size() as u64;
-        self.index.unlink(&mut self.heap, item);
+        self.index.unlink(&mut self.heap, hash, item);
+    }
+
+    /// The hash of an item's key.
+    fn hash_of(&self, item: ItemRef) -> u32 {
+        Key::any(self.heap.link(item).1).map_or(0, |key| self.hash_key.hash(key))
     }
 }

@@ -1,7 +1,7 @@
 //! Reading, touching and deleting items.
 
 use super::Engine;
-use super::item::{Expiry, Header, ItemRef};
+use super::item::{Expiry, Header, ItemRef, Stamp};
 use super::key::Key;
 use super::meta::Found;
 use crate::number;
@@ -119,6 +119,7 @@ impl Engine<'_> {
                     return None;
                 };
                 self.stats.get_hits += 1;
+                self.count_read(item);
                 self.mark_read(item);
                 item
             }
@@ -152,10 +153,11 @@ impl Engine<'_> {
             self.stats.touch_misses += 1;
             return None;
         };
+        let Some(item) = self.give_end(item, expiry) else {
+            self.stats.touch_misses += 1;
+            return None;
+        };
         self.stats.touch_hits += 1;
-        self.may_hold_dead |= expiry != Expiry::NEVER;
-        self.heap.set_expiry(item, expiry);
-        self.note_changed(item);
         self.mark_read(item);
         Some(item)
     }
@@ -164,13 +166,15 @@ impl Engine<'_> {
     #[inline(always)]
     pub(super) fn mark_read(&mut self, item: ItemRef) {
         // A popular item's cache line stays clean: written at most once an epoch or second.
-        if self.heap.header(item).stamp() != self.stamp {
+        let header = self.heap.header(item);
+        if !header.stamp().is_of(self.stamp) {
             if self.policy.follows_reads()
                 && let Some(class) = self.slabs.class_of(item)
             {
                 self.policy.policy().used(&mut self.heap, class, item);
             }
-            self.heap.set_stamp(item, self.stamp);
+            let state = header.state.read_again(self.epoch);
+            self.heap.set_stamp(item, Stamp::new(state, self.now as u16));
         }
     }
 
@@ -187,8 +191,9 @@ impl Engine<'_> {
     /// An item as a reply sends it; it was used now.
     #[inline(always)]
     pub(super) fn read(&mut self, item: ItemRef) -> Value<'_> {
+        self.count_read(item);
         let header = self.heap.header(item);
-        if header.sum == 0 || header.stamp() != self.stamp {
+        if header.sum == 0 || !header.stamp().is_of(self.stamp) {
             return self.read_first(item);
         }
         let (header, wire) = self.heap.open(item);

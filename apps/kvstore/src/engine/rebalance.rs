@@ -31,10 +31,11 @@
 //! [`super::Config`]: `no_set_looks_at_more_than_a_few_slabs`.
 
 use super::Engine;
-use super::classes::{Class, ClassId, MAX_CLASSES};
+use super::classes::{Class, ClassId};
 use super::item::{HEADER, ItemRef};
 use super::pages::{PageId, Slab};
 use super::state::{OLDEST, State};
+use super::table::{Record, Table};
 
 /// How much older another bucket's items must be, in epochs, besides half as old again: a 64th part
 /// of the heap stored in between. Less would move pages to and fro between equals.
@@ -56,39 +57,66 @@ pub(super) const RESCUE_STEPS: u32 = 8;
 pub(super) const RUN_PAGES: u32 = 1024;
 
 /// What is remembered between allocations.
-pub(super) struct Pressure {
-    /// By bucket: for an item of which age it last looked at others' slabs in vain, and how
-    /// many evictions of items as old come before it looks again.
-    vain: [(u16, u8); MAX_CLASSES],
+pub(super) struct Pressure<'m> {
+    buckets: Table<'m, Aging, AGING>,
     /// The page from which contiguous pages are next looked for.
     next_page: u32,
-    /// By bucket: how old its items are in the mean, in parts of an epoch.
-    ages: [u32; MAX_CLASSES],
+}
+
+/// The same, of one bucket.
+#[derive(Clone, Copy)]
+struct Aging {
+    /// How old its items are in the mean, in parts of an epoch.
+    mean: u32,
+    /// For an item of which age it last looked at others' slabs in vain.
+    vain: u16,
+    /// How many evictions of items as old come before it looks again.
+    wait: u8,
+}
+
+/// Bytes of that.
+const AGING: usize = 7;
+
+/// Bytes of the table.
+pub(super) const PRESSURE: usize = Table::<Aging, AGING>::BYTES;
+
+impl Record<AGING> for Aging {
+    fn decode(&[a, b, c, d, vain @ .., wait]: &[u8; AGING]) -> Self {
+        Self { mean: u32::from_le_bytes([a, b, c, d]), vain: u16::from_le_bytes(vain), wait }
+    }
+
+    fn encode(self) -> [u8; AGING] {
+        let ([a, b, c, d], [e, f]) = (self.mean.to_le_bytes(), self.vain.to_le_bytes());
+        [a, b, c, d, e, f, self.wait]
+    }
 }
 
 /// Parts of an epoch; and how many items a mean age is that of, at most.
 const PARTS: u32 = 64;
 
-impl Pressure {
-    pub(super) fn new() -> Self {
-        Self { vain: [(OLDEST, 0); MAX_CLASSES], next_page: 0, ages: [0; MAX_CLASSES] }
+impl<'m> Pressure<'m> {
+    /// With [`PRESSURE`] bytes of `memory`; and what is left of that.
+    pub(super) fn new(memory: &'m mut [u8]) -> (Self, &'m mut [u8]) {
+        let (buckets, rest) = Table::new(memory, Aging { mean: 0, vain: OLDEST, wait: 0 });
+        (Self { buckets, next_page: 0 }, rest)
     }
 
     /// The mean age of a bucket's items.
     fn age(&self, class: ClassId) -> u16 {
-        (self.ages[usize::from(class.0)] / PARTS) as u16
+        (self.buckets.get(class).mean / PARTS) as u16
     }
 
     /// The mean age of the items of the bucket with the oldest.
     fn oldest(&self) -> u16 {
-        (self.ages.iter().max().unwrap_or(&0) / PARTS) as u16
+        (self.buckets.all().map(|aging| aging.mean).max().unwrap_or(0) / PARTS) as u16
     }
 
     /// One of so many items of a bucket was found to be so old.
     fn saw(&mut self, class: ClassId, age: u16, items: u32) {
         let weight = (items / 32).clamp(2, PARTS);
-        let mean = &mut self.ages[usize::from(class.0)];
-        *mean = *mean - *mean / weight + u32::from(age) * (PARTS / weight);
+        self.buckets.update(class, |Aging { mean, .. }| {
+            *mean = *mean - *mean / weight + u32::from(age) * (PARTS / weight);
+        });
     }
 }
 
@@ -98,9 +126,9 @@ impl Engine<'_> {
     pub(super) fn take_older(&mut self, class: ClassId, keep: Option<ItemRef>) -> bool {
         let age = self.pressure.age(class);
         let limit = age.saturating_add(age / 2 + MARGIN).min(OLDEST);
-        let (vain, wait) = &mut self.pressure.vain[usize::from(class.0)];
-        if *wait > 0 && limit >= *vain {
-            *wait -= 1;
+        let aging = self.pressure.buckets.get(class);
+        if aging.wait > 0 && limit >= aging.vain {
+            self.pressure.buckets.set(class, Aging { wait: aging.wait - 1, ..aging });
             return false;
         }
         let Class { span, per_slab, .. } = self.slabs.classes().get(class);
@@ -111,7 +139,8 @@ impl Engine<'_> {
                 self.take_run(span, limit, keep)
             };
         if !taken {
-            self.pressure.vain[usize::from(class.0)] = (age, per_slab.clamp(4, 32) as u8);
+            let wait = per_slab.clamp(4, 32) as u8;
+            self.pressure.buckets.update(class, |aging| (aging.vain, aging.wait) = (age, wait));
         }
         taken
     }
@@ -139,7 +168,7 @@ impl Engine<'_> {
         let span = self.slabs.classes().get(class).span;
         if span == 1 {
             if !self.take_slab(class, MARGIN, keep) {
-                let (_, page, slab) = self.oldest_slab(class, 0, keep)?;
+                let (_, page, slab) = self.oldest_slab(class, 0, keep, None)?;
                 self.empty_slab(page, slab);
             }
         } else if !self.take_run(span, MARGIN, keep) {
@@ -165,9 +194,12 @@ impl Engine<'_> {
 
     /// Frees the oldest slab of another bucket, if its items are older than `limit`.
     fn take_slab(&mut self, class: ClassId, limit: u16, keep: Option<ItemRef>) -> bool {
+        let mut vain = None;
         for _ in 0..LOOKS {
-            let oldest = self.oldest_slab(class, limit, keep).filter(|&(age, ..)| age > limit);
-            let Some((_, page, slab)) = oldest else { return false };
+            let oldest = self.oldest_slab(class, limit, keep, vain);
+            let Some((_, page, slab)) = oldest.filter(|&(age, ..)| age > limit) else {
+                return false;
+            };
             // Where else could the young ones go?
             let alone = self.slabs.slabs(slab.class) == 1 || self.keeps();
             let most = if alone { 0 } else { slab.carved - slab.carved.div_ceil(8) };
@@ -182,6 +214,7 @@ impl Engine<'_> {
                 self.empty_slab(page, slab);
                 return true;
             }
+            vain = Some(page);
             if self.slabs.slab_ahead(slab.class).is_some_and(|(ahead, _)| ahead == page) {
                 self.slabs.skip_past(page);
             }
@@ -191,14 +224,16 @@ impl Engine<'_> {
 
     /// The slab that looks oldest, with its age: of those that come next in their buckets,
     /// and of some at random. Not of this bucket, nor, if live items may go, of one whose items are
-    /// no older than `limit` in the mean, and not the one with the item to keep.
+    /// no older than `limit` in the mean, and neither the one with the item to keep nor that which
+    /// was looked at in vain. If all may go whatever their age, its youngest sample tells a slab's.
     fn oldest_slab(
         &self,
         not: ClassId,
         limit: u16,
         keep: Option<ItemRef>,
+        vain: Option<PageId>,
     ) -> Option<(u16, PageId, Slab)> {
-        let classes = (0..self.slabs.classes().all().len() as u8).map(ClassId);
+        let classes = self.slabs.classes().ids();
         let next = classes.filter_map(|class| self.slabs.slab_ahead(class));
         let pages = self.slabs.pages().len();
         let random = (0..RANDOM_PAGES).filter_map(|i| {
@@ -207,11 +242,14 @@ impl Engine<'_> {
         });
         let others = next
             .chain(random)
-            .filter(|&(page, slab)| slab.class != not && !self.must_stay(page, keep))
+            .filter(|&(page, slab)| slab.class != not && vain != Some(page))
+            .filter(|&(page, _)| !self.must_stay(page, keep))
             .filter(|&(_, slab)| {
                 limit == 0 || limit >= MOST_LIVE || self.pressure.age(slab.class) > limit
             });
-        others.map(|(page, slab)| (self.samples(page, slab)[2], page, slab)).max_by_key(|it| it.0)
+        let telling = if limit == 0 { 0 } else { 2 };
+        let aged = others.map(|(page, slab)| (self.samples(page, slab)[telling], page, slab));
+        aged.max_by_key(|it| it.0)
     }
 
     /// A number that differs from one SET to the next.
@@ -317,10 +355,10 @@ impl Engine<'_> {
     /// Moves an item to a chunk of the same bucket that was taken for it.
     fn relocate(&mut self, item: ItemRef, place: ItemRef) {
         let header = self.heap.header(item);
-        self.index.unlink(&mut self.heap, item);
+        let hash = self.hash_of(item);
         self.heap.copy((item, 0), (place, 0), header.size() - HEADER);
-        self.heap.set_header(place, header);
-        self.index.link(&mut self.heap, header.hash, place);
+        self.heap.set_header(place, &header);
+        self.index.relink(&mut self.heap, hash, item, place);
         if let Some(class) = self.listed(item) {
             self.policy.policy().moved(&mut self.heap, class, item, place);
         }
@@ -338,6 +376,7 @@ impl Engine<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::classes::MAX_CLASSES;
     use super::super::evict::REAPED;
     use super::super::eviction::STEPS;
     use super::super::{Config, Expiry, Key, Mode, Stored};

@@ -5,7 +5,7 @@
 //! wherever pages move it, and whatever changes between two parts is noted anyway.
 
 use super::Engine;
-use super::item::{Expiry, Header, Marks, SUFFIX_BITS, chunk_len};
+use super::item::{Expiry, Header, MAX_CAS, Marks, SUFFIX_BITS, chunk_len, has_end};
 use super::journal::{
     CHANGED, CHANGED_HEAD, FLUSHED, GONE, ITEM, ITEM_HEAD, LAST_CAS, item_head, item_pieces,
 };
@@ -50,7 +50,8 @@ impl Engine<'_> {
                     let [_, key_len, marks, _, unix @ ..] = *head;
                     let key = take_key(&mut notes, key_len)?;
                     if let Some(item) = self.index.find(&self.heap, self.hash_key.hash(key), key) {
-                        self.heap.set_expiry(item, self.expiry_from(u64::from_le_bytes(unix)));
+                        let expiry = self.expiry_from(u64::from_le_bytes(unix));
+                        let item = self.give_end(item, expiry).ok_or(RestoreError::NoMemory)?;
                         let header = self.heap.header(item);
                         let own_cas = Marks(header.marks.0 & Marks::OWN_CAS.0);
                         let marks = Marks(marks & !SUFFIX_BITS).without(Marks::OWN_CAS);
@@ -66,7 +67,11 @@ impl Engine<'_> {
                 }
                 LAST_CAS => {
                     let [_, number @ ..] = *take::<9>(&mut notes)?;
-                    self.last_cas = self.last_cas.max(u64::from_le_bytes(number));
+                    let number = u64::from_le_bytes(number);
+                    if number > MAX_CAS {
+                        return Err(RestoreError::Malformed);
+                    }
+                    self.last_cas = self.last_cas.max(number);
                 }
                 _ => return Err(RestoreError::Malformed),
             }
@@ -81,7 +86,7 @@ impl Engine<'_> {
         let expiry = self.expiry_from(take_number(&mut numbers)?);
         let cas = take_number(&mut numbers)?;
         let (suffix_len, marks) = (suffix & SUFFIX_BITS, Marks(suffix & !SUFFIX_BITS));
-        if chunk_len(wire_len as usize, marks) > self.max_item() {
+        if chunk_len(wire_len as usize, marks, true) > self.max_item() || cas > MAX_CAS {
             return Err(RestoreError::Malformed);
         }
         let wire = take_bytes(notes, wire_len as usize)?;
@@ -90,16 +95,17 @@ impl Engine<'_> {
 
         let hash = self.hash_key.hash(key);
         let old = self.index.find(&self.heap, hash, key);
-        let place = self.place(wire.len(), marks, old).map_err(|_| RestoreError::NoMemory)?;
+        let place =
+            self.place(wire.len(), marks, expiry, old).map_err(|_| RestoreError::NoMemory)?;
         self.heap.wire_mut(place.item, wire.len()).copy_from_slice(wire);
         if let Some(own) = own_cas {
             self.heap.set_own_cas(place.item, wire.len(), own);
         }
         let header = Header {
             next: place.next,
-            hash,
             cas,
             expiry,
+            has_end: has_end(wire.len(), expiry),
             wire_len,
             key_len,
             suffix_len,
@@ -108,7 +114,7 @@ impl Engine<'_> {
             state: State::stored(self.epoch),
             used: self.now as u16,
         };
-        self.put_header(place, header);
+        self.put_header(place, hash, &header);
         self.last_cas = self.last_cas.max(cas);
         Ok(())
     }

@@ -14,12 +14,19 @@
 //! This module knows memory, not items: which item to give up when there is no
 //! chunk left is the affair of [`super::evict`].
 
-use super::classes::{ClassId, Classes, MAX_CLASSES};
+use super::classes::{ClassId, Classes};
 use super::item::{Expiry, Header, Heap, ItemRef, Marks};
 use super::pages::{Page, PageId, PageTable, Slab};
 use super::state::State;
+use super::table::{Record, Table};
 
-#[derive(Clone, Copy)]
+/// Bytes of the buckets' table.
+pub(super) const BUCKETS: usize = Table::<Bucket, BUCKET>::BYTES;
+
+/// Bytes of a bucket's record.
+const BUCKET: usize = 22;
+
+#[derive(Clone, Copy, Default)]
 struct Bucket {
     /// First of the chunks that held an item before.
     free: Option<ItemRef>,
@@ -33,14 +40,43 @@ struct Bucket {
     slabs: u32,
 }
 
+impl Record<BUCKET> for Bucket {
+    #[inline]
+    fn decode(b: &[u8; BUCKET]) -> Self {
+        let word = |at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+        let page = |at: usize| word(at).checked_sub(1).map(PageId);
+        Self {
+            free: ItemRef::from_raw(word(0)),
+            fresh: page(4),
+            hand: page(8),
+            probe: page(12),
+            slabs: word(16),
+            hand_chunk: u16::from_le_bytes([b[20], b[21]]),
+        }
+    }
+
+    #[inline]
+    fn encode(self) -> [u8; BUCKET] {
+        let page = |page: Option<PageId>| page.map_or(0, |page| page.0 + 1).to_le_bytes();
+        let mut b = [0; BUCKET];
+        b[..4].copy_from_slice(&ItemRef::raw(self.free).to_le_bytes());
+        b[4..8].copy_from_slice(&page(self.fresh));
+        b[8..12].copy_from_slice(&page(self.hand));
+        b[12..16].copy_from_slice(&page(self.probe));
+        b[16..20].copy_from_slice(&self.slabs.to_le_bytes());
+        b[20..].copy_from_slice(&self.hand_chunk.to_le_bytes());
+        b
+    }
+}
+
 /// All buckets of a store.
 pub(super) struct Slabs<'m> {
     pages: PageTable<'m>,
-    classes: Classes,
+    classes: Classes<'m>,
     page_shift: u32,
     /// Bytes of a chunk before the header of its item.
     links: usize,
-    buckets: [Bucket; MAX_CLASSES],
+    buckets: Table<'m, Bucket, BUCKET>,
     /// Slabs without any item.
     empty: u32,
     /// The next chunk to look at on the way through all of them: page and number.
@@ -48,21 +84,22 @@ pub(super) struct Slabs<'m> {
 }
 
 impl<'m> Slabs<'m> {
-    /// Buckets of chunks in which an item's header comes after so many bytes for `links`.
+    /// Buckets of chunks in which an item's header comes after so many bytes for `links`, with
+    /// [`BUCKETS`] bytes of `memory`; and what is left of that.
     pub(super) fn new(
+        memory: &'m mut [u8],
         pages: PageTable<'m>,
-        classes: Classes,
+        classes: Classes<'m>,
         page_size: u32,
         links: usize,
-    ) -> Self {
-        let bucket =
-            Bucket { free: None, fresh: None, hand: None, hand_chunk: 0, probe: None, slabs: 0 };
+    ) -> (Self, &'m mut [u8]) {
+        let (buckets, rest) = Table::new(memory, Bucket::default());
         let page_shift = page_size.trailing_zeros();
-        let (buckets, turn) = ([bucket; MAX_CLASSES], (PageId(0), 0));
-        Self { pages, classes, page_shift, links, buckets, empty: 0, turn }
+        let turn = (PageId(0), 0);
+        (Self { pages, classes, page_shift, links, buckets, empty: 0, turn }, rest)
     }
 
-    pub(super) fn classes(&self) -> &Classes {
+    pub(super) fn classes(&self) -> &Classes<'m> {
         &self.classes
     }
 
@@ -168,11 +205,11 @@ impl<'m> Slabs<'m> {
         let next = self.bucket(class).free;
         heap.set_header(
             chunk,
-            Header {
+            &Header {
                 next,
-                hash: 0,
                 cas: 0, // and with it `prev`
                 expiry: Expiry::NEVER,
+                has_end: false,
                 wire_len: 0,
                 key_len: 0,
                 suffix_len: 0,
@@ -185,7 +222,7 @@ impl<'m> Slabs<'m> {
         if let Some(next) = next {
             heap.set_prev(next, Some(chunk));
         }
-        self.bucket_mut(class).free = Some(chunk);
+        self.buckets.update(class, |bucket| bucket.free = Some(chunk));
 
         let mut is_empty = false;
         self.pages.update(self.page_of(chunk), |slab| {
@@ -205,18 +242,19 @@ impl<'m> Slabs<'m> {
             self.remove_free(heap, slab.class, chunk);
         }
         let next = self.pages.leave_ring(page);
-        let bucket = self.bucket_mut(slab.class);
-        bucket.slabs -= 1;
-        if bucket.fresh == Some(page) {
-            bucket.fresh = None;
-        }
-        if bucket.hand == Some(page) {
-            bucket.hand = next;
-            bucket.hand_chunk = 0;
-        }
-        if bucket.probe == Some(page) {
-            bucket.probe = next;
-        }
+        self.buckets.update(slab.class, |bucket| {
+            bucket.slabs -= 1;
+            if bucket.fresh == Some(page) {
+                bucket.fresh = None;
+            }
+            if bucket.hand == Some(page) {
+                bucket.hand = next;
+                bucket.hand_chunk = 0;
+            }
+            if bucket.probe == Some(page) {
+                bucket.probe = next;
+            }
+        });
         self.empty -= 1;
         self.pages.free_run(page, self.classes.get(slab.class).span);
     }
@@ -230,7 +268,7 @@ impl<'m> Slabs<'m> {
     pub(super) fn next_probed(&mut self, class: ClassId) -> Option<(PageId, Slab)> {
         let bucket = self.bucket(class);
         let (page, slab) = self.pages.slab_of(bucket.probe.or(bucket.hand)?)?;
-        self.bucket_mut(class).probe = Some(slab.next);
+        self.buckets.set(class, Bucket { probe: Some(slab.next), ..bucket });
         Some((page, slab))
     }
 
@@ -247,9 +285,10 @@ impl<'m> Slabs<'m> {
     /// Moves the clock hand of a bucket past one of its slabs.
     pub(super) fn skip_past(&mut self, page: PageId) {
         if let Some((_, slab)) = self.pages.slab_of(page) {
-            let bucket = self.bucket_mut(slab.class);
-            bucket.hand = Some(slab.next);
-            bucket.hand_chunk = 0;
+            self.buckets.update(slab.class, |bucket| {
+                bucket.hand = Some(slab.next);
+                bucket.hand_chunk = 0;
+            });
         }
     }
 
@@ -259,7 +298,7 @@ impl<'m> Slabs<'m> {
             let (page, slab) = self.slab_at_hand(class)?;
             let at = self.bucket(class).hand_chunk;
             if at < slab.carved {
-                self.bucket_mut(class).hand_chunk = at + 1;
+                self.buckets.update(class, |bucket| bucket.hand_chunk = at + 1);
                 return self.chunk(page, slab.class, at);
             }
             self.skip_past(page);
@@ -329,7 +368,7 @@ impl<'m> Slabs<'m> {
     fn carve(&mut self, class: ClassId) -> Option<ItemRef> {
         let (page, slab) = self.pages.slab_of(self.bucket(class).fresh?)?;
         if u32::from(slab.carved) == self.classes.get(class).per_slab {
-            self.bucket_mut(class).fresh = None;
+            self.buckets.update(class, |bucket| bucket.fresh = None);
             return None;
         }
         self.pages.update(page, |slab| slab.carved += 1);
@@ -338,13 +377,18 @@ impl<'m> Slabs<'m> {
 
     fn add_slab(&mut self, class: ClassId) -> Option<()> {
         let page = self.pages.take_run(self.classes.get(class).span, class)?;
-        match self.bucket(class).hand {
-            Some(hand) => self.pages.join_ring(page, hand),
-            None => self.bucket_mut(class).hand = Some(page),
+        let bucket = self.bucket(class);
+        // Slabs that follow each other in the ring are looked at together, and are to be of
+        // different ages: a new one goes between two old ones, each time some steps further.
+        let mut probe = bucket.probe.or(bucket.hand);
+        if let Some(neighbour) = probe {
+            self.pages.join_ring(page, neighbour);
         }
-        let bucket = self.bucket_mut(class);
-        bucket.fresh = Some(page);
-        bucket.slabs += 1;
+        for _ in 0..1 + (page.0.wrapping_mul(0x9e37_79b1) >> 29) {
+            probe = probe.and_then(|at| self.pages.slab_of(at)).map(|(_, slab)| slab.next);
+        }
+        let (hand, fresh, slabs) = (bucket.hand.or(Some(page)), Some(page), bucket.slabs + 1);
+        self.buckets.set(class, Bucket { hand, probe, fresh, slabs, ..bucket });
         self.empty += 1;
         Some(())
     }
@@ -353,7 +397,7 @@ impl<'m> Slabs<'m> {
         let (next, prev) = (heap.header(chunk).next, heap.prev(chunk));
         match prev {
             Some(prev) => heap.set_next(prev, next),
-            None => self.bucket_mut(class).free = next,
+            None => self.buckets.update(class, |bucket| bucket.free = next),
         }
         if let Some(next) = next {
             heap.set_prev(next, prev);
@@ -361,18 +405,14 @@ impl<'m> Slabs<'m> {
     }
 
     #[inline]
-    fn bucket(&self, class: ClassId) -> &Bucket {
-        &self.buckets[usize::from(class.0)]
-    }
-
-    #[inline]
-    fn bucket_mut(&mut self, class: ClassId) -> &mut Bucket {
-        &mut self.buckets[usize::from(class.0)]
+    fn bucket(&self, class: ClassId) -> Bucket {
+        self.buckets.get(class)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::classes::CLASSES;
     use super::super::config::{Config, PAGE_ENTRY};
     use super::*;
     use std::vec;
@@ -383,8 +423,10 @@ mod tests {
         // Memory full of garbage: nothing may rely on zeros.
         let mut memory = vec![0xa5; 8 * 4096];
         let mut entries = [[0xa5; PAGE_ENTRY]; 8];
-        let classes = Classes::new(&config, config.max_item, 8).unwrap();
-        let mut slabs = Slabs::new(PageTable::new(&mut entries), classes, config.page_size, 0);
+        let mut tables = [0xa5; CLASSES + BUCKETS];
+        let (classes, rest) = Classes::new(&mut tables, &config, config.max_item, 8).unwrap();
+        let pages = PageTable::new(&mut entries);
+        let (mut slabs, _) = Slabs::new(rest, pages, classes, config.page_size, 0);
         test(&mut slabs, &mut Heap::new(&mut memory));
     }
 

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::hold::Held;
-use super::item::{Expiry, Header, ItemRef, MAX_SUFFIX, Marks, chunk_len};
+use super::item::{Expiry, Header, ItemRef, MAX_SUFFIX, Marks, chunk_len, has_end};
 use super::key::Key;
 use super::read::flags_in;
 use super::state::State;
@@ -112,6 +112,8 @@ pub(super) struct Place {
     /// The next in its chain, if it is in the index.
     pub(super) next: Option<ItemRef>,
     linked: bool,
+    /// That of the item when it has just been stored.
+    pub(super) state: State,
 }
 
 impl Suffix {
@@ -153,14 +155,14 @@ impl Engine<'_> {
     pub fn set(&mut self, item: &WireForm<'_>, expiry: Expiry) -> Stored {
         let WireForm { key, head, tail, value_len } = *item;
         let wire_len = head.len() + tail.len();
-        if chunk_len(wire_len, Marks::NONE) > self.max_item as usize {
+        if chunk_len(wire_len, Marks::NONE, true) > self.max_item as usize {
             return self.refuse_large(Mode::Set, key);
         }
         self.stats.cmd_set += 1;
         let hash = self.hash_key.hash(key);
         let old = self.find(hash, key);
         let suffix_len = (wire_len - key.bytes().len() - value_len - 2) as u8;
-        let place = match self.place(wire_len, Marks::NONE, old) {
+        let place = match self.place(wire_len, Marks::NONE, expiry, old) {
             Ok(place) => place,
             Err(refusal) => return refusal,
         };
@@ -226,7 +228,8 @@ impl Engine<'_> {
             self.release(held);
             return Outcome::not(Stored::NotStored);
         };
-        let old = self.find(header.hash, key);
+        let hash = self.hash_key.hash(key);
+        let old = self.find(hash, key);
         let own_cas = header.marks.has(Marks::OWN_CAS).then(|| self.heap.cas(held.item, &header));
         let condition = &Condition { own_cas, ..*condition };
         let outcome = match self.plan(condition, old) {
@@ -244,7 +247,7 @@ impl Engine<'_> {
                     used: self.now as u16,
                     ..header
                 };
-                self.link_held(&held, header);
+                self.link_held(&held, &header, hash);
                 self.usage.bytes += header.size() as u64;
                 self.stats.total_items += 1;
                 self.pass_time(header.size());
@@ -329,8 +332,8 @@ impl Engine<'_> {
         let head = key.bytes().len() + suffix.len();
         let wire_len = head.saturating_add(value_len).saturating_add(2);
         let most = self.max_item as usize;
-        // With a CAS id of its own, if it is to have one.
-        wire_len <= most && chunk_len(wire_len, Marks::OWN_CAS) <= most
+        // With a CAS id of its own and an end, if it is to have these.
+        wire_len <= most && chunk_len(wire_len, Marks::OWN_CAS, true) <= most
     }
 
     /// Writes an item with this hash and key in place of the one that has it. Into the same
@@ -347,7 +350,7 @@ impl Engine<'_> {
         let head_len = key_len + suffix.len();
         let wire_len = head_len + value.len() + 2;
         let marks = if own_cas.is_some() { marks.with(Marks::OWN_CAS) } else { marks };
-        let place = match self.place(wire_len, marks, old) {
+        let place = match self.place(wire_len, marks, expiry, old) {
             Ok(place) => place,
             Err(refusal) => return refusal,
         };
@@ -372,27 +375,28 @@ impl Engine<'_> {
         &mut self,
         wire_len: usize,
         marks: Marks,
+        expiry: Expiry,
         old: Option<ItemRef>,
     ) -> Result<Place, Stored> {
-        let len = chunk_len(wire_len, marks);
+        let len = chunk_len(wire_len, marks, has_end(wire_len, expiry));
         let class = self.slabs.holding(len).ok_or(Stored::TooLarge)?;
-        if let Some(item) = old
-            && self.slabs.class_of(item) == Some(class)
-        {
+        let mut state = State::stored(self.epoch);
+        if let Some(item) = old {
             let header = self.heap.header(item);
-            if !self.is_held_as(item, &header) {
+            state = header.state.replaced(self.epoch);
+            // As long as before, which is usual, or of the same bucket.
+            let stays = header.size() == len || self.slabs.class_of(item) == Some(class);
+            if stays && !self.is_held_as(item, &header) {
                 self.usage.bytes -= header.size() as u64;
-                return Ok(Place { item, next: header.next, linked: true });
+                return Ok(Place { item, next: header.next, linked: true, state });
             }
-        }
-        if let Some(old) = old {
-            self.discard(old);
+            self.discard(item);
         }
         let Some(item) = self.allocate(class, None) else {
             self.stats.store_no_memory += 1;
             return Err(Stored::OutOfMemory);
         };
-        Ok(Place { item, next: None, linked: false })
+        Ok(Place { item, next: None, linked: false, state })
     }
 
     /// Makes what was written at `place` an item.
@@ -407,31 +411,31 @@ impl Engine<'_> {
     ) {
         let header = Header {
             next: place.next,
-            hash,
             cas: if marks.has(Marks::OWN_CAS) { self.last_cas } else { self.next_cas() },
             expiry,
+            has_end: has_end(wire_len as usize, expiry),
             wire_len,
             key_len: key.bytes().len() as u8,
             suffix_len,
             marks,
             sum: 0,
-            state: State::stored(self.epoch),
+            state: place.state,
             used: self.now as u16,
         };
-        self.put_header(place, header);
+        self.put_header(place, hash, &header);
         self.note_item(place.item);
     }
 
-    /// Makes what was written at `place` an item with this header.
+    /// Makes what was written at `place` an item with this header. Its key has this `hash`.
     #[inline(always)]
-    pub(super) fn put_header(&mut self, place: Place, header: Header) {
+    pub(super) fn put_header(&mut self, place: Place, hash: u32, header: &Header) {
         let item = place.item;
         self.heap.set_header(item, header);
         self.may_hold_dead |= header.expiry != Expiry::NEVER;
         if !place.linked {
-            self.index.link(&mut self.heap, header.hash, item);
+            self.index.link(&mut self.heap, hash, item);
             self.usage.items += 1;
-            self.list(item);
+            self.list(item, hash);
         } else if let Some(class) = self.listed(item) {
             self.policy.policy().replaced(&mut self.heap, class, item);
         }
@@ -470,7 +474,8 @@ impl Engine<'_> {
         let head_len = key_len + suffix.len();
         let wire_len = head_len + new_len + 2;
         let marks = if condition.own_cas.is_some() { Marks::OWN_CAS } else { Marks::NONE };
-        let Some(class) = self.slabs.holding(chunk_len(wire_len, marks)) else {
+        let has_end = has_end(wire_len, old.expiry);
+        let Some(class) = self.slabs.holding(chunk_len(wire_len, marks, has_end)) else {
             return Outcome::not(Stored::NotStored);
         };
         let place = if self.slabs.class_of(item) == Some(class) && !self.is_held(item) {
@@ -509,6 +514,7 @@ impl Engine<'_> {
         let header = Header {
             next: self.heap.header(item).next,
             cas: if marks.has(Marks::OWN_CAS) { self.last_cas } else { self.next_cas() },
+            has_end,
             wire_len: wire_len as u32,
             suffix_len: suffix.len,
             marks,
@@ -519,13 +525,14 @@ impl Engine<'_> {
         };
         if place == item {
             self.usage.bytes -= old.size() as u64;
-            self.heap.set_header(item, header);
+            self.heap.set_header(item, &header);
         } else {
             self.discard(item);
-            self.heap.set_header(place, header);
-            self.index.link(&mut self.heap, header.hash, place);
+            self.heap.set_header(place, &header);
+            let hash = self.hash_key.hash(key);
+            self.index.link(&mut self.heap, hash, place);
             self.usage.items += 1;
-            self.list(place);
+            self.list(place, hash);
         }
         self.usage.bytes += header.size() as u64;
         self.stats.total_items += 1;

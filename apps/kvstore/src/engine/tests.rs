@@ -7,7 +7,8 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::{Config, Delta, DeltaError, Engine, Eviction, Expiry, Key, Mode, Stored};
+use super::config::TABLES;
+use super::{Condition, Config, Delta, DeltaError, Engine, Eviction, Expiry, Key, Mode, Stored};
 
 /// What the model knows of an item.
 #[derive(Clone, Debug, PartialEq)]
@@ -352,7 +353,7 @@ fn pages_go_to_the_item_size_that_needs_them() {
             );
         }
         engine.audit();
-        let class = engine.slabs.holding(len + len.ilog10() as usize + 47).unwrap();
+        let class = engine.slabs.holding(len + len.ilog10() as usize + 36).unwrap();
         let pages = engine.slabs.slabs(class) * engine.slabs.classes().get(class).span;
         f64::from(pages) / f64::from(engine.slabs.pages().len())
     };
@@ -432,7 +433,7 @@ fn a_bucket_without_memory_takes_it_but_not_from_under_an_append() {
         assert_eq!(engine.store(Mode::Set, key, 0, Expiry::NEVER, value), Stored::Stored);
     };
     // The richest bucket's hand stands where the item is.
-    let mut memory = vec![0; 20 * 4096];
+    let mut memory = vec![0; 20 * 4096 + TABLES];
     let mut engine = Engine::new(&mut memory, &small(4096)).unwrap();
     let mut n = 0;
     while engine.stats().evictions == 0 {
@@ -451,7 +452,7 @@ fn a_bucket_without_memory_takes_it_but_not_from_under_an_append() {
     append(&mut engine, "0", b"old");
 
     // Two buckets of one page each: only the other one can give.
-    let mut memory = vec![0; 10 * 1024];
+    let mut memory = vec![0; 10 * 1024 + TABLES];
     let mut engine = Engine::new(&mut memory, &small(4096)).unwrap();
     set(&mut engine, "tiny", b"t");
     set(&mut engine, "middle", &[b'o'; 500]);
@@ -513,5 +514,33 @@ fn a_delayed_flush_takes_what_was_stored_before_it() {
     engine.store(Mode::Set, key("d"), 0, Expiry::NEVER, b"1");
     engine.set_time(3000);
     assert!(engine.get(key("d")).is_some());
+    engine.audit();
+}
+
+#[test]
+fn an_item_that_gets_an_end_moves_if_it_has_no_room_for_one() {
+    let mut memory = vec![0; 1 << 20];
+    let mut engine = Engine::new(&mut memory, &small(12000)).unwrap();
+    engine.set_time(10);
+    let (key, other) = (Key::new(b"key").unwrap(), Key::new(b"other").unwrap());
+    // Of every length, so that some fill their chunk to the last byte.
+    for len in 0..200 {
+        let value = vec![b'v'; len];
+        let cas = if len % 2 == 0 { None } else { Some(u64::MAX - len as u64) };
+        let condition = Condition { own_cas: cas, ..Condition::of(Mode::Set) };
+        engine.store(Mode::Set, other, 0, Expiry::NEVER, b"other");
+        let cas = engine.store_if(&condition, key, 7, Expiry::NEVER, &value).cas;
+        let now = 10 + 10 * len as u32;
+        assert!(engine.touch(key, Expiry::at(now + 5)));
+        engine.audit();
+        let found = engine.get(key).unwrap();
+        assert_eq!((found.bytes(), found.flags(key), found.cas()), (&value[..], 7, cas));
+        assert!(engine.touch(key, Expiry::NEVER) && engine.touch(key, Expiry::at(now + 8)));
+        engine.set_time(now + 7);
+        assert!(engine.get(key).is_some());
+        engine.set_time(now + 8);
+        assert!(engine.get(key).is_none());
+        assert!(engine.get(other).is_some());
+    }
     engine.audit();
 }

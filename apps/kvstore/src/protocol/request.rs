@@ -69,6 +69,8 @@ pub enum StatsKind {
     Sizes,
     /// Connections: known to their owner, not here.
     Connections,
+    /// Keys that are read most: memcached has no such statistics.
+    HotKeys,
 }
 
 impl StatsKind {
@@ -82,6 +84,7 @@ impl StatsKind {
             b"slabs" => Self::Slabs,
             b"sizes" => Self::Sizes,
             b"conns" => Self::Connections,
+            b"hotkeys" => Self::HotKeys,
             _ => return None,
         })
     }

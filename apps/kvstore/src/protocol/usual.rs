@@ -75,23 +75,22 @@ pub fn first_set(stream: &[u8]) -> Option<(SingleSet<'_>, usize)> {
 }
 
 /// What is set, and the length of the request behind its verb, with
-/// numbers as they are usually written: no sign, no zero in front, at most nine digits.
+/// numbers as they are usually written: no sign, no zero in front, at most seven digits.
 ///
 /// Then key and flags lie in it as the item keeps them, and so do the number of bytes and all
 /// that follows: nothing has to be written out.
 #[inline(always)]
 fn set_of(text: &[u8]) -> Option<(SingleSet<'_>, usize)> {
     let key_len = token(text);
-    let (_, flags_end) = number(text, key_len + 1)?;
-    let (exptime, exptime_end) = number(text, flags_end + 1)?;
-    let (bytes, bytes_end) = number(text, exptime_end + 1)?;
-    // The blanks between them, and what ends line and value.
-    let blanks = [key_len, flags_end, exptime_end].map(|at| text.get(at) == Some(&b' '));
+    let (_, flags_end) = number(text, key_len + 1, b' ')?;
+    let (exptime, exptime_end) = number(text, flags_end + 1, b' ')?;
+    let (bytes, bytes_end) = number(text, exptime_end + 1, b'\r')?;
+    // What ends line and value.
     let (len, value_len) = (bytes_end + 4 + bytes as usize, bytes as usize);
     let (rest, end) = text.get(bytes_end..len)?.split_last_chunk::<2>()?;
     let line_end = rest.first_chunk::<2>()?;
     let fits = *line_end == *b"\r\n" && *end == *b"\r\n";
-    if blanks != [true; 3] || !fits || !(1..=Key::MAX_LEN).contains(&key_len) {
+    if text.get(key_len) != Some(&b' ') || !fits || !(1..=Key::MAX_LEN).contains(&key_len) {
         return None;
     }
     let key = Key::from_token(text.get(..key_len)?)?;
@@ -113,19 +112,23 @@ fn token(text: &[u8]) -> usize {
     }
 }
 
-/// The number that stands at `at`, and where it ends.
+/// The number that stands at `at`, and where it ends: before a byte `next`.
 #[inline(always)]
-fn number(text: &[u8], at: usize) -> Option<(u32, usize)> {
-    let (mut value, mut end) = (0, at);
-    while let Some(digit) = text.get(end).map(|byte| byte.wrapping_sub(b'0')).filter(|d| *d <= 9) {
-        if end - at == 9 {
-            return None;
+fn number(text: &[u8], at: usize, next: u8) -> Option<(u32, usize)> {
+    let (first, mut word) = (wide::word_at(text, at), wide::word_at(text, at));
+    let (mut value, mut len) = (0, 0);
+    // Behind the eighth byte of the word there are zeros.
+    loop {
+        let digit = (word as u8).wrapping_sub(b'0');
+        if digit > 9 {
+            break;
         }
         value = value * 10 + u32::from(digit);
-        end += 1;
+        word >>= 8;
+        len += 1;
     }
-    let is_usual = end > at && (text.get(at) != Some(&b'0') || end == at + 1);
-    is_usual.then_some((value, end))
+    let is_usual = len > 0 && (first as u8 != b'0' || len == 1);
+    (is_usual && word as u8 == next).then_some((value, at + len))
 }
 
 #[cfg(test)]
@@ -149,7 +152,7 @@ mod tests {
             assert_eq!(set.item.head, std::format!("{key} 17 ").as_bytes());
             assert_eq!((set.item.tail, set.item.value_len), (&b"5\r\nvalue\r\n"[..], 5));
         }
-        let long = b"set k 999999999 60 0\r\n\r\n";
+        let long = b"set k 9999999 60 0\r\n\r\n";
         assert!(single_set(&framed(long)).is_some());
     }
 
@@ -204,7 +207,8 @@ mod tests {
             "set k 0 0 05\r\nvalue\r\n",
             "set k +0 0 5\r\nvalue\r\n",
             "set k 0 -1 5\r\nvalue\r\n",
-            "set k 1000000000 0 5\r\nvalue\r\n",
+            "set k 10000000 0 5\r\nvalue\r\n",
+            "set k 0 0 10000000\r\nvalue\r\n",
             "set k 0 0 4294967301\r\nvalue\r\n",
             "set k 0 0 99999999999999999999\r\nvalue\r\n",
             "set k  0 0 5\r\nvalue\r\n",

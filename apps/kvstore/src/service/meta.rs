@@ -85,10 +85,11 @@ impl Service<'_> {
         if won {
             self.engine.set_won(found);
         }
-        if let Some(expiry) = expiry {
-            self.engine.set_expiry(found, expiry);
-        }
-        if !flags.no_update {
+        let found = match expiry {
+            Some(expiry) => self.engine.set_expiry(found, expiry),
+            None => Some(found),
+        };
+        if let Some(found) = found.filter(|_| !flags.no_update) {
             self.engine.note_read(found);
         }
         Ok(())
@@ -190,10 +191,10 @@ impl Service<'_> {
             rest = self.engine.empty(found, flags.client_flags, expiry, flags.own_cas);
         }
         if flags.invalidate {
-            rest = rest.and_then(|found| {
+            rest = rest.and_then(|mut found| {
                 if flags.exptime.is_some() {
                     let expiry = self.meta_expiry(meta);
-                    self.engine.set_expiry(found, expiry);
+                    found = self.engine.set_expiry(found, expiry).ok_or(NoRoom)?;
                 }
                 self.engine.set_stale(found, flags.own_cas)
             });

@@ -4,6 +4,7 @@
 //! A reply may be longer than the room there is: a stream goes on at the row where it stopped.
 
 use super::{Service, VERSION};
+use crate::engine::Key;
 use crate::number::Decimal;
 use crate::protocol::binary::Asked;
 use crate::protocol::{Reply, StatsKind, TooLarge};
@@ -12,11 +13,12 @@ use crate::protocol::{Reply, StatsKind, TooLarge};
 pub(crate) const ROW: usize = 128;
 
 /// A row: its name, behind the number of a bucket if it is about one, and what it says.
-type Row = ((&'static str, Option<u8>, &'static str), Said);
+type Row<'a> = ((&'static str, Option<u8>, &'static str), Said<'a>);
 
-enum Said {
+enum Said<'a> {
     Number(u64),
     Text(&'static str),
+    Key(&'a [u8]),
 }
 
 /// How rows are written.
@@ -69,6 +71,7 @@ impl Service<'_> {
         let number;
         let value = match said {
             Said::Text(value) => value.as_bytes(),
+            Said::Key(key) => key,
             Said::Number(value) => {
                 number = Decimal::new(value);
                 number.text()
@@ -97,7 +100,7 @@ impl Service<'_> {
         if out.room() < super::TOO_LARGE.len() { Err(TooLarge) } else { Ok(()) }
     }
 
-    fn stat(&self, kind: StatsKind, row: usize) -> Option<Row> {
+    fn stat(&self, kind: StatsKind, row: usize) -> Option<Row<'_>> {
         match kind {
             StatsKind::General => self.general(row),
             StatsKind::Settings => self.setting(row),
@@ -106,12 +109,28 @@ impl Service<'_> {
             StatsKind::Sizes => {
                 (row == 0).then_some((("", None, "sizes_status"), Said::Text("disabled")))
             }
+            StatsKind::HotKeys => self.hot_key(row),
             StatsKind::Connections | StatsKind::Reset => None,
         }
     }
 
+    /// Keys by how often they were read lately; one with a blank in it, which no line can name,
+    /// is left out.
     #[inline(never)]
-    fn general(&self, row: usize) -> Option<Row> {
+    fn hot_key(&self, row: usize) -> Option<Row<'_>> {
+        let all = (0..).map_while(|rank| self.engine.hot_key(rank));
+        let mut shown = all.filter(|hot| Key::new(hot.key).is_some());
+        let (hot, rank) = (shown.nth(row / 3)?, u8::try_from(row / 3).ok()?);
+        let (name, said) = match row % 3 {
+            0 => ("key", Said::Key(hot.key)),
+            1 => ("reads", Said::Number(hot.reads)),
+            _ => ("reads_at_least", Said::Number(hot.least)),
+        };
+        Some((("hotkeys:", Some(rank), name), said))
+    }
+
+    #[inline(never)]
+    fn general(&self, row: usize) -> Option<Row<'_>> {
         let (stats, usage) = (self.engine.stats(), self.engine.usage());
         let version = core::str::from_utf8(VERSION).unwrap_or_default();
         let version = version.trim_start_matches("VERSION ").trim_ascii_end();
@@ -162,7 +181,7 @@ impl Service<'_> {
         rows.into_iter().nth(row).map(|(name, said)| (("", None, name), said))
     }
 
-    fn setting(&self, row: usize) -> Option<Row> {
+    fn setting(&self, row: usize) -> Option<Row<'_>> {
         let usage = self.engine.usage();
         let users = if self.has_users() { "yes" } else { "no" };
         let rows = [
@@ -188,7 +207,7 @@ impl Service<'_> {
     }
 
     /// Rows of the buckets that have memory; of the slabs also a summary.
-    fn of_bucket(&self, row: usize, prefix: &'static str) -> Option<Row> {
+    fn of_bucket(&self, row: usize, prefix: &'static str) -> Option<Row<'_>> {
         let names: &[&'static str] = if prefix.is_empty() {
             &[
                 "chunk_size",

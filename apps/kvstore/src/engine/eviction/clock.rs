@@ -12,7 +12,7 @@ use super::{Candidate, Policy, STEPS, View};
 pub(in super::super) struct Clock;
 
 impl Policy for Clock {
-    fn stored(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
+    fn stored(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: u32) {}
 
     fn replaced(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
 
@@ -20,14 +20,14 @@ impl Policy for Clock {
 
     fn moved(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: ItemRef) {}
 
-    fn removed(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: bool) {}
+    fn removed(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: u32, _: bool) {}
 
     fn victim(&mut self, view: &mut View<'_, '_>, class: ClassId) -> Option<ItemRef> {
         for step in 0..=STEPS {
             let item = view.slabs.next_at_hand(class)?;
             match view.candidate(item) {
                 Candidate::Stays => {}
-                Candidate::Warm(state) if step < STEPS => {
+                Candidate::Live(state) if state.is_warm() && step < STEPS => {
                     view.heap.set_state(item, state.cooled());
                 }
                 _ => return Some(item),

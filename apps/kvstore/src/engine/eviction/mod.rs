@@ -2,6 +2,7 @@
 //!
 //! | file | policy | what it keeps of an item beyond its header |
 //! |---|---|---|
+//! | [`sampled`] | the least recently and least often used of a random sample | nothing |
 //! | [`clock`] | CLOCK: items as they lie, a second chance for those that were read | nothing |
 //! | [`segmented`] | segmented LRU: a list of items stored, and one of items read again | two links |
 //! | [`s3fifo`] | S3-FIFO: a short queue for new items, a long one for those read there, and a table of what left the short one | two links |
@@ -14,23 +15,25 @@
 //! **Cost.** None for a read of an item that was read in the same epoch and second already, which
 //! is what popular items are: the item's stamp tells that, and the policy is told of other reads
 //! only. So a policy counts the epochs in which an item was read, not the reads. Links lie before
-//! an item's header, so that with CLOCK an item has no byte for them and readers need not know.
+//! an item's header, so that without lists an item has no byte for them and readers need not know.
 //!
 //! Place on the packet path: step 5; told of stores, removals and first reads.
 
 mod clock;
 pub(super) mod lists;
 mod s3fifo;
+mod sampled;
 mod segmented;
 mod sieve;
 
 use super::classes::ClassId;
 use super::item::{Header, Heap, ItemRef};
 use super::slabs::Slabs;
-use super::state::State;
+use super::state::{Epoch, State};
 use clock::Clock;
 use lists::{LINKS, Lists};
 use s3fifo::{Ghosts, S3Fifo};
+use sampled::Sampled;
 use segmented::Segmented;
 use sieve::Sieve;
 
@@ -40,8 +43,10 @@ pub(super) const STEPS: u32 = 256;
 /// Which items of a size are given up first when the memory is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Eviction {
-    /// Those that a clock hand finds not read since it last passed.
+    /// Of a random sample the one least recently and least often used.
     #[default]
+    Sampled,
+    /// Those that a clock hand finds not read since it last passed.
     Clock,
     /// Those least recently used, among what was read once at most, as long as that is a fifth.
     SegmentedLru,
@@ -53,12 +58,14 @@ pub enum Eviction {
 
 impl Eviction {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Clock, Self::SegmentedLru, Self::S3Fifo, Self::Sieve];
+    pub const ALL: [Self; 5] =
+        [Self::Sampled, Self::Clock, Self::SegmentedLru, Self::S3Fifo, Self::Sieve];
 
     /// Its name in options.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Sampled => "sampled",
             Self::Clock => "clock",
             Self::SegmentedLru => "segmented-lru",
             Self::S3Fifo => "s3-fifo",
@@ -74,13 +81,13 @@ impl Eviction {
 
     /// Bytes before each header.
     pub(super) fn links(self) -> usize {
-        if self == Self::Clock { 0 } else { LINKS }
+        if matches!(self, Self::Sampled | Self::Clock) { 0 } else { LINKS }
     }
 
     /// Bytes for the lists of all buckets.
     pub(super) fn lists(self) -> usize {
         match self {
-            Self::Clock => 0,
+            Self::Sampled | Self::Clock => 0,
             Self::SegmentedLru | Self::S3Fifo => Lists::bytes(2),
             Self::Sieve => Lists::bytes(1),
         }
@@ -88,14 +95,15 @@ impl Eviction {
 
     /// Bytes of the table of what was given up, if the index has so many heads.
     pub(super) fn ghosts(self, heads: usize) -> usize {
-        if self == Self::S3Fifo { heads * 2 } else { 0 }
+        if self == Self::S3Fifo { heads.next_power_of_two() * 2 } else { 0 }
     }
 }
 
 /// What decides within a bucket.
 pub(super) trait Policy {
-    /// An item was stored in a chunk that held none. Its header is written.
-    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef);
+    /// An item was stored in a chunk that held none. Its header is written; its key has this
+    /// `hash`.
+    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, hash: u32);
     /// An item was stored in place of the one with its key, in the same chunk.
     fn replaced(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef);
     /// An item is read for the first time in this epoch and second. Its header still tells when
@@ -104,7 +112,14 @@ pub(super) trait Policy {
     /// An item is now in another chunk of the bucket, header and all.
     fn moved(&mut self, heap: &mut Heap<'_>, class: ClassId, from: ItemRef, to: ItemRef);
     /// An item goes: to make room, if `evicted`, or since a client or time says so.
-    fn removed(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, evicted: bool);
+    fn removed(
+        &mut self,
+        heap: &mut Heap<'_>,
+        class: ClassId,
+        item: ItemRef,
+        hash: u32,
+        evicted: bool,
+    );
     /// The item that goes next. `None` if the bucket holds none that can go.
     fn victim(&mut self, view: &mut View<'_, '_>, class: ClassId) -> Option<ItemRef>;
     /// Checks what links tell of each other, and counts the items that they lead to.
@@ -117,6 +132,7 @@ pub(super) struct View<'v, 'm> {
     pub(super) heap: &'v mut Heap<'m>,
     pub(super) slabs: &'v mut Slabs<'m>,
     pub(super) now: Now,
+    pub(super) epoch: Epoch,
 }
 
 /// What tells whether an item is gone for clients, though its memory is not reclaimed.
@@ -140,9 +156,8 @@ enum Candidate {
     Stays,
     /// Gone for clients already.
     Dead,
-    /// Read since it was last looked at.
-    Warm(State),
-    Cold,
+    /// An item that clients may read.
+    Live(State),
 }
 
 impl View<'_, '_> {
@@ -152,16 +167,26 @@ impl View<'_, '_> {
             Candidate::Stays
         } else if self.now.is_dead(&header) {
             Candidate::Dead
-        } else if header.state.is_warm() {
-            Candidate::Warm(header.state)
         } else {
-            Candidate::Cold
+            Candidate::Live(header.state)
         }
+    }
+
+    /// The next item of a bucket that its hand finds, of those that can go.
+    fn next_that_can_go(&mut self, class: ClassId) -> Option<ItemRef> {
+        for _ in 0..=STEPS {
+            let item = self.slabs.next_at_hand(class)?;
+            if self.candidate(item) != Candidate::Stays {
+                return Some(item);
+            }
+        }
+        None
     }
 }
 
 /// The policy of a store.
 pub(super) enum Chosen<'m> {
+    Sampled(Sampled),
     Clock(Clock),
     Segmented(Segmented<'m>),
     S3Fifo(S3Fifo<'m>),
@@ -172,6 +197,7 @@ impl<'m> Chosen<'m> {
     /// The policy that `eviction` names, in so much memory as it says it needs.
     pub(super) fn new(eviction: Eviction, lists: &'m mut [u8], ghosts: &'m mut [u8]) -> Self {
         match eviction {
+            Eviction::Sampled => Self::Sampled(Sampled::new()),
             Eviction::Clock => Self::Clock(Clock),
             Eviction::SegmentedLru => Self::Segmented(Segmented::new(Lists::new(lists, 2))),
             Eviction::S3Fifo => {
@@ -182,10 +208,10 @@ impl<'m> Chosen<'m> {
         }
     }
 
-    /// Whether it wants to know of items; CLOCK finds them where they lie.
+    /// Whether it wants to know of items; the first two find them where they lie.
     #[inline(always)]
     pub(super) fn keeps_lists(&self) -> bool {
-        !matches!(self, Self::Clock(_))
+        !matches!(self, Self::Sampled(_) | Self::Clock(_))
     }
 
     /// Whether it wants to know of reads.
@@ -197,6 +223,7 @@ impl<'m> Chosen<'m> {
     /// The policy.
     pub(super) fn policy(&mut self) -> &mut dyn Policy {
         match self {
+            Self::Sampled(policy) => policy,
             Self::Clock(policy) => policy,
             Self::Segmented(policy) => policy,
             Self::S3Fifo(policy) => policy,
@@ -207,6 +234,7 @@ impl<'m> Chosen<'m> {
     #[cfg(test)]
     pub(super) fn audit(&self, heap: &Heap<'_>, class: ClassId) -> Option<u64> {
         match self {
+            Self::Sampled(policy) => policy.audit(heap, class),
             Self::Clock(policy) => policy.audit(heap, class),
             Self::Segmented(policy) => policy.audit(heap, class),
             Self::S3Fifo(policy) => policy.audit(heap, class),

@@ -32,8 +32,8 @@ impl<'m> S3Fifo<'m> {
 }
 
 impl Policy for S3Fifo<'_> {
-    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef) {
-        let second = self.ghosts.take(heap.header(item).hash);
+    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, hash: u32) {
+        let second = self.ghosts.take(hash);
         self.long += u32::from(second);
         self.lists.push(heap, ListId { class, second }, item);
     }
@@ -54,11 +54,18 @@ impl Policy for S3Fifo<'_> {
         self.lists.moved(heap, class, from, to);
     }
 
-    fn removed(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, evicted: bool) {
+    fn removed(
+        &mut self,
+        heap: &mut Heap<'_>,
+        class: ClassId,
+        item: ItemRef,
+        hash: u32,
+        evicted: bool,
+    ) {
         if self.lists.remove(heap, class, item).second {
             self.long -= 1;
         } else if evicted {
-            self.ghosts.add(heap.header(item).hash, self.long);
+            self.ghosts.add(hash, self.long);
         }
     }
 
@@ -70,7 +77,7 @@ impl Policy for S3Fifo<'_> {
             let item = self.lists.oldest(ListId { class, second })?;
             match view.candidate(item) {
                 Candidate::Stays => self.lists.take_to(view.heap, ListId { class, second }, item),
-                Candidate::Warm(state) if step < STEPS => {
+                Candidate::Live(state) if state.is_warm() && step < STEPS => {
                     let often = second && Links::of(view.heap, item).often;
                     self.lists.take_to(view.heap, long, item);
                     self.long += u32::from(!second);

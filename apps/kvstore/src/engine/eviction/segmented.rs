@@ -21,7 +21,7 @@ impl<'m> Segmented<'m> {
 }
 
 impl Policy for Segmented<'_> {
-    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef) {
+    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, _: u32) {
         self.lists.push(heap, ListId::first_of(class), item);
     }
 
@@ -45,7 +45,7 @@ impl Policy for Segmented<'_> {
         self.lists.moved(heap, class, from, to);
     }
 
-    fn removed(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, _: bool) {
+    fn removed(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, _: u32, _: bool) {
         self.lists.remove(heap, class, item);
     }
 

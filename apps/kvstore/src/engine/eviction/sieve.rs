@@ -22,7 +22,7 @@ impl<'m> Sieve<'m> {
 }
 
 impl Policy for Sieve<'_> {
-    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef) {
+    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, _: u32) {
         self.lists.push(heap, ListId::first_of(class), item);
     }
 
@@ -37,7 +37,7 @@ impl Policy for Sieve<'_> {
         self.lists.moved(heap, class, from, to);
     }
 
-    fn removed(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, _: bool) {
+    fn removed(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, _: u32, _: bool) {
         self.lists.remove(heap, class, item);
     }
 
@@ -47,7 +47,7 @@ impl Policy for Sieve<'_> {
             let item = self.lists.hand(list).or(self.lists.oldest(list))?;
             match view.candidate(item) {
                 Candidate::Stays => {}
-                Candidate::Warm(state) if step < STEPS => {
+                Candidate::Live(state) if state.is_warm() && step < STEPS => {
                     view.heap.set_state(item, state.cooled());
                 }
                 _ => {

@@ -106,7 +106,7 @@ fn keys_of_any_bytes_in_base64() {
         ("mg AAog b v k", "VA 2 kAAog b|hi|"),
         ("mg AAog v", "EN|"),
         ("ma Cg== b N0 J4 v k", "VA 1 kCg== b|4|"),
-        ("me Cg== b", "ME Cg== exp=-1 la=0 cas=2 fetch=no cls=1 size=42|"),
+        ("me Cg== b", "ME Cg== exp=-1 la=0 cas=2 fetch=no cls=1 size=31|"),
         ("md AAog b k O7", "HD kAAog b O7|"),
         ("mg AAog b", "EN|"),
         ("mg AAog b q", ""),

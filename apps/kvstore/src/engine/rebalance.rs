@@ -167,7 +167,9 @@ impl Engine<'_> {
     pub(super) fn take_oldest(&mut self, class: ClassId, keep: Option<ItemRef>) -> Option<()> {
         let span = self.slabs.classes().get(class).span;
         if span == 1 {
-            if !self.take_slab(class, MARGIN, keep) {
+            // A slab with old items may hold what was stored lately, too, and be its bucket's only one.
+            let limit = MARGIN.max(self.pressure.oldest() / 4);
+            if !self.take_slab(class, limit, keep) {
                 let (_, page, slab) = self.oldest_slab(class, 0, keep, None)?;
                 self.empty_slab(page, slab);
             }

@@ -205,12 +205,13 @@ impl Engine<'_> {
             // Where else could the young ones go?
             let alone = self.slabs.slabs(slab.class) == 1 || self.keeps();
             let most = if alone { 0 } else { slab.carved - slab.carved.div_ceil(8) };
-            let young = self.young(page, slab, limit);
+            // Of what is left, rather the older half goes; where nothing can be moved, all must be
+            // of it.
+            let ages = self.samples(page, slab).into_iter().filter(|&age| age < OLDEST);
+            let spare = limit.midpoint(ages.max().unwrap_or(0).max(limit));
+            let young = self.young(page, slab, if alone { spare } else { limit });
             if young <= most {
                 if !alone {
-                    // Of what is left, rather the older half goes.
-                    let ages = self.samples(page, slab).into_iter().filter(|&age| age < OLDEST);
-                    let spare = limit.midpoint(ages.max().unwrap_or(0).max(limit));
                     self.rescue(page, slab, spare, keep);
                 }
                 self.empty_slab(page, slab);

@@ -45,6 +45,7 @@ use exo_cmd::manifest::{App, Elevate, Forward, Grants, Manifest, OnExit, Transpo
 
 pub mod frame;
 pub mod model;
+pub mod monitor;
 pub mod placement;
 
 /// Far longer than anything takes.

@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use exo_cmd::disk::{Image, Place};
 use exo_cmd::machine::{Config, GuestExit, Machine, Network};
 use exo_cmd::manifest::{App, DiskShare};
-use machine_tests::{LONG, app, assert_no_leak, expect, manifest};
+use machine_tests::frame::{Wire, datagram};
+use machine_tests::{LONG, THIRD, app, assert_no_leak, expect, manifest, monitor};
 use root::extents::{RESERVED_BYTES, SECTOR};
 use tempfile::TempDir;
 
@@ -152,6 +154,60 @@ fn a_disk_that_fails_is_an_error_of_the_request() {
     expect(&machine, "root: log ended: exit code 0");
     expect(&machine, "root: nothing left to run");
     assert_no_leak(&machine, 1);
+}
+
+/// While the disk stands still an application appends to its log and answers all the same; then what
+/// came meanwhile is one commit, and durable.
+#[test]
+fn a_log_goes_on_while_the_disk_does_not() {
+    const KEPT: u64 = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, socket) = (disk(&folder), folder.path().join("monitor"));
+    let mut later = disk_app("later", &["as=disk-later"]);
+    later.address = Some(THIRD);
+    later.grants.net = true;
+    let mut config = config(&disk, vec![later]);
+    config.extra = monitor::arguments(&socket).into();
+    let boot = |found: u64| {
+        let machine = Machine::boot(&config).expect("the machine starts");
+        expect(&machine, &format!("later: disk: {found} records found"));
+        expect(&machine, "later: serving 10.0.2.17:4005");
+        machine
+    };
+    let machine = boot(0);
+    let wire = Wire::of(&machine);
+    let ask = |request: &[u8]| {
+        let answer = wire.exchange(5000, THIRD, 4005, request);
+        let [records, durable, commits] = answer.as_chunks().0 else { panic!("{answer:?}") };
+        [records, durable, commits].map(|number| u64::from_le_bytes(*number))
+    };
+    let wait = |wanted: u64| {
+        let asked = Instant::now();
+        loop {
+            let [records, durable, commits] = ask(b"how many");
+            assert!(asked.elapsed() < LONG, "{durable} of {records} are durable");
+            if durable == wanted {
+                return commits;
+            }
+        }
+    };
+    ask(b"keep this");
+    wait(1);
+    monitor::throttle(&socket, 1);
+    for number in 2..=KEPT {
+        assert_eq!(ask(b"keep that, too")[0], number);
+    }
+    let [_, durable, _] = ask(b"how many");
+    assert!(durable < KEPT, "the disk does not stand still");
+    monitor::throttle(&socket, 0);
+    let commits = wait(KEPT);
+    // One that was under way, or a few until the disk stood still, and all of the others.
+    assert!(commits < 8, "{commits} commits for {KEPT} records");
+    wire.send(&datagram(5000, THIRD, 4005, b"end"));
+    expect(&machine, "root: later ended: exit code 0");
+    assert_no_leak(&machine, 1);
+    drop(machine);
+    boot(KEPT);
 }
 
 /// All that the attacker tries with its extent; what lies around it is as it was.

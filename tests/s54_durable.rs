@@ -3,14 +3,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use exo_cmd::disk::{Image, Place};
 use exo_cmd::machine::{Config, Machine};
 use exo_cmd::manifest::OnExit;
+use machine_tests::monitor::{self, throttle};
 use machine_tests::{LONG, expect};
 use root::extents::Extent;
 
@@ -108,6 +107,47 @@ fn everything_acknowledged_survives_the_death_of_the_machine() {
     assert!(last.iter().all(|&last| last > 20), "hardly anything was acknowledged: {last:?}");
 }
 
+/// What a store that promises less has acknowledged, and QEMU's death right after it: `group` has
+/// handed it to the device and loses nothing, `async` has not; what `async` has flushed is there.
+#[test]
+fn a_store_that_promises_less_keeps_what_it_promises() {
+    const HOUR: &str = "3600000";
+    let directory = tempfile::tempdir().expect("a directory");
+    for (promise, waits, found) in [
+        (format!("group:{HOUR}"), false, 1),
+        (format!("async:{HOUR}"), false, 0),
+        ("async:50".to_owned(), true, 1),
+    ] {
+        let place = |name: &str| directory.path().join(format!("{promise}.{name}"));
+        let disk = Place { path: place("disk"), sectors: Some(DISK) };
+        let socket = place("monitor");
+        let mut config = Config::named("default").expect("boot/manifests/default.toml");
+        config.disk = Some(disk.clone());
+        config.extra = monitor::arguments(&socket).into();
+        for app in config.manifest.apps.iter_mut().filter(|app| app.name == "kvstore") {
+            app.args.push(format!("durable={promise}"));
+        }
+        let machine = Machine::boot(&config).expect("the machine starts");
+        expect(&machine, &format!("durable, {promise}; 0 items"));
+        machine.store(LONG).expect("the store answers");
+        let before = monitor::flushes(&socket);
+        let mut stream = connect(&machine);
+        stream.write_all(b"set key 0 0 1\r\n1\r\n").expect("a connection");
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"STORED\r\n");
+        let asked = Instant::now();
+        while waits && monitor::flushes(&socket) == before {
+            assert!(asked.elapsed() < LONG, "nothing was flushed");
+        }
+        // SIGKILL.
+        drop(machine);
+        let machine = self::machine(&disk);
+        expect(&machine, &format!("durable; {found} items"));
+        assert_eq!(value(&mut connect(&machine), "key"), found, "{promise}");
+    }
+}
+
 #[test]
 fn an_extent_of_something_else_is_left_alone() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -155,23 +195,6 @@ fn a_disk_that_fails_loses_nothing_acknowledged() {
     assert!((acknowledged..=acknowledged + 1).contains(&found), "{found}, not {acknowledged}");
 }
 
-/// Lets QEMU's disk move so many bytes a second; any number for 0.
-fn throttle(monitor: &Path, bytes: u64) {
-    let mut stream = UnixStream::connect(monitor).expect("QEMU's monitor");
-    let limit = format!(
-        r#"{{"execute": "block_set_io_throttle", "arguments": {{"device": "disk", "bps": {bytes},
-        "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}}}}"#
-    );
-    let mut lines = BufReader::new(stream.try_clone().expect("a socket")).lines();
-    for command in [r#"{"execute": "qmp_capabilities"}"#, &limit.replace('\n', " ")] {
-        writeln!(stream, "{command}").expect("a monitor");
-        let answer = lines.by_ref().map(|line| line.expect("an answer"));
-        let answer = answer.skip_while(|line| !line.contains("return") && !line.contains("error"));
-        let answer = answer.take(1).last().expect("an answer");
-        assert!(!answer.contains("error"), "{answer}");
-    }
-}
-
 /// The disk stops answering. The store gives up and ends, the machine goes on, what the device may
 /// still fetch stays as it is; when the device is done, all frames come back, and nothing that was
 /// acknowledged is lost.
@@ -179,11 +202,10 @@ fn throttle(monitor: &Path, bytes: u64) {
 fn a_disk_that_answers_too_late_stops_the_store_and_nothing_else() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Place { path: directory.path().join("disk"), sectors: Some(DISK) };
-    let monitor = directory.path().join("monitor");
+    let qmp = directory.path().join("monitor");
     let mut config = Config::named("default").expect("boot/manifests/default.toml");
     config.disk = Some(disk.clone());
-    config.extra =
-        ["-qmp".into(), format!("unix:{},server=on,wait=off", monitor.display()).into()].into();
+    config.extra = monitor::arguments(&qmp).into();
     for app in config.manifest.apps.iter_mut().filter(|app| app.name == "kvstore") {
         app.on_exit = OnExit::Ignore;
         app.args.push("disk-seconds=2".into());
@@ -196,7 +218,7 @@ fn a_disk_that_answers_too_late_stops_the_store_and_nothing_else() {
     stream.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"STORED\r\n");
 
-    throttle(&monitor, 1);
+    throttle(&qmp, 1);
     // The store ends, and its connections with it, silently.
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time");
     let start = Instant::now();
@@ -217,7 +239,7 @@ fn a_disk_that_answers_too_late_stops_the_store_and_nothing_else() {
     let said = |what: &str| machine.console().lines().iter().any(|line| line.contains(what));
     assert!(!said("leak check"), "frames came back while the device had them");
 
-    throttle(&monitor, 0);
+    throttle(&qmp, 0);
     expect(&machine, "root: leak check: ");
     machine_tests::assert_no_leak(&machine, 1);
     drop(machine);

@@ -10,7 +10,8 @@
 //! `as=crash` a thread does what no handler serves, with `as=panic` one panics, with
 //! `as=overflow` one uses up its stack, with `as=overflow-first` the application does so
 //! without threads, with `as=server` one serves and another computes, with `as=claimant` filters are wanted
-//! that a neighbour has, and with `as=disk` an extent of the disk is written and read.
+//! that a neighbour has, with `as=disk` an extent of the disk is written and read, and with
+//! `as=disk-later` a log is appended to while datagrams are answered.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]
@@ -24,6 +25,8 @@ mod claimant;
 mod disk;
 #[cfg(exo_guest)]
 mod frames;
+#[cfg(exo_guest)]
+mod later;
 #[cfg(exo_guest)]
 mod paging;
 #[cfg(exo_guest)]
@@ -49,7 +52,7 @@ mod guest {
     use selftest::check::{self, NO_BENCH};
 
     use crate::bench::{Bench, Check};
-    use crate::{claimant, disk, frames, paging, server, threads};
+    use crate::{claimant, disk, frames, later, paging, server, threads};
 
     const CHECKS: &[&[Check]] = &[threads::CHECKS, paging::CHECKS, frames::CHECKS];
 
@@ -57,6 +60,9 @@ mod guest {
         let part = environment.argument("as");
         if part == Some("server") {
             return server::run(environment);
+        }
+        if part == Some("disk-later") {
+            return later::run(environment);
         }
         if part.is_some_and(|part| part.starts_with("disk")) {
             return disk::run(environment);

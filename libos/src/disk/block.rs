@@ -4,7 +4,7 @@ use exo_abi::Error;
 
 use super::{Blocking, Doorbell};
 use crate::sched::Park;
-use crate::storage::{Block, Fault};
+use crate::storage::{Background, Block, Fault};
 
 impl<B: Doorbell, P: Park> Block for Blocking<B, P> {
     fn sectors(&self) -> u64 {
@@ -23,6 +23,17 @@ impl<B: Doorbell, P: Park> Block for Blocking<B, P> {
 
     fn flush(&mut self) -> Result<(), Fault> {
         Self::flush(self).map_err(fault)
+    }
+}
+
+impl<B: Doorbell, P: Park> Background for Blocking<B, P> {
+    fn begin(&mut self, first: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let first = place(self, first, bytes.len())?;
+        self.begin_job(first, bytes).map_err(fault)
+    }
+
+    fn poll(&mut self) -> Option<Result<(), Fault>> {
+        self.poll_job().map(|result| result.map_err(fault))
     }
 }
 
@@ -50,6 +61,8 @@ mod tests {
     fn an_extent_conforms() {
         let sectors = conformance::SECTORS as u32;
         let disk = disk(Extent { first: 10, sectors }, sectors as usize + 20);
-        conformance::check(&mut Blocking::new(disk, Awake, buffer(2048)));
+        let mut disk = Blocking::new(disk, Awake, buffer(2048));
+        conformance::check(&mut disk);
+        conformance::check_background(&mut disk);
     }
 }

@@ -1,4 +1,4 @@
-//! One request at a time, with sleep until it is done.
+//! One request at a time, with sleep until it is done; or a job, and no sleep.
 
 use exo_abi::{Error, SECTOR_BYTES};
 
@@ -17,6 +17,17 @@ pub struct Blocking<B, P> {
     /// Gone while the device has it.
     buffer: Option<Buffer>,
     limit: Option<Limit>,
+    job: Option<Job>,
+}
+
+/// What goes on while the owner does.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    /// The write, then the flush.
+    ticket: Ticket,
+    flushes: bool,
+    /// When it is an error that the device has not answered.
+    deadline: Option<u64>,
 }
 
 /// For how long a request is waited for.
@@ -29,7 +40,7 @@ struct Limit {
 impl<B: Doorbell, P: Park> Blocking<B, P> {
     /// `disk`, of which nothing is in flight, through `buffer`, which holds a sector at least.
     pub fn new(disk: Disk<B>, park: P, buffer: Buffer) -> Self {
-        Self { disk, park, buffer: Some(buffer), limit: None }
+        Self { disk, park, buffer: Some(buffer), limit: None, job: None }
     }
 
     /// From now on a request that is not done after so many ticks of `now` is an error,
@@ -95,6 +106,69 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
         self.run(0, Command::Flush)
     }
 
+    /// Begins to fill sectors from `first` on from `bytes`, and then to make durable what was
+    /// written. [`Blocking::poll_job`] says what came of it; nothing else may be asked of the extent
+    /// before.
+    ///
+    /// **Blocking** only for what is longer than the buffer. **Cost** a crossing and a copy.
+    ///
+    /// # Errors
+    /// As [`Blocking::read`]; [`Error::Busy`] if there is a job already.
+    pub fn begin_job(&mut self, first: u32, bytes: &[u8]) -> Result<(), Error> {
+        self.have_no_job()?;
+        let last = bytes.len().saturating_sub(1) / self.step() * self.step();
+        let (front, rest) = bytes.split_at(last);
+        self.write(first, front)?;
+        self.have_buffer()?;
+        let sectors = whole(rest.len())?;
+        let mut buffer = self.buffer.take().ok_or(Error::WrongState)?;
+        if let Some(place) = buffer.get_mut(..rest.len()) {
+            place.copy_from_slice(rest);
+        }
+        let ticket = self.submit(first + whole(last)?, Command::Write(sectors, buffer))?;
+        let deadline = self.deadline();
+        self.job = Some(Job { ticket, flushes: false, deadline });
+        self.disk.sync().map(drop)
+    }
+
+    /// What came of the job; `None` while it is not done, and if there is none.
+    ///
+    /// **Cost** a crossing each time that it is not done.
+    pub fn poll_job(&mut self) -> Option<Result<(), Error>> {
+        let job = self.job?;
+        let result = match self.step_job(job) {
+            Ok(Some(job)) => {
+                self.job = Some(job);
+                return None;
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.job = None;
+        Some(result)
+    }
+
+    /// What is left of a job.
+    fn step_job(&mut self, job: Job) -> Result<Option<Job>, Error> {
+        let mut result = self.result_of(job.ticket);
+        if result.is_none() {
+            // An owner that never sleeps would be told at the end of its slice.
+            self.disk.sync()?;
+            result = self.result_of(job.ticket);
+        }
+        if let Some(result) = result {
+            result?;
+            if job.flushes {
+                return Ok(None);
+            }
+            let ticket = self.submit(0, Command::Flush)?;
+            self.disk.sync()?;
+            return Ok(Some(Job { ticket, flushes: true, deadline: self.deadline() }));
+        }
+        let late = self.limit.zip(job.deadline).is_some_and(|(limit, end)| (limit.now)() >= end);
+        if late { Err(Error::DeviceFailed) } else { Ok(Some(job)) }
+    }
+
     /// Bytes that go at a time.
     fn step(&self) -> usize {
         let room = self.buffer.as_deref().map_or(0, <[u8]>::len);
@@ -110,6 +184,7 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
 
     /// Whether the buffer is here: a device that was late may have given it back.
     fn have_buffer(&mut self) -> Result<(), Error> {
+        self.have_no_job()?;
         if self.buffer.is_none() {
             // It is gone for good if the extent was, with a request in flight.
             self.disk.sync()?;
@@ -120,17 +195,29 @@ impl<B: Doorbell, P: Park> Blocking<B, P> {
         self.buffer.as_ref().map(|_| ()).ok_or(Error::DeviceFailed)
     }
 
-    fn run(&mut self, first: u32, command: Command) -> Result<(), Error> {
-        let ticket = match self.disk.submit(first, command) {
-            Ok(ticket) => ticket,
-            Err(refused) => {
-                if let Command::Read(_, buffer) | Command::Write(_, buffer) = refused.command {
-                    self.buffer = Some(buffer);
-                }
-                return Err(refused.error);
+    /// Puts a request into the ring. The buffer of one that is refused is here again.
+    fn submit(&mut self, first: u32, command: Command) -> Result<Ticket, Error> {
+        self.disk.submit(first, command).map_err(|refused| {
+            if let Command::Read(_, buffer) | Command::Write(_, buffer) = refused.command {
+                self.buffer = Some(buffer);
             }
-        };
-        let deadline = self.limit.map(|Limit { now, ticks }| now().saturating_add(ticks));
+            refused.error
+        })
+    }
+
+    /// When a request that is submitted now is late.
+    fn deadline(&self) -> Option<u64> {
+        self.limit.map(|Limit { now, ticks }| now().saturating_add(ticks))
+    }
+
+    fn have_no_job(&self) -> Result<(), Error> {
+        if self.job.is_some() { Err(Error::Busy) } else { Ok(()) }
+    }
+
+    fn run(&mut self, first: u32, command: Command) -> Result<(), Error> {
+        self.have_no_job()?;
+        let ticket = self.submit(first, command)?;
+        let deadline = self.deadline();
         loop {
             let seen = self.park.seen();
             // What was done while it slept lies here already, and needs no crossing.
@@ -240,6 +327,52 @@ mod tests {
         extent.read(3, &mut read).unwrap();
         assert_eq!((read, extent.disk.in_flight()), ([8; SECTOR], 0));
         extent.flush().unwrap();
+    }
+
+    /// A job neither sleeps nor lets anything else at the extent; the flush comes after the write.
+    #[test]
+    fn a_job_goes_on_beside_its_owner() {
+        let mut extent = extent();
+        extent.disk.bell().asleep = true;
+        let bytes = [7; 6 * SECTOR];
+        extent.begin_job(3, &bytes[..SECTOR]).unwrap();
+        for _ in 0..3 {
+            assert_eq!(extent.poll_job(), None);
+        }
+        assert_eq!(extent.read(3, &mut [0; SECTOR]), Err(Error::Busy));
+        assert_eq!(extent.flush(), Err(Error::Busy));
+        assert_eq!(extent.begin_job(3, &bytes), Err(Error::Busy));
+        extent.disk.bell().asleep = false;
+        assert_eq!((extent.poll_job(), extent.disk.bell().flushes), (None, 1));
+        assert_eq!((extent.poll_job(), extent.poll_job()), (Some(Ok(())), None));
+        // Longer than the buffer.
+        extent.begin_job(3, &bytes).unwrap();
+        assert_eq!((extent.poll_job(), extent.poll_job()), (None, Some(Ok(()))));
+        let mut read = [0; 6 * SECTOR];
+        extent.read(3, &mut read).unwrap();
+        assert_eq!((read, extent.disk.bell().flushes), (bytes, 2));
+        extent.disk.bell().bad = Some(13);
+        extent.begin_job(3, &bytes[..SECTOR]).unwrap();
+        assert_eq!(extent.poll_job(), Some(Err(Error::DeviceFailed)));
+        assert_eq!(extent.disk.bell().flushes, 2);
+    }
+
+    #[test]
+    fn a_job_that_is_late_is_an_error() {
+        let disk = disk(Extent { first: 10, sectors: 40 }, 60);
+        let mut extent = Blocking::new(disk, Asleep, buffer(2048));
+        extent.give_up_after(|| NOW.get(), 1000);
+        extent.disk.bell().asleep = true;
+        extent.begin_job(3, &[7; SECTOR]).unwrap();
+        NOW.set(999);
+        assert_eq!(extent.poll_job(), None);
+        NOW.set(1000);
+        assert_eq!(extent.poll_job(), Some(Err(Error::DeviceFailed)));
+        assert_eq!(
+            extent.begin_job(3, &[7; SECTOR]),
+            Err(Error::DeviceFailed),
+            "it has the buffer"
+        );
     }
 
     #[test]

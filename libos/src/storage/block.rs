@@ -62,6 +62,33 @@ impl<B: Block> Block for &mut B {
     }
 }
 
+/// A device that works while its owner goes on.
+///
+/// There is one *job* at a time. From [`Background::begin`] until [`Background::poll`] has said what
+/// came of it, no method of [`Block`] but [`Block::sectors`] may be called.
+pub trait Background: Block {
+    /// Begins to write the sectors from `first` on, and then to make durable all that was ever
+    /// written. The bytes are the caller's again when it returns.
+    ///
+    /// # Errors
+    /// See [`Fault`]. Nothing was begun then.
+    fn begin(&mut self, first: u64, bytes: &[u8]) -> Result<(), Fault>;
+
+    /// What came of the job; `None` while it is not done. The device's owner has an event when
+    /// there may be more to see.
+    fn poll(&mut self) -> Option<Result<(), Fault>>;
+}
+
+impl<B: Background> Background for &mut B {
+    fn begin(&mut self, first: u64, bytes: &[u8]) -> Result<(), Fault> {
+        (**self).begin(first, bytes)
+    }
+
+    fn poll(&mut self) -> Option<Result<(), Fault>> {
+        (**self).poll()
+    }
+}
+
 /// Why a device did not do what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {

@@ -1,9 +1,9 @@
-//! What every [`Block`] must do: run it on any new one.
+//! What every [`Block`] must do, and every [`Background`]: run it on any new one.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Block, Fault, SECTOR};
+use super::{Background, Block, Fault, SECTOR};
 
 /// How many sectors the suite wants at least.
 pub const SECTORS: u64 = 64;
@@ -18,6 +18,29 @@ pub fn check<B: Block>(disk: &mut B) {
     what_was_written_is_read(disk, total);
     neighbours_stay(disk, total);
     what_is_not_there_is_refused(disk, total);
+}
+
+/// Puts a device that works in the background through the contract. What it held is gone.
+///
+/// # Panics
+/// If it breaks the contract, or a job takes more than a million looks.
+pub fn check_background<B: Background>(disk: &mut B) {
+    let total = disk.sectors();
+    assert_eq!(disk.poll(), None, "nothing was begun");
+    for (round, (first, count)) in [(0, 1), (1, 8), (9, 17), (total - 3, 3)].into_iter().enumerate()
+    {
+        let mut bytes = pattern(first, count, 9 + round as u8);
+        let wanted = bytes.clone();
+        assert_eq!(disk.begin(first, &bytes), Ok(()));
+        bytes.fill(0xee);
+        let done = (0..1_000_000).find_map(|_| disk.poll());
+        assert_eq!(done, Some(Ok(())), "{count} sectors from {first} on");
+        assert_eq!(disk.poll(), None, "a job is done once");
+        assert_eq!(disk.read(first, &mut bytes), Ok(()));
+        assert!(bytes == wanted, "{count} sectors from {first} on");
+        assert_eq!(disk.begin(total, &wanted), Err(Fault::Range), "beyond the end");
+        assert_eq!(disk.poll(), None, "what was refused was not begun");
+    }
 }
 
 /// Bytes that tell where they belong.

@@ -10,8 +10,12 @@
 //! as were committed. When all of them are there, the areas change places. So no commit waits for
 //! all of the contents, and the space is bounded: what the contents take, as changes, must be at
 //! most two thirds of an area, two long entries less.
+//!
+//! On a [`Background`] device an owner need not wait: [`Journal::stamp`] says in which commit a
+//! change will be, and [`Journal::drive`] up to which commit all is durable. What is noted while a
+//! commit is under way is the next one: the slower the device, the larger are the commits.
 
-use super::{Block, Counts, Fault, HEADER, Log, OpenError, SECTOR, sectors};
+use super::{Background, Block, Counts, Fault, HEADER, Log, OpenError, SECTOR, sectors};
 
 /// How many bytes of the contents are written beside a byte of changes.
 const SHARE: u64 = 16;
@@ -34,7 +38,8 @@ pub type Sink<'a> = dyn FnMut(&[&[u8]]) -> Result<(), Fault> + 'a;
 /// What a journal keeps.
 pub trait Contents {
     /// The changes since the last commit: a buffer, in which they lie from [`HEADER`] on, and
-    /// how many bytes they are. The buffer reaches up to the end of a sector, at least.
+    /// how many bytes they are. The buffer reaches up to the end of a sector, at least. It may be
+    /// asked for any number of times.
     fn frame(&mut self) -> (&mut [u8], usize);
 
     /// They are in the log: the frame is to be empty.
@@ -69,6 +74,22 @@ pub struct Journal<'m, B> {
     filling: Filling,
     /// Something was appended since the last flush.
     unflushed: bool,
+    job: Option<Job>,
+    /// How many commits were begun in the background, and how many are durable.
+    begun: Stamp,
+    durable: Stamp,
+}
+
+/// The number of a commit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Stamp(u64);
+
+/// What a device does in the background.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Job {
+    Commit,
+    /// The other area gets its head.
+    Switch,
 }
 
 /// How far the contents have been written to the other area.
@@ -95,7 +116,15 @@ impl<'m, B: Block> Journal<'m, B> {
         let whole = scratch.len() / SECTOR * SECTOR;
         let scratch = scratch.get_mut(..whole).unwrap_or_default();
         let log = Log::open(disk, tag, scratch, |changes| contents.apply(changes))?;
-        let mut journal = Self { log, scratch, filling: Filling::Not, unflushed: false };
+        let mut journal = Self {
+            log,
+            scratch,
+            filling: Filling::Not,
+            unflushed: false,
+            job: None,
+            begun: Stamp(0),
+            durable: Stamp(0),
+        };
         // Each opening takes a sector, which nothing else gives back.
         if journal.log.room() < journal.log.area() / (2 * RESERVE) {
             journal.renew(contents)?;
@@ -126,23 +155,35 @@ impl<'m, B: Block> Journal<'m, B> {
     /// # Errors
     /// As for [`Journal::commit`].
     pub fn append<C: Contents>(&mut self, contents: &mut C) -> Result<(), Fault> {
-        let (frame, len) = contents.frame();
-        if len == 0 {
+        if contents.frame().1 == 0 {
             return Ok(());
         }
+        self.fill_beside(contents)?;
+        let (frame, len) = contents.frame();
         self.log.append(frame, len)?;
         self.unflushed = true;
-        if let Filling::From(_) = self.filling {
-            self.log.append_next(frame, len)?;
-        } else if self.log.room() < self.log.area() / RESERVE + 2 * self.scratch.len() as u64 {
-            // The contents have the changes of this frame already.
-            self.log.begin_next()?;
-            self.filling = Filling::From(0);
-        }
-        self.fill_next(contents, SHARE * sectors(HEADER + len) * SECTOR as u64)?;
         contents.committed();
         // What is appended later is no part of the other area.
         if self.filling == Filling::Whole { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes to the other area what goes there beside the frame, if it is being filled, or is to
+    /// be once the frame is in the log.
+    fn fill_beside<C: Contents>(&mut self, contents: &mut C) -> Result<(), Fault> {
+        let (frame, len) = contents.frame();
+        let bytes = sectors(HEADER.saturating_add(len)) * SECTOR as u64;
+        if let Filling::From(_) = self.filling {
+            self.log.append_next(frame, len)?;
+        } else if self.log.room()
+            < bytes + self.log.area() / RESERVE + 2 * self.scratch.len() as u64
+        {
+            // The contents have the changes of this frame already.
+            self.log.begin_next()?;
+            self.filling = Filling::From(0);
+        } else {
+            return Ok(());
+        }
+        self.fill_next(contents, SHARE * bytes)
     }
 
     /// Makes durable what was appended. Nothing happens if all of it is.
@@ -213,5 +254,63 @@ impl<'m, B: Block> Journal<'m, B> {
         }
         *filling = rest.map_or(Filling::Whole, Filling::From);
         Ok(())
+    }
+}
+
+/// While the owner goes on. It commits either so or by [`Journal::commit`], and not both ways.
+impl<B: Background> Journal<'_, B> {
+    /// The commit in which the changes will be that are noted now: they are durable when
+    /// [`Journal::drive`] has returned this or a later one.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.begun.0 + 1)
+    }
+
+    /// Sees what the device has done and begins the next commit, if there are changes. Returns the
+    /// last commit that is durable, as are all before it. To be called after a change and after
+    /// each event.
+    ///
+    /// **Blocking** for no flush; while the contents are written to the other area, for their
+    /// writes. **Cost** as [`Journal::commit`], for all that was noted since the commit before.
+    ///
+    /// # Errors
+    /// As for [`Journal::commit`].
+    pub fn drive<C: Contents>(&mut self, contents: &mut C) -> Result<Stamp, Fault> {
+        loop {
+            match self.job {
+                Some(job) => {
+                    let Some(result) = self.log.poll() else { return Ok(self.durable) };
+                    result?;
+                    self.job = self.done(job)?;
+                }
+                None if contents.frame().1 == 0 => return Ok(self.durable),
+                None => {
+                    self.fill_beside(contents)?;
+                    let (frame, len) = contents.frame();
+                    self.log.begin_append(frame, len)?;
+                    contents.committed();
+                    self.begun.0 += 1;
+                    self.job = Some(Job::Commit);
+                }
+            }
+        }
+    }
+
+    /// What follows at once.
+    fn done(&mut self, job: Job) -> Result<Option<Job>, Fault> {
+        match job {
+            Job::Commit => {
+                self.durable = self.begun;
+                if self.filling == Filling::Whole {
+                    self.log.begin_switch()?;
+                    return Ok(Some(Job::Switch));
+                }
+            }
+            Job::Switch => {
+                self.log.end_switch()?;
+                self.filling = Filling::Not;
+            }
+        }
+        Ok(None)
     }
 }

@@ -16,7 +16,7 @@
 use core::fmt;
 
 use super::entry::{Head, announced, seal, verify};
-use super::{ApplyError, Block, Fault, HEADER, Refused, SECTOR, sectors};
+use super::{ApplyError, Background, Block, Fault, HEADER, Refused, SECTOR, sectors};
 
 /// An entry is read in a window of so many bytes, or of its own size.
 const WINDOW: usize = 256 << 10;
@@ -226,6 +226,11 @@ impl<B: Block> Log<B> {
         let head = self.head(next.generation).write();
         self.write(next.area * self.area_sectors(), &head)?;
         self.flush()?;
+        self.switched(next)
+    }
+
+    /// The area that `next` fills has its head.
+    fn switched(&mut self, next: Writer) -> Result<(), Fault> {
         self.active = next;
         self.counts.switches += 1;
         self.stale = true;
@@ -251,19 +256,35 @@ impl<B: Block> Log<B> {
     }
 
     fn write_entry(&mut self, at: Writer, frame: &mut [u8], len: usize) -> Result<Writer, Fault> {
+        let (first, entry, next) = self.seal(at, frame, len)?;
+        self.write(first, entry)?;
+        Ok(next)
+    }
+
+    /// Makes an entry of `frame`: its first sector, its bytes, and where the next one goes.
+    fn seal<'f>(
+        &self,
+        at: Writer,
+        frame: &'f mut [u8],
+        len: usize,
+    ) -> Result<(u64, &'f [u8], Writer), Fault> {
         let count = sectors(HEADER.saturating_add(len));
         if at.sector + count > self.area_sectors() || len + HEADER > self.longest as usize {
             return Err(Fault::Full);
         }
         let (check, entry) = seal(frame, len, at.number, at.before).ok_or(Fault::Range)?;
-        self.write(at.area * self.area_sectors() + at.sector, entry)?;
-        Ok(Writer { sector: at.sector + count, before: check, number: at.number + 1, ..at })
+        let next = Writer { sector: at.sector + count, before: check, number: at.number + 1, ..at };
+        Ok((at.area * self.area_sectors() + at.sector, entry, next))
     }
 
     fn write(&mut self, first: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.count_write(bytes);
+        self.disk.write(first, bytes)
+    }
+
+    fn count_write(&mut self, bytes: &[u8]) {
         self.counts.writes += 1;
         self.counts.written += bytes.len() as u64;
-        self.disk.write(first, bytes)
     }
 
     /// Shows what the area in use holds, up to the first entry that is not whole.
@@ -291,6 +312,49 @@ impl<B: Block> Log<B> {
             self.active.before = check;
             self.active.number += 1;
         }
+    }
+}
+
+/// Jobs, of which there is one at a time: nothing else may be asked of the log meanwhile.
+impl<B: Background> Log<B> {
+    /// Begins to append an entry, as [`Log::append`] does, and to make durable all that was written.
+    ///
+    /// # Errors
+    /// As for [`Log::append`].
+    pub fn begin_append(&mut self, frame: &mut [u8], len: usize) -> Result<(), Fault> {
+        let (first, entry, next) = self.seal(self.active, frame, len)?;
+        self.count_write(entry);
+        self.counts.entries += 1;
+        self.counts.payload += len as u64;
+        self.counts.flushes += 1;
+        self.active = next;
+        self.disk.begin(first, entry)
+    }
+
+    /// Begins to give the area that was being filled, all of which is durable, its head.
+    /// [`Log::end_switch`] comes next.
+    ///
+    /// # Errors
+    /// See [`Fault`]. The log is of no use any more.
+    pub fn begin_switch(&mut self) -> Result<(), Fault> {
+        let Some(next) = self.next else { return Err(Fault::Range) };
+        let head = self.head(next.generation).write();
+        self.count_write(&head);
+        self.counts.flushes += 1;
+        self.disk.begin(next.area * self.area_sectors(), &head)
+    }
+
+    /// The head is durable: the area that was being filled is the one in use.
+    ///
+    /// # Errors
+    /// As for [`Log::switch`].
+    pub fn end_switch(&mut self) -> Result<(), Fault> {
+        self.next.take().map_or(Ok(()), |next| self.switched(next))
+    }
+
+    /// What came of what was begun last; `None` while it is not done.
+    pub fn poll(&mut self) -> Option<Result<(), Fault>> {
+        self.disk.poll()
     }
 }
 

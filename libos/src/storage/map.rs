@@ -1,13 +1,16 @@
 //! A persistent map.
 //!
 //! An operation is visible at once, and durable when the [`PersistentMap::commit`] after it
-//! returns: what Arrakis promises of its data structures.
+//! returns, or when [`PersistentMap::drive`] says so: what Arrakis promises of its data structures.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{ApplyError, Block, Contents, Counts, Fault, HEADER, Journal, OpenError, SECTOR, Sink};
+use super::{
+    ApplyError, Background, Block, Contents, Counts, Fault, HEADER, Journal, OpenError, SECTOR,
+    Sink, Stamp,
+};
 
 const TAG: [u8; 8] = *b"map\0\0\0\0\0";
 
@@ -93,6 +96,22 @@ impl<'m, B: Block> PersistentMap<'m, B> {
     }
 }
 
+impl<B: Background> PersistentMap<'_, B> {
+    /// See [`Journal::stamp`].
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.journal.stamp()
+    }
+
+    /// See [`Journal::drive`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drive(&mut self) -> Result<Stamp, Fault> {
+        self.journal.drive(&mut self.entries)
+    }
+}
+
 /// Lengths of key and value; [`GONE`] in place of the latter for no value.
 fn heading(key: &[u8], value: Option<&[u8]>) -> [u8; 8] {
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(GONE).to_le_bytes();
@@ -159,36 +178,41 @@ impl Contents for Entries {
 #[derive(Debug, Default)]
 pub(super) struct Frame {
     bytes: Vec<u8>,
+    /// Where they end, and padding may begin; 0 if there are none.
+    end: usize,
     limit: usize,
 }
 
 impl Frame {
     /// None yet, for a journal that has so many bytes for them: whole sectors.
     pub(super) fn within(bytes: usize) -> Self {
-        Self { bytes: Vec::new(), limit: bytes / SECTOR * SECTOR }
+        Self { limit: bytes / SECTOR * SECTOR, ..Self::default() }
     }
 
     /// Adds a change.
     pub(super) fn add(&mut self, pieces: &[&[u8]]) -> Result<(), Fault> {
-        if self.bytes.is_empty() {
+        if self.end == 0 {
             self.bytes = vec![0; HEADER];
+            self.end = HEADER;
         }
         let more: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if self.bytes.len().saturating_add(more) > self.limit {
+        if self.end.saturating_add(more) > self.limit {
             return Err(Fault::Full);
         }
+        self.bytes.truncate(self.end);
         pieces.iter().for_each(|piece| self.bytes.extend_from_slice(piece));
+        self.end = self.bytes.len();
         Ok(())
     }
 
     pub(super) fn show(&mut self) -> (&mut [u8], usize) {
-        let len = self.bytes.len().saturating_sub(HEADER);
-        self.bytes.resize(self.bytes.len().next_multiple_of(SECTOR), 0);
-        (&mut self.bytes, len)
+        self.bytes.resize(self.end.next_multiple_of(SECTOR), 0);
+        (&mut self.bytes, self.end.saturating_sub(HEADER))
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.end = 0;
     }
 }
 

@@ -7,12 +7,13 @@
 //!
 //! | file | what it is | trait |
 //! |---|---|---|
-//! | `block` | sectors that can be read, written and flushed | [`Block`] |
+//! | `block` | sectors that can be read, written and flushed; also while their owner goes on | [`Block`], [`Background`] |
 //! | `memory` | sectors in memory | |
 //! | `entry` | what an entry and the head of an area look like | |
 //! | `log` | entries, one after the other, in two areas by turns | |
 //! | `journal` | contents that are whole again after a power cut | [`Contents`] |
 //! | `map`, `queue` | two such contents | |
+//! | `later` | callbacks and tasks that wait until a change is durable | |
 //! | [`conformance`] | what every device must do | |
 //! | [`powercut`] | every state that a power cut can leave | |
 //!
@@ -24,6 +25,7 @@ mod block;
 pub mod conformance;
 mod entry;
 mod journal;
+mod later;
 mod log;
 mod map;
 mod memory;
@@ -33,9 +35,10 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-pub use block::{Block, Fault, SECTOR, sectors, within};
+pub use block::{Background, Block, Fault, SECTOR, sectors, within};
 pub use entry::{HEADER, Refused};
-pub use journal::{ApplyError, Contents, Journal, Sink};
+pub use journal::{ApplyError, Contents, Journal, Sink, Stamp};
+pub use later::{Waiting, durable};
 pub use log::{Counts, Log, OpenError};
 pub use map::PersistentMap;
 pub use memory::MemoryDisk;

@@ -16,21 +16,24 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt::Debug;
 
-use super::{Block, Fault, MemoryDisk, SECTOR};
+use super::{Background, Block, Fault, MemoryDisk, SECTOR};
 
 /// So many sectors that were not flushed are tried in all combinations.
 const FEW: usize = 7;
 /// So many combinations of more are tried.
 const SOME: u64 = 160;
 
-/// A device in memory that notes what happens to it. Clones are the same device.
+/// A device in memory that notes what happens to it. Clones are the same device. A job of the
+/// background is done when it is looked at for the third time, which is never at once.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     disk: Rc<RefCell<MemoryDisk>>,
     events: Rc<RefCell<Vec<Event>>>,
+    /// How often the job will be looked at in vain.
+    job: Rc<Cell<Option<u32>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +51,7 @@ impl Recorder {
     /// A device that holds what `disk` does.
     #[must_use]
     pub fn new(disk: MemoryDisk) -> Self {
-        Self { disk: Rc::new(RefCell::new(disk)), events: Rc::default() }
+        Self { disk: Rc::new(RefCell::new(disk)), events: Rc::default(), job: Rc::default() }
     }
 
     /// The owner has acknowledged what it did last, which is durable.
@@ -79,10 +82,12 @@ impl Block for Recorder {
     }
 
     fn read(&mut self, first: u64, bytes: &mut [u8]) -> Result<(), Fault> {
+        assert_eq!(self.job.get(), None, "read while a job is under way");
         self.disk.borrow_mut().read(first, bytes)
     }
 
     fn write(&mut self, first: u64, bytes: &[u8]) -> Result<(), Fault> {
+        assert_eq!(self.job.get(), None, "written while a job is under way");
         self.disk.borrow_mut().write(first, bytes)?;
         let (sectors, _) = bytes.as_chunks();
         let writes =
@@ -92,8 +97,23 @@ impl Block for Recorder {
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
+        assert_eq!(self.job.get(), None, "flushed while a job is under way");
         self.events.borrow_mut().push(Event::Flush);
         Ok(())
+    }
+}
+
+impl Background for Recorder {
+    fn begin(&mut self, first: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.write(first, bytes)?;
+        self.job.set(Some(2));
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Option<Result<(), Fault>> {
+        let left = self.job.get()?.checked_sub(1);
+        self.job.set(left);
+        left.is_none().then(|| self.flush())
     }
 }
 

@@ -1,13 +1,16 @@
 //! A persistent queue: first in, first out.
 //!
 //! As of the [map](super::PersistentMap), operations are visible at once and durable with the
-//! next commit. Both ends may be used: what was popped and committed does not come back.
+//! next commit. Both ends may be used: what was popped and committed does not come back. So it is
+//! also a log of records whose head is trimmed while records are appended.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::map::{Frame, take, take_number};
-use super::{ApplyError, Block, Contents, Counts, Fault, Journal, OpenError, Sink};
+use super::{
+    ApplyError, Background, Block, Contents, Counts, Fault, Journal, OpenError, Sink, Stamp,
+};
 
 const TAG: [u8; 8] = *b"queue\0\0\0";
 
@@ -86,6 +89,22 @@ impl<'m, B: Block> PersistentQueue<'m, B> {
     /// The device. What was not committed is lost.
     pub fn into_disk(self) -> B {
         self.journal.into_disk()
+    }
+}
+
+impl<B: Background> PersistentQueue<'_, B> {
+    /// See [`Journal::stamp`].
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.journal.stamp()
+    }
+
+    /// See [`Journal::drive`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drive(&mut self) -> Result<Stamp, Fault> {
+        self.journal.drive(&mut self.items)
     }
 }
 

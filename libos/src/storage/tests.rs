@@ -1,14 +1,16 @@
 //! Power cuts, damaged devices, and what a log must not do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;
 
+use exo_abi::EventCount;
 use proptest::prelude::*;
 
 use super::powercut::{self, Recorder, Violation};
 use super::*;
+use crate::sched::{Park, Scheduler, Tasks, Ticks};
 
 thread_local! {
     static BLIND: Cell<bool> = const { Cell::new(false) };
@@ -98,6 +100,90 @@ fn without_checks_half_an_entry_would_be_taken_for_a_whole_one() {
     let violation = cut(&recorder, &history).unwrap_err();
     BLIND.set(false);
     assert!(!history.contains(&violation.found), "{violation:?}");
+}
+
+/// As [`work`], by an owner that goes on while the device does. Returns what the map was with each
+/// commit. An owner that is `hasty` acknowledges what it has begun.
+fn work_on(recorder: &Recorder, changes: u8, hasty: bool) -> Vec<Map> {
+    let mut scratch = vec![0; SCRATCH];
+    let mut history = vec![Map::new()];
+    let mut map = open(recorder.clone(), &mut scratch);
+    let (mut stamp, mut acknowledged) = (map.stamp(), 0);
+    let mut waiting = Waiting::new();
+    for n in 0..changes {
+        map.put(&[b'k', n % 7], &vec![n; usize::from(n) * 37 % 700]).unwrap();
+        waiting.add(map.stamp(), n);
+        let durable = map.drive().unwrap();
+        if map.stamp() > stamp {
+            history.push(all(&map));
+            stamp = map.stamp();
+        }
+        let begun = history.len() - 1;
+        let told = std::iter::from_fn(|| waiting.next_due(durable)).count();
+        let until = if hasty { begun } else { acknowledged + usize::from(told > 0) };
+        (acknowledged..until).for_each(|_| recorder.acknowledge());
+        acknowledged = until;
+    }
+    assert!(2 * usize::from(changes) > 3 * history.len(), "changes do not share commits");
+    assert!(changes < 200 || map.counts().switches > 1, "the areas have not changed places");
+    history
+}
+
+#[test]
+fn what_is_committed_in_the_background_survives_a_power_cut_at_any_time() {
+    let recorder = Recorder::new(MemoryDisk::new(DISK));
+    let history = work_on(&recorder, 250, false);
+    let states = cut(&recorder, &history).unwrap();
+    assert!(states > 3_000, "only {states} states were tried");
+
+    let recorder = Recorder::new(MemoryDisk::new(DISK));
+    let history = work_on(&recorder, 50, true);
+    cut(&recorder, &history).expect_err("it acknowledged what was not durable");
+}
+
+/// Tasks append records and wait for them: what each has waited for is on the device.
+#[test]
+fn tasks_wait_until_their_records_are_durable() {
+    const TASKS: u8 = 9;
+    const ROUNDS: u8 = 20;
+    let mut scratch = vec![0; SCRATCH];
+    let recorder = Recorder::new(MemoryDisk::new(1 << 10));
+    let log = RefCell::new(PersistentQueue::open(recorder.clone(), &mut scratch).unwrap());
+    let mut tasks = Tasks::new();
+    for task in 0..TASKS {
+        let (events, log) = (tasks.events(), &log);
+        let append = async move {
+            for round in 0..ROUNDS {
+                let stamp = {
+                    let mut log = log.borrow_mut();
+                    log.push(&[task, round]).unwrap();
+                    log.stamp()
+                };
+                durable(|| log.borrow_mut().drive(), stamp, &events).await.unwrap();
+            }
+            0
+        };
+        tasks.spawn(append).unwrap();
+    }
+    assert_eq!(tasks.run(&mut Restless), 0);
+    drop(tasks);
+    let mut scratch = vec![0; SCRATCH];
+    let found = PersistentQueue::open(recorder.contents(), &mut scratch).unwrap();
+    for task in 0..TASKS {
+        let rounds = found.iter().filter(|record| record[0] == task).map(|record| record[1]);
+        assert!(rounds.eq(0..ROUNDS), "task {task}");
+    }
+}
+
+/// An environment in which something always happens.
+struct Restless;
+
+impl Park for Restless {
+    fn seen(&mut self) -> EventCount {
+        EventCount(0)
+    }
+
+    fn park(&mut self, _: EventCount, _: Option<Ticks>) {}
 }
 
 /// Forgets to flush.

@@ -1,12 +1,12 @@
 //! The machine's disk as a file of the host.
 //!
 //! The file is the disk, sector by sector. Its first sectors hold the table of extents
-//! ([`root::extents`]); here it is read, and made or changed only for a verb that says so. Whether a
-//! machine has the file open is QEMU's to find out: it locks the file.
+//! ([`root::extents`]); here it is read, and made or changed only for a verb that says so. QEMU locks
+//! the file of a running machine, as the store does that of its process: [`Image::is_in_use`].
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -99,6 +99,14 @@ impl Image {
         self.sectors
     }
 
+    /// Whether a process has the file locked, as Linux tells. One that cannot be asked tells of none.
+    pub fn is_in_use(&self) -> Result<bool> {
+        let file = self.file.metadata().context("cannot ask for its number")?;
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+        Ok(is_locked(&locks, &format!("{major:02x}:{minor:02x}:{}", file.ino())))
+    }
+
     /// The table, and which of its copies are whole.
     pub fn table(&self) -> Result<(Table, Copies)> {
         let mut area = [0; RESERVED_BYTES];
@@ -155,9 +163,36 @@ impl Image {
     }
 }
 
+/// Whether `locks`, which are `/proc/locks`, have one of this file that is held.
+fn is_locked(locks: &str, file: &str) -> bool {
+    let mut words = locks.lines().map(|line| line.split_ascii_whitespace().skip(1));
+    words.any(|words| {
+        let words: Vec<_> = words.collect();
+        // One that waits for another has an arrow.
+        words.first() != Some(&"->") && words.get(4) == Some(&file)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_locked_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let image = Image::create(&path, 1000).unwrap();
+        assert!(!image.is_in_use().unwrap());
+        let other = File::open(&path).unwrap();
+        other.lock().unwrap();
+        assert!(image.is_in_use().unwrap());
+        drop(other);
+        assert!(!image.is_in_use().unwrap());
+        let locks = "1: OFDLCK ADVISORY  READ -1 fe:01:77 100 101\n\
+                     1: -> FLOCK  ADVISORY  WRITE 5 fe:01:78 0 EOF\n";
+        let files = ["fe:01:77", "fe:01:78", "fe:00:77", "100"].map(|file| is_locked(locks, file));
+        assert_eq!(files, [true, false, false, false]);
+    }
 
     #[test]
     fn a_place_may_have_a_size() {

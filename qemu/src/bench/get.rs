@@ -171,7 +171,7 @@ pub(super) fn count(
     let table = Table::of_programs(images, &Steps::of_workspace()?, interrupt)?;
     let counter = Counter::new(&table)?;
     config.network = Network::Frames;
-    config.icount = true;
+    config.count_instructions();
     let capture = Capture::new()?;
     config.extra = counter.arguments();
     config.extra.extend(capture.arguments());

@@ -95,12 +95,7 @@ impl Machine {
     /// **Blocking** for the build; not for the guest, which has only started then.
     pub fn boot(config: &Config) -> Result<Self> {
         guest::build_with(&config.manifest, config.package.as_deref())?;
-        let mut manifest = config.manifest.clone();
-        // A clock that counts instructions jumps to the end of every sleep: no device is in time.
-        for app in manifest.apps.iter_mut().filter(|app| config.icount && app.disk.is_some()) {
-            app.args.push("disk-seconds=0".to_owned());
-        }
-        let bundle = guest::bundle(&manifest)?;
+        let bundle = guest::bundle(&config.manifest)?;
         Self::start(config, &workspace::guest_elf(guest::KERNEL), &bundle)
     }
 

@@ -54,7 +54,7 @@ impl Recorder {
             recorder.word(index).store(value, Relaxed);
         }
         // All processors take turns in one thread of QEMU's then.
-        config.icount = true;
+        config.count_instructions();
         config.extra.extend(recorder.arguments());
         Ok(recorder)
     }

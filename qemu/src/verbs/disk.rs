@@ -1,17 +1,19 @@
-//! `cargo exo disk`: the machine's disk, looked at while no machine has it.
+//! `cargo exo disk`: the machine's disk, looked at from outside, and changed while no machine has it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use root::extents::{Extent, SECTOR, Table};
 
 use crate::disk::Image;
-use crate::output::{print_bytes, say};
+use crate::output::{note, print_bytes, say};
 
-/// Look at the disk of a machine that is off: extents by name
+/// Look at the disk of a machine: extents by name
 ///
-/// The file is the one of `cargo exo run --disk FILE`. Sizes are sectors of 512 bytes.
+/// The file is the one of `cargo exo run --disk FILE`. Sizes are sectors of 512 bytes. While a
+/// machine has it, its table can be read, of which one copy is always whole; what it writes is
+/// seen half, and nothing is changed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -58,11 +60,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let name = |file: &PathBuf| file.display().to_string();
     match &args.action {
         Action::List { file } => {
-            let (table, _) = Image::open(file, false)?.table().with_context(|| name(file))?;
+            let (table, _) = look_at(file)?.table().with_context(|| name(file))?;
             list(&table)?;
         }
         Action::Check { file } => {
-            let (table, whole) = Image::open(file, false)?.table().with_context(|| name(file))?;
+            let (table, whole) = look_at(file)?.table().with_context(|| name(file))?;
             let copies = match whole {
                 [true, true] => "both copies are whole",
                 _ => "one copy is whole, which is enough; the next change writes the other",
@@ -71,19 +73,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             say!("{}: {count} extents, written {generation} times; {copies}", name(file))?;
         }
         Action::Dump { file, name: extent } => {
-            let image = Image::open(file, false)?;
+            let image = look_at(file)?;
             let (table, _) = image.table().with_context(|| name(file))?;
             image.read_extent(find(&table, extent)?, |bytes| Ok(print_bytes(bytes)?))?;
         }
         Action::Free { file, name: extent } => {
-            let image = Image::open(file, true)?;
+            let image = change(file)?;
             let (mut table, _) = image.table().with_context(|| name(file))?;
             find(&table, extent)?;
             table.remove(extent);
             image.write(&mut table)?;
         }
         Action::Format { file, force } => {
-            let image = Image::open(file, true)?;
+            let image = change(file)?;
             let blank = match image.table() {
                 Ok(_) => false,
                 Err(error) => is_blank(&error),
@@ -93,6 +95,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The disk, to be read.
+fn look_at(file: &Path) -> Result<Image> {
+    let image = Image::open(file, false)?;
+    if image.is_in_use()? {
+        note!(
+            "{}: a running machine has this disk; what it writes may be seen half",
+            file.display()
+        );
+    }
+    Ok(image)
+}
+
+/// The disk, to be written.
+fn change(file: &Path) -> Result<Image> {
+    let image = Image::open(file, true)?;
+    ensure!(!image.is_in_use()?, "{}: a running machine has this disk", file.display());
+    Ok(image)
 }
 
 fn is_blank(error: &anyhow::Error) -> bool {

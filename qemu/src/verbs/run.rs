@@ -94,8 +94,8 @@ pub(crate) struct Args {
     )]
     pub(crate) cpus: u32,
     /// The machine's disk: a file, which is made if it is not there, of 512M or the size behind
-    /// it. The default manifest gives the store an extent of it, and its answers are durable then.
-    /// With --hosted, what the store writes to
+    /// it: 12K at least, for a table of extents and one of 4K. The default manifest gives the store
+    /// an extent of 160M, and its answers are durable then. With --hosted, what the store writes to
     #[arg(long, value_name = "FILE[:SIZE]", value_parser = Place::parse)]
     disk: Option<Place>,
     /// Capture packets into this file, for Wireshark: an interface for the wire and one for each
@@ -113,7 +113,7 @@ pub(crate) struct Args {
     /// behind Linux's TCP and UDP sockets, with the memory and the arguments of the manifest.
     /// There is no echo service then. Of a manifest without a store, its application: the same source
     /// on the library's second platform (docs/libos/hosted.md)
-    #[arg(long, conflicts_with_all = ["accel", "memory", "disk", "pcap", "icount", "gdb", "echo_port", "net"])]
+    #[arg(long, conflicts_with_all = ["accel", "memory", "pcap", "icount", "gdb", "echo_port", "net"])]
     pub(crate) hosted: bool,
     /// Show how QEMU is called; the boot bundle stays in target/guest, so that the command can
     /// be repeated
@@ -256,6 +256,7 @@ fn free_port_from(usual: u16) -> Result<u16> {
 /// other signals are the store's own then.
 fn run_hosted(args: &Args, mut manifest: Manifest, package: Option<&Path>) -> Result<ExitCode> {
     if !manifest.apps.iter().any(|app| app.image == "kvstore") {
+        ensure!(args.disk.is_none(), "--disk with --hosted is the store's, and there is none");
         if let Some(port) = args.port {
             redirect(&mut manifest, STORE_PORT, port, "--port")?;
         }
@@ -268,9 +269,10 @@ fn run_hosted(args: &Args, mut manifest: Manifest, package: Option<&Path>) -> Re
         ensure_free(protocol, port, "--port", "the store")?;
     }
     let threads = u16::try_from(args.cpus)?;
-    let mut command = Store::of_manifest(manifest, threads)?.on_this_host(port)?;
+    let store = Store::of_manifest(manifest, threads)?;
+    args.disk.as_ref().map_or(Ok(()), Place::provide_blank)?;
+    let mut command = store.on_this_host(port)?;
     if let Some(disk) = &args.disk {
-        disk.provide_blank()?;
         command.arg("--durable").arg(&disk.path);
     }
     if args.verbose {
@@ -391,7 +393,9 @@ fn configure(args: &Args, mut config: Config, number: u16) -> Result<Config> {
     config.memory = args.memory;
     config.cpus = args.cpus;
     config.disk = args.disk.clone();
-    config.icount = args.icount;
+    if args.icount {
+        config.count_instructions();
+    }
     config.gdb = args.gdb.map(debugger_port).transpose()?;
     Ok(config)
 }

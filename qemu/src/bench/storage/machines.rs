@@ -168,7 +168,7 @@ impl Counted {
         note!("bench: {}: booting, counting every instruction", peer.name());
         let machine = peer.boot(directory.path(), |config| {
             config.network = Network::Frames;
-            config.icount = true;
+            config.count_instructions();
             config.extra.extend(extra);
         })?;
         peer.wait(&machine, interrupt)?;

@@ -208,7 +208,7 @@ fn instructions(mut config: Config, items: u32, interrupt: &Signals) -> Result<f
         interrupt,
     )?;
     let counter = Counter::new(&table)?;
-    config.icount = true;
+    config.count_instructions();
     config.extra = counter.arguments();
     let machine = Machine::boot(&config)?;
     wait(&machine, &format!("durable; {items} items"), interrupt)?;

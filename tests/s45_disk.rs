@@ -205,6 +205,7 @@ fn a_log_goes_on_while_the_disk_does_not() {
     assert!(commits < 8, "{commits} commits for {KEPT} records");
     wire.send(&datagram(5000, THIRD, 4005, b"end"));
     expect(&machine, "root: later ended: exit code 0");
+    expect(&machine, "root: nothing left to run");
     assert_no_leak(&machine, 1);
     drop(machine);
     boot(KEPT);

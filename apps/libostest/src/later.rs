@@ -9,7 +9,7 @@ use alloc::vec;
 use exo_abi::{Error, RingOrder};
 use libos::net::bind::{BindError, bind};
 use libos::net::udp::FastUdp;
-use libos::net::{Endpoint, Service, UdpStack};
+use libos::net::{Endpoint, NetDevice, Service, UdpStack};
 use libos::println;
 use libos::runtime::Environment;
 use libos::sched::{RunToCompletion, Scheduler, Turn};

@@ -1,4 +1,4 @@
-//! A log whose owner goes on while the disk works: `as=disk-later`.
+//! A log that its owner appends to while the disk works: `as=disk-later`.
 //!
 //! Serves datagrams from one loop that looks at the network and at the disk and sleeps for both.
 //! `keep` appends what follows to a log, and `end` ends it. The answer to anything is how many

@@ -1,4 +1,4 @@
-//! QEMU's monitor (QMP), by which a machine's disk is made slow, and which says what it has done.
+//! QEMU's monitor (QMP), by which a machine's disk is made slow.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -21,18 +21,6 @@ pub fn throttle(monitor: &Path, bytes: u64) {
         "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}}}}"#
     );
     ask(monitor, &limit.replace('\n', " "));
-}
-
-/// How often QEMU's disk was flushed.
-///
-/// # Panics
-/// As [`throttle`].
-#[must_use]
-pub fn flushes(monitor: &Path) -> u64 {
-    let answer = ask(monitor, r#"{"execute": "query-blockstats"}"#);
-    let (_, rest) = answer.split_once("\"flush_operations\": ").expect("a disk");
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-    digits.and_then(|digits| digits.parse().ok()).expect("a number")
 }
 
 /// Sends a command; returns the answer.

@@ -60,7 +60,9 @@ fn code_is_admitted_with_gates_of_keys_that_are_held() {
     let none = Handle::NONE.into_word();
     let weak = keys(kernel, root, 3, 2, Rights::GRANT);
     let long = [WRPKRU.as_slice(), &[0x90; 9]].concat();
-    let cases: &[(&[u8], usize, u64, Result<u64, Error>)] = &[
+    /// Bytes, where in their page, the keys named, and what comes of it.
+    type Case<'a> = (&'a [u8], usize, u64, Result<u64, Error>);
+    let cases: &[Case<'_>] = &[
         (&[], 0, none, Ok(0)),
         (&gate(CLOSED), 0, none, Ok(0)),
         (&gate(CLOSED), PAGE - GATE_BYTES, none, Ok(0)),

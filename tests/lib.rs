@@ -89,6 +89,7 @@ pub fn app(image: &str) -> App {
     App {
         name: image.to_owned(),
         image: image.to_owned(),
+        images: Vec::new(),
         frames: 2048,
         slots: 16,
         core: None,

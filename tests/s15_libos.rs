@@ -41,6 +41,19 @@ fn threads_pagers_and_frames() {
     all_ran(&machine, "libostest");
 }
 
+/// An application makes children of an image of the bundle, and their frames and slots come back.
+#[test]
+fn children_from_an_image() {
+    let mut maker = app("libostest");
+    maker.images = vec!["libostest".into()];
+    maker.args = vec!["as=maker".into()];
+    let machine = boot(manifest(vec![maker]));
+    expect(&machine, "a child: the sum is 500500");
+    expect(&machine, "libostest: children: done");
+    expect(&machine, "root: nothing left to run");
+    assert_no_leak(&machine, 1);
+}
+
 /// With a single slot, one slice follows another without another environment in between.
 #[test]
 fn with_a_single_slot() {

@@ -22,6 +22,7 @@
 //! | `upcall` | exceptions, slices, events | |
 //! | [`disk`] | sectors of an extent | `Doorbell` |
 //! | `elevation` | own code in ring 0 | |
+//! | `environment` | children from an image | |
 //! | `share`, [`condition`] | memory and capabilities of several applications; sleeping until memory says so | |
 //! | [`net`] | frames and datagrams | `NetDevice`, `UdpStack`, `Service` |
 //! | [`storage`] | sectors, and what survives a power cut | `Block`, `Contents` |
@@ -40,6 +41,8 @@ pub mod console;
 pub mod disk;
 #[cfg(exo_guest)]
 pub mod elevation;
+#[cfg(exo_guest)]
+pub mod environment;
 #[cfg(any(test, exo_hosted))]
 pub mod hosted;
 pub mod lend;
@@ -52,6 +55,8 @@ pub mod runtime;
 pub mod sched;
 #[cfg(exo_guest)]
 pub mod share;
+#[cfg(exo_hosted)]
+pub use hosted::share;
 pub mod start;
 pub mod storage;
 #[cfg(exo_guest)]

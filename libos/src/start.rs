@@ -9,10 +9,12 @@ use exo_abi::{Handle, Pfn, START_BLOCK_BYTES, Word};
 
 use crate::disk::Extent;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"EXOSTRT4");
-const FIXED_BYTES: usize = 136;
+const MAGIC: u64 = u64::from_le_bytes(*b"EXOSTRT5");
+const FIXED_BYTES: usize = 144;
 /// Most applications of one share.
 pub const MAX_SIDES: usize = 8;
+/// Words at the beginning of a share, for the handles of doorbells and entry points.
+pub const SHARE_HEADER: usize = 2 * MAX_SIDES * MAX_SIDES;
 /// A [`ShareGrant`] as bytes.
 pub const SHARE_BYTES: usize = 32 + 8 * MAX_SIDES;
 
@@ -47,6 +49,9 @@ pub struct StartBlock<'a> {
     pub prefix_len: u8,
     /// Seconds since 1970 when the machine was started.
     pub boot_unix_seconds: u64,
+    /// Bytes of the images that it may make children of, which root has mapped for it as a bundle; zero
+    /// if there are none.
+    pub programs: u64,
     /// Arguments, separated by zero bytes.
     pub arguments: &'a str,
     /// What it shares with others: [`SHARE_BYTES`] for each.
@@ -142,7 +147,8 @@ impl<'a> StartBlock<'a> {
         fixed[116..120].copy_from_slice(&extent.sectors.to_le_bytes());
         let (keys, key) = self.key.unwrap_or((Handle::NONE, 0));
         fixed[120..128].copy_from_slice(&keys.into_word().to_le_bytes());
-        fixed[128..].copy_from_slice(&u64::from(key).to_le_bytes());
+        fixed[128..136].copy_from_slice(&u64::from(key).to_le_bytes());
+        fixed[136..].copy_from_slice(&self.programs.to_le_bytes());
         let (arguments, rest) = rest.split_at_mut_checked(self.arguments.len())?;
         arguments.copy_from_slice(self.arguments.as_bytes());
         rest.get_mut(..self.shares.len())?.copy_from_slice(self.shares);
@@ -185,6 +191,7 @@ impl<'a> StartBlock<'a> {
             gateway: ((word(6) >> 32) as u32).to_le_bytes(),
             prefix_len: word(7) as u8,
             boot_unix_seconds: word(8),
+            programs: word(17),
             arguments: text(arguments)?,
             shares: rest.get(..shares_len)?,
         })
@@ -246,6 +253,7 @@ mod tests {
             gateway: [10, 0, 2, 2],
             prefix_len: 24,
             boot_unix_seconds: 1_700_000_000,
+            programs: 1 << 40,
             arguments: "a\0bc=d",
             shares: &shares,
         };
@@ -266,7 +274,7 @@ mod tests {
         assert!(StartBlock::read(&[0; START_BLOCK_BYTES]).is_none());
         let mut block = [0xff; START_BLOCK_BYTES];
         assert!(StartBlock::read(&block).is_none());
-        block[..8].copy_from_slice(b"EXOSTRT4");
+        block[..8].copy_from_slice(b"EXOSTRT5");
         assert!(StartBlock::read(&block).is_none());
     }
 }

@@ -123,7 +123,9 @@ pub(crate) fn outside_arguments(folder: &Path) -> Result<Vec<OsString>> {
     let tree: toml::Table = toml::from_str(&tree).context("the tree's Cargo.toml")?;
     for profile in ["release", workspace::GUEST_PROFILE] {
         let fields = tree.get("profile").and_then(|profiles| profiles.get(profile)?.as_table());
-        for (field, value) in fields.into_iter().flatten() {
+        // What is meant for a package of this tree alone is in tables.
+        let own = fields.into_iter().flatten().filter(|(_, value)| !value.is_table());
+        for (field, value) in own {
             arguments
                 .extend(["--config".into(), format!("profile.{profile}.{field}={value}").into()]);
         }
@@ -160,7 +162,8 @@ pub(crate) fn run(mut command: Command, what: &str) -> Result<()> {
 
 /// The images of a bundle: root first, then each program once.
 fn images(manifest: &Manifest) -> Vec<String> {
-    let programs: BTreeSet<_> = manifest.apps.iter().map(|app| app.image.clone()).collect();
+    let own = manifest.apps.iter().flat_map(|app| [&app.image].into_iter().chain(&app.images));
+    let programs: BTreeSet<_> = own.cloned().collect();
     let others = programs.into_iter().filter(|image| image != ROOT);
     std::iter::once(ROOT.to_owned()).chain(others).collect()
 }

@@ -7,6 +7,7 @@
 //! [[app]]
 //! name = "kvstore"          # image = "kvstore" unless said otherwise
 //! address = "10.0.2.15"     # with the grant "net", and only then
+//! images = ["worker"]       # optional: programs that it may make children of
 //! frames = 8192             # of 4 KiB
 //! slots = 24                # of a processor's 64 time slots
 //! disk = "log:16M"          # optional: an extent of the disk, if there is one
@@ -127,6 +128,8 @@ impl FileShare {
 struct FileApp {
     name: String,
     image: Option<String>,
+    #[serde(default)]
+    images: Vec<String>,
     frames: u32,
     slots: u8,
     core: Option<u8>,
@@ -174,6 +177,7 @@ impl FileApp {
         let granted = |grant| self.grants.contains(&grant);
         App {
             image: self.image.unwrap_or_else(|| self.name.clone()),
+            images: self.images,
             frames: self.frames,
             slots: self.slots,
             core: self.core,

@@ -10,8 +10,9 @@
 //! `as=crash` a thread does what no handler serves, with `as=panic` one panics, with
 //! `as=overflow` one uses up its stack, with `as=overflow-first` the application does so
 //! without threads, with `as=server` one serves and another computes, with `as=claimant` filters are wanted
-//! that a neighbour has, with `as=disk` an extent of the disk is written and read, and with
-//! `as=disk-later` a log is appended to while datagrams are answered.
+//! that a neighbour has, with `as=disk` an extent of the disk is written and read, with
+//! `as=disk-later` a log is appended to while datagrams are answered, and with `as=maker`
+//! children are made, which are `as=child`.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]
@@ -19,6 +20,8 @@ extern crate alloc;
 
 #[cfg(exo_guest)]
 mod bench;
+#[cfg(exo_guest)]
+mod children;
 #[cfg(exo_guest)]
 mod claimant;
 #[cfg(exo_guest)]
@@ -52,7 +55,7 @@ mod guest {
     use selftest::check::{self, NO_BENCH};
 
     use crate::bench::{Bench, Check};
-    use crate::{claimant, disk, frames, later, paging, server, threads};
+    use crate::{children, claimant, disk, frames, later, paging, server, threads};
 
     const CHECKS: &[&[Check]] = &[threads::CHECKS, paging::CHECKS, frames::CHECKS];
 
@@ -66,6 +69,11 @@ mod guest {
         }
         if part.is_some_and(|part| part.starts_with("disk")) {
             return disk::run(environment);
+        }
+        match part {
+            Some("maker") => return children::make(environment),
+            Some("child") => return children::child(&environment),
+            _ => {}
         }
         if part == Some("claimant") {
             return claimant::run(environment);

@@ -2,8 +2,7 @@
 
 use exo_abi::boot::SELF;
 use exo_abi::{Error, FRAME_BYTES, Pfn, Protection, UArea, VirtAddr};
-
-use crate::space;
+use libos::environment::space;
 
 /// Where root maps the bundle: above the stack, below the frame table.
 const WINDOW: u64 = 0x2800_0000;
@@ -24,6 +23,14 @@ impl Place {
             u64::from_le_bytes(word)
         };
         Self { image: Pfn(word(0) as u32), first: Pfn(word(1) as u32), bytes: word(2) as usize }
+    }
+}
+
+impl Place {
+    /// The frame in which `data` of the mapped bundle begins.
+    pub(crate) fn frame_of(&self, data: &[u8]) -> Pfn {
+        let offset = (data.as_ptr().addr() as u64).saturating_sub(WINDOW);
+        self.first.plus((offset / FRAME_BYTES) as u32)
     }
 }
 

@@ -3,29 +3,26 @@
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::cell::Cell;
 
-use exo_abi::boot::{CONSOLE, ELEVATION, FRAMES, KEYS, MACHINE, NET, SELF, STACK_TOP, U_AREA};
+use exo_abi::boot::{CONSOLE, ELEVATION, FRAMES, KEYS, MACHINE, NET, STACK_TOP, U_AREA};
 use exo_abi::{
-    Allowance, Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Protection, Rights,
-    START_BLOCK_BYTES, UArea, UserPtr, VirtAddr, Word,
+    Allowance, Error, FRAME_BYTES, FrameInfo, Handle, Pages, Pfn, Rights, UserPtr, VirtAddr, Word,
 };
 use exo_bundle::Bundle;
 use libos::disk::Extent;
+use libos::environment::space::own_frame;
+use libos::environment::{Builder, PARTS, STACK_PAGES};
+use libos::memory::Range;
 use libos::memory::frames::count_free;
-use libos::memory::{BATCH, Range};
 use libos::start::StartBlock;
 use libos::sys;
 use root::manifest::{App, Elevate, Manifest, OnExit, STRETCH_MICROSECONDS};
 
-use crate::space;
+use crate::bundle::Place;
+use crate::programs;
 
 /// Where root maps a child's pages to fill them: one batch, below the bundle.
-const WINDOW: u64 = 0x2400_0000;
-/// Frames of an environment's object, root table, capability table and U-area.
-const PARTS: Pages = 4;
-/// Pages of an application's stack.
-const STACK_PAGES: Pages = 64;
+const WINDOW: VirtAddr = VirtAddr::new(0x2400_0000).expect("a page of user space");
 
 /// What is granted of ring 0: on every processor, for as long as the application runs.
 const STRETCHES: Allowance =
@@ -44,6 +41,8 @@ pub(crate) struct Child {
     pub(crate) derived: Vec<Handle>,
     /// What it shares with others, as it is told.
     pub(crate) shares: Vec<u8>,
+    /// Bytes of the images that it may make children of.
+    pub(crate) programs: u64,
     pub(crate) builder: Builder,
     given: Given,
     /// The network capability narrowed to its address, and the frame it needs.
@@ -68,6 +67,7 @@ struct Given {
 /// protection key.
 pub(crate) fn create(
     bundle: &Bundle<'static>,
+    place: &Place,
     app: &App,
     ceiling: &mut Pfn,
     table: &[FrameInfo],
@@ -80,24 +80,14 @@ pub(crate) fn create(
     *ceiling = first;
     let free_before = count_free(table, range);
 
-    let builder = Builder::new(range)?;
-    for segment in image.segments() {
-        let protection = match (segment.writable(), segment.executable()) {
-            (true, _) => Protection::ReadWrite,
-            (false, true) => Protection::ReadExecute,
-            (false, false) => Protection::Read,
-        };
-        let pages = segment.mem_len.div_ceil(FRAME_BYTES) as u32;
-        builder.fill(segment.va, pages, segment.data, protection)?;
-    }
-    let stack = STACK_TOP - u64::from(STACK_PAGES) * FRAME_BYTES;
-    builder.fill(stack, STACK_PAGES, &[], Protection::ReadWrite)?;
+    let builder = Builder::new(FRAMES, range, WINDOW)?;
+    builder.load(&image)?;
 
     let mut derived = Vec::new();
     let mut give = |source, rights, first: u64, count: u64| {
         let narrowed = Handle::from_word(sys::cap_derive(source, rights, first, count)?)?;
         derived.push(narrowed);
-        Handle::from_word(sys::cap_grant(narrowed, builder.env)?)
+        Handle::from_word(sys::cap_grant(narrowed, builder.env())?)
     };
     let grants = app.grants;
     let range_rights = Rights::TAKE.with(Rights::GRANT);
@@ -130,19 +120,20 @@ pub(crate) fn create(
     let disk = match extent {
         Some((narrowed, place)) => {
             derived.push(narrowed);
-            Some((Handle::from_word(sys::cap_grant(narrowed, builder.env)?)?, place))
+            Some((Handle::from_word(sys::cap_grant(narrowed, builder.env())?)?, place))
         }
         None => None,
     };
     Ok(Child {
         name: app.name.clone(),
         image: app.image.clone(),
-        env: builder.env,
+        env: builder.env(),
         on_exit: app.on_exit,
         range,
         free_before,
         derived,
         shares: Vec::new(),
+        programs: programs::map(bundle, place, &app.images, &builder)?,
         builder,
         given: Given { frames, console, net, machine, disk, elevation, key },
         scope,
@@ -171,6 +162,7 @@ impl Child {
             boot_unix_seconds: manifest.boot_unix_seconds,
             arguments: &app.args.join("\0"),
             shares: &self.shares,
+            programs: self.programs,
         })
     }
 }
@@ -222,100 +214,13 @@ fn net_scope(address: [u8; 4]) -> Result<(Handle, [Pfn; 2]), Error> {
     let mut wire = [0; 2 * dpf::KEY_WIRE];
     let keys = [dpf::packet::ipv4_all(address), dpf::packet::arp_for(address)];
     let used = dpf::encode_keys(&keys, &mut wire).ok_or(Error::BadFilter)?;
-    let (object, code) = (space::own_frame()?, space::own_frame()?);
+    let (object, code) = (own_frame()?, own_frame()?);
     let at = UserPtr(wire.as_ptr().expose_provenance() as u64);
     let net = sys::net_scope(NET, at, used as u64, object, code)?;
     Ok((Handle::from_word(net)?, [object, code]))
 }
 
 /// Lets the application run.
-pub(crate) fn start(child: &Child) -> Result<u64, Error> {
-    sys::env_start(child.env, UserPtr(child.entry), UserPtr(STACK_TOP), U_AREA)
-}
-
-/// An address space under construction, fed from the child's own range: what an
-/// application is made of counts against what it may have.
-pub(crate) struct Builder {
-    env: Handle,
-    u_area: Pfn,
-    range: Range,
-    /// Frames used so far, from the top of the range down.
-    used: Cell<Pages>,
-}
-
-impl Builder {
-    fn new(range: Range) -> Result<Self, Error> {
-        let first =
-            Pfn((range.first.0 + range.count).checked_sub(PARTS).ok_or(Error::OutOfRange)?);
-        sys::frames_take(FRAMES, SELF, first, PARTS)?;
-        let u_area = first.plus(3);
-        let env = sys::env_create(first, first.plus(1), first.plus(2), u_area)?;
-        let env = Handle::from_word(env)?;
-        Ok(Self { env, u_area, range, used: Cell::new(PARTS) })
-    }
-
-    /// Takes `count` consecutive frames of the range for the child.
-    pub(crate) fn take(&self, count: Pages) -> Result<Pfn, Error> {
-        let used = self.used.get() + count;
-        let offset = self.range.count.checked_sub(used).ok_or(Error::OutOfRange)?;
-        let first = self.range.first.plus(offset);
-        sys::frames_take(FRAMES, self.env, first, count)?;
-        self.used.set(used);
-        Ok(first)
-    }
-
-    /// Maps `pages` fresh pages at `address`, which begin with `data`.
-    fn fill(
-        &self,
-        address: u64,
-        pages: Pages,
-        data: &[u8],
-        protection: Protection,
-    ) -> Result<(), Error> {
-        let at = VirtAddr::new(address).ok_or(Error::BadAddress)?;
-        let mut chunks = data.chunks((BATCH as u64 * FRAME_BYTES) as usize);
-        let mut done = 0;
-        while done < pages {
-            let count = BATCH.min(pages - done);
-            let first = self.take(count)?;
-            if let Some(chunk) = chunks.next() {
-                self.write(first, count, chunk)?;
-            }
-            let here = at.plus(done).ok_or(Error::BadAddress)?;
-            let table = || self.take(1);
-            space::map(self.env, self.env, first, here, count, protection, table)?;
-            done += count;
-        }
-        Ok(())
-    }
-
-    /// Writes `bytes` to the child's frames from `first` on.
-    fn write(&self, first: Pfn, count: Pages, bytes: &[u8]) -> Result<(), Error> {
-        let at = VirtAddr::new(WINDOW).ok_or(Error::BadAddress)?;
-        let protection = Protection::ReadWrite;
-        space::map(SELF, self.env, first, at, count, protection, space::own_frame)?;
-        let window: *mut u8 = core::ptr::with_exposed_provenance_mut(WINDOW as usize);
-        // SAFETY: `count` pages were just mapped here read and write; the bytes
-        // fit them, being one batch of a segment at most, and nothing else
-        // refers to the window.
-        unsafe { window.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        sys::unmap(SELF, at, count).map(drop)
-    }
-
-    /// Maps the U-area for the child, with what it is told.
-    fn tell(&self, start: &StartBlock<'_>) -> Result<(), Error> {
-        let mut block = [0; START_BLOCK_BYTES];
-        start.write(&mut block).ok_or(Error::TooMuch)?;
-        let at = VirtAddr::new(WINDOW).ok_or(Error::BadAddress)?;
-        let protection = Protection::ReadWrite;
-        space::map(SELF, self.env, self.u_area, at, 1, protection, space::own_frame)?;
-        let offset = core::mem::offset_of!(UArea, start);
-        let window: *mut u8 = core::ptr::with_exposed_provenance_mut(WINDOW as usize + offset);
-        // SAFETY: the page was just mapped here read and write, and offset and
-        // length are those of the start block in it; the child does not run.
-        unsafe { window.copy_from_nonoverlapping(block.as_ptr(), block.len()) };
-        sys::unmap(SELF, at, 1)?;
-        let at = VirtAddr::new(U_AREA).ok_or(Error::BadAddress)?;
-        space::map(self.env, self.env, self.u_area, at, 1, protection, || self.take(1))
-    }
+pub(crate) fn start(child: &Child) -> Result<(), Error> {
+    child.builder.start(child.entry)
 }

@@ -65,12 +65,11 @@ fn set_up(u_area: &'static UArea) -> Result<Started, String> {
             }
             _ => None,
         };
-        let child = child::create(&bundle, app, &mut ceiling, frame_table, extent, key).map_err(
-            |error| {
+        let child = child::create(&bundle, &place, app, &mut ceiling, frame_table, extent, key)
+            .map_err(|error| {
                 let problem = child::explain(error, &bundle, app, ceiling);
                 alloc::format!("cannot start {}: {problem}", app.name)
-            },
-        )?;
+            })?;
         children.push(child);
     }
     shares::make(&manifest.shares, &mut children)

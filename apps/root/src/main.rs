@@ -19,9 +19,9 @@ mod disk;
 #[cfg(exo_guest)]
 mod guest;
 #[cfg(exo_guest)]
-mod shares;
+mod programs;
 #[cfg(exo_guest)]
-mod space;
+mod shares;
 #[cfg(exo_guest)]
 mod watch;
 

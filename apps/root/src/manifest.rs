@@ -16,13 +16,15 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The version of the encoding this module reads and writes.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Longest name of an application or image in bytes, as in the boot bundle.
 pub const NAME_LEN: usize = 16;
 /// Slots of a processor's slice vector that the applications divide among them.
 pub const SLOTS: u32 = 64;
 /// Most applications of a [`Share`].
 pub const SIDES: usize = 8;
+/// Most images of which an application may make children.
+pub const IMAGES: usize = 16;
 /// Most pages of a [`Share`].
 pub const SHARE_PAGES: u32 = 1024;
 
@@ -62,6 +64,8 @@ pub struct App {
     pub name: String,
     /// The image of the boot bundle it runs.
     pub image: String,
+    /// Images of which it may make children.
+    pub images: Vec<String>,
     /// How many 4 KiB page frames it may take.
     pub frames: u32,
     /// How many of a processor's [`SLOTS`] time slots it gets.
@@ -291,6 +295,12 @@ impl Manifest {
         if !is_name(&app.image) {
             return Err(("image", NO_NAME));
         }
+        if app.images.iter().any(|image| !is_name(image)) {
+            return Err(("images", "must be names of 1 to 16 printable ASCII characters"));
+        }
+        if app.images.len() > IMAGES {
+            return Err(("images", "must be at most 16"));
+        }
         if app.frames == 0 {
             return Err(("frames", "must be at least 1"));
         }
@@ -365,6 +375,7 @@ mod tests {
         let app = |name: &str, last: u8| App {
             name: name.into(),
             image: "kvstore".into(),
+            images: vec!["worker".into()],
             frames: 8192,
             slots: 24,
             core: None,

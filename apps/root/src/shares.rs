@@ -9,13 +9,13 @@ use alloc::vec::Vec;
 
 use exo_abi::boot::SELF;
 use exo_abi::{Error, Handle, Protection, Rights, VirtAddr, Word};
+use libos::environment::space;
 use libos::memory::layout::SHARED;
 use libos::start::{MAX_SIDES, ShareGrant};
 use libos::sys;
 use root::manifest::{SIDES, Share};
 
 use crate::child::Child;
-use crate::space;
 
 const _: () = assert!(SIDES == MAX_SIDES);
 

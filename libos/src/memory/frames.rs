@@ -43,6 +43,21 @@ impl<F: FrameSource + ?Sized> FrameSource for &mut F {
     }
 }
 
+/// The highest `count` consecutive frames of `range` that are free.
+#[must_use]
+pub fn highest_free(table: &[FrameInfo], range: Range, count: Pages) -> Option<Range> {
+    let first = range.first.0 as usize;
+    let frames = table.get(first..first + range.count as usize)?;
+    let mut free = 0;
+    for (offset, frame) in frames.iter().enumerate().rev() {
+        free = if is_free(frame) { free + 1 } else { 0 };
+        if free == count && count > 0 {
+            return Some(Range { first: range.first.plus(offset as Pages), count });
+        }
+    }
+    None
+}
+
 /// Takes upwards from where it last took, and starts again at the bottom.
 ///
 /// **Cost** amortised one crossing per [`BATCH`] frames, plus one or two for
@@ -62,6 +77,13 @@ impl NextFit {
     /// A policy for the frames of `range`.
     pub const fn new(range: Range) -> Self {
         Self { range, cursor: 0, piece: BATCH, exhausted: false }
+    }
+
+    /// Chooses among the frames of `range` from now on.
+    pub const fn limit(&mut self, range: Range) {
+        self.range = range;
+        self.cursor = 0;
+        self.exhausted = false;
     }
 
     /// Takes up to `most` frames from the cursor on, until one is not free.
@@ -213,13 +235,24 @@ pub fn give_all(calls: &mut dyn MemoryCalls, run: Run) -> Result<(), Error> {
 mod tests {
     use exo_abi::Pfn;
 
-    use super::{FirstFit, FrameSource, NextFit, conformance, count_free};
+    use super::{FirstFit, FrameSource, NextFit, conformance, count_free, highest_free};
     use crate::memory::model::Model;
 
     #[test]
     fn conform() {
         conformance::check(|_, range| NextFit::new(range));
         conformance::check(FirstFit::new);
+    }
+
+    #[test]
+    fn the_highest_free_run_is_found() {
+        let model = Model::new(1000, 256, &[255, 250, 100]);
+        let highest = |count| highest_free(model.table(), model.range(), count);
+        let found = |count| highest(count).map(|run| (run.first.0, run.count));
+        assert_eq!(found(4), Some((1251, 4)));
+        assert_eq!(found(5), Some((1245, 5)));
+        assert_eq!(found(149), Some((1101, 149)));
+        assert_eq!((found(150), found(0)), (None, None));
     }
 
     #[test]

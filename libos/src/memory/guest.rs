@@ -11,7 +11,7 @@ use exo_abi::{
     VirtAddr,
 };
 
-use super::frames::{FrameSource, NextFit};
+use super::frames::{FrameSource, NextFit, highest_free};
 use super::heap::{Heap, growth_for};
 use super::layout::Window;
 use super::space::{AddressSpace, Regions};
@@ -168,6 +168,32 @@ impl Memory {
             let (at, first) = state.space.contiguous(&mut state.devices, pages)?;
             NonNull::new(start_of(at)).map(|at| (at, first)).ok_or(MemoryError::OutOfAddresses)
         })
+    }
+
+    /// Sets `count` frames of the grant aside that are free in one run, as high as they can be: the
+    /// library takes neither these nor any above them any more. `table` is the frame table.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfFrames`] if there is no such run.
+    pub fn set_aside(self, table: &[FrameInfo], count: Pages) -> Result<Range, MemoryError> {
+        self.with(|state| {
+            let run = highest_free(table, state.range, count).ok_or(MemoryError::OutOfFrames)?;
+            state.range.count = run.first.0 - state.range.first.0;
+            state.space.frames().limit(state.range);
+            Ok(run)
+        })
+    }
+
+    /// The library takes frames of a range again that was set aside, if it is the one that was set aside
+    /// last of those that are.
+    pub fn take_back(self, range: Range) {
+        let _ = self.with(|state| {
+            if state.range.first.plus(state.range.count) == range.first {
+                state.range.count += range.count;
+                state.space.frames().limit(state.range);
+            }
+            Ok(())
+        });
     }
 
     /// Takes one frame, to donate it for a kernel object.

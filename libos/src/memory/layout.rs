@@ -6,6 +6,7 @@
 //! 0x0000_1000_1000  system information, read-only   (one page)
 //!       …
 //! 0x0000_2000_0000  top of the stack; below it an unmapped gap
+//! 0x0000_2800_0000  images for children, read-only (up to 128 MiB)
 //! 0x0000_3000_0000  frame table, read-only          (up to 256 MiB)
 //! 0x0000_4000_0000  rings and buffers of devices    (up to 1 GiB)
 //! 0x0010_0000_0000  heap, grows upwards             (up to 64 GiB)
@@ -16,7 +17,7 @@
 //!
 //! The gaps are wide so that a stray pointer meets an unmapped page. Everything
 //! lies in one level-3 table's reach (512 GiB), so that an application needs one
-//! of those. Image, U-area, stack and what is shared are mapped by the creator; the rest is
+//! of those. Image, U-area, stack, images for children and what is shared are mapped by the creator; the rest is
 //! mapped by this library as it is wanted.
 
 use exo_abi::boot::U_AREA;
@@ -33,6 +34,9 @@ pub struct Window {
 
 /// [`exo_abi::SystemInfo`], read-only.
 pub const SYSTEM_INFO: VirtAddr = at(U_AREA + FRAME_BYTES);
+/// Images of which the application may make children ([`crate::start::StartBlock::programs`]), as a
+/// bundle, read-only. Mapped by the creator.
+pub const PROGRAMS: Window = window(0x2800_0000, 0x3000_0000);
 /// The frame table, read-only.
 pub const FRAME_TABLE: Window = window(0x3000_0000, 0x4000_0000);
 /// Ring pages and buffers of bindings to devices.
@@ -61,13 +65,13 @@ const fn window(start: u64, end: u64) -> Window {
 mod tests {
     use exo_abi::boot::{STACK_TOP, U_AREA};
 
-    use super::{DEVICES, FRAME_TABLE, HEAP, PAGED, REGIONS, SHARED, SYSTEM_INFO};
+    use super::{DEVICES, FRAME_TABLE, HEAP, PAGED, PROGRAMS, REGIONS, SHARED, SYSTEM_INFO};
 
     #[test]
     fn parts_ascend_and_do_not_overlap() {
         assert!(U_AREA + 4096 <= SYSTEM_INFO.get() && SYSTEM_INFO.get() + 4096 <= STACK_TOP);
         let mut end = STACK_TOP;
-        for window in [FRAME_TABLE, DEVICES, HEAP, REGIONS, PAGED, SHARED] {
+        for window in [PROGRAMS, FRAME_TABLE, DEVICES, HEAP, REGIONS, PAGED, SHARED] {
             assert!(end <= window.start.get() && window.start.get() < window.end);
             end = window.end;
         }

@@ -57,6 +57,11 @@ impl<F: FrameSource, C: MemoryCalls> AddressSpace<F, C> {
         Self { frames, calls, spare: None }
     }
 
+    /// The policy that chooses its frames.
+    pub const fn frames(&mut self) -> &mut F {
+        &mut self.frames
+    }
+
     /// Takes one frame, for instance to donate it for a kernel object.
     ///
     /// # Errors

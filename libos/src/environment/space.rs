@@ -1,19 +1,27 @@
-//! Mapping with page tables on demand, in root's own address space or in one
-//! that root is building.
+//! Mapping with page tables on demand, in the environment's own address space or in one that it is
+//! building.
 
 use exo_abi::{Error, Handle, Level, Pages, Pfn, Protection, VirtAddr};
-use libos::memory::BATCH;
-use libos::sys;
 
-/// A frame of root's own, for a page table.
-pub(crate) fn own_frame() -> Result<Pfn, Error> {
-    libos::memory::guest::Memory::get().take_frame().map_err(|_| Error::NotFree)
+use crate::memory::BATCH;
+use crate::memory::guest::Memory;
+use crate::sys;
+
+/// A frame of the environment's own, for a page table.
+///
+/// # Errors
+/// [`Error::NotFree`] if there is none.
+pub fn own_frame() -> Result<Pfn, Error> {
+    Memory::get().take_frame().map_err(|_| Error::NotFree)
 }
 
 /// Maps `count` frames of `owner` from `first` on at `at` in `space`. Page
 /// tables that are missing come from `table`, which must return frames of
 /// `space`'s.
-pub(crate) fn map(
+///
+/// # Errors
+/// The kernel's refusal, or `table`'s.
+pub fn map(
     space: Handle,
     owner: Handle,
     first: Pfn,

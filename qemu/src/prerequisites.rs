@@ -36,6 +36,8 @@ pub const QEMU: Program = Program {
         ("apk", "qemu-system-x86_64"),
     ],
 };
+/// The debugger; only `cargo exo gdb` and its test need it.
+pub const GDB: Program = Program { name: "gdb", package: "gdb", elsewhere: &[] };
 /// A network for a machine without rights; only `cargo exo run --net passt` needs it.
 pub const PASST: Program = Program { name: "passt", package: "passt", elsewhere: &[] };
 /// A proxy in front of several stores; only a test needs it.

@@ -29,14 +29,6 @@ pub(crate) fn quote(argument: &OsStr) -> String {
     }
 }
 
-/// An argument of a command of gdb as gdb reads it back: it splits at blanks, and knows
-/// quotes and backslashes.
-pub(crate) fn quote_for_gdb(argument: &OsStr) -> Vec<u8> {
-    let special = |byte: u8| byte.is_ascii_whitespace() || b"'\"\\".contains(&byte);
-    let escaped = |&byte: &u8| special(byte).then_some(b'\\').into_iter().chain([byte]);
-    argument.as_bytes().iter().flat_map(escaped).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::MetadataCommand;
 
 use super::Manifest;
-use crate::workspace;
+use crate::{shell, workspace};
 
 /// What to boot.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -43,6 +43,14 @@ impl Choice {
     /// The application outside of this tree.
     pub(crate) fn of_app(folder: &Path) -> Self {
         Self { app: Some(folder.to_owned()), ..Self::default() }
+    }
+
+    /// The same as arguments, as one types them, with a blank behind each.
+    pub(crate) fn typed(&self) -> String {
+        let quoted = |path: &PathBuf| shell::quote(path.as_os_str());
+        let manifest = self.manifest.as_ref().map(|path| format!("--manifest {} ", quoted(path)));
+        let app = self.app.as_ref().map(|folder| format!("--app {} ", quoted(folder)));
+        self.name.iter().map(|name| format!("{name} ")).chain(manifest).chain(app).collect()
     }
 
     /// Reads the manifest that was asked for, otherwise `boot/manifests/USUAL.toml`.

@@ -28,6 +28,11 @@ impl<'m> Console<'m> {
         Self { machine, symboliser: Symboliser::default(), next: 0, number, exit: None }
     }
 
+    /// Lines that were printed.
+    pub(in crate::verbs) fn shown(&self) -> usize {
+        self.next
+    }
+
     /// Prints what has come.
     pub(in crate::verbs) fn pass_on(&mut self) -> Result<()> {
         let before = self.number.map_or(String::new(), |number| format!("{number}| "));

@@ -20,6 +20,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(exo_guest)]
 pub use guest::{wait_for, wait_until};
+#[cfg(exo_hosted)]
+pub use hosted::wait_until;
 
 /// Writes a word that a condition may look at; what was written before it is seen before it.
 pub fn put(word: &AtomicU64, value: u64) {
@@ -101,9 +103,65 @@ mod guest {
     }
 }
 
+#[cfg(any(test, exo_hosted))]
+#[cfg_attr(test, allow(dead_code))]
+mod hosted {
+    use core::ops::RangeBounds;
+    use core::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use exo_abi::Error;
+
+    use super::get;
+    use crate::sched::Ticks;
+    use crate::time::timestamp;
+
+    /// How often a process looks before it begins to sleep between looks, and how long it sleeps then.
+    const LOOKS: u32 = 100;
+    const GLANCE: Duration = Duration::from_micros(20);
+
+    /// As the machine's: sleeps until what was [`put`](super::put) into `word` is in `range`, or
+    /// `deadline` has passed. Here the process looks every few microseconds.
+    ///
+    /// # Errors
+    /// None; in the machine the kernel's refusal.
+    pub fn wait_until(
+        word: &AtomicU64,
+        range: impl RangeBounds<u64>,
+        deadline: Option<Ticks>,
+    ) -> Result<u64, Error> {
+        for look in 0_u32.. {
+            let value = get(word);
+            if range.contains(&value) || deadline.is_some_and(|end| timestamp() >= end.0) {
+                return Ok(value);
+            }
+            if look < LOOKS {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(GLANCE);
+            }
+        }
+        Ok(get(word))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_waits_for_a_word_too() {
+        let word = AtomicU64::new(0);
+        let past = Some(crate::sched::Ticks(0));
+        assert_eq!(hosted::wait_until(&word, 1.., past), Ok(0), "the deadline has passed");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                put(&word, 9);
+            });
+            assert_eq!(hosted::wait_until(&word, 7..=9, None), Ok(9));
+        });
+    }
 
     #[test]
     fn words_are_in_network_order() {

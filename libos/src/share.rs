@@ -20,12 +20,9 @@ use core::sync::atomic::AtomicU64;
 
 use exo_abi::{Error, Handle, Rights, Word};
 
-use crate::start::{MAX_SIDES, ShareGrant};
+use crate::start::{MAX_SIDES, SHARE_HEADER, ShareGrant};
 use crate::sys;
 use crate::transfer::{Parcel, Remote};
-
-/// Words at the beginning, for the handles of doorbells and entry points.
-const HEADER: usize = 2 * MAX_SIDES * MAX_SIDES;
 
 /// What is exchanged.
 #[derive(Clone, Copy)]
@@ -61,7 +58,7 @@ impl Share {
     /// The memory, zeroed at first.
     #[must_use]
     pub fn words(&self) -> &'static [AtomicU64] {
-        &self.words[HEADER..]
+        &self.words[SHARE_HEADER..]
     }
 
     /// Which of the manifest's `apps` this application is, counted from zero.

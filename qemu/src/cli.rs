@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
 use crate::verbs::{
-    attack, bench, build, client, conform, disk, doc, figures, filter, fuzz, lint, load, measure,
-    module, new, repro, run, tcb, test, top, trace,
+    attack, bench, build, client, conform, disk, doc, docs, figures, filter, fuzz, gdb, lint, load,
+    measure, module, new, repro, run, tcb, test, top, trace,
 };
 
 /// Exo: an exokernel, a library OS on it, and on that a key-value store.
@@ -32,6 +32,7 @@ enum Verb {
     Measure(measure::Args),
     Trace(trace::Args),
     Top(top::Args),
+    Gdb(gdb::Args),
     Repro(repro::Args),
     Load(Box<load::Args>),
     Figures(figures::Args),
@@ -40,6 +41,7 @@ enum Verb {
     Module(module::Args),
     Lint(lint::Args),
     Build(build::Args),
+    Docs(docs::Args),
     Doc(doc::Args),
 }
 
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Measure(args)) => measure::run(&args),
         Some(Verb::Trace(args)) => trace::run(&args),
         Some(Verb::Top(args)) => top::run(&args),
+        Some(Verb::Gdb(args)) => gdb::run(&args),
         Some(Verb::Repro(args)) => repro::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Figures(args)) => figures::run(&args),
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Module(args)) => module::run(&args),
         Some(Verb::Lint(args)) => lint::run(&args),
         Some(Verb::Build(args)) => build::run(&args),
+        Some(Verb::Docs(args)) => docs::run(&args),
         Some(Verb::Doc(args)) => doc::run(&args),
     };
     result.unwrap_or_else(|error| output::failure(&error, 1))
@@ -179,6 +183,8 @@ mod tests {
             "exo trace --events 0",
             "exo trace --cpus 5",
             "exo top --interval 1",
+            "exo gdb --attach 0",
+            "exo gdb --attach 1234 --cpus 2",
             "exo run --hosted --pcap file",
             "exo run --port 0",
             "exo run --port 65536",
@@ -193,7 +199,6 @@ mod tests {
             "exo run --hosted --gdb",
             "exo run --hosted --memory 1G",
             "exo attack --cpus 5",
-            "exo run --hosted --disk file",
             "exo disk",
             "exo disk dump file",
             "exo run --accel hvf",

@@ -11,6 +11,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod bench;
+mod book;
 pub mod bundle;
 mod capture;
 pub mod cli;
@@ -19,6 +20,7 @@ pub mod conform;
 pub mod disk;
 mod figures;
 pub mod fuzz;
+mod gdb;
 pub mod guest;
 mod hosted;
 mod inspect;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use exo_cmd::prerequisites::QEMU;
+use exo_cmd::prerequisites::{GDB, QEMU};
 use exo_cmd::workspace;
 use pcap_parser::{Block, OptionCode, PcapBlockOwned, PcapNGSlice};
 use serde_json::Value;
@@ -113,6 +113,44 @@ fn a_timeline_has_what_was_done() {
         lines.lines().any(|line| line.contains("own-traced") && line.ends_with("exit")),
         "{lines}"
     );
+}
+
+/// gdb stops in the kernel that prints for an application: the backtrace goes on into that, and what root
+/// waits in is seen from there.
+#[test]
+fn a_backtrace_goes_from_the_kernel_into_the_environment() {
+    if skipped() || GDB.require().is_err() {
+        eprintln!("skipped: {} or {} is missing", QEMU.name, GDB.name);
+        return;
+    }
+    let app = folder("own-debugged");
+    let path = app.to_str().unwrap();
+    succeeds(&exo(&["new", "app", "own-debugged", "--path", path]).output().unwrap());
+    let mut gdb = exo(&["gdb", "--app", path, "--", "-nx", "-batch"]);
+    for command in [
+        "hbreak exo::calls::time::console_write",
+        "continue",
+        "info environments",
+        "environment root backtrace 3",
+        "backtrace",
+        "delete",
+        "continue",
+    ] {
+        gdb.args(["-ex", command]);
+    }
+    let said = succeeds(&gdb.output().unwrap());
+    let row = |name: &str| {
+        let row = said.lines().find(|line| line.split_whitespace().any(|word| word == name));
+        row.unwrap_or_else(|| panic!("no {name}: {said}"))
+    };
+    assert!(row("root").contains("Waiting"), "{said}");
+    let own = row("own-debugged");
+    assert!(own.starts_with('*') && own.contains("Ready"), "{said}");
+    let (_, frames) = said.split_once("<signal handler called>").expect("the boundary");
+    assert!(frames.contains("main.rs:"), "{said}");
+    let (before, _) = said.split_once("<signal handler called>").unwrap();
+    assert!(before.contains("run () at libos/src/sys.rs"), "where root waits: {said}");
+    assert!(said.contains("own-debugged: "), "it went on: {said}");
 }
 
 /// A machine of the default manifest, ended when dropped.
@@ -268,9 +306,10 @@ fn an_application_runs_as_a_process() {
     let said = succeeds(&exo(&["run", "--hosted", "--app", path]).output().unwrap());
     assert_eq!(said, "own-plain: 1024 frames are free\n");
 
+    // With a stack of its own, over the same rings.
     let service = folder("own-hosted");
     let path = service.to_str().unwrap();
-    succeeds(&exo(&["new", "service", "own-hosted", "--path", path]).output().unwrap());
+    succeeds(&exo(&["new", "stack", "own-hosted", "--path", path]).output().unwrap());
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let manifest = service.join("own-hosted.toml");
     let text = fs::read_to_string(&manifest).unwrap();

@@ -11,14 +11,21 @@ use exo_cmd::workspace;
 use support::{exo, succeeds};
 
 /// What is made, and what it says when it runs; nothing if it serves and does not end.
-const KINDS: [(&str, Option<&str>); 6] = [
+const KINDS: [(&str, Option<&str>); 9] = [
     ("app", Some("own-app: ")),
     ("scheduler", Some("own-scheduler: slices: [")),
     ("heap", Some("own-heap: 10000 words, 38890 letters")),
     ("frames", Some("own-frames: 262144 bytes in ")),
     ("pair", Some("consumer: the numbers add up to 2")),
+    ("protected", Some("own-protected: 10 tickets of 100, 999990 are left")),
+    ("pager", Some("own-pager: sum 1835008: ")),
     ("service", None),
+    ("stack", None),
 ];
+
+/// Those of them that run as processes of the host, too, and end. (`app`, and one that serves, are in
+/// `seeing.rs`.)
+const HOSTED: [&str; 3] = ["heap", "frames", "pair"];
 
 /// A package of `kind` that was just made.
 fn fresh(kind: &str, name: &str) -> PathBuf {
@@ -39,7 +46,7 @@ fn passes_its_tests(folder: &Path) {
 /// Each has figures, and of those that the library has, too, each has a ratio.
 fn is_measured(kind: &str, path: &str) {
     let mut arguments = vec!["measure", "--app", path, "--samples", "20"];
-    let is_in_stock = !["app", "service", "pair"].contains(&kind);
+    let is_in_stock = !["app", "service", "pair", "protected"].contains(&kind);
     if is_in_stock {
         arguments.extend(["--against", "stock"]);
     }
@@ -51,7 +58,10 @@ fn is_measured(kind: &str, path: &str) {
         "service" => ("answer 64 bytes", 1),
         "pair" => ("hand over a number", 1),
         "scheduler" => ("policy: ", 3),
+        "protected" => ("take a ticket", 1),
         "heap" => ("heap: ", 2),
+        "pager" => ("pager: ", 3),
+        "stack" => ("udp: ", 3),
         _ => ("frames: ", 4),
     };
     let rows = rows(figures.0);
@@ -86,6 +96,10 @@ fn every_kind_is_clean_conforms_and_runs() {
             continue;
         }
         is_measured(kind, path);
+        if HOSTED.contains(&kind) {
+            let said = succeeds(&exo(&["run", "--hosted", "--app", path]).output().unwrap());
+            assert!(said.contains(says.unwrap_or_default()), "{said}");
+        }
         let Some(says) = says else { continue };
         let said = succeeds(&exo(&["run", "--app", path, "--accel", "tcg"]).output().unwrap());
         assert!(said.contains(says), "{said}");

@@ -1,7 +1,7 @@
 //! What the library OS has of each abstraction, under the work that `libos::measure::workload`
 //! does with every implementation: for `cargo exo measure mine --against stock`.
 //!
-//! Of some it has two. `policy=earliest`, `frames=first-fit` and `stack=smol` are the others.
+//! Of some it has two. Its pager maps zeros when they are touched. `policy=earliest`, `frames=first-fit` and `stack=smol` are the others.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 libos::app!(guest::main);
@@ -12,6 +12,8 @@ mod guest {
     use libos::memory::frames::{FirstFit, FrameSource, NextFit};
     use libos::net::smol::SmolUdp;
     use libos::net::udp::FastUdp;
+    use libos::paging::DemandZero;
+    use libos::paging::guest::serve_on;
     use libos::println;
     use libos::runtime::Environment;
     use libos::sched::Ticks;
@@ -42,6 +44,15 @@ mod guest {
             }),
             _ => workload::udp(|config, port, _| FastUdp::new(config, port)),
         };
+        // A stack for page faults; all others end the application.
+        let paged = environment.memory.map_region(8).and_then(|stack| {
+            serve_on(stack);
+            workload::pager(|_| Ok(DemandZero::new(workload::PAGER_PAGES)))
+        });
+        if let Err(error) = paged {
+            println!("{error}");
+            return 1;
+        }
         println!("{answers} datagrams answered, {refused} frames not to be had");
         u64::from(refused > 0)
     }

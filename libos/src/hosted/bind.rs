@@ -223,6 +223,8 @@ mod tests {
             address: Some([10, 0, 2, 15]),
             gateway: [10, 0, 2, 2],
             prefix_len: 24,
+            shares: std::vec::Vec::new(),
+            disk: None,
             forwards,
             arguments: std::vec::Vec::new(),
         })

@@ -5,11 +5,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use exo_abi::ClockLine;
+use exo_abi::{ClockLine, FrameInfo};
 
+use super::disk::FileDisk;
 use super::grant::Grant;
 use super::memory::Memory;
 use super::park::HostPark;
+use super::share::Share;
 use crate::net::NetConfig;
 use crate::time::{TscClock, timestamp};
 
@@ -24,6 +26,8 @@ pub struct Environment {
     pub start: Start,
     /// Its memory.
     pub memory: Memory,
+    /// The frame table: the model's.
+    pub frame_table: &'static [FrameInfo],
     /// Its clock.
     pub clock: TscClock,
     /// Its way to sleep.
@@ -43,8 +47,10 @@ impl Environment {
     /// **Blocking** for some milliseconds: how fast does the counter run?
     #[must_use]
     pub fn new(grant: Grant) -> Self {
+        let memory = Memory::new(grant.frames);
         Self {
-            memory: Memory::new(grant.frames),
+            frame_table: memory.frame_table(),
+            memory,
             clock: clock(),
             park: HostPark,
             start: Start { name: grant.name, grant },
@@ -60,6 +66,29 @@ impl Environment {
     pub fn net_config(&self) -> Option<NetConfig> {
         let Grant { address, prefix_len, gateway, .. } = self.start.grant;
         Some(NetConfig { mac: MAC, address: address?, prefix_len, gateway })
+    }
+
+    /// What the manifest lets it share with others under that name (`[[share]]`). None as well if
+    /// the host cannot map it, which is said on standard error.
+    #[must_use]
+    pub fn share(&self, name: &str) -> Option<Share> {
+        let place = self.start.grant.shares.iter().find(|share| share.name == name)?;
+        Share::open(place)
+            .inspect_err(|error| std::eprintln!("{}: {error}", place.file.display()))
+            .ok()
+    }
+
+    /// All that it shares with others.
+    pub fn shares(&self) -> impl Iterator<Item = Share> {
+        self.start.grant.shares.iter().filter_map(|place| self.share(place.name))
+    }
+
+    /// Its extent of the disk, if the manifest gives one: a file.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn disk(&self) -> std::io::Result<Option<FileDisk>> {
+        self.start.grant.disk.as_deref().map(FileDisk::open).transpose()
     }
 
     /// The frames granted that are not taken, as of now.

@@ -1,8 +1,11 @@
 //! What the process is told when it starts, as arguments: what the start block is in the machine.
 
 use std::borrow::ToOwned;
+use std::path::PathBuf;
 use std::string::{String, ToString};
 use std::vec::Vec;
+
+use super::share::SharePlace;
 
 /// What the application was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +20,10 @@ pub struct Grant {
     pub gateway: [u8; 4],
     /// Length of the network prefix in bits.
     pub prefix_len: u8,
+    /// What it shares with others.
+    pub shares: Vec<SharePlace>,
+    /// The file that has its extent of the disk.
+    pub disk: Option<PathBuf>,
     /// Ports of the host that lead to it.
     pub forwards: Vec<Forward>,
     /// The manifest's arguments.
@@ -33,8 +40,8 @@ pub struct Forward {
 }
 
 impl Grant {
-    /// Reads `--name=N --frames=N --address=A --gateway=A --prefix=N --udp=OWN:HOST …`, and behind
-    /// `--` the manifest's arguments.
+    /// Reads `--name=N --frames=N --address=A --gateway=A --prefix=N --disk=FILE --udp=OWN:HOST …
+    /// --share=NAME:SIDE:SIDES:FILE …`, and behind `--` the manifest's arguments.
     ///
     /// # Errors
     /// What is wrong.
@@ -45,6 +52,8 @@ impl Grant {
             address: None,
             gateway: [0; 4],
             prefix_len: 0,
+            shares: Vec::new(),
+            disk: None,
             forwards: Vec::new(),
             arguments: Vec::new(),
         };
@@ -59,6 +68,8 @@ impl Grant {
                 "--address" => grant.address = Some(address(value).ok_or_else(wrong)?),
                 "--gateway" => grant.gateway = address(value).ok_or_else(wrong)?,
                 "--prefix" => grant.prefix_len = value.parse().map_err(|_| wrong())?,
+                "--share" => grant.shares.push(SharePlace::read(value).ok_or_else(wrong)?),
+                "--disk" => grant.disk = Some(value.into()),
                 "--udp" => grant.forwards.push(forward(value).ok_or_else(wrong)?),
                 _ => return Err(wrong()),
             }
@@ -97,11 +108,13 @@ mod tests {
     #[test]
     fn arguments_say_what_was_given() {
         let line = "--name=mine --frames=1024 --address=10.0.2.15 --gateway=10.0.2.2 --prefix=24 \
-                    --udp=9999:8888 -- port=7 port=8 --name=other";
+                    --udp=9999:8888 --share=ring:1:2:/a:b --disk=/c -- port=7 port=8 --name=other";
         let grant = read(line).unwrap();
         assert_eq!((grant.name, grant.frames, grant.prefix_len), ("mine", 1024, 24));
         assert_eq!((grant.address, grant.gateway), (Some([10, 0, 2, 15]), [10, 0, 2, 2]));
         assert_eq!(grant.forwards, [Forward { own: 9999, host: 8888 }]);
+        let share = SharePlace { name: "ring", side: 1, sides: 2, file: "/a:b".into() };
+        assert_eq!((grant.shares.clone(), grant.disk.clone()), ([share].into(), Some("/c".into())));
         // As in the machine, the first counts; what is behind `--` is the application's.
         assert_eq!((grant.argument("port"), grant.argument("none")), (Some("7"), None));
         assert_eq!(grant.argument("--name"), Some("other"));

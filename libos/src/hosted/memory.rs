@@ -1,22 +1,22 @@
 //! Memory of a process: frames are numbers under a grant, regions are the process's own.
 
 use std::boxed::Box;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec;
 
-use exo_abi::{FRAME_BYTES, Pages, Pfn};
+use exo_abi::{Error, FRAME_BYTES, FrameInfo, Level, Pages, Pfn, Protection, VirtAddr};
 
 use crate::memory::frames::{FrameSource, NextFit};
 use crate::memory::model::Model;
-use crate::memory::{MemoryError, Run};
+use crate::memory::{MemoryCalls, MemoryError, Range, Run};
 
 /// The first frame of the grant; the machine's are somewhere, too.
 const FIRST: u32 = 0x1000;
 
-/// The environment's memory. Clones mean the same.
-#[derive(Clone)]
+/// The environment's memory. All values of this type mean the same.
+#[derive(Clone, Copy)]
 pub struct Memory {
-    state: Arc<Mutex<State>>,
+    state: &'static Mutex<State>,
 }
 
 struct State {
@@ -29,7 +29,7 @@ impl Memory {
     pub(super) fn new(frames: u32) -> Self {
         let kernel = Model::new(FIRST, frames, &[]);
         let frames = NextFit::new(kernel.range());
-        Self { state: Arc::new(Mutex::new(State { kernel, frames })) }
+        Self { state: Box::leak(Box::new(Mutex::new(State { kernel, frames }))) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -65,11 +65,35 @@ impl Memory {
         while taken < pages && self.take_frame().is_ok() {
             taken += 1;
         }
-        if taken == 0 {
-            return Err(MemoryError::OutOfFrames);
+        region(taken)
+    }
+
+    /// The kernel's calls and the range of the frames granted, to take some by another policy: the
+    /// model keeps the two apart, as the kernel does.
+    #[must_use]
+    pub fn grant(&self) -> Option<(HostCalls, Range)> {
+        Some((HostCalls(*self), self.state().kernel.range()))
+    }
+
+    /// [`Memory::map_region`] of frames that `frames` chooses from the same grant.
+    ///
+    /// # Errors
+    /// [`MemoryError`], if there was not a single page.
+    pub fn map_region_with(
+        &self,
+        frames: &mut dyn FrameSource,
+        pages: Pages,
+    ) -> Result<&'static mut [u8], MemoryError> {
+        let mut taken = 0;
+        while let Some(run) = frames.take(&mut HostCalls(*self), 1, pages - taken) {
+            taken += run.count;
         }
-        let bytes = vec![0; taken as usize * FRAME_BYTES as usize];
-        Ok(Box::leak(bytes.into_boxed_slice()))
+        region(taken)
+    }
+
+    /// The frame table, as the model keeps it.
+    pub(super) fn frame_table(&self) -> &'static [FrameInfo] {
+        self.state().kernel.table()
     }
 
     /// Pages for a device: there is none here.
@@ -83,6 +107,47 @@ impl Memory {
     /// Frames of the grant that are free.
     pub(super) fn free_frames(&self) -> u32 {
         self.state().kernel.free_count() as u32
+    }
+}
+
+/// So many pages of the process, for good.
+fn region(pages: Pages) -> Result<&'static mut [u8], MemoryError> {
+    if pages == 0 {
+        return Err(MemoryError::OutOfFrames);
+    }
+    let bytes = vec![0; pages as usize * FRAME_BYTES as usize];
+    Ok(Box::leak(bytes.into_boxed_slice()))
+}
+
+/// The kernel's calls, which the model serves.
+#[derive(Clone, Copy)]
+pub struct HostCalls(Memory);
+
+impl MemoryCalls for HostCalls {
+    fn take(&mut self, first: Pfn, count: Pages) -> Result<(), Error> {
+        self.0.state().kernel.take(first, count)
+    }
+
+    fn free(&mut self, first: Pfn, count: Pages) -> Result<(), Error> {
+        self.0.state().kernel.free(first, count)
+    }
+
+    fn install_table(&mut self, at: VirtAddr, level: Level, frame: Pfn) -> Result<(), Error> {
+        self.0.state().kernel.install_table(at, level, frame)
+    }
+
+    fn map(
+        &mut self,
+        first: Pfn,
+        at: VirtAddr,
+        count: Pages,
+        protection: Protection,
+    ) -> Result<(), Error> {
+        self.0.state().kernel.map(first, at, count, protection)
+    }
+
+    fn unmap(&mut self, at: VirtAddr, count: Pages) -> Result<(), Error> {
+        self.0.state().kernel.unmap(at, count)
     }
 }
 

@@ -10,30 +10,40 @@
 //! | page frames, an address space | numbers of frames under the same grant, regions of the process's memory; the kernel's rules are a [model's](crate::memory::model) |
 //! | a binding to packets | the same rings, filled by a thread that receives from a socket ([`bind`]) |
 //! | the kernel's clock | the same line through the time-stamp counter, held against the host's clock |
+//! | memory of several applications, doorbells | a file that several processes map ([`share`]), Unix sockets |
+//! | conditions on memory | the memory, looked at every few microseconds ([`condition`](crate::condition)) |
+//! | an extent of the disk | a file ([`FileDisk`]) |
+//! | a heap of the application's own | the same, over pages of the process ([`GlobalHeap`]) |
 //! | sleeping | a condition variable |
 //! | the console | standard output |
 //!
 //! What cannot be had is a typed error: a network without a forwarded UDP port
 //! ([`BindError::NoForward`](bind::BindError)), frames for a device
-//! ([`MemoryError::NotHosted`](crate::memory::MemoryError)). What is named by no type here
-//! (capabilities, upcalls and threads over them, transfers, the disk, TCP) does not compile: the
-//! modules for it are the guest's.
+//! ([`MemoryError::NotHosted`](crate::memory::MemoryError)), entry points ([`NotHosted`]). What is
+//! named by no type here (upcalls, and threads and pagers over them; transfers; TCP) does not
+//! compile: the modules for it are the guest's.
 
 pub mod bind;
+mod disk;
 mod environment;
 mod grant;
+mod heap;
 mod memory;
 mod park;
+pub mod share;
 #[cfg(any(test, exo_hosted))]
 mod wire;
 
 use core::fmt;
 use std::sync::OnceLock;
 
+pub use disk::FileDisk;
 pub use environment::{Environment, Start};
 pub use grant::{Forward, Grant};
-pub use memory::Memory;
+pub use heap::GlobalHeap;
+pub use memory::{HostCalls, Memory};
 pub use park::HostPark;
+pub use share::NotHosted;
 
 static NAME: OnceLock<&'static str> = OnceLock::new();
 

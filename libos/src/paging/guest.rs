@@ -267,6 +267,13 @@ pub unsafe fn serve_alone(stack_top: u64) {
     unsafe { upcall::install(upcall::u_area(), stack_top, &[], serve) };
 }
 
+/// The same, on a stack that nothing else uses: memory that was mapped for good.
+pub fn serve_on(stack: &'static mut [u8]) {
+    let top = stack.as_mut_ptr_range().end.expose_provenance() as u64;
+    // SAFETY: mapped, writable and borrowed for good, so nothing else is on it; its end is a page's.
+    unsafe { serve_alone(top & !15) };
+}
+
 fn serve(reason: Reason, frame: &mut Frame) {
     if let Reason::Exception(exception) = reason
         && !fault(exception, frame)

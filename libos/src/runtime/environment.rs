@@ -3,8 +3,9 @@
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
-use exo_abi::{ABI_VERSION, EnvId, FrameInfo, SystemInfo, UArea};
+use exo_abi::{ABI_VERSION, EnvId, Error, FrameInfo, Pages, SystemInfo, UArea};
 
+use crate::disk::{self, Blocking, Kernel};
 use crate::memory::guest::{self, Memory};
 use crate::memory::{MemoryError, Range};
 use crate::net::NetConfig;
@@ -13,6 +14,9 @@ use crate::share::Share;
 use crate::start::StartBlock;
 use crate::time::TscClock;
 use crate::{console, elevation, measure, sched, time};
+
+/// Pages through which [`Environment::disk`] reads and writes.
+const DISK_BUFFER: Pages = 16;
 
 /// What an application was given, ready for use.
 pub struct Environment {
@@ -108,6 +112,15 @@ impl Environment {
     /// All that it shares with others.
     pub fn shares(&self) -> impl Iterator<Item = Share> + use<> {
         self.start.shares().map(Share::new)
+    }
+
+    /// Its extent of the disk, if the manifest gives one and the machine has a disk.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn disk(&self) -> Result<Option<Blocking<Kernel, KernelPark>>, Error> {
+        let Some((disk, extent)) = self.start.disk else { return Ok(None) };
+        disk::blocking(self.memory, self.park, disk, extent, DISK_BUFFER).map(Some)
     }
 
     /// The network configuration the start block and the kernel give, if the

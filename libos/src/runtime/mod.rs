@@ -44,13 +44,19 @@ pub const START_EXIT: u64 = 102;
 /// [`Heap`](crate::memory::heap::Heap) named.
 ///
 /// On the host, where there is no kernel to run on, it is an empty `main`; with `cfg(exo_hosted)` it is
-/// the application as a process, with the process's heap.
+/// the application as a process, with the process's heap unless one is named.
 #[macro_export]
 macro_rules! app {
     ($main:path) => {
-        $crate::app!($main, heap: $crate::memory::heap::Buddy);
+        $crate::app!(@guest $main, $crate::memory::heap::Buddy);
     };
     ($main:path, heap: $heap:ty) => {
+        $crate::app!(@guest $main, $heap);
+        #[cfg(exo_hosted)]
+        #[global_allocator]
+        static HEAP: $crate::hosted::GlobalHeap<$heap> = $crate::hosted::GlobalHeap::new();
+    };
+    (@guest $main:path, $heap:ty) => {
         #[cfg(exo_guest)]
         const _: () = {
             fn start(u_area: &'static $crate::abi::UArea) -> u64 {

@@ -24,12 +24,18 @@ pub(crate) enum Kind {
     Service,
     /// A policy that orders threads
     Scheduler,
+    /// A pager: what is in a page that is touched
+    Pager,
     /// A heap
     Heap,
     /// A policy that chooses page frames
     Frames,
+    /// A UDP stack, under a service
+    Stack,
     /// Two applications that share memory and wake each other
     Pair,
+    /// Two applications, one of which serves the other's calls
+    Protected,
 }
 
 /// A file of a package: its path there, and its text.
@@ -48,8 +54,11 @@ impl Kind {
             Self::App => "An application",
             Self::Service => "A service on a UDP port",
             Self::Scheduler => "Threads in an order of its own",
+            Self::Pager => "A pager of its own",
             Self::Heap => "A heap of its own",
             Self::Frames => "A frame policy of its own",
+            Self::Stack => "A UDP stack of its own",
+            Self::Protected => "A protected service",
             Self::Pair => "Two applications that meet",
         }
     }
@@ -61,7 +70,7 @@ impl Kind {
 
     /// Whether the library has another that can be measured by the same operations.
     pub(crate) fn is_in_stock(self) -> bool {
-        matches!(self, Self::Scheduler | Self::Heap | Self::Frames)
+        !matches!(self, Self::App | Self::Service | Self::Pair | Self::Protected)
     }
 
     fn sources(self) -> &'static [File] {
@@ -69,17 +78,21 @@ impl Kind {
             Self::App => files!("app": "main.rs"),
             Self::Service => files!("service": "main.rs", "service.rs"),
             Self::Scheduler => files!("scheduler": "main.rs", "policy.rs"),
+            Self::Pager => files!("pager": "main.rs", "pager.rs"),
             Self::Heap => files!("heap": "main.rs", "heap.rs"),
             Self::Frames => files!("frames": "main.rs", "policy.rs"),
+            Self::Stack => files!("stack": "main.rs", "stack.rs"),
+            Self::Protected => files!("protected": "main.rs", "tickets.rs"),
             Self::Pair => files!("pair": "main.rs", "ring.rs"),
         }
     }
 
     fn manifest(self) -> &'static str {
         match self {
-            Self::Service => include_str!("templates/reached.toml"),
+            Self::Service | Self::Stack => include_str!("templates/reached.toml"),
+            Self::Protected => include_str!("templates/protected.toml"),
             Self::Pair => include_str!("templates/pair.toml"),
-            Self::App | Self::Scheduler | Self::Heap | Self::Frames => {
+            Self::App | Self::Scheduler | Self::Pager | Self::Heap | Self::Frames => {
                 include_str!("templates/alone.toml")
             }
         }
@@ -231,7 +244,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             make(*kind, "mine", folder.path(), false).unwrap();
             let manifest = manifest::read(&folder.path().join("mine.toml")).unwrap();
-            assert_eq!(manifest.apps.len(), if *kind == Kind::Pair { 2 } else { 1 });
+            let two = matches!(kind, Kind::Pair | Kind::Protected);
+            assert_eq!(manifest.apps.len(), if two { 2 } else { 1 });
             assert_eq!(manifest.apps[0].name, "mine");
             let package = fs::read_to_string(folder.path().join("Cargo.toml")).unwrap();
             let package: toml::Table = toml::from_str(&package).unwrap();

@@ -3,9 +3,7 @@
 mod console;
 mod network;
 
-use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +14,7 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::capture::Capture;
 use crate::disk::Place;
+use crate::hosted::Processes;
 use crate::linux::Store;
 use crate::lists::Lists;
 use crate::machine::{
@@ -27,7 +26,7 @@ use crate::manifest::{App, Choice, Chosen, Forward, Manifest, Transport};
 use crate::output::{note, say};
 use crate::prerequisites::QEMU;
 use crate::signals::{Interrupted, Signals};
-use crate::{guest, hosted, shell, workspace};
+use crate::{guest, shell, workspace};
 pub(super) use console::Console;
 use console::pass_on_all;
 use network::Net;
@@ -178,7 +177,7 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
         }
     }
     if let Some(port) = first.gdb {
-        note!("{}", debugger_recipe(&first, port));
+        note!("{}", debugger_recipe(&args.choice, port));
     }
 
     let number = |index: usize| (machines.len() > 1).then_some(index + 1);
@@ -286,19 +285,25 @@ fn run_hosted(args: &Args, mut manifest: Manifest, package: Option<&Path>) -> Re
     Err(command.exec()).context("cannot start the store")
 }
 
-/// Becomes the manifest's application as a process of this host; returns only if that fails.
+/// Runs the manifest's applications as processes of this host. A single one this process becomes.
 fn run_app_hosted(args: &Args, manifest: &Manifest, package: Option<&Path>) -> Result<ExitCode> {
     ensure!(args.cpus == 1, "--cpus: how many threads it has, the application decides itself");
     let forwards = stated(manifest);
     for Forwarded { app, host, .. } in &forwards {
         ensure_free(Protocol::Udp, *host, "`forward` in the manifest", &format!("\"{app}\""))?;
     }
-    let mut command = hosted::command(manifest, package)?;
+    let mut processes = Processes::new(manifest, package, args.disk.as_ref())?;
     if args.verbose {
-        note!("{command:?}");
+        for command in processes.commands() {
+            note!("{command:?}");
+        }
     }
-    note!("starting a process of this host{}; Ctrl-C ends it", ways_in(&forwards));
-    Err(command.exec()).context("cannot start the application")
+    let what = if manifest.apps.len() == 1 { "a process" } else { "processes" };
+    note!("starting {what} of this host{}; Ctrl-C ends it", ways_in(&forwards));
+    if let Some(command) = processes.alone() {
+        return Err(command.exec()).context("cannot start the application");
+    }
+    Ok(ExitCode::from(processes.run(&Signals::register()?)?))
 }
 
 /// Where the host reaches the store, if it does.
@@ -485,24 +490,10 @@ fn wait_until_ready(
 }
 
 /// How to start a debugger, as a command for another terminal.
-fn debugger_recipe(config: &Config, port: u16) -> String {
-    let mut images: Vec<_> = config.manifest.apps.iter().map(|app| app.image.as_str()).collect();
-    images.insert(0, guest::ROOT);
-    images.dedup();
-    let symbols: String = images
-        .iter()
-        .map(|image| {
-            let mut command = b"add-symbol-file ".to_vec();
-            command.extend(shell::quote_for_gdb(workspace::guest_elf(image).as_os_str()));
-            format!("\n  -ex {}", shell::quote(OsStr::from_bytes(&command)))
-        })
-        .collect();
+fn debugger_recipe(choice: &Choice, port: u16) -> String {
     format!(
-        "the machine waits for a debugger; in another terminal:\n  \
-         gdb {} -ex 'target remote 127.0.0.1:{port}'\n\
-         break in the kernel with `hbreak FUNCTION` (it is not in memory yet), then `continue`;\n\
-         for a program in ring 3, add its symbols to that line, of one at a time:{symbols}",
-        shell::quote(workspace::guest_elf(guest::KERNEL).as_os_str())
+        "the machine waits for a debugger; in another terminal:\n  cargo exo gdb {}--attach {port}",
+        choice.typed()
     )
 }
 

@@ -6,10 +6,14 @@
 
 mod frames;
 mod heap;
+#[cfg(exo_guest)]
+mod pager;
 mod policy;
 mod udp;
 
 pub use frames::frames;
 pub use heap::heap;
+#[cfg(exo_guest)]
+pub use pager::{PAGER_PAGES, pager};
 pub use policy::policy;
 pub use udp::udp;

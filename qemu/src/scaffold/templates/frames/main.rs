@@ -1,12 +1,12 @@
 //! A frame policy of its own: memory whose page frames it chooses.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
-#[cfg(any(exo_guest, test))]
+#[cfg(any(exo_guest, exo_hosted, test))]
 mod policy;
 
 libos::app!(guest::main);
 
-#[cfg(exo_guest)]
+#[cfg(any(exo_guest, exo_hosted))]
 mod guest {
     use libos::measure::workload;
     use libos::println;

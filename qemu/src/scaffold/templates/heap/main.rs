@@ -1,15 +1,15 @@
 //! A heap of its own, under everything that allocates.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
-#[cfg(exo_guest)]
+#[cfg(any(exo_guest, exo_hosted))]
 extern crate alloc;
 
-#[cfg(any(exo_guest, test))]
+#[cfg(any(exo_guest, exo_hosted, test))]
 mod heap;
 
 libos::app!(guest::main, heap: crate::heap::Segregated);
 
-#[cfg(exo_guest)]
+#[cfg(any(exo_guest, exo_hosted))]
 mod guest {
     use alloc::string::{String, ToString};
     use alloc::vec::Vec;

@@ -4,12 +4,12 @@
 //! memory says that there is something; with the argument `wake=bell` until the producer rings.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
-#[cfg(any(exo_guest, test))]
+#[cfg(any(exo_guest, exo_hosted, test))]
 mod ring;
 
 libos::app!(guest::main);
 
-#[cfg(exo_guest)]
+#[cfg(any(exo_guest, exo_hosted))]
 mod guest {
     use libos::abi::Error;
     use libos::runtime::Environment;

@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(exo_guest)]
 pub use guest::{wait_for, wait_until};
-#[cfg(exo_hosted)]
+#[cfg(any(test, exo_hosted))]
 pub use hosted::wait_until;
 
 /// Writes a word that a condition may look at; what was written before it is seen before it.
@@ -104,7 +104,6 @@ mod guest {
 }
 
 #[cfg(any(test, exo_hosted))]
-#[cfg_attr(test, allow(dead_code))]
 mod hosted {
     use core::ops::RangeBounds;
     use core::sync::atomic::AtomicU64;

@@ -243,14 +243,14 @@ macro_rules! syscall_table {
             46 net_wait(binding: Handle, seen: EventCount, deadline: u64) -> EventCount, leaves;
             /// From now on `env`, which is new and maps nothing, takes part in protection keys: it
             /// may have pages behind one, and no code but what `code_admit` has admitted. It runs
-            /// with the key register [`CLOSED`](crate::CLOSED); while the register says anything
+            /// with the key register [`CLOSED`](exo_abi::CLOSED); while the register says anything
             /// else it gets no upcall: an exception then ends it. [`Error::NoDevice`] where the
             /// processors have no keys. Needs [`Rights::CONTROL`].
             47 env_guard(env: Handle) -> ();
             /// Admits `frame`, plain memory of `env` that nothing refers to, as machine code: it
             /// can be mapped, but by no environment be written, until it is given back.
             /// [`Error::NoRight`] if it holds `wrpkru`, at any byte, otherwise than in a
-            /// [`gate`](crate::gate) that closes every key, or opens one that `keys` is for,
+            /// [`gate`](exo_abi::gate) that closes every key, or opens one that `keys` is for,
             /// with [`Rights::CALL`]; [`Handle::NONE`] is for none. Needs [`Rights::MEMORY`].
             48 code_admit(env: Handle, frame: Pfn, keys: Handle) -> ();
             /// As `map`, for one frame, and with the page behind `key` (1 to 15): its

@@ -133,8 +133,6 @@ fn a_backtrace_goes_from_the_kernel_into_the_environment() {
         "info environments",
         "environment root backtrace 3",
         "backtrace",
-        "delete",
-        "continue",
     ] {
         gdb.args(["-ex", command]);
     }

@@ -265,7 +265,16 @@ fn no_register_leads_out_of_the_window() {
 /// Another processor writes to the window all the while: what is stored is one copy of it.
 #[test]
 fn a_window_may_change_meanwhile() {
-    let mut memory = vec![0xa5; 1 << 20];
+    // The other thread ends also if this one panics.
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    // Room for all that is stored: nothing is given up.
+    let mut memory = vec![0xa5; 64 << 20];
     let service = RefCell::new(Service::new(&mut memory, &config()).unwrap());
     ask(&mut service.borrow_mut(), b"set canary 7 0 4\r\nbird\r\n", START);
     let memory = words(4096);
@@ -284,6 +293,7 @@ fn a_window_may_change_meanwhile() {
                 );
             }
         });
+        let _ends = Ends(&over);
         let mut chance = Chance(8);
         for round in 0..100_000 {
             let request = Request {
@@ -300,7 +310,6 @@ fn a_window_may_change_meanwhile() {
                 canary(&service);
             }
         }
-        over.store(true, Relaxed);
     });
     // No key got in that was a key when it was looked at and none when it was used.
     let dump = ask(&mut service.borrow_mut(), b"stats items\r\n", START);

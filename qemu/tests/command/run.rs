@@ -76,7 +76,7 @@ fn what_cannot_be_asked_for_together_is_told() {
     // The process has a disk, too.
     let hosted = place.exo(&["run", "--hosted", "--port", "48123", "--disk", "/dev/null/x"]);
     let (status, text) = Running::start(hosted).end();
-    assert!(!status.success() && text.contains("exo: /dev/null/x"), "{text}");
+    assert!(!status.success() && text.contains("error: /dev/null/x"), "{text}");
     let tap = place.exo(&["run", "--net", "tap:exo-absent"]);
     let (_, text) = Running::start(tap).end();
     assert!(text.contains("sudo ip tuntap add exo-absent mode tap"), "{text}");

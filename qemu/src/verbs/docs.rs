@@ -27,12 +27,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     book::check(workspace::root())?;
     let folder = workspace::target_dir().join("book");
     book::write(workspace::root(), &folder)?;
+    let pages = folder.join("html");
     let mut command = Command::new(mdbook()?);
-    command.arg("build").arg(&folder).args(["--dest-dir", "html"]);
+    // Said from where the command runs, not from the book.
+    command.arg("build").arg(&folder).arg("--dest-dir").arg(&pages);
     let opens = !args.no_open && stdout().is_terminal();
     command.args(opens.then_some("--open"));
     guest::run(command, "making the book")?;
-    say!("{}", folder.join("html/index.html").display())?;
+    say!("{}", pages.join("index.html").display())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,6 +13,7 @@
 //! places.
 
 use super::Engine;
+use super::chance::Chance;
 use super::item::ItemRef;
 use super::key::Key;
 
@@ -49,7 +50,7 @@ pub(super) struct HotKeys<'m> {
     left: u32,
     /// Looks since counts were halved.
     looks: u32,
-    random: u32,
+    chance: Chance,
 }
 
 impl<'m> HotKeys<'m> {
@@ -57,7 +58,7 @@ impl<'m> HotKeys<'m> {
     pub(super) fn new(memory: &'m mut [u8]) -> Self {
         let places = memory.as_chunks_mut().0;
         places.fill([0; PLACE]);
-        Self { places, left: 1, looks: 0, random: 0x9e37_79b9 }
+        Self { places, left: 1, looks: 0, chance: Chance::new() }
     }
 
     /// Whether this read is to be looked at.
@@ -69,10 +70,7 @@ impl<'m> HotKeys<'m> {
 
     /// A key with this hash was read; the next look is some reads later.
     fn look(&mut self, hash: u32, key: &[u8]) {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 17;
-        self.random ^= self.random << 5;
-        self.left = 1 + self.random % (2 * EVERY - 1);
+        self.left = 1 + self.chance.next() % (2 * EVERY - 1);
         self.looks += 1;
         if self.looks == SPAN {
             self.looks = 0;

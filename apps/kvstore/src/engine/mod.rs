@@ -24,6 +24,7 @@
 mod arithmetic;
 #[cfg(test)]
 mod audit;
+mod chance;
 mod classes;
 mod config;
 mod evict;

@@ -263,7 +263,7 @@ impl<'a> Load<'a> {
 
     /// Has the guest know that all it said has arrived, so that it says nothing again when it is let
     /// go.
-    pub(super) fn acknowledge(&mut self) -> Result<()> {
+    fn acknowledge(&mut self) -> Result<()> {
         let frames: Vec<_> = self.streams.iter_mut().flat_map(Stream::leaving_later).collect();
         frames.iter().try_for_each(|frame| self.send(frame))
     }

@@ -5,23 +5,13 @@
 //! a byte for each item. Items that have expired or been flushed go first, whether read or not.
 
 use super::super::classes::ClassId;
-use super::super::item::{Heap, ItemRef};
+use super::super::item::ItemRef;
 use super::{Candidate, Policy, STEPS, View};
 
 /// The hands stand with the buckets ([`super::super::slabs`]).
 pub(in super::super) struct Clock;
 
 impl Policy for Clock {
-    fn stored(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: u32) {}
-
-    fn replaced(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
-
-    fn used(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
-
-    fn moved(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: ItemRef) {}
-
-    fn removed(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: u32, _: bool) {}
-
     fn victim(&mut self, view: &mut View<'_, '_>, class: ClassId) -> Option<ItemRef> {
         for step in 0..=STEPS {
             let item = view.slabs.next_at_hand(class)?;
@@ -33,11 +23,6 @@ impl Policy for Clock {
                 _ => return Some(item),
             }
         }
-        None
-    }
-
-    #[cfg(test)]
-    fn audit(&self, _: &Heap<'_>, _: ClassId) -> Option<u64> {
         None
     }
 }

@@ -99,32 +99,35 @@ impl Eviction {
     }
 }
 
-/// What decides within a bucket.
+/// What decides within a bucket. One that keeps nothing of an item need not be told of any.
 pub(super) trait Policy {
     /// An item was stored in a chunk that held none. Its header is written; its key has this
     /// `hash`.
-    fn stored(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef, hash: u32);
+    fn stored(&mut self, _heap: &mut Heap<'_>, _class: ClassId, _item: ItemRef, _hash: u32) {}
     /// An item was stored in place of the one with its key, in the same chunk.
-    fn replaced(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef);
+    fn replaced(&mut self, _heap: &mut Heap<'_>, _class: ClassId, _item: ItemRef) {}
     /// An item is read for the first time in this epoch and second. Its header still tells when
     /// it was used before.
-    fn used(&mut self, heap: &mut Heap<'_>, class: ClassId, item: ItemRef);
+    fn used(&mut self, _heap: &mut Heap<'_>, _class: ClassId, _item: ItemRef) {}
     /// An item is now in another chunk of the bucket, header and all.
-    fn moved(&mut self, heap: &mut Heap<'_>, class: ClassId, from: ItemRef, to: ItemRef);
+    fn moved(&mut self, _heap: &mut Heap<'_>, _class: ClassId, _from: ItemRef, _to: ItemRef) {}
     /// An item goes: to make room, if `evicted`, or since a client or time says so.
     fn removed(
         &mut self,
-        heap: &mut Heap<'_>,
-        class: ClassId,
-        item: ItemRef,
-        hash: u32,
-        evicted: bool,
-    );
+        _heap: &mut Heap<'_>,
+        _class: ClassId,
+        _item: ItemRef,
+        _hash: u32,
+        _evicted: bool,
+    ) {
+    }
     /// The item that goes next. `None` if the bucket holds none that can go.
     fn victim(&mut self, view: &mut View<'_, '_>, class: ClassId) -> Option<ItemRef>;
     /// Checks what links tell of each other, and counts the items that they lead to.
     #[cfg(test)]
-    fn audit(&self, heap: &Heap<'_>, class: ClassId) -> Option<u64>;
+    fn audit(&self, _heap: &Heap<'_>, _class: ClassId) -> Option<u64> {
+        None
+    }
 }
 
 /// What a policy sees of the store when it chooses.

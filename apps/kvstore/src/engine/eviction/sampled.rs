@@ -10,8 +10,9 @@
 //! three. An item that was never read since it was stored leaves soon, as from the short queue of
 //! S3-FIFO: what is asked for once does not push out what is asked for again.
 
+use super::super::chance::Chance;
 use super::super::classes::ClassId;
-use super::super::item::{Heap, ItemRef};
+use super::super::item::ItemRef;
 use super::super::state::State;
 use super::{Candidate, Policy, View};
 
@@ -21,36 +22,23 @@ pub(in super::super) const SAMPLE: u32 = 16;
 /// By how often an item was read: as how many times its age it counts.
 const WEIGHTS: [u32; 4] = [8, 4, 2, 1];
 
-/// Where chance stands.
+/// It keeps where chance stands.
 pub(in super::super) struct Sampled {
-    random: u32,
+    chance: Chance,
 }
 
 impl Sampled {
     pub(super) fn new() -> Self {
-        Self { random: 0x9e37_79b9 }
+        Self { chance: Chance::new() }
     }
 
-    /// A number below `n`, at random (Marsaglia's xorshift).
+    /// A number below `n`, at random.
     fn below(&mut self, n: u16) -> u16 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 17;
-        self.random ^= self.random << 5;
-        (((self.random >> 16) * u32::from(n)) >> 16) as u16
+        (((self.chance.next() >> 16) * u32::from(n)) >> 16) as u16
     }
 }
 
 impl Policy for Sampled {
-    fn stored(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: u32) {}
-
-    fn replaced(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
-
-    fn used(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef) {}
-
-    fn moved(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: ItemRef) {}
-
-    fn removed(&mut self, _: &mut Heap<'_>, _: ClassId, _: ItemRef, _: u32, _: bool) {}
-
     fn victim(&mut self, view: &mut View<'_, '_>, class: ClassId) -> Option<ItemRef> {
         // Slabs in turn, a chunk of each: from another one each time, however many there are.
         if self.below(2) == 0 {
@@ -74,11 +62,6 @@ impl Policy for Sampled {
         }
         // None that can go: where there are few, the hand finds them.
         best.map(|(_, item)| item).or_else(|| view.next_that_can_go(class))
-    }
-
-    #[cfg(test)]
-    fn audit(&self, _: &Heap<'_>, _: ClassId) -> Option<u64> {
-        None
     }
 }
 

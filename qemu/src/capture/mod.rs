@@ -79,7 +79,7 @@ impl Capture {
                 // What came before is looked at once more.
                 let last = seen.load(Ordering::Acquire);
                 wire.pass_on(&mut writer)?;
-                observer.pass_on(&memory, &mut writer)?;
+                observer.pass_on(&memory, &mut writer, last)?;
                 if last {
                     return observer.finish(&memory, writer);
                 }

@@ -28,9 +28,15 @@ struct Binding {
 }
 
 impl Observer {
-    /// Writes what has come.
-    pub(super) fn pass_on(&mut self, memory: &Memory, writer: &mut Writer) -> Result<()> {
-        if self.looked.is_none_or(|looked| looked.elapsed() >= ROUND) {
+    /// Writes what has come. The `last` time, which environments there are is looked at again, however
+    /// lately it was: on a busy host that may not have happened since they began.
+    pub(super) fn pass_on(
+        &mut self,
+        memory: &Memory,
+        writer: &mut Writer,
+        last: bool,
+    ) -> Result<()> {
+        if last || self.looked.is_none_or(|looked| looked.elapsed() >= ROUND) {
             self.look(memory, writer)?;
             self.looked = Some(Instant::now());
         }

@@ -108,7 +108,7 @@ fn hundreds_of_connections_are_open_at_the_same_time() {
 }
 
 /// Prints what the 99th of a hundred answers takes a client alone, and beside 500 that ask for much
-/// and read nothing: `cargo test -p machine-tests --test s52_tcp -- --ignored --nocapture`.
+/// and read nothing: `cargo test -p machine-tests -- s52_tcp --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement of time"]
 fn a_good_client_beside_500_that_read_nothing() {

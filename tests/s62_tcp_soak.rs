@@ -2,7 +2,7 @@
 //! time: every answer is checked, and every request has exactly one.
 //!
 //! A short form always; a long one by
-//! `SOAK_REQUESTS=10000000 cargo test --release -p machine-tests --test s62_tcp_soak -- --ignored --nocapture`.
+//! `SOAK_REQUESTS=10000000 cargo test --release -p machine-tests -- s62_tcp_soak --ignored --nocapture`.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

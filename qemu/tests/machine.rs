@@ -238,7 +238,7 @@ fn ends_when_its_owner_is_killed() {
     let temporary = dir.path().join("tmp");
     fs::create_dir(&temporary).unwrap();
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "ends_when_its_owner_is_killed"])
+        .args(["--exact", "machine::ends_when_its_owner_is_killed"])
         .env(OWNED, &pid_file)
         // Killed, it cannot tidy up.
         .env("TMPDIR", &temporary)

@@ -1,7 +1,5 @@
 //! What the commands that look into machines see, tried on machines.
 
-mod support;
-
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
@@ -10,11 +8,11 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{exo, succeeds};
 use exo_cmd::prerequisites::{GDB, QEMU};
 use exo_cmd::workspace;
 use pcap_parser::{Block, OptionCode, PcapBlockOwned, PcapNGSlice};
 use serde_json::Value;
-use support::{exo, succeeds};
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(120);

@@ -1,14 +1,12 @@
 //! What `cargo exo new` makes, outside of this tree: it passes the lints and its own tests, and
 //! runs. (What it makes in `apps/` is the tutorial's, `tutorial.rs`.)
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::{exo, succeeds};
 use exo_cmd::prerequisites::QEMU;
 use exo_cmd::workspace;
-use support::{exo, succeeds};
 
 /// What is made, and what it says when it runs; nothing if it serves and does not end.
 const KINDS: [(&str, Option<&str>); 9] = [

@@ -1,10 +1,9 @@
 //! The worked example of `docs/elevation.md`: what a system call costs, with the ring crossed and
 //! without.
 
-use exo_abi::{Error, Lowered};
+use exo_abi::{Error, Handle, Lowered};
 use libos::elevation::{self, Elevation, direct};
 use libos::println;
-use libos::runtime::Environment;
 use libos::sys;
 use libos::time::timestamp;
 
@@ -17,9 +16,9 @@ fn cost(call: impl Fn() -> Result<u64, Error>) -> Result<u64, Error> {
     Ok((timestamp() - begin) / 1000)
 }
 
-/// Runs in ring 3, in ring 0, and beyond the end of what was granted of it.
-pub(crate) fn run(environment: &Environment) -> Result<(), Error> {
-    let handle = environment.start.elevation.ok_or(Error::BadHandle)?;
+/// Runs in ring 3, in ring 0, and beyond the end of what was granted of it. `handle` is what
+/// the manifest gave (`environment.start.elevation`), or derived from it.
+pub(crate) fn run(handle: Handle) -> Result<(), Error> {
     let in_ring_3 = cost(sys::null)?;
 
     let stretch = Elevation::new(handle).begin()?;

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let (pairs, alone) = tests.halves(&selected);
         for (title, files, threads) in [("machine", pairs, 2), ("alone", alone, 1)] {
             if !files.is_empty() {
-                part(title, machine(&files, threads, name))?;
+                part(title, tests.run(&files, threads, name))?;
             }
         }
     } else if !selected.is_empty() {
@@ -116,17 +116,6 @@ fn host(filter: Option<&str>) -> Command {
     command
 }
 
-/// The machine tests of `files`, `threads` of them at a time.
-fn machine(files: &[&str], threads: usize, filter: Option<&str>) -> Command {
-    let mut command = workspace::cargo();
-    command.args(["test", "--no-fail-fast", "--package", MACHINE_TESTS]);
-    for file in files {
-        command.args(["--test", file]);
-    }
-    command.args(filter).args(["--", &format!("--test-threads={threads}")]);
-    command
-}
-
 /// The files of the whole-machine tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct MachineTests {
@@ -144,10 +133,16 @@ impl MachineTests {
         let Some(package) = packages.iter().find(|package| package.name == MACHINE_TESTS) else {
             return Ok(MachineTests::default());
         };
-        let files: Vec<String> = (package.targets.iter())
-            .filter(|target| target.is_test())
-            .map(|target| target.name.clone())
-            .collect();
+        let folder = package.manifest_path.parent().context("the tests lie in a folder")?;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.extension().is_some_and(|extension| extension == "rs") && is_numbered(name) {
+                files.push(name.to_owned());
+            }
+        }
+        files.sort();
         let alone: Vec<String> = match package.metadata.pointer("/exo/alone") {
             Some(alone) => serde_json::from_value(alone.clone())
                 .context("`alone` in the machine tests' manifest is a list of names")?,
@@ -165,6 +160,25 @@ impl MachineTests {
         let all = self.files.iter().map(String::as_str).filter(wanted);
         all.partition(|file| !self.alone.iter().any(|alone| alone == file))
     }
+
+    /// Runs the tests of `files`, `threads` of them at a time, and of these only those that
+    /// `filter` is part of the name of. They are one program, in which each file is a module.
+    fn run(&self, files: &[&str], threads: usize, filter: Option<&str>) -> Command {
+        let mut command = workspace::cargo();
+        command.args(["test", "--no-fail-fast", "--package", MACHINE_TESTS, "--test", "machines"]);
+        command.args(filter).args(["--", &format!("--test-threads={threads}")]);
+        // Several filters would mean any of them, and one of the files, all of it.
+        for file in self.files.iter().filter(|file| !files.contains(&file.as_str())) {
+            command.args(["--skip", &format!("{file}::")]);
+        }
+        command
+    }
+}
+
+/// Whether a file of this name has tests: `s`, two digits, and what it is about.
+fn is_numbered(name: &str) -> bool {
+    let digits = name.strip_prefix('s').and_then(|rest| rest.split_once('_'));
+    digits.is_some_and(|(digits, _)| digits.len() == 2 && digits.parse::<u8>().is_ok())
 }
 
 /// Whether something in the source below `place` is called so that a test may have `name`
@@ -270,6 +284,16 @@ mod tests {
         assert_eq!(tests.halves(&[]), (vec!["s00", "s90"], vec!["s70"]));
         assert_eq!(tests.halves(&["s70"]), (vec![], vec!["s70"]));
         assert_eq!(tests.halves(&["s90"]), (vec!["s90"], vec![]));
+    }
+
+    #[test]
+    fn every_file_of_machine_tests_is_part_of_their_program() {
+        let tests = MachineTests::of(workspace::metadata().unwrap()).unwrap();
+        let program = fs::read_to_string(workspace::root().join("tests/main.rs")).unwrap();
+        for file in &tests.files {
+            assert!(program.contains(&format!("\nmod {file};\n")), "{file}");
+        }
+        assert!(is_numbered("s00_boot") && !is_numbered("main") && !is_numbered("model"));
     }
 
     #[test]

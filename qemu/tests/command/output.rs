@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::process::{Command, Output, Stdio};
 use std::{io, thread};
 
-use crate::place::{LONG, Place, SILENT, TALKS, free_port};
+use super::place::{LONG, Place, SILENT, TALKS, free_port};
 
 /// What a shell reports of a process that SIGPIPE ended.
 const CLOSED: i32 = 141;

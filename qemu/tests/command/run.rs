@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::place::{Place, Running, SILENT, TALKS, free_port};
+use super::place::{Place, Running, SILENT, TALKS, free_port};
 
 fn run(place: &Place, more: &[&str]) -> Command {
     let port = free_port();

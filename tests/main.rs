@@ -1,0 +1,30 @@
+//! All whole-machine tests, as one program: `lib.rs` says what each file shows.
+
+mod s00_boot;
+mod s10_abi;
+mod s15_libos;
+mod s20_isolation;
+mod s30_filters;
+mod s40_network;
+mod s45_disk;
+mod s50_store;
+mod s52_tcp;
+mod s53_conform;
+mod s54_durable;
+mod s55_load;
+mod s56_colocated;
+mod s57_shards;
+mod s58_networks;
+mod s60_soak;
+mod s62_tcp_soak;
+mod s70_idle;
+mod s75_clock;
+mod s80_cores;
+mod s85_bounds;
+mod s88_elevation;
+mod s90_fuzz;
+mod s95_primitives;
+mod s97_linux;
+mod s97_xdp;
+mod s98_placements;
+mod s99_module;

@@ -50,6 +50,8 @@ pub trait Doorbell {
 pub struct Rings<B> {
     run: NonNull<u8>,
     order: RingOrder,
+    /// The number of the last slot: there are at most 256.
+    last: u8,
     /// Frames consumed, and frames known to be delivered. These and the following are as
     /// wide as a register; what is shared of them is their lower half.
     rx_next: usize,
@@ -74,6 +76,7 @@ impl<B: Doorbell> Rings<B> {
         Self {
             run,
             order,
+            last: (order.slots() - 1) as u8,
             rx_next: 0,
             rx_end: 0,
             tx_next: 0,
@@ -91,9 +94,9 @@ impl<B: Doorbell> Rings<B> {
     /// The same with another doorbell, which leads to the same kernel.
     #[cfg(test)]
     pub(crate) fn with_bell<C>(self, change: impl FnOnce(B) -> C) -> Rings<C> {
-        let Self { run, order, rx_next, rx_end, tx_next, tx_end, tx_taken, bell } = self;
+        let Self { run, order, last, rx_next, rx_end, tx_next, tx_end, tx_taken, bell } = self;
         let bell = change(bell);
-        Rings { run, order, rx_next, rx_end, tx_next, tx_end, tx_taken, bell }
+        Rings { run, order, last, rx_next, rx_end, tx_next, tx_end, tx_taken, bell }
     }
 
     /// Hands over what was committed, brings in what has arrived, and sleeps in `park`. False,
@@ -185,13 +188,13 @@ impl<B: Doorbell> Rings<B> {
     /// It was received and is not consumed, nor is it before the borrow ends.
     #[inline(always)]
     unsafe fn received<'a>(&self) -> &'a [u8] {
-        let slot = self.rx_next as u32 & (self.order.slots() - 1);
-        let length = self.page().rx_length.get(slot as usize).map_or(0, |n| n.load(Relaxed));
+        let slot = usize::from(self.rx_next as u8 & self.last);
+        let length = self.page().rx_length[slot].load(Relaxed);
         let length = usize::from(length).min(BUFFER_BYTES);
-        // SAFETY: `rx_offset` of any slot plus `BUFFER_BYTES` is within the run. The slot
-        // was delivered and is not consumed, so the kernel does not write to it.
+        // SAFETY: the first receive buffer, and behind it one for each slot, are within the run.
+        // The slot was delivered and is not consumed, so the kernel does not write to it.
         unsafe {
-            let start = self.run.add(self.order.rx_offset(slot));
+            let start = self.run.add(self.order.rx_offset(0) + slot * BUFFER_BYTES);
             core::slice::from_raw_parts(start.as_ptr(), length)
         }
     }
@@ -202,8 +205,10 @@ impl<B: Doorbell> Rings<B> {
     /// It is free, and is not committed before the borrow ends; there is one at a time.
     #[inline(always)]
     unsafe fn free<'a>(&self) -> &'a mut TxBuffer {
-        let start = self.order.tx_offset(self.tx_next as u32);
-        // SAFETY: `tx_offset` of any slot plus `BUFFER_BYTES`, which is more than a
+        // The buffers lie behind those of all slots of the other ring.
+        let slot = usize::from(self.tx_next as u8 & self.last) + usize::from(self.last) + 1;
+        let start = self.order.rx_offset(0) + slot * BUFFER_BYTES;
+        // SAFETY: this is `tx_offset` of the slot; that plus `BUFFER_BYTES`, which is more than a
         // `TxBuffer`, is within the run and apart from all receive buffers. The slot is not
         // committed, so the kernel does not read it.
         unsafe { self.run.add(start).cast::<TxBuffer>().as_mut() }
@@ -219,11 +224,10 @@ impl<B: Doorbell> Rings<B> {
     /// be shown.
     #[inline(always)]
     fn pass_free(&mut self, length: usize) {
-        let slot = self.tx_next as u32 & (self.order.slots() - 1);
-        if let Some(field) = self.page().tx_length.get(slot as usize) {
-            // The kernel refuses what is too long: better than to send a part of it.
-            field.store(length.min(usize::from(u16::MAX)) as u16, Relaxed);
-        }
+        let slot = usize::from(self.tx_next as u8 & self.last);
+        // The kernel refuses what is too long: better than to send a part of it.
+        let length = length.min(usize::from(u16::MAX)) as u16;
+        self.page().tx_length[slot].store(length, Relaxed);
         self.tx_next = self.tx_next.wrapping_add(1);
     }
 

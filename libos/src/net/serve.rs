@@ -16,7 +16,7 @@ use crate::time::Clock;
 pub const BATCH: u32 = 64;
 
 /// How long to leave a busy device alone.
-const BUSY_MICROS: u64 = 100;
+pub(super) const BUSY_MICROS: u64 = 100;
 
 /// Serves until the network is taken away; returns the kernel's refusal then.
 ///
@@ -30,7 +30,11 @@ pub fn serve<B: Doorbell>(
     park: &mut impl Park,
     mut handle: impl FnMut(&mut Rings<B>) -> Result<u32, Error>,
 ) -> Error {
-    serve_in_time(device, clock, park, |device| Ok((handle(device)?, None)))
+    serve_in_time(device, clock, park, |device| {
+        let handled = handle(device)?;
+        // What came may wait for room, and that there is room is no event.
+        Ok((handled, device.is_full().then_some(BUSY_MICROS)))
+    })
 }
 
 /// The same for a stack that has something to do even if nothing comes: `handle` returns as well

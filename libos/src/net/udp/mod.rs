@@ -33,6 +33,7 @@ pub use self::head::HEADERS;
 use self::head::{Head, Template, sender};
 use self::host::Taken;
 use self::ipv4::Own;
+use super::serve::BUSY_MICROS;
 use super::{NetConfig, NetDevice, STOP, Service, TxBuffer, UdpStack};
 
 /// UDP's protocol number (RFC 790).
@@ -47,17 +48,16 @@ pub struct FastUdp {
     drops: Drops,
     /// Headers of the request whose answer has datagrams that are still to be sent.
     unsent: Option<Head>,
+    /// Whether these wait for a buffer of the device, or frames for one to be answered in.
+    waits: bool,
 }
-
-/// How long to leave a device alone that has no buffer for them, in microseconds.
-const BUSY_MICROS: u64 = 100;
 
 impl FastUdp {
     /// A server on `port` of `config.address`.
     pub fn new(config: &NetConfig, port: u16) -> Self {
         let own = Own::new(config);
         let template = Template::new(&own, port);
-        Self { own, port, template, drops: Drops::default(), unsent: None }
+        Self { own, port, template, drops: Drops::default(), unsent: None, waits: false }
     }
 
     /// A server on no port, for a host that serves no datagrams: ARP and ICMP echo are answered.
@@ -113,7 +113,8 @@ impl FastUdp {
         STOP
     }
 
-    /// [`UdpStack::poll`], with `other` as in [`FastUdp::handle_or`].
+    /// [`UdpStack::poll`], with `other` as in [`FastUdp::handle_or`]. While the device has no room
+    /// for an answer, frames stay with it: what comes is not lost as long as their ring is not full.
     ///
     /// # Errors
     /// Those of [`NetDevice::sync`].
@@ -126,10 +127,12 @@ impl FastUdp {
         mut other: impl FnMut(&[u8], &mut TxBuffer, &mut S) -> Option<usize>,
     ) -> Result<u32, Error> {
         let mut handled = 0;
+        self.waits = false;
         loop {
             if self.is_sending() {
                 handled += self.send_rest(device, service)?;
                 if self.is_sending() {
+                    self.waits = true;
                     return Ok(handled);
                 }
             }
@@ -145,10 +148,8 @@ impl FastUdp {
             }
             device.sync()?;
             if device.is_full() {
-                // Waiting could be for ever: what frees a buffer is no event.
-                self.drops.add(Dropped::NoRoom);
-                device.consume();
-                handled += 1;
+                self.waits = true;
+                return Ok(handled);
             }
         }
     }
@@ -159,10 +160,11 @@ impl FastUdp {
         self.unsent.is_some()
     }
 
-    /// Microseconds until there may be room for datagrams that wait for it, if any do.
+    /// Microseconds until there may be room for what waits for it, if anything does: that there is
+    /// room is no event.
     #[inline(always)]
     pub fn wait_micros(&self) -> Option<u64> {
-        self.is_sending().then_some(BUSY_MICROS)
+        self.waits.then_some(BUSY_MICROS)
     }
 
     /// Sends datagrams of an answer as long as the device takes them. Returns how many.

@@ -21,7 +21,7 @@
 //! | `s57_shards` | clients and a proxy that share keys out among three stores go on without one of them |
 //! | `s58_networks` | the store is reached through `passt`, and over a TAP device |
 //! | `s60_soak` | many mixed requests, every answer checked against a model |
-//! | `s62_tcp_soak` | the same over connections, with long values, evicting |
+//! | `s62_transports` | the same over connections and datagrams, with long values, evicting |
 //! | `s70_idle` | an idle machine sleeps |
 //! | `s75_clock` | the guest's clock is the host's |
 //! | `s80_cores` | the same on two processors |
@@ -47,6 +47,7 @@ pub mod frame;
 pub mod model;
 pub mod monitor;
 pub mod placement;
+pub mod soak;
 
 /// Far longer than anything takes.
 pub const LONG: Duration = Duration::from_secs(300);

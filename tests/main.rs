@@ -16,7 +16,7 @@ mod s56_colocated;
 mod s57_shards;
 mod s58_networks;
 mod s60_soak;
-mod s62_tcp_soak;
+mod s62_transports;
 mod s70_idle;
 mod s75_clock;
 mod s80_cores;

@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// a `set`; datagrams are not served [default: all are served]
     #[arg(short = 'Y', long, value_name = "FILE")]
     pub(crate) auth_file: Option<PathBuf>,
+    /// Let clients end the process with `shutdown`, over connections
+    #[arg(short = 'A', long)]
+    pub(crate) enable_shutdown: bool,
     /// Threads that serve datagrams, each with a socket of its own; all requests of one client
     /// socket go to the same one. Connections have one thread more
     #[arg(long, default_value_t = 1, value_name = "N",

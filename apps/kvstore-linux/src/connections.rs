@@ -134,6 +134,9 @@ impl Server<'_> {
             let sent = peer.send().map(|all| if all { Turn::More } else { Turn::Wait });
             self.goes_on(*token, sent)
         });
+        if lock(self.store).is_shut_down() {
+            std::process::exit(0);
+        }
     }
 
     /// Whether a connection can go on at once. One that is over is removed.

@@ -60,6 +60,9 @@ impl Store {
         if let Some(file) = &arguments.auth_file {
             store.require(file)?;
         }
+        if arguments.enable_shutdown {
+            store.service.allow_shutdown();
+        }
         Ok(store)
     }
 
@@ -90,6 +93,11 @@ impl Store {
         durable.promise(promise);
         self.durable = Some(durable);
         Ok(())
+    }
+
+    /// Whether a client has ended the store.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.service.is_shut_down()
     }
 
     /// How many items there are.

@@ -28,6 +28,7 @@ pub fn first_key(datagram: &[u8]) -> Option<&[u8]> {
         | Request::Stats(_)
         | Request::Verbosity { .. }
         | Request::Version
+        | Request::Shutdown { .. }
         | Request::Quit => return None,
     };
     Some(key.bytes())

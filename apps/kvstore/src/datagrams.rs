@@ -143,6 +143,7 @@ impl<'m> Datagrams<'m> {
     ) -> Option<(usize, Sum)> {
         // Its owner has not asked for the rest.
         self.drop_answer(service);
+        service.count_incomplete(self.assembly.take_given_up());
         let (frame, sequence, total) = Frame::part(datagram)?;
         let request = match total {
             1 => Ok(datagram),

@@ -29,7 +29,7 @@
 //! `disk-seconds=N`, how long the disk may take over a request before the store gives up (30,
 //! otherwise; 0 for ever); `auth=USER:PASSWORD,…`, the users that are served, over connections only (all, and datagrams
 //! too, otherwise); `eviction=NAME`, which items are given up first
-//! ([`kvstore::engine::Eviction`]).
+//! ([`kvstore::engine::Eviction`]); `shutdown=yes`, to end when a client says `shutdown`.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]
@@ -59,7 +59,6 @@ mod guest {
     use libos::elevation::{Elevation, Stretch};
     use libos::lend::Serve;
     use libos::memory::MemoryError;
-    use libos::net::Endpoint;
     use libos::net::bind::{BindError, KernelBell, bind, install};
     use libos::net::checksum::Sum;
     use libos::net::dual::Dual;
@@ -68,6 +67,7 @@ mod guest {
     use libos::net::stream::{Next, Progress, StreamService};
     use libos::net::tcp::{BUFFER, FastTcp, TcpLimits};
     use libos::net::udp::FastUdp;
+    use libos::net::{Endpoint, NetDevice};
     use libos::paging::DemandZero;
     use libos::paging::guest::{Paged, fault};
     use libos::println;
@@ -119,7 +119,7 @@ mod guest {
     const DUE_WITHIN: Ticks = Ticks(0);
 
     /// Serves until the network is taken away. Returns 1 then, or if something
-    /// is missing to begin with.
+    /// is missing to begin with; 0 if a client has ended it.
     pub(crate) fn main(environment: Environment) -> u64 {
         match run(environment) {
             Ok(code) => code,
@@ -163,6 +163,11 @@ mod guest {
         let mut service = Service::new(memory, &store_config(&environment)?)?;
         if let Some(users) = users {
             service.require(users);
+        }
+        match environment.argument("shutdown") {
+            None | Some("no") => {}
+            Some("yes") => service.allow_shutdown(),
+            Some(_) => return Err(Failure::Shutdown),
         }
         let connections = Connections::new(limit);
         let promise = promise(&environment)?;
@@ -222,6 +227,11 @@ mod guest {
                     }
                     store.clients.serve_post(&mut store.service, store.time.now);
                     let handled = stack.poll(device, store, micros, BATCH)?;
+                    if store.service.is_shut_down() {
+                        // The answers of this batch leave; then the loop ends, as if the network had.
+                        device.sync()?;
+                        return Err(Error::BadHandle);
+                    }
                     let waits = [stack.wait_micros(micros), store.keeper.wait_micros(micros)];
                     Ok((handled, waits.into_iter().flatten().min()))
                 })
@@ -231,6 +241,10 @@ mod guest {
         store.micros = u64::MAX;
         let _ = store.settle();
         match store.failed {
+            None if store.service.is_shut_down() => {
+                println!("shut down by a client");
+                return Ok(0);
+            }
             Some(fault) => println!("storage: {fault}; nothing more is acknowledged"),
             None => println!("network: {error}"),
         }
@@ -503,6 +517,7 @@ mod guest {
         Argument(&'static str),
         Policy,
         Promise,
+        Shutdown,
         NoDisk,
         Datagrams,
         Users,
@@ -523,6 +538,7 @@ mod guest {
                 Self::Entry(error) => write!(f, "clients on this machine: {error}"),
                 Self::Policy => f.write_str("argument eviction: no policy has this name"),
                 Self::Promise => f.write_str("argument durable: not always, group:MS or async:MS"),
+                Self::Shutdown => f.write_str("argument shutdown: not yes or no"),
                 Self::NoDisk => f.write_str("argument durable: there is no disk"),
                 Self::Datagrams => f.write_str("datagrams: too little memory"),
                 Self::Users => {

@@ -24,7 +24,7 @@ use core::ops::{ControlFlow, Range};
 use exo_sum::Sum;
 
 use crate::engine::{
-    Condition, Config, DeltaError, Engine, Expiry, Found, Held, Key, Mode, NoRoom, Outcome,
+    Condition, Config, DeltaError, Engine, Expiry, Found, Held, Hit, Key, Mode, NoRoom, Outcome,
     RestoreError, SetupError, Stored, Value,
 };
 use crate::number::Decimal;
@@ -101,6 +101,18 @@ pub struct Service<'m> {
     failed_logins: u64,
     /// Answers to datagrams that were not sent: longer than what is left of a budget.
     over_budget: u64,
+    /// Requests of several datagrams that never were whole.
+    incomplete: u64,
+    shutdown: Shutdown,
+}
+
+/// Whether a client may end the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shutdown {
+    Refused,
+    Allowed,
+    /// One has.
+    Done,
 }
 
 impl<'m> Service<'m> {
@@ -122,6 +134,8 @@ impl<'m> Service<'m> {
             logins: 0,
             failed_logins: 0,
             over_budget: 0,
+            incomplete: 0,
+            shutdown: Shutdown::Refused,
         })
     }
 
@@ -141,6 +155,30 @@ impl<'m> Service<'m> {
     /// datagrams on: nothing is known of their senders.
     pub fn require(&mut self, users: Users<'m>) {
         self.users = Some(users);
+    }
+
+    /// Lets clients end the store with `shutdown`, over connections only: a datagram may be forged.
+    pub fn allow_shutdown(&mut self) {
+        self.shutdown = Shutdown::Allowed;
+    }
+
+    /// Whether a client has ended the store: its owner then serves nothing more.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.shutdown == Shutdown::Done
+    }
+
+    pub(crate) fn may_be_shut_down(&self) -> bool {
+        self.shutdown != Shutdown::Refused
+    }
+
+    /// Ends the store. `false` if no client may.
+    pub(crate) fn shut_down(&mut self) -> bool {
+        let may = self.may_be_shut_down();
+        if may {
+            self.shutdown = Shutdown::Done;
+        }
+        may
     }
 
     /// Whether there are users that have to log in.
@@ -251,6 +289,11 @@ impl<'m> Service<'m> {
         self.over_budget += 1;
     }
 
+    /// Counts requests of which some datagrams never came, or came too late.
+    pub(crate) fn count_incomplete(&mut self, requests: u64) {
+        self.incomplete += requests;
+    }
+
     #[inline(never)]
     fn set_time(&mut self, now: Time) {
         self.time = now;
@@ -268,8 +311,7 @@ impl<'m> Service<'m> {
     ) -> Option<(usize, Sum)> {
         const END_SUM: [u64; 2] = [sum_of_end(false), sum_of_end(true)];
         let frame = Frame::parse(datagram)?.reply(0, 1);
-        let value = self.engine.get_hit(key)?;
-        let (wire, sum) = (value.wire(), value.sum());
+        let Hit { wire, sum } = self.engine.get_hit(key)?;
         let len = HIT + wire.len() + END.len();
         let (head, rest) = reply.get_mut(..len)?.split_first_chunk_mut::<HIT>()?;
         let (body, end) = rest.split_last_chunk_mut::<{ END.len() }>()?;
@@ -283,15 +325,15 @@ impl<'m> Service<'m> {
         stats.bytes_read = stats.bytes_read.wrapping_add(datagram.len() as u64);
         stats.bytes_written = stats.bytes_written.wrapping_add(len as u64);
         let frame = Sum::word(u64::from_le_bytes(frame));
-        Some((len, frame.and(Sum::word(sum + constants))))
+        Some((len, frame.and(Sum::word(u64::from(sum) + constants))))
     }
 
     /// Adds the answer to one `get` of one key to a stream, if there is such an item and the
     /// answer fits. Otherwise nothing was done.
     #[inline(always)]
     pub(crate) fn put_hit(&mut self, key: Key<'_>, out: &mut Reply<'_>) -> bool {
-        let Some(value) = self.engine.get_hit(key) else { return false };
-        let is_put = out.put_all([VALUE, value.wire(), END]).is_ok();
+        let Some(hit) = self.engine.get_hit(key) else { return false };
+        let is_put = out.put_all([VALUE, hit.wire, END]).is_ok();
         self.engine.stats_mut().get_hits += u64::from(is_put);
         is_put
     }
@@ -579,6 +621,11 @@ impl<'m> Service<'m> {
             }
             Request::Stats(kind) => return self.put_stats(kind, stats::Form::Text, out),
             Request::Verbosity { noreply } => (OK, noreply),
+            Request::Shutdown { is_known: false, noreply } if self.may_be_shut_down() => {
+                (b"CLIENT_ERROR invalid shutdown mode\r\n", noreply)
+            }
+            // A conversation has taken one that is carried out.
+            Request::Shutdown { noreply, .. } => (b"ERROR: shutdown not enabled\r\n", noreply),
             Request::Version => (VERSION, false),
             Request::Quit => (b"", true),
         };
@@ -603,7 +650,7 @@ impl<'m> Service<'m> {
         *self.engine.stats_mut() = Default::default();
         self.engine.forget_hot_keys();
         self.total_connections = 0;
-        self.over_budget = 0;
+        (self.over_budget, self.incomplete) = (0, 0);
         (self.logins, self.failed_logins) = (0, 0);
     }
 

@@ -286,3 +286,27 @@ fn what_is_held_is_bounded_and_given_back() {
 fn an_idle_conversation_is_small() {
     assert!(size_of::<Conversation>() <= 88, "{}", size_of::<Conversation>());
 }
+
+/// A store that no client may end says so; one that may be ended is, and answers no more on that
+/// connection. A datagram ends none.
+#[test]
+fn a_client_ends_the_store_only_if_it_may_and_over_a_connection() {
+    let refused = "ERROR: shutdown not enabled\r\n";
+    let (answer, closed) = answers(b"shutdown\r\nshutdown graceful\r\nshutdown x\r\nmn\r\n");
+    assert_eq!((answer, closed), (refused.repeat(3) + "MN\r\n", false));
+    with_store(|service| {
+        service.allow_shutdown();
+        let mut reply = [0; 1400];
+        let datagram = b"\0\x01\0\0\0\x01\0\0shutdown\r\n";
+        let len = service.answer(datagram, START, &mut reply).expect("an answer");
+        assert_eq!((&reply[8..len], service.is_shut_down()), (refused.as_bytes(), false));
+        let ask = |service: &mut Service<'_>, text: &[u8]| {
+            let (answer, closed) = talk(service, text, || usize::MAX, || usize::MAX);
+            (String::from_utf8(answer).expect("text"), closed, service.is_shut_down())
+        };
+        let wrong = "CLIENT_ERROR invalid shutdown mode\r\nMN\r\n".to_owned();
+        assert_eq!(ask(service, b"shutdown soon\r\nmn\r\n"), (wrong, false, false));
+        let end = ("MN\r\n".to_owned(), true, true);
+        assert_eq!(ask(service, b"mn\r\nshutdown graceful\r\nmn\r\n"), end);
+    });
+}

@@ -45,6 +45,8 @@ pub(super) struct Assembly<'m> {
     requests: [Option<Request>; MOST_REQUESTS],
     /// Datagrams that have come.
     clock: u64,
+    /// Requests that were given up, since others took their place or their rest did not come.
+    given_up: u64,
 }
 
 /// One of them.
@@ -65,7 +67,12 @@ impl<'m> Assembly<'m> {
     /// As many as fit into `memory`, up to [`MOST_REQUESTS`].
     pub(super) fn new(memory: &'m mut [u8]) -> Self {
         let (memory, _) = memory.as_chunks_mut();
-        Self { memory, requests: [None; MOST_REQUESTS], clock: 0 }
+        Self { memory, requests: [None; MOST_REQUESTS], clock: 0, given_up: 0 }
+    }
+
+    /// Requests given up since this was last asked.
+    pub(super) fn take_given_up(&mut self) -> u64 {
+        core::mem::take(&mut self.given_up)
     }
 
     /// Takes a datagram, which comes at second `now`. Returns the whole request, with room for a
@@ -111,6 +118,7 @@ impl<'m> Assembly<'m> {
                 || usize::from(request.lengths[part]) == text.len() && place == text);
         if !is_its {
             *request = new;
+            self.given_up += 1;
         }
         place.copy_from_slice(text);
         request.seen |= 1 << part;
@@ -230,7 +238,9 @@ mod tests {
         }
         assert_eq!(add(&mut assembly, from(1, 1), &second(1), 0), Ok(b"xy".to_vec()));
         assert_eq!(add(&mut assembly, from(2, 99), &second(99), 0), Ok(b"xy".to_vec()));
+        assert_eq!(assembly.take_given_up(), 98, "but the last two");
         assert_eq!(add(&mut assembly, from(2, 97), &second(97), 0), WAIT, "it went");
+        assert_eq!(assembly.take_given_up(), 0, "there was a free place");
         // From many addresses: the oldest goes.
         for address in 10..14 {
             assert_eq!(add(&mut assembly, from(address, 1), &first(1), 0), WAIT);

@@ -34,11 +34,11 @@ impl<'m> Index<'m> {
     pub(super) fn find(&self, heap: &Heap<'_>, hash: u32, key: Key<'_>) -> Option<ItemRef> {
         let mut link = self.head(hash);
         while let Some(item) = link {
-            let (next, bytes) = heap.link(item);
-            if key.is(bytes) {
+            let look = heap.look(item);
+            if look.has(key) {
                 return link;
             }
-            link = next;
+            link = look.next();
         }
         None
     }

@@ -27,6 +27,7 @@ use core::num::NonZeroU32;
 
 use exo_sum::Sum;
 
+use super::key::Key;
 use super::state::{READS, State};
 
 /// Bytes before the key.
@@ -235,6 +236,69 @@ impl Header {
     }
 }
 
+/// An item as it lies: for a read, which needs little of the header and looks at each word of it
+/// once.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'h> {
+    header: &'h [u8; HEADER],
+    /// Everything from the key on (more than the item's own).
+    rest: &'h [u8],
+}
+
+impl Look<'_> {
+    #[inline(always)]
+    pub(super) fn next(self) -> Option<ItemRef> {
+        let [a, b, c, d, ..] = *self.header;
+        ItemRef::from_raw(u32::from_le_bytes([a, b, c, d]))
+    }
+
+    #[inline(always)]
+    fn key_len(self) -> usize {
+        self.header[KEY].into()
+    }
+
+    /// Whether its key is this one.
+    #[inline(always)]
+    pub(super) fn has(self, key: Key<'_>) -> bool {
+        let len = key.bytes().len();
+        self.key_len() == len && self.rest.get(..len).is_some_and(|own| key.is(own))
+    }
+
+    /// The length of the wire form and its sum, if the item can be sent as it lies and a read
+    /// leaves it as it is: it has not ended at `second`, is none of those stored before the CAS id
+    /// `flushed_below`, was read in the epoch and second of `stamp`, and its sum is known.
+    #[inline(always)]
+    pub(super) fn sent_again(
+        self,
+        stamp: Stamp,
+        second: u32,
+        flushed_below: u64,
+    ) -> Option<(usize, u16)> {
+        let word =
+            |at: usize| self.header[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+        // The CAS id behind two other bytes; length and sum behind three.
+        let (cas, length_and_sum) = (word(CAS - 2) >> 16, word(LENGTH - 3) >> 24);
+        let length = length_and_sum as u32;
+        let (len, sum) = ((length & MAX_WIRE) as usize, (length_and_sum >> 24) as u16);
+        if sum == 0 || cas < flushed_below || !Stamp((word(NEXT) >> 32) as u32).is_of(stamp) {
+            return None;
+        }
+        if length & HAS_END != 0 && self.end(len).is_past(second) {
+            return None;
+        }
+        Some((len, sum))
+    }
+
+    /// When it ends, if it has room to say so behind `len` bytes.
+    #[inline(always)]
+    fn end(self, len: usize) -> Expiry {
+        let marks = Marks(self.header[SUFFIX] & !SUFFIX_BITS);
+        let at = chunk_len(len, marks, false) - HEADER;
+        let end = self.rest.get(at..).and_then(|at| at.first_chunk());
+        end.map_or(Expiry::NEVER, |at| Expiry(u32::from_le_bytes(*at)))
+    }
+}
+
 /// What an item says of its last use: how, and in which second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(u32);
@@ -318,18 +382,29 @@ impl<'m> Heap<'m> {
         }
     }
 
-    /// The next item in the chain of this one, and the key of this one.
+    /// The same, not taken apart.
     #[inline(always)]
-    pub(super) fn link(&self, item: ItemRef) -> (Option<ItemRef>, &[u8]) {
+    pub(super) fn look(&self, item: ItemRef) -> Look<'_> {
         #[cfg(test)]
         self.reads.set(self.reads.get() + 1);
         match self.bytes[item.offset()..].split_first_chunk() {
-            Some((bytes, rest)) => {
-                let header = Header::decode(bytes);
-                (header.next, rest.get(..usize::from(header.key_len)).unwrap_or_default())
-            }
+            Some((header, rest)) => Look { header, rest },
             None => unreachable!("an item reference near the end of the heap"),
         }
+    }
+
+    /// The next item in the chain of this one, and the key of this one.
+    #[inline(always)]
+    pub(super) fn link(&self, item: ItemRef) -> (Option<ItemRef>, &[u8]) {
+        let look = self.look(item);
+        (look.next(), look.rest.get(..look.key_len()).unwrap_or_default())
+    }
+
+    /// The first `len` bytes of an item from its key on.
+    #[inline(always)]
+    pub(super) fn wire(&self, item: ItemRef, len: usize) -> &[u8] {
+        let at = item.offset() + HEADER;
+        &self.bytes[at..at + len]
     }
 
     #[inline(always)]

@@ -74,7 +74,7 @@ impl Engine<'_> {
     #[must_use]
     pub fn value(&self, Found(item): Found) -> Value<'_> {
         let (header, wire) = self.heap.open(item);
-        Value::new(&header, wire, header.sum, self.heap.cas(item, &header))
+        Value::new(&header, wire, self.heap.cas(item, &header))
     }
 
     /// A client has seen it.

@@ -58,6 +58,7 @@ pub use item::Expiry;
 pub use journal::LEAD;
 pub use key::Key;
 pub use meta::{Found, Info};
+pub(crate) use read::Hit;
 pub use read::Value;
 pub use restore::{NoteSink, RestoreError};
 pub use stats::{BucketUsage, Stats, Usage};

@@ -12,14 +12,24 @@ pub struct Value<'e> {
     wire: &'e [u8],
     value_at: usize,
     cas: u64,
-    sum: u16,
+}
+
+/// An item as the answer to one `get` sends it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hit<'e> {
+    /// `<key> <flags> <bytes>\r\n<value>\r\n`.
+    pub(crate) wire: &'e [u8],
+    /// The sum of these bytes, for an Internet checksum, as a field ([`Sum::as_field`]).
+    ///
+    /// [`Sum::as_field`]: exo_sum::Sum::as_field
+    pub(crate) sum: u16,
 }
 
 impl<'e> Value<'e> {
     #[inline(always)]
-    pub(super) fn new(header: &Header, from_key: &'e [u8], sum: u16, cas: u64) -> Self {
+    pub(super) fn new(header: &Header, from_key: &'e [u8], cas: u64) -> Self {
         let wire = &from_key[..header.wire_len as usize];
-        Self { wire, value_at: header.head_len(), cas, sum }
+        Self { wire, value_at: header.head_len(), cas }
     }
 
     /// `<key> <flags> <bytes>\r\n<value>\r\n`.
@@ -27,15 +37,6 @@ impl<'e> Value<'e> {
     #[inline(always)]
     pub fn wire(&self) -> &'e [u8] {
         self.wire
-    }
-
-    /// The sum of these bytes, for an Internet checksum, as a field ([`Sum::as_field`]).
-    ///
-    /// [`Sum::as_field`]: exo_sum::Sum::as_field
-    #[must_use]
-    #[inline(always)]
-    pub fn sum(&self) -> u64 {
-        self.sum.into()
     }
 
     /// `<key> <flags> <bytes>`: where the CAS id of `gets` goes after.
@@ -92,10 +93,34 @@ pub(super) fn flags_in(wire: &[u8], key_len: usize) -> u32 {
 impl Engine<'_> {
     /// The item with this key, if there is one. The caller counts; if there is none, nothing
     /// was done that [`Engine::get`] would not do again.
+    ///
+    /// **Cost** one that is sent as it was sent before is looked at once, and nothing of it is
+    /// written.
     #[inline(always)]
-    pub(crate) fn get_hit(&mut self, key: Key<'_>) -> Option<Value<'_>> {
-        let item = self.find(self.hash_key.hash(key), key)?;
-        Some(self.read(item))
+    pub(crate) fn get_hit(&mut self, key: Key<'_>) -> Option<Hit<'_>> {
+        let item = self.index.find(&self.heap, self.hash_key.hash(key), key)?;
+        let look = self.heap.look(item);
+        let Some((len, sum)) = look.sent_again(self.stamp, self.now, self.flushed_below) else {
+            return self.get_hit_first(item);
+        };
+        self.count_read(item);
+        Some(Hit { wire: self.heap.wire(item, len), sum })
+    }
+
+    /// The same for the first time after an item was stored, or an epoch or second has passed; or
+    /// for one that is gone.
+    #[cold]
+    #[inline(never)]
+    fn get_hit_first(&mut self, item: ItemRef) -> Option<Hit<'_>> {
+        let header = self.heap.header(item);
+        if self.is_dead(&header) {
+            self.bury(item, &header);
+            return None;
+        }
+        self.count_read(item);
+        self.mark_read(item);
+        let sum = if header.sum == 0 { self.heap.sum(item, &header) } else { header.sum };
+        Some(Hit { wire: self.heap.wire(item, header.wire_len as usize), sum })
     }
 
     /// The item with this key.
@@ -192,21 +217,8 @@ impl Engine<'_> {
     #[inline(always)]
     pub(super) fn read(&mut self, item: ItemRef) -> Value<'_> {
         self.count_read(item);
-        let header = self.heap.header(item);
-        if header.sum == 0 || !header.stamp().is_of(self.stamp) {
-            return self.read_first(item);
-        }
-        let (header, wire) = self.heap.open(item);
-        Value::new(&header, wire, header.sum, self.heap.cas(item, &header))
-    }
-
-    /// The same, for the first time after it was stored or an epoch has passed.
-    #[cold]
-    #[inline(never)]
-    fn read_first(&mut self, item: ItemRef) -> Value<'_> {
         self.mark_read(item);
-        let header = self.heap.header(item);
-        let sum = if header.sum == 0 { self.heap.sum(item, &header) } else { header.sum };
-        Value::new(&header, self.heap.open(item).1, sum, self.heap.cas(item, &header))
+        let (header, wire) = self.heap.open(item);
+        Value::new(&header, wire, self.heap.cas(item, &header))
     }
 }

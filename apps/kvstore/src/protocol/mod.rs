@@ -36,8 +36,7 @@
 //!
 //! Over TCP see [`crate::stream`], and `docs/memcached.md` for what differs there. Not there
 //! (answered in memcached's words, or with `ERROR`): `bget`, and the commands that tune
-//! memcached's own inside (`slabs`, `lru`, `lru_crawler`, `cache_memlimit`, `watch`, `extstore`,
-//! `shutdown`).
+//! memcached's own inside (`slabs`, `lru`, `lru_crawler`, `cache_memlimit`, `watch`, `extstore`).
 //!
 //! **Trust.** Everything here reads what a stranger sent. Lengths are compared with
 //! what is there before use, and a reply is bounded by its buffers.

@@ -46,6 +46,8 @@ pub enum Request<'a> {
     MetaNoop,
     /// `verbosity`: accepted, without effect.
     Verbosity { noreply: bool },
+    /// `shutdown`, in one of its modes or in none that there is.
+    Shutdown { is_known: bool, noreply: bool },
     /// `version`.
     Version,
     /// `quit`, or the first line of an HTTP request: the rest is not for us.
@@ -191,7 +193,11 @@ impl<'a> Input<'a> {
                 Some(kind) => Ok(Request::Stats(kind)),
                 None => Err(Refusal::new(stats_refusal(&args), false)),
             },
-            b"shutdown" => Err(args.refuse(b"ERROR: shutdown not enabled\r\n")),
+            b"shutdown" => {
+                let mode = &args.list[..args.count.min(MAX_ARGS)];
+                let is_known = matches!(mode, [] | [b"graceful"]);
+                Ok(Request::Shutdown { is_known, noreply: args.noreply() })
+            }
             b"cache_memlimit" => Err(args.refuse(memory_limit(&args))),
             b"slabs" if args.list[0] == b"reassign" && args.count == 3 => {
                 Err(args.refuse(b"CLIENT_ERROR slab reassignment disabled\r\n"))

@@ -169,6 +169,7 @@ impl Service<'_> {
             ("bytes_read", number(stats.bytes_read)),
             ("bytes_written", number(stats.bytes_written)),
             ("datagrams_over_budget", number(self.over_budget)),
+            ("requests_incomplete", number(self.incomplete)),
             ("limit_maxbytes", number(usage.limit)),
             ("threads", number(1)),
             ("hash_bytes", number(usage.index)),
@@ -183,11 +184,12 @@ impl Service<'_> {
 
     fn setting(&self, row: usize) -> Option<Row<'_>> {
         let usage = self.engine.usage();
-        let users = if self.has_users() { "yes" } else { "no" };
+        let yes = |is: bool| if is { "yes" } else { "no" };
+        let users = yes(self.has_users());
         let rows = [
             ("maxbytes", Said::Number(usage.limit)),
             ("evictions", Said::Text("on")),
-            ("shutdown_command", Said::Text("no")),
+            ("shutdown_command", Said::Text(yes(self.may_be_shut_down()))),
             ("num_threads", Said::Number(1)),
             ("detail_enabled", Said::Text("no")),
             ("cas_enabled", Said::Text("yes")),

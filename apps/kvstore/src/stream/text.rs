@@ -37,6 +37,9 @@ impl Conversation {
                 self.state = State::Keys(Keys { with_cas, touch });
             }
             Ok(Request::Quit) => return Some(Next::Close),
+            Ok(Request::Shutdown { is_known: true, .. }) if service.shut_down() => {
+                return Some(Next::Close);
+            }
             Ok(Request::Store { mode, key, flags, exptime, bytes, noreply })
                 if input.rest().len() < bytes + 2 =>
             {

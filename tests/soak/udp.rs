@@ -71,8 +71,10 @@ pub fn run(udp: SocketAddr, tcp: SocketAddr, number: u64, requests: u64) -> (Cou
             }
             match client.ask(&bytes, &mut items.counts) {
                 Answer::Whole(answer) => {
-                    let mut answer = Cursor::new(answer);
+                    let (mut answer, received) = (Cursor::new(answer), items.counts.received);
                     items.check(&mut answer, key, asked);
+                    // Counted when it came, as what came of those that were lost.
+                    items.counts.received = received;
                     let rest = answer.get_ref().len() as u64 - answer.position();
                     assert_eq!(rest, 0, "more was answered than asked");
                     break;
@@ -138,11 +140,10 @@ impl Client {
             };
             let word = |at| u16::from_be_bytes([datagram[at], datagram[at + 1]]);
             let [number, sequence, total, zero] = [0, 2, 4, 6].map(word);
-            counts.received += FRAME as u64;
+            counts.received += length as u64;
             if number != self.number {
                 // The rest of an answer that was given up.
                 counts.missing -= 1;
-                counts.received += (length - FRAME) as u64;
                 continue;
             }
             parts.resize(total.into(), None);

@@ -255,6 +255,72 @@ fn a_capture_has_what_environments_were_given_and_gave() {
     assert!(names.contains(&"echo".to_owned()), "{names:?}");
 }
 
+/// What was recorded is done again: the console is the same, a debugger stops at the same packet with the
+/// same registers each time, and goes back by an instruction.
+#[test]
+fn a_recording_does_the_same_again() {
+    if skipped() {
+        return;
+    }
+    let recording = folder("recording");
+    let recording = recording.to_str().unwrap();
+    let running = Running::start(&["--record", recording]);
+    running.client(&["set", "recorded-key", "recorded-value"]);
+    running.client(&["get", "recorded-key"]);
+    let said = exo(&["run", "--replay", recording]).output().unwrap();
+    let refused = String::from_utf8(said.stderr).unwrap();
+    assert!(!said.status.success() && refused.contains("has no end"), "{refused}");
+    running.end();
+
+    let replay = || {
+        let said = exo(&["run", "--replay", recording]).output().unwrap();
+        let notes = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(notes.contains("the recording ends here"), "{notes}");
+        succeeds(&said)
+    };
+    let console = replay();
+    assert!(console.contains("kvstore: serving"), "{console}");
+    assert_eq!(console, replay());
+
+    if GDB.require().is_err() {
+        eprintln!("no gdb, so not with one");
+        return;
+    }
+    let debug = || {
+        let mut gdb = exo(&["gdb", "--replay", recording, "--", "-nx", "-batch"]);
+        let registers = "info registers rip rsp rdi rsi rdx";
+        for command in [
+            "hbreak exo::net::deliver",
+            // The second request: the one before both asks for the store's address.
+            "ignore 1 2",
+            "continue",
+            "info breakpoints",
+            registers,
+            // Breakpoints that are there stop it on its way back, too.
+            "delete",
+            "stepi",
+            "reverse-stepi",
+            registers,
+            "continue",
+        ] {
+            gdb.args(["-ex", command]);
+        }
+        succeeds(&gdb.output().unwrap())
+    };
+    let said = debug();
+    assert!(said.contains("breakpoint already hit 3 times"), "{said}");
+    assert!(said.contains("exited normally"), "{said}");
+    let registers = |said: &str| -> Vec<String> {
+        let names = ["rip ", "rsp ", "rdi ", "rsi ", "rdx "];
+        let is_one = |line: &&str| names.iter().any(|name| line.starts_with(name));
+        said.lines().filter(is_one).map(ToOwned::to_owned).collect()
+    };
+    let first = registers(&said);
+    assert_eq!(first.len(), 10, "{said}");
+    assert_eq!(first[..5], first[5..], "one instruction on and one back");
+    assert_eq!(first, registers(&debug()));
+}
+
 /// The numbers are those of the machine: what is asked of the store arrives there.
 #[test]
 fn top_tells_environments_and_their_packets() {

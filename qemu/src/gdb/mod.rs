@@ -9,6 +9,7 @@ mod boundary;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -23,27 +24,32 @@ const SCRIPT: &str = include_str!("environments.py");
 /// The files that gdb reads; they go with this.
 pub(crate) struct Files {
     dir: TempDir,
+    kernel: PathBuf,
 }
 
 impl Files {
     /// Those for a machine with the applications of `manifest`, which are built.
     pub(crate) fn new(manifest: &Manifest) -> Result<Self> {
+        let apps = manifest.apps.iter().map(|app| (app.name.clone(), app.image.as_str()));
+        let programs = apps
+            .chain([(guest::ROOT.to_owned(), guest::ROOT)])
+            .map(|(name, image)| (name, workspace::guest_elf(image)))
+            .collect();
+        Self::of(workspace::guest_elf(guest::KERNEL), &programs)
+    }
+
+    /// Those for a machine with that kernel and these programs, by the names of applications.
+    pub(crate) fn of(kernel: PathBuf, programs: &BTreeMap<String, PathBuf>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("exo-gdb-").tempdir()?;
-        let kernel = workspace::guest_elf(guest::KERNEL);
         let elf = std::fs::read(&kernel).with_context(|| format!("no {}", kernel.display()))?;
         let frames = dir.path().join("boundary.o");
         std::fs::write(&frames, boundary::object(&elf)?)?;
-        let apps = manifest.apps.iter().map(|app| (app.name.as_str(), app.image.as_str()));
-        let programs: BTreeMap<_, _> = apps
-            .chain([(guest::ROOT, guest::ROOT)])
-            .map(|(name, image)| (name, workspace::guest_elf(image)))
-            .collect();
         // What JSON calls a string or a table, Python does.
-        let programs = serde_json::to_string(&programs)?;
+        let programs = serde_json::to_string(programs)?;
         let boundary = serde_json::to_string(&frames)?;
         let script = format!("PROGRAMS = {programs}\nBOUNDARY = {boundary}\n{SCRIPT}");
         std::fs::write(dir.path().join("exo.py"), script)?;
-        Ok(Self { dir })
+        Ok(Self { dir, kernel })
     }
 
     /// gdb, connected to the stub on that port, which then does what `arguments` say.
@@ -51,7 +57,7 @@ impl Files {
         GDB.require()?;
         let mut command = Command::new(GDB.name);
         command.args(["-q", "-iex", "set confirm off"]);
-        command.arg(workspace::guest_elf(guest::KERNEL)).arg("-x");
+        command.arg(&self.kernel).arg("-x");
         command.arg(self.dir.path().join("exo.py"));
         command.args(["-ex", &format!("target remote 127.0.0.1:{port}")]).args(arguments);
         Ok(command)

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use root::manifest::Manifest;
 
 use super::accel::Accel;
+use super::recording::Recording;
 use crate::disk::Place;
 use crate::{manifest, workspace};
 
@@ -39,6 +40,10 @@ pub struct Config {
     /// Let the guest's clock count instructions: one per nanosecond, exactly, and
     /// without pause when it sleeps. Only with [`Accel::Tcg`].
     pub icount: bool,
+    /// A recording that is made of this machine, or that the machine does again. Only with
+    /// [`Accel::Tcg`] and one processor; the guest's clock counts instructions, and goes on with
+    /// time while it sleeps.
+    pub recording: Option<Recording>,
     /// Have the guest's memory in a file that other processes of this user can map (`cargo exo top`,
     /// for one).
     pub shared_memory: bool,
@@ -98,6 +103,7 @@ impl Config {
             cpus: 1,
             network: Network::User(HostPorts::Free),
             icount: false,
+            recording: None,
             shared_memory: false,
             capture: None,
             gdb: None,
@@ -149,6 +155,10 @@ impl Config {
         ensure!(
             !(self.icount && self.accel == Accel::Kvm),
             "instructions can only be counted without KVM: use --accel tcg with --icount"
+        );
+        ensure!(
+            self.recording.is_none() || (self.accel == Accel::Tcg && self.cpus == 1),
+            "a machine is recorded with one processor and without KVM: --cpus 1, --accel tcg"
         );
         Ok(())
     }

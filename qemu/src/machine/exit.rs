@@ -26,6 +26,8 @@ pub enum GuestExit {
     Reset,
     /// A signal ended QEMU.
     Killed(i32),
+    /// What was recorded is over. QEMU ends as after a reset.
+    Replayed,
 }
 
 impl GuestExit {
@@ -48,7 +50,7 @@ impl GuestExit {
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
-            Self::Success => 0,
+            Self::Success | Self::Replayed => 0,
             Self::Failure(code) => code,
             Self::Panic => PANIC,
             Self::Reset | Self::Killed(_) => 1,
@@ -64,6 +66,7 @@ impl std::fmt::Display for GuestExit {
             Self::Panic => write!(f, "the kernel panicked"),
             Self::Reset => write!(f, "the machine was reset (triple fault)"),
             Self::Killed(signal) => write!(f, "QEMU was ended by signal {signal}"),
+            Self::Replayed => write!(f, "the recording ends here"),
         }
     }
 }

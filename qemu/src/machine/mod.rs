@@ -35,6 +35,7 @@ mod pin;
 mod ports;
 mod process;
 mod qemu;
+mod recording;
 mod refusal;
 mod tap;
 
@@ -66,6 +67,7 @@ pub use pin::Pinned;
 pub(crate) use ports::{Protocol, ensure_free, free_port};
 pub use qemu::GUEST_MAC;
 pub(crate) use qemu::option_value;
+pub use recording::Recording;
 pub use tap::USUAL as USUAL_TAP;
 pub(crate) use tap::ensure_usable as ensure_tap;
 
@@ -87,6 +89,7 @@ pub struct Machine {
     passt: Option<Passt>,
     forwards: Vec<Forwarded>,
     command: String,
+    is_replayed: bool,
 }
 
 impl Machine {
@@ -97,6 +100,13 @@ impl Machine {
         guest::build_with(&config.manifest, config.package.as_deref())?;
         let bundle = guest::bundle(&config.manifest)?;
         Self::start(config, &workspace::guest_elf(guest::KERNEL), &bundle)
+    }
+
+    /// Does again what `recording` has, with the machine that was opened with it.
+    pub(crate) fn replay(config: &Config, recording: &Recording) -> Result<Self> {
+        let bundle = std::fs::read(recording.bundle());
+        let bundle = bundle.with_context(|| format!("no {}", recording.bundle().display()))?;
+        Self::start(config, &recording.kernel(), &bundle)
     }
 
     /// Boots any kernel with any initial ramdisk; nothing is built.
@@ -139,7 +149,8 @@ impl Machine {
         let launch = launch(&inherited).command()?;
         let files = [Some(bundle.into()), socket].into_iter().flatten().collect();
         let (process, console) = Process::spawn(launch, files)?;
-        Ok(Self { process, console, frames, passt, forwards, command })
+        let is_replayed = config.recording.as_ref().is_some_and(|recording| !recording.is_new());
+        Ok(Self { process, console, frames, passt, forwards, command, is_replayed })
     }
 
     /// Everything the guest has said so far and will say.
@@ -180,10 +191,12 @@ impl Machine {
             Some(status) => {
                 // The last words may still be in the pipe.
                 let spoke = self.console.wait_for(0, Instant::now() + Duration::from_secs(1));
-                GuestExit::from_qemu(status, spoke).map_err(|error| {
+                let exit = GuestExit::from_qemu(status, spoke).map_err(|error| {
                     refusal::explain(self.process.complaints())
                         .map_or_else(|| anyhow!("{error}\n{}", self.report()), Error::msg)
-                })
+                })?;
+                let is_over = self.is_replayed && exit == GuestExit::Reset;
+                Ok(if is_over { GuestExit::Replayed } else { exit })
             }
             None => bail!("the guest did not end in {timeout:?}\n{}", self.report()),
         }
@@ -299,6 +312,17 @@ impl Machine {
     #[must_use]
     pub fn command(&self) -> &str {
         &self.command
+    }
+
+    /// Ends the machine so that QEMU writes all that it has to; how it ended, if it had ended before.
+    ///
+    /// **Blocking** until it has ended, for some seconds at most.
+    pub fn end(&self) -> Result<Option<GuestExit>> {
+        if self.running() {
+            self.process.terminate()?;
+            return Ok(None);
+        }
+        self.exit_status(Duration::ZERO).map(Some)
     }
 
     /// The whole console with its backtraces explained, and what QEMU had to say.

@@ -12,12 +12,16 @@ use std::{io, thread};
 
 use anyhow::{Context, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal,
+};
 
 use super::console::Console;
 
 /// How often to look whether the process has ended.
 const GLANCE: Duration = Duration::from_millis(10);
+/// How long a QEMU that was asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A child process whose output is read by threads.
 pub(super) struct Process {
@@ -88,6 +92,18 @@ impl Process {
             let _ = self.said.set(reader.join().unwrap_or_default());
         }
         self.said.get().map_or("", String::as_str)
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(super) fn terminate(&self) -> Result<()> {
+        let process = Pid::from_raw(self.id().cast_signed()).context("no process")?;
+        // One that has ended meanwhile is no matter.
+        let _ = kill_process(process, Signal::TERM);
+        self.wait(PATIENCE)?.with_context(|| format!("QEMU did not end in {PATIENCE:?}"))?;
+        Ok(())
     }
 
     /// Ends it, and returns when it has ended.

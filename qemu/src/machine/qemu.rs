@@ -57,7 +57,9 @@ impl Launch<'_> {
         };
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
-        let machine = "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on";
+        // Without a timer of some device QEMU gives no packet to a recorded guest that sleeps.
+        let pit = if config.recording.is_some() { "on" } else { "off" };
+        let machine = format!("microvm,acpi=off,pic=off,pit={pit},rtc=off,isa-serial=on");
         let by_process = matches!(config.network, Network::VhostUser(_));
         if by_process || config.shared_memory {
             // Memory of a file that another process can map.
@@ -65,7 +67,7 @@ impl Launch<'_> {
             add(&["-M", &format!("{machine},memory-backend=ram")]);
             add(&["-object", &format!("memory-backend-memfd,id=ram,size={size}M,share=on")]);
         } else {
-            add(&["-M", machine]);
+            add(&["-M", &machine]);
         }
         if by_process {
             // Threads that can be told apart.
@@ -82,11 +84,15 @@ impl Launch<'_> {
             all.extend(["-chardev".into(), socket]);
         }
         all.extend(["-netdev".into(), self.netdev()]);
+        if config.recording.is_some() {
+            all.extend(["-object", "filter-replay,id=replay,netdev=n0"].map(OsString::from));
+        }
         let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
         // With instructions for time the device sends from the guest's own thread, a nanosecond
         // after it is told to. Otherwise another thread sends, and whether the guest is
-        // interrupted once more before it sleeps is left to the host.
-        let by_timer = config.icount && emulator.is_none_or(Emulator::sends_by_timer);
+        // interrupted once more before it sleeps is left to the host; no recording has that.
+        let by_timer = config.recording.is_some()
+            || config.icount && emulator.is_none_or(Emulator::sends_by_timer);
         let sends = if by_timer { ",tx=timer,x-txtimer=1" } else { "" };
         add(&["-device", &format!("virtio-net-device,netdev=n0,mac={}{sends}", mac())]);
         if let Some(file) = &config.capture {
@@ -94,22 +100,51 @@ impl Launch<'_> {
             dump.push(option_value(file));
             all.extend(["-object".into(), dump]);
         }
-        if let Some(disk) = &config.disk {
-            // What the guest flushes, QEMU does: `fdatasync`.
-            let mut drive = OsString::from("if=none,id=disk,format=raw,cache=writeback,file=");
-            drive.push(option_value(&disk.path));
-            all.extend(["-drive".into(), drive]);
-            all.extend(["-device", "virtio-blk-device,drive=disk"].map(OsString::from));
-        }
+        all.extend(self.disk());
         let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
         if config.icount {
             add(&["-icount", "shift=0,sleep=off"]);
         }
+        if let Some(recording) = &config.recording {
+            all.extend(["-icount".into(), recording.icount()]);
+            if recording.goes_back() {
+                all.extend(["-drive".into(), recording.snapshot_drive()]);
+            }
+        }
+        let mut add = |arguments: &[&str]| all.extend(arguments.iter().map(OsString::from));
         if let Some(port) = config.gdb {
             add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
         }
         all.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initrd.into()]);
         all.extend(config.extra.iter().cloned());
+        all
+    }
+
+    /// The drive and the device of the machine's disk, if it has one.
+    fn disk(&self) -> Vec<OsString> {
+        let own = self.config.disk.as_ref().map(|disk| disk.path.as_path());
+        let recording = self.config.recording.as_ref();
+        let file = match recording {
+            Some(recording) => recording.image(own),
+            None => own.map(Path::to_owned),
+        };
+        let Some(file) = file else { return Vec::new() };
+        // What the guest flushes, QEMU does: `fdatasync`.
+        let id = if recording.is_some() { "image" } else { "disk" };
+        let mut drive = OsString::from(format!("if=none,id={id},format=raw,cache=writeback,"));
+        if recording.is_some_and(|recording| !recording.is_new()) {
+            // What the machine writes goes nowhere.
+            drive.push("snapshot=on,");
+        }
+        drive.push("file=");
+        drive.push(option_value(&file));
+        let mut all = vec!["-drive".into(), drive];
+        if recording.is_some() {
+            all.extend(
+                ["-drive", "driver=blkreplay,if=none,image=image,id=disk"].map(OsString::from),
+            );
+        }
+        all.extend(["-device", "virtio-blk-device,drive=disk"].map(OsString::from));
         all
     }
 

@@ -1,6 +1,7 @@
 //! `cargo exo gdb`: a machine under a debugger.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,9 @@ use clap::builder::RangedU64ValueParser;
 use super::run::Console;
 use crate::gdb::Files;
 use crate::guest;
-use crate::machine::{Config, HostPorts, MAX_CPUS, Machine, Network, Protocol, free_port};
+use crate::machine::{
+    Config, HostPorts, MAX_CPUS, Machine, Network, Protocol, Recording, free_port,
+};
 use crate::manifest::{Choice, Chosen};
 use crate::output::note;
 use crate::prerequisites::{GDB, QEMU};
@@ -33,6 +36,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..),
           conflicts_with = "cpus")]
     attach: Option<u16>,
+    /// Boot no machine, but do again what one did that `cargo exo run --record FOLDER` recorded, to
+    /// the instruction; without a disk gdb goes back, too (reverse-stepi, reverse-step)
+    #[arg(long, value_name = "FOLDER",
+          conflicts_with_all = ["attach", "cpus", "name", "manifest", "app"])]
+    replay: Option<PathBuf>,
     /// Processors of the machine, 1 to 4
     #[arg(long, default_value_t = 1,
           value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CPUS.into()))]
@@ -44,6 +52,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     GDB.require()?;
+    if let Some(folder) = &args.replay {
+        return replay(folder, &args.arguments);
+    }
     let Chosen { manifest, package, .. } = args.choice.read("default")?;
     guest::build_with(&manifest, package.as_deref())?;
     let files = Files::new(&manifest)?;
@@ -65,6 +76,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         note!("gdb: {} to {} on 127.0.0.1:{}", forward.protocol(), forward.app, forward.host);
     }
     let gdb = files.command(port, &args.arguments)?.spawn()?;
+    stay_with(gdb, &machine)
+}
+
+/// The recording in `folder` under gdb.
+fn replay(folder: &Path, arguments: &[OsString]) -> Result<ExitCode> {
+    QEMU.require()?;
+    let (recording, mut config, about) = Recording::open(folder)?;
+    let files = Files::of(recording.kernel(), &recording.programs(&about))?;
+    let _signals = Signals::register()?;
+    let port = free_port(Protocol::Tcp)?;
+    config.gdb = Some(port);
+    let machine = Machine::replay(&config, &recording)?;
+    let gdb = files.command(port, arguments)?.spawn()?;
     stay_with(gdb, &machine)
 }
 

@@ -19,8 +19,8 @@ use crate::linux::Store;
 use crate::lists::Lists;
 use crate::machine::{
     self, Accel, Choice as AccelChoice, Config, ECHO_PORT, Forwarded, MAX_CPUS, MAX_MEMORY,
-    Machine, Network, Protocol, STORE_PORT, ensure_distinct, ensure_free, free_port, keep_first,
-    stated,
+    Machine, Network, Protocol, Recording, STORE_PORT, ensure_distinct, ensure_free, free_port,
+    keep_first, stated,
 };
 use crate::manifest::{App, Choice, Chosen, Forward, Manifest, Transport};
 use crate::output::{note, say};
@@ -101,6 +101,18 @@ pub(crate) struct Args {
     /// environment, with what it was given and what it gave, and why that was refused
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
+    /// Record what comes to the machine into this new folder, with all that it was booted from, so
+    /// that --replay does the same again, to the instruction. Without KVM, with one processor
+    #[arg(long, value_name = "FOLDER",
+          conflicts_with_all = ["hosted", "icount", "gdb", "instances"])]
+    record: Option<PathBuf>,
+    /// Boot nothing anew, but do again what was recorded in this folder: no port of the host leads to
+    /// it, and its disk stays as it was. With a debugger: cargo exo gdb --replay FOLDER
+    #[arg(long, value_name = "FOLDER",
+          conflicts_with_all = ["hosted", "icount", "gdb", "instances", "record", "port",
+                                "echo_port", "net", "memory", "cpus", "disk", "pcap", "accel",
+                                "name", "manifest", "app"])]
+    replay: Option<PathBuf>,
     /// Let the guest's clock count instructions instead of time
     #[arg(long)]
     pub(crate) icount: bool,
@@ -129,6 +141,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn stay_with(args: &Args) -> Result<ExitCode> {
+    if let Some(folder) = &args.replay {
+        return replay(folder, args.verbose);
+    }
     let Chosen { manifest, path, package } = args.choice.read("default")?;
     if args.hosted {
         return run_hosted(args, manifest, package.as_deref());
@@ -151,7 +166,10 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     QEMU.require()?;
     guest::build_with(&first.manifest, package.as_deref())?;
     let signals = Signals::register()?;
-    let accel = args.accel.decide(&first, &signals)?;
+    let accel = match args.record {
+        Some(_) => Accel::Tcg,
+        None => args.accel.decide(&first, &signals)?,
+    };
     first.accel = accel;
     for config in &mut configs {
         config.accel = accel;
@@ -161,6 +179,13 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
     }
     // So that `cargo exo top` can look into them.
     configs.iter_mut().for_each(|config| config.shared_memory = true);
+    let recording = match (&args.record, configs.first_mut()) {
+        (Some(folder), Some(config)) => {
+            config.recording = Some(Recording::create(folder, config)?);
+            config.recording.clone()
+        }
+        _ => None,
+    };
     let capture = match (&args.pcap, configs.first_mut()) {
         (Some(file), Some(config)) => Some(Capture::new(file, config)?),
         _ => None,
@@ -201,10 +226,35 @@ fn stay_with(args: &Args) -> Result<ExitCode> {
         say!("{}", tell_of_all(&machines)?)?;
     }
     let ended = pass_on_all(&mut consoles, &signals);
+    if let (Some(folder), Some(recording), Some(machine)) =
+        (&args.record, &recording, machines.first())
+    {
+        recording.finish(machine.end()?)?;
+        note!(
+            "recorded; to have it again: cargo exo run --replay {0}, cargo exo gdb --replay {0}",
+            shell::quote(folder.as_os_str())
+        );
+    }
     if let (Some(capturing), Some(file)) = (capturing, &args.pcap) {
         note!("{}: {} packets", file.display(), capturing.end()?);
     }
     ended
+}
+
+/// Does again what was recorded in `folder`.
+fn replay(folder: &Path, verbose: bool) -> Result<ExitCode> {
+    QEMU.require()?;
+    let (recording, config, about) = Recording::open(folder)?;
+    let signals = Signals::register()?;
+    let machine = Machine::replay(&config, &recording)?;
+    if verbose {
+        note!("{}", machine.command());
+    }
+    let code = pass_on_all(&mut [Console::new(&machine, None)], &signals)?;
+    if let Some(end) = about.end {
+        note!("when it was recorded: {end}");
+    }
+    Ok(code)
 }
 
 /// Fails if two machines are to have one port of the host.

@@ -360,6 +360,10 @@ impl Drop for Machine {
             #[allow(clippy::print_stderr)]
             {
                 eprintln!("{}", self.report());
+                // A test's thread has its name, and its seeds are in its text.
+                if let Some(test) = std::thread::current().name() {
+                    eprintln!("to repeat: cargo exo test {test}");
+                }
             }
         }
         self.process.kill();

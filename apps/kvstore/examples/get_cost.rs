@@ -22,7 +22,7 @@ const KEYS: usize = 4096;
 /// Name, bytes of value, and the requests, for key number `i`.
 type Kind = (&'static str, usize, fn(usize, usize) -> String);
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 10] = [
     ("get hit, 16 B key, 64 B value", 64, |i, _| format!("get key:{i:012}\r\n")),
     ("get hit, 16 B key, 1024 B value", 1024, |i, _| format!("get key:{i:012}\r\n")),
     ("get miss, 16 B key", 64, |i, _| format!("get nay:{i:012}\r\n")),
@@ -31,7 +31,15 @@ const KINDS: [Kind; 7] = [
         let keys: String = (0..10).map(|k| format!(" key:{:012}", (i + k) % KEYS)).collect();
         format!("get{keys}\r\n")
     }),
+    ("get of 5 keys, 16 B key, 64 B value", 64, |i, _| {
+        let keys: String = (0..5).map(|k| format!(" key:{:012}", (i + k) % KEYS)).collect();
+        format!("get{keys}\r\n")
+    }),
+    ("mg hit, 16 B key, 64 B value", 64, |i, _| format!("mg key:{i:012} v\r\n")),
     ("set, 16 B key, 64 B value", 64, |i, len| set(i, len)),
+    ("ms, 16 B key, 64 B value", 64, |i, len| {
+        format!("ms key:{i:012} {len}\r\n{}\r\n", "v".repeat(len))
+    }),
     ("delete and set, 16 B key, 64 B value", 64, |i, len| {
         format!("delete key:{i:012}\r\n{}", set(i, len))
     }),

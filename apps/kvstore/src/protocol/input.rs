@@ -90,7 +90,7 @@ impl<'a> Input<'a> {
     #[must_use]
     pub fn is_last_line(&self) -> bool {
         let rest = self.buf.get(self.at..).unwrap_or_default();
-        rest.iter().position(|&byte| byte == b'\n').is_none_or(|end| end + 1 == rest.len())
+        wide::position(rest, b'\n').is_none_or(|end| end + 1 == rest.len())
     }
 
     /// Passes over spaces.

@@ -75,20 +75,16 @@ pub struct Durable<'m, B> {
 }
 
 impl<B: Block> Keeper for Durable<'_, B> {
-    #[inline]
+    #[inline(always)]
     fn make_room(&mut self, service: &mut Service<'_>) {
         if service.engine().must_commit() {
-            // A failure is told when the answers are about to leave.
-            let _ = self.commit(service);
+            self.commit_early(service);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, service: &mut Service<'_>, micros: u64) -> Result<(), Fault> {
-        match self.promise {
-            Promise::Always => self.commit(service),
-            _ => self.settle_later(service, micros),
-        }
+        if self.owes(service) { self.settle_changes(service, micros) } else { Ok(()) }
     }
 
     #[inline]
@@ -152,10 +148,28 @@ impl<'m, B: Block> Durable<'m, B> {
     /// See [`Fault`]. The store must stop then: no answer may leave any more.
     #[inline]
     pub fn commit(&mut self, service: &mut Service<'_>) -> Result<(), Fault> {
-        if !service.engine().has_notes() && self.owed_since.is_none() {
-            return Ok(());
+        if self.owes(service) { self.keep(service, true) } else { Ok(()) }
+    }
+
+    /// Whether something was changed that is not durable yet.
+    #[inline(always)]
+    fn owes(&self, service: &mut Service<'_>) -> bool {
+        service.engine().has_notes() || self.owed_since.is_some()
+    }
+
+    /// Commits in the middle of a batch. A failure is told when the answers are about to leave.
+    #[cold]
+    fn commit_early(&mut self, service: &mut Service<'_>) {
+        let _ = self.commit(service);
+    }
+
+    /// What the promise takes before answers leave, if something was changed.
+    #[inline(never)]
+    fn settle_changes(&mut self, service: &mut Service<'_>, micros: u64) -> Result<(), Fault> {
+        match self.promise {
+            Promise::Always => self.keep(service, true),
+            _ => self.settle_later(service, micros),
         }
-        self.keep(service, true)
     }
 
     /// What a promise other than `always` takes before answers leave.

@@ -222,9 +222,6 @@ mod guest {
                 store.hold(|store| {
                     store.time.set(micros);
                     store.micros = micros;
-                    if store.keeper.wait_micros(micros) == Some(0) {
-                        store.settle()?;
-                    }
                     store.clients.serve_post(&mut store.service, store.time.now);
                     let handled = stack.poll(device, store, micros, BATCH)?;
                     if store.service.is_shut_down() {
@@ -232,8 +229,12 @@ mod guest {
                         device.sync()?;
                         return Err(Error::BadHandle);
                     }
-                    let waits = [stack.wait_micros(micros), store.keeper.wait_micros(micros)];
-                    Ok((handled, waits.into_iter().flatten().min()))
+                    let wait = stack.wait_micros(micros);
+                    match store.keeper.wait_micros(micros) {
+                        None => Ok((handled, wait)),
+                        Some(0) => store.settle().map(|()| (handled, wait)),
+                        Some(owed) => Ok((handled, Some(wait.map_or(owed, |wait| wait.min(owed))))),
+                    }
                 })
             })
         });

@@ -198,8 +198,11 @@ impl Device {
         }
     }
 
-    /// Asks for an interrupt at the next request that is done. True if one is.
+    /// Asks for an interrupt at the next request that is done, if it has any. True if one is.
     pub fn arm(&mut self, info: &SystemInfo) -> bool {
+        if self.queue.is_idle() {
+            return false;
+        }
         self.queue.listen();
         // The access also is the barrier that does not depend on fences (`virtqueue`).
         self.transport.lower_interrupt();

@@ -451,6 +451,31 @@ fn a_revoked_extent_is_gone_when_the_device_is_done() {
 }
 
 #[test]
+fn a_device_without_requests_is_asked_for_no_interrupt() {
+    let (kernel, root, all) = disk_machine();
+    let (mut app, mut disk) = (App::new(kernel, root, all, 600), Disk::new());
+    let arm = || super::arm(kernel, &mut kernel.disk.borrow_mut());
+    // After which of the entries it is done with it is to interrupt.
+    let wanted = || Disk::word16(4096 + 4 + 2 * 256);
+    let silent = 0_u16.wrapping_sub(1);
+    assert!(!arm());
+    assert_eq!(wanted(), silent);
+    for done in 0..3 {
+        app.submit(app.request(Write, 150, 2, 2));
+        app.sync();
+        assert!(!arm(), "it is not done yet");
+        assert_eq!(wanted(), done);
+        disk.finish_all();
+        assert!(arm(), "it is done, and that was not seen");
+        app.sync();
+        super::disarm(&mut kernel.disk.borrow_mut());
+        let silent = wanted();
+        assert!(!arm());
+        assert_eq!((wanted(), silent), (silent, done));
+    }
+}
+
+#[test]
 fn a_device_that_fails_or_lies_is_an_error_of_the_request() {
     let (kernel, root, all) = disk_machine();
     let (mut app, mut disk) = (App::new(kernel, root, all, 600), Disk::new());

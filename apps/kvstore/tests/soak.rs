@@ -1,8 +1,8 @@
 //! Many durable changes on a device that holds a small part of them: with the areas of its log
 //! changing places, restarts, items that end, and a device that loses what was not flushed.
 //!
-//! The usual run is short; `EXO_SOAK=1000000 cargo nextest run -p kvstore --release soak` is the
-//! long one, with the number of sets.
+//! A million of them, over days of the store's own clock, in two seconds; `EXO_SOAK=N` is another
+//! number: `EXO_SOAK=20000000 cargo nextest run -p kvstore --release --no-capture soak`.
 #![cfg(feature = "durable")]
 
 use std::collections::HashMap;
@@ -14,8 +14,10 @@ use kvstore::stream::Conversation;
 use kvstore::{Config, Service, Time};
 use libos::storage::{Block, Fault, MemoryDisk, SECTOR};
 
-/// Sets of the usual run.
-const SETS: u64 = 60_000;
+/// Sets, unless it is told.
+const SETS: u64 = 1_000_000;
+/// When the first of them is made.
+const BEGIN: u64 = 1_700_000_000;
 /// Different keys: what the store holds at a time is much less than what is set.
 const KEYS: u64 = 700;
 /// Sets before answers leave, at most.
@@ -99,7 +101,7 @@ fn soak() {
     let mut model: HashMap<u64, Known> = HashMap::new();
     // What was changed last was not acknowledged: it is so or not.
     let mut unsure: Option<(u64, Known)> = None;
-    let (mut unix, mut set, mut lives, mut switches, mut written) = (1_700_000_000, 0, 0, 0, 0);
+    let (mut unix, mut set, mut lives, mut switches, mut written) = (BEGIN, 0, 0, 0, 0);
     while set < sets {
         lives += 1;
         let start = unix;
@@ -165,6 +167,10 @@ fn soak() {
         unix += random.below(600);
     }
     let device = sectors * SECTOR as u64;
-    println!("{set} sets, {lives} lives, {written} bytes on {device}, {switches} switches");
+    let hours = (unix - BEGIN) / 3600;
+    println!(
+        "{set} sets in {hours} hours, {lives} lives, {written} bytes written to a device of \
+         {device}, {switches} changes of the area in use"
+    );
     assert!(written > 4 * device && switches > set / 20_000, "the device was not filled often");
 }

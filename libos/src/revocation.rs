@@ -17,6 +17,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::Handle;
 use exo_abi::{EnvId, Error, FrameInfo, FrameKind, Pages, Pfn};
 
+use crate::memory::Range;
 #[cfg(exo_guest)]
 use crate::{sys, time::timestamp};
 
@@ -24,21 +25,38 @@ use crate::{sys, time::timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
     id: EnvId,
+    /// Where its frames are.
+    range: Range,
     had: Pages,
     wanted: Pages,
     deadline: u64,
 }
 
 impl Demand {
-    /// Of `wanted` frames of environment `id`, until the time-stamp counter passes `deadline`.
+    /// Of `wanted` frames of environment `id`, wherever they are, until the time-stamp counter passes
+    /// `deadline`.
     pub fn new(table: &[FrameInfo], id: EnvId, wanted: Pages, deadline: u64) -> Self {
-        Self { id, had: held(table, id), wanted, deadline }
+        let range = Range { first: Pfn(0), count: table.len() as Pages };
+        Self::within(range, table, id, wanted, deadline)
+    }
+
+    /// The same of an environment that can have frames of `range` only, as a child has: what is owed is
+    /// found by looking at these.
+    pub fn within(
+        range: Range,
+        table: &[FrameInfo],
+        id: EnvId,
+        wanted: Pages,
+        deadline: u64,
+    ) -> Self {
+        Self { id, range, had: held(table, id, range), wanted, deadline }
     }
 
     /// Frames still owed. What the environment has got since it was asked it owes, too: taking
     /// frames to give them back is not giving back.
     pub fn owed(&self, table: &[FrameInfo]) -> Pages {
-        let [wanted, has, had] = [self.wanted, held(table, self.id), self.had].map(u64::from);
+        let [wanted, has, had] =
+            [self.wanted, held(table, self.id, self.range), self.had].map(u64::from);
         let owed = if wanted == 0 { 0 } else { (wanted + has).saturating_sub(had) };
         owed.min(Pages::MAX.into()) as Pages
     }
@@ -66,7 +84,7 @@ impl Demand {
                     && entry.pins.load(Relaxed) == 0
             })
         };
-        let all = (0..table.len() as u32).map(Pfn);
+        let all = (0..self.range.count).map(|number| self.range.first.plus(number));
         expendable.into_iter().chain(all).find(can_be_taken).ok_or(Error::Vacant)
     }
 
@@ -101,9 +119,10 @@ impl Demand {
     }
 }
 
-/// Frames that belong to `id`, of any kind.
-fn held(table: &[FrameInfo], id: EnvId) -> Pages {
-    table.iter().filter(|entry| entry.owner.load(Relaxed) == id.0).count() as Pages
+/// Frames of `range` that belong to `id`, of any kind.
+fn held(table: &[FrameInfo], id: EnvId, range: Range) -> Pages {
+    let entries = table.iter().skip(range.first.0 as usize).take(range.count as usize);
+    entries.filter(|entry| entry.owner.load(Relaxed) == id.0).count() as Pages
 }
 
 #[cfg(test)]
@@ -112,7 +131,7 @@ mod tests {
 
     use exo_abi::{EnvId, Error, FrameInfo, FrameKind, Pfn};
 
-    use super::Demand;
+    use super::{Demand, Range};
 
     const OWNER: EnvId = EnvId(3);
 
@@ -158,6 +177,19 @@ mod tests {
         assert_eq!((demand.owed(&table), demand.due(&table, [], 200)), (0, Err(Error::WrongState)));
         let nothing = Demand::new(&table, OWNER, 0, 0);
         assert_eq!(nothing.due(&table, [], 200), Err(Error::WrongState));
+    }
+
+    #[test]
+    fn only_frames_of_the_range_are_looked_at() {
+        let table = table(&KINDS);
+        let range = Range { first: Pfn(4), count: 2 };
+        let demand = Demand::within(range, &table, OWNER, 2, 0);
+        set(&table, 3, FrameKind::Free, 0);
+        assert_eq!((demand.owed(&table), demand.due(&table, [], 1)), (2, Ok(Pfn(4))));
+        set(&table, 4, FrameKind::Free, 0);
+        assert_eq!((demand.owed(&table), demand.due(&table, [], 1)), (1, Ok(Pfn(5))));
+        set(&table, 5, FrameKind::Free, 0);
+        assert_eq!(demand.owed(&table), 0);
     }
 
     #[test]

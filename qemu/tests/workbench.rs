@@ -9,13 +9,14 @@ use exo_cmd::prerequisites::QEMU;
 use exo_cmd::workspace;
 
 /// What is made, and what it says when it runs; nothing if it serves and does not end.
-const KINDS: [(&str, Option<&str>); 9] = [
+const KINDS: [(&str, Option<&str>); 10] = [
     ("app", Some("own-app: ")),
     ("scheduler", Some("own-scheduler: slices: [")),
     ("heap", Some("own-heap: 10000 words, 38890 letters")),
     ("frames", Some("own-frames: 262144 bytes in ")),
     ("pair", Some("consumer: the numbers add up to 2")),
     ("protected", Some("own-protected: 10 tickets of 100, 999990 are left")),
+    ("revocation", Some("own-revocation: 16 frames were given, 0 had to be taken")),
     ("pager", Some("own-pager: sum 1835008: ")),
     ("service", None),
     ("stack", None),
@@ -44,7 +45,7 @@ fn passes_its_tests(folder: &Path) {
 /// Each has figures, and of those that the library has, too, each has a ratio.
 fn is_measured(kind: &str, path: &str) {
     let mut arguments = vec!["measure", "--app", path, "--samples", "20"];
-    let is_in_stock = !["app", "service", "pair", "protected"].contains(&kind);
+    let is_in_stock = !["app", "service", "pair", "protected", "revocation"].contains(&kind);
     if is_in_stock {
         arguments.extend(["--against", "stock"]);
     }
@@ -57,6 +58,7 @@ fn is_measured(kind: &str, path: &str) {
         "pair" => ("hand over a number", 1),
         "scheduler" => ("policy: ", 3),
         "protected" => ("take a ticket", 1),
+        "revocation" => ("16 frames", 1),
         "heap" => ("heap: ", 2),
         "pager" => ("pager: ", 3),
         "stack" => ("udp: ", 3),

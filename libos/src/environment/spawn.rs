@@ -173,6 +173,12 @@ impl Child {
         EnvId(self.range.first.plus(self.range.count - PARTS).0)
     }
 
+    /// The frames that it has and may take.
+    #[must_use]
+    pub fn frames(&self) -> Range {
+        self.range
+    }
+
     /// How it fares.
     ///
     /// # Errors

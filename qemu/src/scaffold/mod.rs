@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Pair,
     /// Two applications, one of which serves the other's calls
     Protected,
+    /// An application that asks its child for page frames, and a child that chooses which to give
+    Revocation,
 }
 
 /// A file of a package: its path there, and its text.
@@ -60,6 +62,7 @@ impl Kind {
             Self::Stack => "A UDP stack of its own",
             Self::Protected => "A protected service",
             Self::Pair => "Two applications that meet",
+            Self::Revocation => "Frames that are given back when asked for",
         }
     }
 
@@ -70,7 +73,7 @@ impl Kind {
 
     /// Whether the library has another that can be measured by the same operations.
     pub(crate) fn is_in_stock(self) -> bool {
-        !matches!(self, Self::App | Self::Service | Self::Pair | Self::Protected)
+        !matches!(self, Self::App | Self::Service | Self::Pair | Self::Protected | Self::Revocation)
     }
 
     fn sources(self) -> &'static [File] {
@@ -84,6 +87,7 @@ impl Kind {
             Self::Stack => files!("stack": "main.rs", "stack.rs"),
             Self::Protected => files!("protected": "main.rs", "tickets.rs"),
             Self::Pair => files!("pair": "main.rs", "ring.rs"),
+            Self::Revocation => files!("revocation": "main.rs", "cache.rs"),
         }
     }
 
@@ -92,6 +96,7 @@ impl Kind {
             Self::Service | Self::Stack => include_str!("templates/reached.toml"),
             Self::Protected => include_str!("templates/protected.toml"),
             Self::Pair => include_str!("templates/pair.toml"),
+            Self::Revocation => include_str!("templates/revocation.toml"),
             Self::App | Self::Scheduler | Self::Pager | Self::Heap | Self::Frames => {
                 include_str!("templates/alone.toml")
             }

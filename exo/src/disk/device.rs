@@ -77,6 +77,8 @@ pub struct Device {
     queue: Virtqueue,
     slots: Pfn,
     flights: [Option<Flight>; SLOTS as usize],
+    /// How many of these are there.
+    flying: u32,
     features: u32,
     /// Sectors that can be named.
     pub sectors: u32,
@@ -93,7 +95,7 @@ impl Device {
         sectors: u32,
     ) -> Self {
         let flights = [const { None }; SLOTS as usize];
-        Self { transport, queue, slots, flights, features, sectors }
+        Self { transport, queue, slots, flights, flying: 0, features, sectors }
     }
 
     /// Whether the device is done with a request.
@@ -112,8 +114,11 @@ impl Device {
     /// No account may make more than are free, so that one that makes few finds one free, however
     /// many another makes, and through however many bindings.
     pub fn room(&self, account: CapRef) -> (u32, u32) {
-        let free = SLOTS - self.flights().count() as u32;
-        (free, self.flights().filter(|flight| flight.account == account).count() as u32)
+        if self.flying == 0 {
+            return (SLOTS, 0);
+        }
+        let held = self.flights().filter(|flight| flight.account == account).count();
+        (SLOTS - self.flying, held as u32)
     }
 
     /// Whether it can do this.
@@ -167,6 +172,7 @@ impl Device {
         queue.describe(last, status, true, None);
         queue.make_available(head);
         *place = Some(flight);
+        self.flying += 1;
         true
     }
 
@@ -188,6 +194,7 @@ impl Device {
             let Some(flight) = place.filter(|_| head % PARTS == 0).and_then(Option::take) else {
                 continue;
             };
+            self.flying -= 1;
             let at = self.slots.address() + u64::from(number) * size_of::<Slot>() as u64;
             let at = memory::physical(at + core::mem::offset_of!(Slot, status) as u64);
             // SAFETY: inside the frame of the slots; a byte, whatever the device wrote.
@@ -200,7 +207,7 @@ impl Device {
 
     /// Asks for an interrupt at the next request that is done, if it has any. True if one is.
     pub fn arm(&mut self, info: &SystemInfo) -> bool {
-        if self.queue.is_idle() {
+        if self.flying == 0 {
             return false;
         }
         self.queue.listen();

@@ -5,6 +5,7 @@
 //! the owner. Its frames are pinned until the device is done, so that they are neither freed nor
 //! become anything else. What fails is given back with the reason, as a completion.
 
+use core::ops::Range;
 use core::sync::atomic::Ordering::{Acquire, Release};
 
 use exo_abi::{
@@ -80,16 +81,7 @@ fn hand_over(
         fills: 0,
     };
     if operation != DiskOperation::Flush {
-        let (first, count) = binding.extent.get();
-        let end = request.first.checked_add(request.sectors.into()).ok_or(Error::OutOfRange)?;
-        let within = request.first >= first.into() && end <= u64::from(first) + u64::from(count);
-        if !within {
-            return Err(Error::OutOfRange);
-        }
-        if request.sectors == 0 {
-            return Err(Error::BadArgument);
-        }
-        flight.sectors = request.first..end;
+        flight.sectors = sectors(binding, &request)?;
     }
     if reads || operation == DiskOperation::Write {
         if request.sectors > MAX_SECTORS || !request.buffer.is_multiple_of(SECTOR_BYTES) {
@@ -103,6 +95,16 @@ fn hand_over(
     // There was room, of which `sync` keeps the count.
     device.send(operation, request.buffer, flight);
     Ok(())
+}
+
+/// The sectors that `request` names, which must be some of the binding's extent.
+fn sectors(binding: &Binding, request: &DiskRequest) -> Result<Range<u64>, Error> {
+    let (first, count) = binding.extent.get();
+    let end = request.first.checked_add(request.sectors.into()).ok_or(Error::OutOfRange)?;
+    if request.first < first.into() || end > u64::from(first) + u64::from(count) {
+        return Err(Error::OutOfRange);
+    }
+    if request.sectors == 0 { Err(Error::BadArgument) } else { Ok(request.first..end) }
 }
 
 /// Pins the frames of the `bytes` from `buffer` on, which must be memory of the binding's owner,

@@ -159,12 +159,6 @@ impl Virtqueue {
         used != self.seen
     }
 
-    /// Whether the device has finished, and this side seen, all that was made available.
-    #[inline]
-    pub fn is_idle(&self) -> bool {
-        self.available == self.seen
-    }
-
     /// Asks for an interrupt at the next finished entry. If there is one already,
     /// which is to be looked for afterwards, no interrupt may come.
     pub fn listen(&mut self) {

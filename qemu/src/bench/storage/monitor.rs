@@ -41,7 +41,14 @@ impl Monitor {
     /// # Errors
     /// There is none.
     pub(super) fn connect(socket: &PathBuf) -> Result<Self> {
-        let stream = UnixStream::connect(socket).context("QEMU's monitor")?;
+        Self::over(UnixStream::connect(socket).context("QEMU's monitor")?)
+    }
+
+    /// The monitor at the other end of `stream`.
+    ///
+    /// # Errors
+    /// It does not answer as one.
+    pub(super) fn over(stream: UnixStream) -> Result<Self> {
         let mut monitor = Self { stream: RefCell::new(BufReader::new(stream)), disk: None };
         monitor.ask(&json!({ "execute": "qmp_capabilities" }))?;
         let devices = monitor.ask(&json!({ "execute": "x-query-virtio" }))?;

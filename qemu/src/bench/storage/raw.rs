@@ -1,17 +1,22 @@
 //! Writing 4 KiB at a random place of a disk and flushing it, one at a time: nothing above the device
 //! but what each system has there.
 //!
-//! On Exo the program counts itself (`apps/libostest`), with a clock that counts instructions and
-//! stands still while the machine sleeps; on Linux fio is told how many blocks to write, and what
-//! more blocks cost more is the cost of a block.
+//! fio on Linux, and a program on Exo (`apps/libostest`), are told how many blocks to write; what
+//! more blocks cost more is the cost of a block. The guest's processor is held where it sleeps until
+//! the disk has answered.
 
-use std::time::Duration;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::Monitor;
 use super::machines::{Counted, Peer, place};
+use crate::bench::counter::{Counter, Counts, wait_for};
 use crate::bench::load::{Dialect, Load, Offer, Workload};
+use crate::bench::steps::Steps;
+use crate::bench::table::Table;
 use crate::guest;
 use crate::machine::{Config, Machine, Network};
 use crate::manifest::{self, DiskShare};
@@ -27,16 +32,35 @@ const ENGINES: [(&str, &str); 3] = [
     ("libaio", "Linux, O_DIRECT, libaio and fdatasync"),
     ("io_uring", "Linux, O_DIRECT, io_uring and its fsync"),
 ];
+/// The row of a write alone.
+pub(super) const WRITE: &str = "write";
+/// The program's ways on Exo.
+const WAYS: [Way; 3] = [
+    Way { argument: WRITE, what: "Exo, ring of requests, written and not flushed" },
+    Way { argument: "native", what: "Exo, ring of requests" },
+    Way { argument: "blocking", what: "Exo, as to a file: a slice is copied, each call sleeps" },
+];
+/// Where the kernel checks a request against its extent, and the rights to that.
+const CHECKS: [&str; 2] = ["exo/src/disk/submit.rs sectors", "exo/abi/src/capability.rs allows"];
 /// Sectors of the extent, and how long a run may take.
 const EXTENT: u32 = 64 << 11;
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Instructions of one write and one flush.
+/// A way to write on Exo.
+#[derive(Clone, Copy)]
+struct Way {
+    argument: &'static str,
+    what: &'static str,
+}
+
+/// Instructions of one write and, unless it says otherwise, one flush.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     pub(super) key: &'static str,
     pub(super) what: &'static str,
     pub(super) instructions: f64,
+    /// Of these, those that check extent and rights; not known of Linux.
+    pub(super) check: Option<f64>,
 }
 
 /// Measures both systems.
@@ -44,7 +68,10 @@ pub(super) struct Row {
 /// # Errors
 /// A machine does not start, or does not write.
 pub(super) fn measure(interrupt: &Signals) -> Result<Vec<Row>> {
-    let mut rows = exo(interrupt)?;
+    let mut rows = Vec::new();
+    for way in WAYS {
+        rows.push(exo(way, interrupt)?);
+    }
     let counted = Counted::boot(Peer::Fio, interrupt)?;
     let Counted { machine, counter, capture, monitor, address, .. } = &counted;
     let workload = Workload { value_bytes: BLOCKS[0], ..Workload::gets(4, 0) };
@@ -59,20 +86,40 @@ pub(super) fn measure(interrupt: &Signals) -> Result<Vec<Row>> {
             *total = load.pass(Offer::Held(1), 1)?.total as f64;
         }
         let instructions = (totals[1] - totals[0]) / (BLOCKS[1] - BLOCKS[0]) as f64;
-        rows.push(Row { key: engine, what, instructions });
+        rows.push(Row { key: engine, what, instructions, check: None });
     }
     ensure!(machine.running(), "the guest ended\n{}", machine.report());
     Ok(rows)
 }
 
-fn exo(interrupt: &Signals) -> Result<Vec<Row>> {
-    note!("bench: raw writes, Exo");
+/// The same on Exo: two machines that write more and fewer blocks, counted until they sleep for good.
+fn exo(way: Way, interrupt: &Signals) -> Result<Row> {
+    note!("bench: raw writes, {}", way.what);
+    let mut counts = Vec::new();
+    for blocks in BLOCKS {
+        counts.push(written(way.argument, blocks, interrupt)?);
+    }
+    let (more, table) = counts.pop().context("two were counted")?;
+    let (fewer, _) = counts.pop().context("two were counted")?;
+    let counts = more.since(&fewer);
+    let each = |count: u64| count as f64 / (BLOCKS[1] - BLOCKS[0]) as f64;
+    let checks = counts.by_function().filter(|&(function, ..)| {
+        let function = table.functions().get(function);
+        function.is_some_and(|function| CHECKS.contains(&function.name.as_str()))
+    });
+    let check = Some(each(checks.map(|(.., count)| count).sum()));
+    Ok(Row { key: way.argument, what: way.what, instructions: each(counts.total), check })
+}
+
+/// What a machine takes in all that writes so many blocks.
+fn written(way: &str, blocks: usize, interrupt: &Signals) -> Result<(Counts, Table)> {
     let directory = tempfile::Builder::new().prefix("exo-bench-").tempdir()?;
     let mut config = Config::new(manifest::read(&workspace::manifest("bench"))?);
     config.manifest.apps.truncate(1);
     for app in &mut config.manifest.apps {
         app.image = "libostest".into();
-        app.args = vec!["as=disk-bench".into(), format!("blocks={}", BLOCKS[1])];
+        let (way, blocks) = (format!("way={way}"), format!("blocks={blocks}"));
+        app.args = vec!["as=disk-bench".into(), way, blocks];
         app.disk = Some(DiskShare { name: "raw".into(), sectors: EXTENT });
         app.forward.clear();
     }
@@ -80,19 +127,31 @@ fn exo(interrupt: &Signals) -> Result<Vec<Row>> {
     config.network = Network::Frames;
     config.icount = true;
     guest::build(&config.manifest)?;
+    let images = [guest::KERNEL, guest::ROOT, "libostest"];
+    let table = Table::of_programs(images, &Steps::of_workspace()?, interrupt)?;
+    let counter = Counter::new(&table)?;
+    let socket = directory.path().join("monitor");
+    config.extra = counter.arguments();
+    config.extra.extend(Monitor::arguments(&socket));
+    // Let go before the disk has answered, the guest would live through time of its own.
+    counter.hold();
     let machine = Machine::boot(&config)?;
-    let line = machine.wait_for_line("disk: bench ", PATIENCE)?;
-    interrupt.check()?;
-    let number = |name: &str| -> Result<f64> {
-        let word = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        Ok(word.context("it says something else")?.parse()?)
+    // Its name is there some moments before it listens.
+    let mut stream = None;
+    let mut connects = || {
+        stream = UnixStream::connect(&socket).ok();
+        stream.is_some()
     };
-    Ok(vec![
-        Row { key: "native", what: "Exo, ring of requests", instructions: number("native")? },
-        Row {
-            key: "blocking",
-            what: "Exo, through the blocking layer, which copies",
-            instructions: number("blocking")?,
-        },
-    ])
+    wait_for(&mut connects, "QEMU has no monitor", &machine, interrupt)?;
+    let monitor = Monitor::over(stream.context("it connected")?)?;
+    let start = Instant::now();
+    while machine.wait_for_line("disk: wrote ", Duration::ZERO).is_err() {
+        interrupt.check()?;
+        ensure!(machine.running() && start.elapsed() < PATIENCE, "no end\n{}", machine.report());
+        if counter.is_held() && !monitor.is_busy()? {
+            counter.let_one_pass();
+        }
+    }
+    counter.wait_until_at_rest(&machine, interrupt)?;
+    Ok((counter.read(), table))
 }

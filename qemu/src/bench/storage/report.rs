@@ -18,6 +18,8 @@ use crate::figures::{self, Named};
 const TIMES_ONE: f64 = 30.0;
 const TIMES_MANY: f64 = 12.0;
 const TIME: f64 = 0.5;
+/// The check of a request against its extent is at most this share of a write of 4 KiB.
+const CHECK: f64 = 0.02;
 /// A read hit costs at most this share more with a disk: what is asked of a count that differs by
 /// where the linker puts things.
 const HIT: f64 = 1.01;
@@ -106,6 +108,18 @@ impl Report {
             measured: row.ratio,
             met: row.ratio <= TIME,
         }));
+        let write = self.raw.iter().find(|row| row.key == raw::WRITE);
+        if let Some((instructions, check)) =
+            write.and_then(|row| Some((row.instructions, row.check?)))
+        {
+            let measured = check / instructions;
+            all.push(Verdict {
+                key: "check".to_owned(),
+                goal: format!("the check of the extent: at most {CHECK} of a 4 KiB write"),
+                measured,
+                met: measured <= CHECK,
+            });
+        }
         let of = |durable| self.hits.iter().find(|hit| hit.durable == durable);
         if let (Some(with), Some(without)) = (of(true), of(false)) {
             let measured = (with.one / without.one).max(with.batch / without.batch);
@@ -146,14 +160,7 @@ impl Report {
         }
         self.tell_connections(&mut out);
         self.tell_times(&mut out);
-        if !self.raw.is_empty() {
-            out +=
-                "\nInstructions per 4 KiB written at a random place and flushed, one at a time\n";
-            let cells = self.raw.iter();
-            let cells =
-                cells.map(|row| vec![row.what.to_owned(), figures::count(row.instructions)]);
-            table(&mut out, "|instructions", cells.collect());
-        }
+        self.tell_raw(&mut out);
         if let Some(start) = &self.start {
             let restart::Start { items, log_bytes, instructions, seconds, process_seconds } = start;
             let [log, all, each] =
@@ -234,6 +241,22 @@ impl Report {
         }
     }
 
+    fn tell_raw(&self, out: &mut String) {
+        if self.raw.is_empty() {
+            return;
+        }
+        out.push_str(
+            "\nInstructions per 4 KiB written at a random place and flushed, one at a time\n",
+        );
+        let rows = self.raw.iter().map(|row| {
+            let check = row.check.map_or(String::new(), |check| {
+                format!("{check:.0}, {:.1} %", 100.0 * check / row.instructions)
+            });
+            vec![row.what.to_owned(), figures::count(row.instructions), check]
+        });
+        table(out, "|instructions|check of the extent", rows.collect());
+    }
+
     fn tell_times(&self, out: &mut String) {
         if self.times.is_empty() {
             return;
@@ -279,6 +302,10 @@ impl Stating for Report {
         }
         for row in &self.raw {
             named.insert(format!("raw.{}", row.key), figures::count(row.instructions));
+            if let Some(check) = row.check {
+                let percent = format!("{:.1}", 100.0 * check / row.instructions);
+                named.insert(format!("raw.{}.check", row.key), percent);
+            }
         }
         for hit in &self.hits {
             let disk = if hit.durable { "disk" } else { "no-disk" };

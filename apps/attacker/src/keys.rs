@@ -33,6 +33,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "execute what was not admitted", run: not_admitted },
     Attack { name: "change code after it was admitted", run: changed },
     Attack { name: "map a domain again", run: again },
+    Attack { name: "put pages in the place of a domain's", run: replaced },
     Attack { name: "have the kernel read and write a domain", run: by_the_kernel },
     Attack { name: "keep the rights after an exception", run: exception },
     Attack { name: "keep the rights after a trap flag", run: trap_flag },
@@ -461,6 +462,19 @@ fn again(attacker: &mut Attacker) -> Attempt {
         return Ok(as_own);
     }
     with(Some(Handle::first(1).into_word()), Error::BadHandle)
+}
+
+/// What stands behind a gate, and what it works with, stays where the store has mapped it.
+fn replaced(attacker: &mut Attacker) -> Attempt {
+    let mut last = Verdict::breach("nothing");
+    for at in [GATE, DOMAIN] {
+        let words = [Some(SELF.into_word()), Some(at), Some(1)];
+        last = answer(attacker, "unmap", &words, &[Error::NoRight])?;
+        if !last.is_repelled() {
+            return Ok(last);
+        }
+    }
+    Ok(last)
 }
 
 fn by_the_kernel(attacker: &mut Attacker) -> Attempt {

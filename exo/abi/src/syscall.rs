@@ -79,7 +79,9 @@ macro_rules! syscall_table {
             14 map(space: Handle, owner: Handle, first: Pfn, at: VirtAddr, count: Pages, protection: Protection) -> ();
             /// Unmaps `count` pages at `at`. Pages not mapped are skipped. At
             /// most 64 at a time, or `LARGE_PAGES`: the page of 2 MiB at `at`,
-            /// [`Error::Vacant`] if there is none. Needs [`Rights::MEMORY`].
+            /// [`Error::Vacant`] if there is none. Needs [`Rights::MEMORY`]. In an environment that
+            /// takes part in protection keys, pages behind one and code stay
+            /// ([`Error::NoRight`]) if their frame belongs neither to it nor to the caller.
             15 unmap(space: Handle, at: VirtAddr, count: Pages) -> ();
             /// Makes an environment from four frames of the caller's plain
             /// memory: its kernel object, page-table root, first 64 capability
@@ -92,7 +94,8 @@ macro_rules! syscall_table {
             17 env_start(env: Handle, entry: UserPtr, stack: UserPtr, argument: u64) -> ();
             /// Ends `env` if it still runs, and gives back everything it holds.
             /// Bounded: [`Error::Again`]. [`Error::InUse`] while others still map
-            /// its frames or the device still sends from them.
+            /// its frames or the device still sends from them. If it is behind a gate, it goes on
+            /// in slices of the caller's until it is not, 64 of them at most, before it ends.
             /// [`Error::WrongState`] for the caller itself, any environment it descends from,
             /// and the first environment. Needs [`Rights::CONTROL`].
             18 env_destroy(env: Handle) -> ();

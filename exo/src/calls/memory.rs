@@ -162,6 +162,13 @@ pub(super) fn unmap(
     caller.work().spend(run_of(count, UNMAP));
     let space = caller.live_env_with(space, Rights::MEMORY)?;
     let root = space.root_table.get();
+    if keys::is_guarded(space) {
+        caller.work().spend(count.min(BATCH) * MAP);
+        let (frames, place) = (&caller.kernel.frames, (space.id(), root));
+        if paging::are_sealed(frames, place, at, count, caller.env.id()) {
+            return Err(Error::NoRight);
+        }
+    }
     let forget = |page| caller.forget(space, page);
     let unmapped = paging::unmap(&caller.kernel.frames, root, at, count, forget);
     caller.kernel.expel(space.id());

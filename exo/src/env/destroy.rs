@@ -7,9 +7,11 @@ use super::transfer;
 use crate::capability;
 use crate::disk;
 use crate::kernel::Kernel;
+use crate::keys;
 use crate::net;
 use crate::object;
 use crate::paging;
+use crate::schedule;
 use crate::slots;
 use crate::state::env::Env;
 use crate::work::Work;
@@ -24,15 +26,20 @@ const SLOT: u32 = 24;
 mod stage {
     pub(super) const STOP: u32 = 0;
     pub(super) const LEAVE: u32 = 1;
-    pub(super) const PAGE_TABLES: u32 = 2;
-    pub(super) const CHILDREN: u32 = 3;
-    pub(super) const SILENCED: u32 = 4;
-    pub(super) const BINDINGS: u32 = 5;
-    pub(super) const SCOPES: u32 = 6;
-    pub(super) const CAPABILITIES: u32 = 7;
-    pub(super) const CHECK: u32 = 8;
-    pub(super) const FRAMES: u32 = 9;
+    pub(super) const GATE: u32 = 2;
+    pub(super) const PAGE_TABLES: u32 = 3;
+    pub(super) const CHILDREN: u32 = 4;
+    pub(super) const SILENCED: u32 = 5;
+    pub(super) const BINDINGS: u32 = 6;
+    pub(super) const SCOPES: u32 = 7;
+    pub(super) const CAPABILITIES: u32 = 8;
+    pub(super) const CHECK: u32 = 9;
+    pub(super) const FRAMES: u32 = 10;
 }
+
+/// How often an environment that is behind a gate when it is to end gets the rest of a slice of its
+/// destroyer's, to finish what is not its own.
+const TURNS: u32 = 64;
 
 /// Goes on destroying `env`, and first all it created, as far as there is `work`. When that is done its
 /// object is gone.
@@ -49,6 +56,8 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<(), Error
     let (stage, position) = env.destruction.get();
     let next = match stage {
         stage::STOP => {
+            // What has ended does not come back to life.
+            let position = if env.state() == EnvState::Ready { position } else { 1 };
             slots::set_state(kernel, env, EnvState::Dying);
             // Its U-area may soon belong to another environment.
             env.area.set(None);
@@ -58,10 +67,19 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<(), Error
             work.spend(slots * slots::ASSIGN);
             slots::forget(kernel, env);
             transfer::hang_up(kernel, env);
-            (stage::LEAVE, 0)
+            (stage::LEAVE, position)
         }
-        stage::LEAVE if kernel.is_loaded_elsewhere(env) => (stage::LEAVE, 0),
+        stage::LEAVE if kernel.is_loaded_elsewhere(env) => (stage::LEAVE, position),
+        stage::LEAVE if position == 0 && keys::was_open(env) => {
+            slots::set_state(kernel, env, EnvState::Ready);
+            (stage::GATE, decisions(kernel))
+        }
         stage::LEAVE => (stage::PAGE_TABLES, 0),
+        stage::GATE if keys::was_open(env) && decisions(kernel).wrapping_sub(position) < TURNS => {
+            schedule::donate(kernel, env);
+            (stage::GATE, position)
+        }
+        stage::GATE => (stage::STOP, 1),
         stage::PAGE_TABLES => scan(kernel, env, position, stage, work, |pfn, kind| {
             kind != FrameKind::PageTable || paging::clear_table(frames, pfn, work)
         }),
@@ -132,6 +150,11 @@ pub fn destroy_step(kernel: &Kernel, env: &Env, work: &Work) -> Result<(), Error
     };
     env.destruction.set(next);
     Err(Error::Again)
+}
+
+/// How often this processor has chosen what runs.
+fn decisions(kernel: &Kernel) -> u32 {
+    kernel.here().schedule.decisions.get() as u32
 }
 
 fn drop_capabilities(kernel: &Kernel, env: &Env, position: u32, work: &Work) -> (u32, u32) {

@@ -4,14 +4,14 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::{
-    CLOSED, Error, FRAME_BYTES, FrameKind, GATE_BYTES, Handle, KEYS, Pfn, Rights, UserPtr, Word,
-    gate, opened,
+    CLOSED, EnvId, EnvState, EnvStatus, Error, FRAME_BYTES, FrameKind, GATE_BYTES, Handle, KEYS,
+    Pfn, Rights, UserPtr, Word, gate, opened,
 };
 use proptest::prelude::*;
 
 use super::processor::RIGHTS;
 use crate::capability::{self, CapRef, Kind, Object};
-use crate::env::{Env, upcall};
+use crate::env::{self, Env, upcall};
 use crate::kernel::Kernel;
 use crate::memory;
 use crate::paging::text::{WRPKRU, is_harmless};
@@ -173,6 +173,52 @@ fn keys_are_for_those_that_take_part() {
     assert_eq!(call(kernel, root, "env_guard", &[other]), Err(Error::WrongState));
 }
 
+/// Or else code behind a gate would run on pages that its client has put in the place of the domain's.
+#[test]
+fn what_another_has_mapped_behind_a_key_or_as_code_stays() {
+    let (kernel, root, client, env) = guarded();
+    let (store, held) = child(kernel, root, 740);
+    let none = Handle::NONE.into_word();
+    // The domain's memory and code, and the client's own of both kinds, and memory in common.
+    for (owner, frame) in [(held, 800), (held, 801), (env, 802), (env, 803), (held, 804)] {
+        fill(kernel, root, owner, frame, (0, &[]));
+    }
+    for (owner, frame) in [(held, 801), (env, 803)] {
+        call(kernel, root, "code_admit", &[owner, frame, none]).expect("zeros");
+    }
+    let keyed = |owner, frame, page: u64| {
+        let words = [env, owner, frame, AT + 0x1000 * page, WRITE, 3];
+        call(kernel, root, "map_keyed", &words).expect("mapped");
+    };
+    let map = |owner, frame, page: u64, how| {
+        let words = [env, owner, frame, AT + 0x1000 * page, 1, how];
+        call(kernel, root, "map", &words).expect("mapped");
+    };
+    keyed(held, 800, 0);
+    map(held, 801, 1, EXECUTE);
+    keyed(env, 802, 2);
+    map(env, 803, 3, EXECUTE);
+    map(held, 804, 4, WRITE);
+    let unmap = |by: &'static Env, space, page: u64, count| {
+        call(kernel, by, "unmap", &[space, AT + 0x1000 * page, count])
+    };
+    for by in [client, root] {
+        let space = if by.id() == root.id() { env } else { OWN };
+        for (page, count) in [(0, 1), (1, 1), (0, 2), (1, 3), (0, 5)] {
+            assert_eq!(unmap(by, space, page, count), Err(Error::NoRight), "{page} {count}");
+        }
+    }
+    assert_eq!(kernel.frames.mappings(Pfn(800)), 1);
+    assert_eq!(unmap(client, OWN, 2, 3), Ok(0), "its own");
+    // Their owner takes them away.
+    let named = Object::in_frame(Kind::Env, &kernel.frames, Pfn(client.id().0));
+    let rights = Rights::MEMORY;
+    let handle =
+        capability::insert(&kernel.frames, &store.capabilities, named, rights, CapRef::NONE);
+    assert_eq!(unmap(store, handle.expect("room").into_word(), 0, 2), Ok(0));
+    assert_eq!(kernel.frames.mappings(Pfn(800)), 0);
+}
+
 #[test]
 fn the_kernel_does_not_reach_behind_a_key() {
     let (kernel, root, env, handle) = guarded();
@@ -210,6 +256,47 @@ fn behind_a_gate_nothing_else_begins() {
     super::load(root);
     super::save(root);
     assert_eq!((RIGHTS.get(), root.keys.get()), (0, 0), "of others nothing is kept");
+}
+
+/// What is behind a gate when it is to end has turns to finish what is another's; they are counted.
+#[test]
+fn what_is_behind_a_gate_leaves_it_before_it_ends() {
+    for leaves in [Some(1), Some(5), None] {
+        let (kernel, root, env, handle) = guarded();
+        let schedule = &kernel.here().schedule;
+        call(kernel, root, "env_start", &[handle, AT, AT, 0]).expect("started");
+        env.keys.set(opened(2));
+        let destroy = || call(kernel, root, "env_destroy", &[handle]);
+        let mut turns = 0;
+        // As often as the destroyer asks without giving its slice away, nothing happens.
+        for _ in 0..20 {
+            assert_eq!(destroy(), Err(Error::Again));
+        }
+        while env.state() == EnvState::Ready && env.keys.get() == opened(2) {
+            assert_eq!(destroy(), Err(Error::Again));
+            if schedule.heir.replace(EnvId::NONE) == env.id() {
+                turns += 1;
+                schedule.decisions.set(schedule.decisions.get() + 1);
+            }
+            if leaves == Some(turns) {
+                env.keys.set(CLOSED);
+            }
+        }
+        assert_eq!(turns, leaves.unwrap_or(64), "turns");
+        while destroy() == Err(Error::Again) {
+            assert_eq!(schedule.heir.get(), EnvId::NONE, "no turn more");
+        }
+        assert_eq!(kernel.frames.kind(Pfn(700)), Some(FrameKind::Free));
+    }
+    // What has ended has none.
+    let (kernel, root, env, handle) = guarded();
+    call(kernel, root, "env_start", &[handle, AT, AT, 0]).expect("started");
+    env.keys.set(opened(2));
+    env::end(kernel, env, EnvStatus { state: EnvState::Faulted as u32, ..EnvStatus::NEW });
+    while call(kernel, root, "env_destroy", &[handle]) == Err(Error::Again) {
+        assert_eq!(env.state(), EnvState::Dying);
+        assert_eq!(kernel.here().schedule.heir.get(), EnvId::NONE);
+    }
 }
 
 #[test]

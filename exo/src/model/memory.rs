@@ -178,6 +178,15 @@ impl World {
         why.when(end * 4096 > USER_TOP, Error::BadAddress);
         let space = self.find_whole_env(by, space, Rights::MEMORY, &mut why);
         let Some(space) = space else { return Err(why) };
+        let it = &self.envs[&space];
+        let is_sealed = |(page, (frame, how)): (&u64, &(Frame, Protection))| {
+            let owner = self.owners.get(frame);
+            (it.keyed.contains(page) || *how == Protection::ReadExecute)
+                && owner != Some(&space)
+                && owner != Some(&by)
+        };
+        let sealed = it.guarded && it.pages.range(page..end).any(is_sealed);
+        why.when(sealed, Error::NoRight);
         why.none()?;
         self.env_mut(space).pages.retain(|shown, _| !(page..end).contains(shown));
         self.env_mut(space).keyed.retain(|shown| !(page..end).contains(shown));

@@ -87,7 +87,7 @@ impl World {
     ) -> Answer {
         let mut why = Reasons::default();
         let name = self.find_binding(by, binding, Rights::FILTER, &mut why);
-        why.when(!self.envs[&by].pages.contains_key(&TEXTS), Error::BadPointer);
+        why.when(!self.envs[&by].reads(TEXTS), Error::BadPointer);
         let Some(name) = name else { return Err(why) };
         let owner = self.bindings[&name].owner;
         why.when(owner != by, Error::NotOwned);
@@ -150,7 +150,7 @@ impl World {
         let parent = cap.map_or(Thing::Net, |cap| cap.thing);
         why.when(!matches!(parent, Thing::Net | Thing::Scope(_)), Error::BadHandle);
         why.when(self.is_full(by), Error::TableFull);
-        why.when(!self.envs[&by].pages.contains_key(&TEXTS), Error::BadPointer);
+        why.when(!self.envs[&by].reads(TEXTS), Error::BadPointer);
         self.check_donation(object, by, &mut why);
         self.check_donation(code, by, &mut why);
         why.when(object == code, Error::BadArgument);

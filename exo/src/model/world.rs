@@ -254,6 +254,11 @@ impl World {
 }
 
 impl Environment {
+    /// Whether the kernel reads `page` for it: one that is mapped, and behind no key.
+    pub(super) fn reads(&self, page: u64) -> bool {
+        self.pages.contains_key(&page) && !self.keyed.contains(&page)
+    }
+
     /// Present entries of the page table at `place`.
     pub(super) fn entries(&self, (level, stretch): TablePlace) -> usize {
         if level == 1 {

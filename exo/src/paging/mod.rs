@@ -387,6 +387,28 @@ pub fn unmap(
     Ok(())
 }
 
+/// Whether one of `count` pages at `at` holds code or lies behind a key, and its frame is neither
+/// `by`'s nor `space`'s: in an environment that takes part in protection keys ([`crate::keys`])
+/// such a page stays where it is. Otherwise what stands behind a gate could be
+/// replaced.
+pub fn are_sealed(
+    frames: &FrameTable,
+    (space, root): (EnvId, Pfn),
+    at: VirtAddr,
+    count: Pages,
+    by: EnvId,
+) -> bool {
+    let is_sealed = |page: VirtAddr| {
+        let entry = entry_at(frames, root, page, 1).map_or(0, |(entry, _)| entry.load(Relaxed));
+        let owner = frames.owner(frame_of(entry));
+        entry & PRESENT != 0
+            && (entry & KEY != 0 || entry & NO_EXECUTE == 0)
+            && ![Some(space), Some(by)].contains(&owner)
+    };
+    // (A large page is neither.)
+    (0..count.min(BATCH)).filter_map(|offset| at.plus(offset)).any(is_sealed)
+}
+
 /// What looking at an entry of a page table costs.
 const ENTRY: u32 = 20;
 /// What undoing the count of a frame costs that an entry maps.

@@ -9,6 +9,12 @@ fn link_application() {
     link("../../apps/app.ld");
 }
 
+/// The same for an application that others visit: `apps/domain.ld`.
+#[allow(dead_code)]
+fn link_domain() {
+    link("../../apps/domain.ld");
+}
+
 /// The same for a package outside of the tree, which is `tree`.
 #[allow(dead_code)]
 fn link_application_of(tree: &str) {

@@ -98,7 +98,7 @@ pub fn app(image: &str) -> App {
         disk: None,
         forward: Vec::new(),
         args: Vec::new(),
-        grants: Grants { console: true, net: false, machine: false },
+        grants: Grants { console: true, net: false, machine: false, keys: false },
         elevate: Elevate::Never,
         on_exit: OnExit::Ignore,
     }

@@ -123,6 +123,51 @@ fn a_store_outlives_its_clients() {
     assert!(within > 100, "hardly one was killed in a call: {killed}");
 }
 
+/// The same by the gate: clients that come in forged ways and with anything, and clients that are
+/// killed, or lose their time, at every twentieth instruction of a visit.
+#[test]
+fn a_store_outlives_its_visitors() {
+    outlive_visitors(20, 55);
+}
+
+/// At every single one: some minutes.
+#[test]
+#[ignore = "long"]
+fn a_store_outlives_a_visitor_killed_at_any_instruction() {
+    outlive_visitors(1, 1100);
+}
+
+/// With a client killed in each of `rounds`, `step` instructions later each time.
+fn outlive_visitors(step: u32, rounds: u32) {
+    let mut attacker = app("attacker");
+    attacker.name = "attack".into();
+    attacker.slots = 48;
+    attacker.args = vec!["only=gates".into(), format!("rounds={rounds}"), format!("step={step}")];
+    let mut manifest = store_and(attacker);
+    let store = &mut manifest.apps[0];
+    store.grants.keys = true;
+    store.args = vec!["memory-mib=2".into()];
+    let mut config = Config::new(manifest);
+    (config.icount, config.network) = (true, Network::Frames);
+    let machine = Machine::boot(&config).expect("the machine starts");
+    let done = expect(&machine, "attack: done, ");
+    let lines = machine.console().lines();
+    let report = lines.join("\n");
+    println!("{report}");
+    assert!(done.ends_with(" 0 breaches"), "{report}");
+    assert!(!report.contains("no gate") && !report.contains("all items are gone"), "{report}");
+    expect(&machine, "root: attack ended: exit code 0");
+    expect(&machine, "root: leak check");
+    assert_no_leak(&machine, 1);
+    assert!(machine.running());
+    for (what, least) in [("died in a visit", rounds / 2), ("were in a visit", 10)] {
+        let line = lines.iter().find(|line| line.contains(what)).expect("the line");
+        let within = line.split("nothing; ").nth(1).and_then(|rest| rest.split(' ').next());
+        let within: u32 = within.and_then(|number| number.parse().ok()).expect("a number");
+        assert!(within >= least, "hardly one {what}: {line}");
+    }
+}
+
 /// A client on another processor writes over its requests while the store reads them.
 #[test]
 fn a_window_changes_while_it_is_read() {

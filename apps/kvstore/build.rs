@@ -3,5 +3,6 @@
 include!("../../boot/link.rs");
 
 fn main() {
-    link_application();
+    // Clients on the same machine may visit it.
+    link_domain();
 }

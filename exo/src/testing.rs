@@ -173,6 +173,7 @@ pub(crate) fn explained(
     match reply(kernel, env, name, arguments) {
         Reply::Done(result) => result.map_err(|error| (error, 0)),
         Reply::Refused(error, value) => Err((error, value)),
+        Reply::Aside(error) => Err((error, 0)),
         _ => panic!("{name} does not return to its caller"),
     }
 }

@@ -18,6 +18,7 @@
 //! | [`trace`] | what happened last | `Record` |
 //! | [`measure`] | instructions of an application's own operations | |
 //! | `transfer` | functions of other environments | `Parcel` |
+//! | [`gate`] | code and memory of one application that others enter, behind a protection key | |
 //! | [`lend`] | what serves calls, while the rest does not use it | `Serve` |
 //! | `upcall` | exceptions, slices, events | |
 //! | [`disk`] | sectors of an extent | `Doorbell` |
@@ -43,6 +44,7 @@ pub mod disk;
 pub mod elevation;
 #[cfg(exo_guest)]
 pub mod environment;
+pub mod gate;
 #[cfg(any(test, exo_hosted))]
 pub mod hosted;
 pub mod lend;

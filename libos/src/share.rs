@@ -18,6 +18,7 @@
 
 use core::sync::atomic::AtomicU64;
 
+use exo_abi::boot::SELF;
 use exo_abi::{Error, Handle, Rights, Word};
 
 use crate::start::{MAX_SIDES, SHARE_HEADER, ShareGrant};
@@ -111,6 +112,16 @@ impl Share {
     #[must_use]
     pub fn entry(&self, side: usize) -> Option<Handle> {
         self.given(Kind::Entry, side)
+    }
+
+    /// Puts a capability for this environment, with `rights`, into the table of `side`: its handle there.
+    ///
+    /// # Errors
+    /// The kernel's refusal; [`Error::OutOfRange`] if there is no such side.
+    pub fn introduce(&self, side: usize, rights: Rights) -> Result<u64, Error> {
+        let peer = self.grant.peers.get(side).copied().flatten().ok_or(Error::OutOfRange)?;
+        let own = Handle::from_word(sys::cap_derive(SELF, rights, 0, 0)?)?;
+        sys::cap_grant(own, peer)
     }
 
     /// Puts `capability` into the tables of all others that have not ended, and says where.

@@ -12,7 +12,7 @@
 //! slots = 24                # of a processor's 64 time slots
 //! disk = "log:16M"          # optional: an extent of the disk, if there is one
 //! core = 0                  # of this processor; of each, if left out
-//! grants = ["console", "net"] # and "machine"
+//! grants = ["console", "net"] # and "machine"; "keys": takes part in protection keys
 //! forward = ["udp:11211", "tcp:11211"] # reached at this port of the host; "udp:7:7007" at another
 //! elevate = "never"         # or "serve": in ring 0, "deep": with direct calls; "never" if left out
 //! args = []                 # optional
@@ -153,6 +153,7 @@ enum Grant {
     Console,
     Net,
     Machine,
+    Keys,
 }
 
 #[derive(Default, Deserialize)]
@@ -189,6 +190,7 @@ impl FileApp {
                 console: granted(Grant::Console),
                 net: granted(Grant::Net),
                 machine: granted(Grant::Machine),
+                keys: granted(Grant::Keys),
             },
             elevate: match self.elevate {
                 FileElevate::Never => Elevate::Never,
@@ -224,7 +226,7 @@ mod tests {
     fn default_is_store_and_echo() {
         let manifest = read(&workspace::manifest("default")).unwrap();
         let [store, echo] = &manifest.apps[..] else { panic!("{:?}", manifest.apps) };
-        let grants = Grants { console: true, net: true, machine: false };
+        let grants = Grants { console: true, net: true, machine: false, keys: false };
         assert_eq!((store.image.as_str(), store.address), ("kvstore", Some([10, 0, 2, 15])));
         let share = DiskShare { name: "store".into(), sectors: 160 << 11 };
         assert_eq!((&store.disk, &echo.disk), (&Some(share), &None));

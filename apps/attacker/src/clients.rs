@@ -24,14 +24,14 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "lose all time in the middle of a call of the store", run: without_time },
 ];
 
-type Store = Client<'static, Door>;
+pub(crate) type Store = Client<'static, Door>;
 
 /// A way to the store, past the client's checks, too.
-struct Way {
-    share: Share,
+pub(crate) struct Way {
+    pub(crate) share: Share,
     window: Window<'static>,
-    entry: Handle,
-    store: Store,
+    pub(crate) entry: Handle,
+    pub(crate) store: Store,
 }
 
 const CANARY: &[u8] = b"attackers-canary";
@@ -42,7 +42,7 @@ pub(crate) const NO_STORE: &str = "no store to call";
 
 impl Way {
     /// None if the manifest lets the attacker share nothing with a store.
-    fn open(attacker: &Attacker) -> Option<Self> {
+    pub(crate) fn open(attacker: &Attacker) -> Option<Self> {
         let share = attacker.environment.shares().next()?;
         let window = Window::new(share.words())?;
         let mut store = Door::open(share).ok()?;
@@ -58,14 +58,14 @@ impl Way {
     }
 
     /// Whether the store answers right.
-    fn sings(&mut self) -> bool {
+    pub(crate) fn sings(&mut self) -> bool {
         let mut buffer = [0; 64];
         let found = self.store.get(CANARY, &mut buffer);
         matches!(found, Ok(Some(found)) if found.flags == 9 && buffer[..found.len] == *SONG)
     }
 }
 
-fn with_way(
+pub(crate) fn with_way(
     attacker: &mut Attacker,
     attack: impl FnOnce(&mut Attacker, &mut Way) -> Attempt,
 ) -> Attempt {
@@ -294,7 +294,7 @@ fn in_the_middle(
     Ok(Ok(within))
 }
 
-fn rounds(attacker: &Attacker) -> u64 {
+pub(crate) fn rounds(attacker: &Attacker) -> u64 {
     attacker.environment.argument("rounds").and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 

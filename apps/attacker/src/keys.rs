@@ -131,7 +131,12 @@ fn key(attacker: &Attacker) -> Result<(Handle, u32), Verdict> {
 }
 
 /// Writes `bytes` into a fresh frame of `owner`.
-fn frame_with(attacker: &Attacker, owner: Handle, at: usize, bytes: &[u8]) -> Result<Pfn, Error> {
+pub(crate) fn frame_with(
+    attacker: &Attacker,
+    owner: Handle,
+    at: usize,
+    bytes: &[u8],
+) -> Result<Pfn, Error> {
     let frame = attacker.frames.take(owner, 1)?;
     let window = attacker.window()?;
     sys::map(SELF, owner, frame, window, 1, Protection::ReadWrite)?;

@@ -45,6 +45,8 @@ mod exhaustion;
 #[cfg(exo_guest)]
 mod frames;
 #[cfg(exo_guest)]
+mod gates;
+#[cfg(exo_guest)]
 mod grants;
 #[cfg(exo_guest)]
 mod handles;
@@ -97,9 +99,9 @@ mod guest {
     use crate::attack::{Attack, Attacker, Outcome, Verdict};
     use crate::{
         batches, claims, clients, comparisons, cores, disk, doorbells, elevation, environments,
-        exceptions, exhaustion, frames, grants, handles, instructions, keys, large_pages, linger,
-        mappings, memory, noise, orphan, pointers, predicates, pressure, repossession, rings,
-        senders, storm, time, transfers, upcalls,
+        exceptions, exhaustion, frames, gates, grants, handles, instructions, keys, large_pages,
+        linger, mappings, memory, noise, orphan, pointers, predicates, pressure, repossession,
+        rings, senders, storm, time, transfers, upcalls,
     };
 
     /// Families in order, with the name that `only=` takes.
@@ -130,6 +132,7 @@ mod guest {
         ("elevation", elevation::ATTACKS),
         ("keys", keys::ATTACKS),
         ("clients", clients::ATTACKS),
+        ("gates", gates::ATTACKS),
         ("noise", noise::ATTACKS),
         // Leaves handles behind, which others would find by guessing.
         ("comparisons", comparisons::ATTACKS),

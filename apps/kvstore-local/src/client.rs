@@ -18,6 +18,25 @@ pub trait Call {
     /// # Errors
     /// [`Failure::Busy`], [`Failure::Refused`].
     fn call(&mut self, request: &Message) -> Result<Message, Failure>;
+
+    /// The same without the window: key and value are read where they are, and the value that is found is written to
+    /// `room`. `None` if there is no such way, or not now.
+    #[inline(always)]
+    fn call_directly(
+        &mut self,
+        _request: &Request,
+        _key: &[u8],
+        _value: &[u8],
+        _room: &mut [u8],
+    ) -> Option<Result<Reply, Failure>> {
+        None
+    }
+
+    /// Whether there is such a way.
+    #[inline(always)]
+    fn is_direct(&mut self) -> bool {
+        false
+    }
 }
 
 /// Why an operation has no result.
@@ -92,20 +111,34 @@ impl<'a, C: Call> Client<'a, C> {
         Self { way, bytes }
     }
 
+    /// The way to the store.
+    pub fn way(&mut self) -> &mut C {
+        &mut self.way
+    }
+
     /// The item with this key, its value at the beginning of `buffer`.
     ///
     /// # Errors
     /// [`Failure::TooLarge`] if the value does not fit; and the others of [`Failure`].
     #[inline]
     pub fn get(&mut self, key: &[u8], buffer: &mut [u8]) -> Result<Option<Found>, Failure> {
-        let reply = self.ask(Operation::Get, key, (0, 0))?;
-        match reply.status {
-            Status::Done => {
-                let len = reply.value_len as usize;
-                let value = buffer.get_mut(..len).ok_or(Failure::TooLarge)?;
-                self.bytes.read(VALUE_AT, value).ok_or(Failure::Reply)?;
-                Ok(Some(Found { len, flags: reply.flags, cas: reply.number }))
+        let request = Request::plain(Operation::Get, key, (0, 0))?;
+        let reply = match self.way.call_directly(&request, key, &[], buffer) {
+            Some(reply) => reply?,
+            None => {
+                let reply = self.ask_with(key, request)?;
+                if reply.status == Status::Done {
+                    let room = buffer.get_mut(..reply.value_len as usize);
+                    let value = room.ok_or(Failure::TooLarge)?;
+                    self.bytes.read(VALUE_AT, value).ok_or(Failure::Reply)?;
+                }
+                reply
             }
+        };
+        let len = reply.value_len as usize;
+        match reply.status {
+            Status::Done if len > buffer.len() => Err(Failure::Reply),
+            Status::Done => Ok(Some(Found { len, flags: reply.flags, cas: reply.number })),
             Status::NotFound => Ok(None),
             other => Err(failure(other)),
         }
@@ -122,6 +155,16 @@ impl<'a, C: Call> Client<'a, C> {
         buffer: &mut [u8],
         mut take: impl FnMut(usize, Option<(Found, &[u8])>),
     ) -> Result<(), Failure> {
+        if self.way.is_direct() {
+            for (index, key) in keys.iter().enumerate() {
+                let found = self.get(key, buffer)?;
+                take(
+                    index,
+                    found.map(|found| (found, buffer.get(..found.len).unwrap_or_default())),
+                );
+            }
+            return Ok(());
+        }
         let mut done = 0;
         while let Some(rest) = keys.get(done..).filter(|rest| !rest.is_empty()) {
             let list = self.write_list(rest)?;
@@ -248,9 +291,13 @@ impl<'a, C: Call> Client<'a, C> {
         (flags, exptime): (u32, i32),
         number: u64,
     ) -> Result<Stored, Failure> {
+        let value_len = u32::try_from(value.len()).map_err(|_| Failure::TooLarge)?;
+        let plain = Request::plain(operation, key, (exptime, number))?;
+        let request = Request { value_len, flags, ..plain };
+        if let Some(reply) = self.way.call_directly(&request, key, value, &mut []) {
+            return reply.and_then(stored);
+        }
         self.bytes.write(VALUE_AT, value).ok_or(Failure::TooLarge)?;
-        let value_len = value.len() as u32;
-        let request = Request { operation, key_len: 0, value_len, flags, exptime, number };
         self.ask_with(key, request).and_then(stored)
     }
 
@@ -274,24 +321,39 @@ impl<'a, C: Call> Client<'a, C> {
         &mut self,
         operation: Operation,
         key: &[u8],
-        (exptime, number): (i32, u64),
+        meta: (i32, u64),
     ) -> Result<Reply, Failure> {
-        let request = Request { operation, key_len: 0, value_len: 0, flags: 0, exptime, number };
-        self.ask_with(key, request)
+        let request = Request::plain(operation, key, meta)?;
+        match self.way.call_directly(&request, key, &[], &mut []) {
+            Some(reply) => reply,
+            None => self.ask_with(key, request),
+        }
     }
 
-    /// The reply to `request` for `key`.
+    /// The reply to `request` for `key`, by the window.
     #[inline]
     fn ask_with(&mut self, key: &[u8], request: Request) -> Result<Reply, Failure> {
-        let key_len = u8::try_from(key.len()).map_err(|_| Failure::Key)?;
         self.bytes.write(0, key).ok_or(Failure::Key)?;
-        self.exchange(Request { key_len, ..request })
+        self.exchange(request)
     }
 
     #[inline]
     fn exchange(&mut self, request: Request) -> Result<Reply, Failure> {
         let reply = self.way.call(&request.pack())?;
         Reply::unpack(&reply).ok_or(Failure::Reply)
+    }
+}
+
+impl Request {
+    /// One without a value.
+    #[inline]
+    fn plain(
+        operation: Operation,
+        key: &[u8],
+        (exptime, number): (i32, u64),
+    ) -> Result<Self, Failure> {
+        let key_len = u8::try_from(key.len()).map_err(|_| Failure::Key)?;
+        Ok(Self { operation, key_len, value_len: 0, flags: 0, exptime, number })
     }
 }
 

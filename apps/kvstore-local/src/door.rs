@@ -1,13 +1,14 @@
-//! How a client reaches the store: by protected control transfer, or by the post.
+//! How a client reaches the store: through its gate, by protected control transfer, or by the post.
 
 use exo_abi::Error;
+use libos::gate::{Gate, Value};
 use libos::share::Share;
 use libos::sys;
 use libos::time::timestamp;
 use libos::transfer::Remote;
 
 use crate::client::{Call, Client, Failure};
-use crate::request::{Message, Status};
+use crate::request::{Message, Reply, Request, Status};
 use crate::window::{Post, Window};
 
 /// Which side of a share the store is.
@@ -23,18 +24,74 @@ const PATIENCE: u64 = 1 << 38;
 #[derive(Debug)]
 pub struct Door {
     share: Share,
+    gate: Entrance,
     remote: Option<Remote<Message, Message>>,
     post: Post<'static>,
 }
 
+/// The way through the gate.
+#[derive(Debug)]
+enum Entrance {
+    /// Not looked for yet.
+    Unknown,
+    Open(Gate),
+    /// There is none: processors have no keys, or the manifest grants none to one of the two.
+    Closed,
+}
+
 impl Door {
-    /// A client of the store through `share`. The store need not serve yet.
+    /// A client of the store through `share`. The store need not serve yet. It enters the store through
+    /// its gate if the manifest grants both "keys", and then trusts it with all that it has.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] if the share is too small.
     pub fn open(share: Share) -> Result<Client<'static, Self>, Error> {
+        Self::open_with(share, Entrance::Unknown)
+    }
+
+    /// The same by protected control transfer alone.
+    ///
+    /// # Errors
+    /// As [`Door::open`].
+    pub fn open_by_transfer(share: Share) -> Result<Client<'static, Self>, Error> {
+        Self::open_with(share, Entrance::Closed)
+    }
+
+    fn open_with(share: Share, gate: Entrance) -> Result<Client<'static, Self>, Error> {
         let Window { post, bytes } = Window::new(share.words()).ok_or(Error::OutOfRange)?;
-        Ok(Client::new(Self { share, remote: None, post }, bytes))
+        Ok(Client::new(Self { share, gate, remote: None, post }, bytes))
+    }
+
+    /// The gate, if there is one.
+    #[inline]
+    fn gate(&mut self) -> Option<&mut Gate> {
+        if let Entrance::Unknown = self.gate {
+            self.look_for_gate();
+        }
+        match &mut self.gate {
+            Entrance::Open(gate) => Some(gate),
+            _ => None,
+        }
+    }
+
+    /// Goes in by the gate with what is no request, and comes out again: what that alone takes. False if
+    /// there is no gate.
+    #[inline]
+    pub fn knock(&mut self) -> bool {
+        let visited = self.gate().map(|gate| gate.visit([0; 3], &[], Value::Read(&[])));
+        visited.is_some()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_for_gate(&mut self) {
+        if self.share.entry(STORE_SIDE).is_none() {
+            return; // It does not serve yet.
+        }
+        self.gate = match Gate::join(&self.share, STORE_SIDE) {
+            Ok(Some(gate)) => Entrance::Open(gate),
+            _ => Entrance::Closed,
+        };
     }
 
     /// Leaves the request for the store, and looks for the reply some times. `None` if the store
@@ -99,5 +156,30 @@ impl Call for Door {
             Some(reply) => Ok(reply),
             None => self.insist(request),
         }
+    }
+
+    #[inline]
+    fn call_directly(
+        &mut self,
+        request: &Request,
+        key: &[u8],
+        value: &[u8],
+        room: &mut [u8],
+    ) -> Option<Result<Reply, Failure>> {
+        let gate = self.gate()?;
+        let [head, times, number, ..] = request.pack();
+        let stores = request.operation.stores();
+        let value = if stores { Value::Read(value) } else { Value::Write(room) };
+        let answer = gate.visit([head, times, number], key, value);
+        match Reply::unpack_short([answer.0, answer.1]) {
+            // Something else is in the middle of it: a request that is left gets its turn.
+            Some(Reply { status: Status::Busy, .. }) => None,
+            reply => Some(reply.ok_or(Failure::Reply)),
+        }
+    }
+
+    #[inline]
+    fn is_direct(&mut self) -> bool {
+        self.gate().is_some()
     }
 }

@@ -58,6 +58,14 @@ impl Operation {
         Self::Decr,
         Self::Touch,
     ];
+
+    /// Whether a request has a value that may be stored.
+    #[must_use]
+    #[inline]
+    pub const fn stores(self) -> bool {
+        use Operation::{Add, Append, Cas, Prepend, Replace, Set};
+        matches!(self, Set | Add | Replace | Append | Prepend | Cas)
+    }
 }
 
 /// What became of it.
@@ -173,6 +181,23 @@ impl Reply {
         [head, u64::from(self.flags), self.number, 0, 0, 0]
     }
 
+    /// As two words, by which a gate is left: status (8 bits), bytes of the value (24), flags; number.
+    #[must_use]
+    #[inline]
+    pub fn pack_short(self) -> [u64; 2] {
+        let lens = self.status as u64 | u64::from(self.value_len) << 8;
+        [lens & 0xffff_ffff | u64::from(self.flags) << 32, self.number]
+    }
+
+    /// Out of two words; `None` if they have no status.
+    #[must_use]
+    #[inline]
+    pub fn unpack_short([head, number]: [u64; 2]) -> Option<Self> {
+        let status = usize::from(head as u8).checked_sub(1)?;
+        let (value_len, flags) = (head as u32 >> 8, (head >> 32) as u32);
+        Some(Self { status: *Status::ALL.get(status)?, value_len, flags, number })
+    }
+
     /// Out of a message; `None` if it has no status.
     #[must_use]
     #[inline]
@@ -218,6 +243,8 @@ mod tests {
         for status in Status::ALL {
             let reply = Reply { status, value_len: 77, flags: u32::MAX, number: 1 << 63 };
             assert_eq!(Reply::unpack(&reply.pack()), Some(reply));
+            let reply = Reply { value_len: (1 << 24) - 1, ..reply };
+            assert_eq!(Reply::unpack_short(reply.pack_short()), Some(reply));
         }
     }
 

@@ -15,11 +15,15 @@ use alloc::vec::Vec;
 use exo_abi::{Error, FRAME_BYTES, Handle, Pages, Word};
 use kvstore::{Service, Time, local};
 use kvstore_local::{Message, Reply, Status, Window};
+use libos::gate::lock::Number;
+use libos::gate::shared::Shared;
+use libos::gate::{self, Domain, JOIN};
 use libos::lend::Lent;
 use libos::runtime::Environment;
 use libos::share::Share;
 use libos::{entry_point, println, sys, transfer};
 
+use crate::gated::Common;
 use crate::guest::Failure;
 
 /// Which side of a share the store is.
@@ -42,7 +46,14 @@ pub(crate) struct Visit {
 
 /// The clients.
 pub(crate) struct Clients {
-    windows: Vec<Window<'static>>,
+    /// What is mapped for those that take part in protection keys.
+    pub(crate) domain: Option<Domain>,
+    pub(crate) windows: Windows,
+}
+
+/// What clients have in common with the store.
+pub(crate) struct Windows {
+    each: Vec<Window<'static>>,
     /// Room for as much as the largest of them.
     scratch: &'static mut [u8],
 }
@@ -62,13 +73,13 @@ extern "C" fn visit(badge: u64, _: u64, message: &mut Message) {
 
 impl Clients {
     /// Those that the manifest names; they can call from now on.
-    pub(crate) fn open(environment: &Environment) -> Result<Self, Failure> {
+    pub(crate) fn open(environment: &Environment, domain: Option<Domain>) -> Result<Self, Failure> {
         let shares: Vec<Share> = shares(environment).collect();
         if shares.is_empty() {
-            return Ok(Self { windows: Vec::new(), scratch: &mut [] });
+            return Ok(Self { domain, windows: Windows::none() });
         }
         let windows = shares.iter().map(|share| Window::new(share.words()));
-        let windows = windows.collect::<Option<_>>().ok_or(Failure::Entry(Error::OutOfRange))?;
+        let each = windows.collect::<Option<_>>().ok_or(Failure::Entry(Error::OutOfRange))?;
         let scratch = environment.memory.map_region(scratch(environment))?;
         let stack = environment.memory.map_region(STACK)?;
         let top = stack.as_ptr_range().end.expose_provenance() as u64;
@@ -80,7 +91,7 @@ impl Clients {
             marked.and_then(|marked| share.offer(marked)).map_err(Failure::Entry)?;
             println!("called by the other side of \"{}\"", share.name());
         }
-        Ok(Self { windows, scratch })
+        Ok(Self { domain, windows: Windows { each, scratch } })
     }
 
     /// None, and says so if the manifest names some.
@@ -88,23 +99,47 @@ impl Clients {
         if are_there(environment) {
             println!("a durable store is not called: clients use the network");
         }
-        Self { windows: Vec::new(), scratch: &mut [] }
+        Self { domain: None, windows: Windows::none() }
     }
 
     /// Carries out what a call asks for.
     #[inline]
-    pub(crate) fn serve(&mut self, visit: &mut Visit, service: &mut Service<'_>, now: Time) {
+    pub(crate) fn serve(&mut self, visit: &mut Visit, common: &mut Shared<Common>) {
         let client = (visit.badge as usize).checked_sub(1);
-        visit.message = match client.and_then(|client| self.windows.get(client)) {
-            Some(window) => local::serve(service, now, &visit.message, window.bytes, self.scratch),
-            None => Reply::of(Status::BadRequest).pack(),
+        let Some(window) = client.and_then(|client| self.windows.each.get(client)) else {
+            visit.message = Reply::of(Status::BadRequest).pack();
+            return;
         };
+        if visit.message[0] == JOIN {
+            let reply = self.join(visit);
+            visit.message = reply.unwrap_or_else(|| Reply::of(Status::BadRequest).pack());
+            return;
+        }
+        let (message, scratch) = (&visit.message, &mut *self.windows.scratch);
+        // A client behind the gate may have the lock: then it gets this client's time to give it back.
+        let domain = self.domain.as_ref();
+        let wait = |number| domain.is_none_or(|domain| domain.wait_for(number));
+        visit.message = common.hold(wait, Common::mend, |Common { service, time, .. }| {
+            local::serve(service, time.look(), message, window.bytes, scratch)
+        });
+    }
+
+    /// Maps some of the domain for a client, if that is what it asks for.
+    #[cold]
+    fn join(&mut self, visit: &Visit) -> Option<Message> {
+        self.domain.as_mut()?.join(Number(visit.badge), &visit.message)
+    }
+}
+
+impl Windows {
+    fn none() -> Self {
+        Self { each: Vec::new(), scratch: &mut [] }
     }
 
     /// Carries out the requests that clients have left, one of each.
     #[inline]
     pub(crate) fn serve_post(&mut self, service: &mut Service<'_>, now: Time) {
-        for window in &self.windows {
+        for window in &self.each {
             if let Some(request) = window.post.take() {
                 let reply = local::serve(service, now, &request, window.bytes, self.scratch);
                 window.post.answer(&reply);
@@ -120,11 +155,19 @@ pub(crate) fn are_there(environment: &Environment) -> bool {
 
 /// Pages that serving them takes.
 pub(crate) fn pages(environment: &Environment) -> Pages {
-    match scratch(environment) {
-        0 => 0,
-        // And tables for both.
-        scratch => scratch + STACK + 4,
+    match sizes(environment) {
+        None => 0,
+        // And tables for both; for those behind the gate a stack, a ticket, and as much again.
+        Some((clients, scratch)) => {
+            scratch + STACK + 4 + clients * (scratch + gate::STACK_PAGES + 1) + 4
+        }
     }
+}
+
+/// How many there are, and pages for what a window holds. `None` if there are none.
+pub(crate) fn sizes(environment: &Environment) -> Option<(u32, Pages)> {
+    let clients = shares(environment).count() as u32;
+    (clients > 0).then(|| (clients, scratch(environment)))
 }
 
 /// Pages of the room for what a window holds.

@@ -29,56 +29,147 @@ pub fn serve(
     window: SharedBytes<'_>,
     scratch: &mut [u8],
 ) -> Message {
-    service.begin(now);
-    let mut visit = Visit { service, window, scratch };
     Request::unpack(message)
-        .map_or(Err(Status::BadRequest), |request| visit.carry_out(&request))
+        .map_or(Err(Status::BadRequest), |request| visit(service, now, &request, window, scratch))
         .unwrap_or_else(Reply::of)
         .pack()
 }
 
-struct Visit<'v, 'm> {
+fn visit(
+    service: &mut Service<'_>,
+    now: Time,
+    request: &Request,
+    window: SharedBytes<'_>,
+    scratch: &mut [u8],
+) -> Result<Reply, Status> {
+    if request.operation == Operation::GetMany {
+        service.begin(now);
+        return Many { service, window, scratch }.get(request);
+    }
+    let copied = Copied::read(
+        request,
+        (window, window.split_at(VALUE_AT).map(|(_, value)| value)),
+        scratch,
+    )?;
+    copied.carry_out(service, now, |value| window.write(VALUE_AT, value))
+}
+
+/// A request whose key and value have been copied: nothing else changes them any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a> {
+    request: &'a Request,
+    key: Key<'a>,
+    value: &'a [u8],
+}
+
+impl<'a> Copied<'a> {
+    /// Copies the key from the beginning of `key`, and the value from that of `value`, if the
+    /// operation has one, to `scratch`.
+    ///
+    /// What no line of the text protocol could name is no key here, either: items are kept in the
+    /// form in which they are sent.
+    ///
+    /// # Errors
+    /// [`Status::BadRequest`], [`Status::BadKey`].
+    #[inline]
+    pub fn read(
+        request: &'a Request,
+        (key, value): (SharedBytes<'_>, Option<SharedBytes<'_>>),
+        scratch: &'a mut [u8],
+    ) -> Result<Self, Status> {
+        let (key_room, value_room) =
+            scratch.split_at_mut_checked(VALUE_AT).ok_or(Status::BadRequest)?;
+        let key_room = key_room.get_mut(..request.key_len.into()).ok_or(Status::BadRequest)?;
+        key.read(0, key_room).ok_or(Status::BadRequest)?;
+        let value = if request.operation.stores() {
+            let len = request.value_len as usize;
+            let room = value_room.get_mut(..len).ok_or(Status::BadRequest)?;
+            value.and_then(|value| value.read(0, room)).ok_or(Status::BadRequest)?;
+            &*room
+        } else {
+            &[]
+        };
+        let key = Key::new_plain(key_room).or_else(|| Key::new(key_room));
+        Ok(Self { request, key: key.ok_or(Status::BadKey)?, value })
+    }
+
+    /// Carries it out; calls `found` with the value that was asked for, if it was.
+    ///
+    /// # Errors
+    /// The status that is no success; [`Status::TooLarge`] if `found` has no room.
+    #[inline]
+    pub fn carry_out(
+        self,
+        service: &mut Service<'_>,
+        now: Time,
+        found: impl FnOnce(&[u8]) -> Option<()>,
+    ) -> Result<Reply, Status> {
+        service.begin(now);
+        let Self { request, key, .. } = self;
+        match request.operation {
+            Operation::Get => {
+                let value = service.engine_mut().get(key).ok_or(Status::NotFound)?;
+                let bytes = value.bytes();
+                found(bytes).ok_or(Status::TooLarge)?;
+                let (flags, number) = (value.flags(key), value.cas());
+                let value_len = bytes.len() as u32;
+                Ok(Reply { status: Status::Done, value_len, flags, number })
+            }
+            Operation::GetMany => Err(Status::BadRequest),
+            Operation::Set => self.store(service, Mode::Set),
+            Operation::Add => self.store(service, Mode::Add),
+            Operation::Replace => self.store(service, Mode::Replace),
+            Operation::Append => self.store(service, Mode::Append),
+            Operation::Prepend => self.store(service, Mode::Prepend),
+            Operation::Cas => self.store(service, Mode::Cas(request.number)),
+            Operation::Delete => Ok(Reply::of(there(service.engine_mut().delete(key)))),
+            Operation::Incr => self.change(service, Delta::Up(request.number)),
+            Operation::Decr => self.change(service, Delta::Down(request.number)),
+            Operation::Touch => {
+                let expiry = service.expiry(request.exptime);
+                Ok(Reply::of(there(service.engine_mut().touch(key, expiry))))
+            }
+        }
+    }
+
+    #[inline]
+    fn store(self, service: &mut Service<'_>, mode: Mode) -> Result<Reply, Status> {
+        let Self { request, key, value } = self;
+        let expiry = service.expiry(request.exptime);
+        let status = match service.engine_mut().store(mode, key, request.flags, expiry, value) {
+            Stored::Stored => Status::Done,
+            Stored::NotStored => Status::NotStored,
+            Stored::Exists => Status::Exists,
+            Stored::NotFound => Status::NotFound,
+            Stored::TooLarge => Status::TooLarge,
+            Stored::OutOfMemory => Status::OutOfMemory,
+        };
+        Ok(Reply::of(status))
+    }
+
+    fn change(self, service: &mut Service<'_>, delta: Delta) -> Result<Reply, Status> {
+        match service.engine_mut().change(self.key, delta) {
+            Ok(number) => Ok(Reply { number, ..Reply::of(Status::Done) }),
+            Err(DeltaError::NotFound) => Err(Status::NotFound),
+            // (Only if a CAS id is asked for, which this operation cannot.)
+            Err(DeltaError::Exists) => Err(Status::Exists),
+            Err(DeltaError::NotANumber) => Err(Status::NotANumber),
+            Err(DeltaError::OutOfMemory) => Err(Status::OutOfMemory),
+        }
+    }
+}
+
+/// A look-up of several keys.
+struct Many<'v, 'm> {
     service: &'v mut Service<'m>,
     window: SharedBytes<'v>,
     scratch: &'v mut [u8],
 }
 
-impl Visit<'_, '_> {
-    #[inline]
-    fn carry_out(&mut self, request: &Request) -> Result<Reply, Status> {
-        match request.operation {
-            Operation::Get => self.get(request),
-            Operation::GetMany => self.get_many(request),
-            Operation::Set => self.store(request, Mode::Set),
-            Operation::Add => self.store(request, Mode::Add),
-            Operation::Replace => self.store(request, Mode::Replace),
-            Operation::Append => self.store(request, Mode::Append),
-            Operation::Prepend => self.store(request, Mode::Prepend),
-            Operation::Cas => self.store(request, Mode::Cas(request.number)),
-            Operation::Delete => self.delete(request),
-            Operation::Incr => self.change(request, Delta::Up(request.number)),
-            Operation::Decr => self.change(request, Delta::Down(request.number)),
-            Operation::Touch => self.touch(request),
-        }
-    }
-
-    #[inline]
-    fn get(&mut self, request: &Request) -> Result<Reply, Status> {
-        let key = copy_key(self.window, request, self.scratch)?;
-        let value = self.service.engine_mut().get(key).ok_or(Status::NotFound)?;
-        let bytes = value.bytes();
-        self.window.write(VALUE_AT, bytes).ok_or(Status::TooLarge)?;
-        Ok(Reply {
-            status: Status::Done,
-            value_len: bytes.len() as u32,
-            flags: value.flags(key),
-            number: value.cas(),
-        })
-    }
-
+impl Many<'_, '_> {
     /// The first value that does not fit any more ends it: the reply says how many keys were
     /// answered.
-    fn get_many(&mut self, request: &Request) -> Result<Reply, Status> {
+    fn get(&mut self, request: &Request) -> Result<Reply, Status> {
         let len = (request.value_len as usize).min(LONGEST_LIST);
         let list = self.scratch.get_mut(..len).ok_or(Status::BadRequest)?;
         self.window.read(VALUE_AT, list).ok_or(Status::BadRequest)?;
@@ -107,61 +198,6 @@ impl Visit<'_, '_> {
         }
         Ok(Reply { number: answered, ..Reply::of(Status::Done) })
     }
-
-    #[inline]
-    fn store(&mut self, request: &Request, mode: Mode) -> Result<Reply, Status> {
-        let (key, value) = self.scratch.split_at_mut_checked(VALUE_AT).ok_or(Status::BadRequest)?;
-        let key = copy_key(self.window, request, key)?;
-        let value = value.get_mut(..request.value_len as usize).ok_or(Status::BadRequest)?;
-        self.window.read(VALUE_AT, value).ok_or(Status::BadRequest)?;
-        let expiry = self.service.expiry(request.exptime);
-        let status = match self.service.engine_mut().store(mode, key, request.flags, expiry, value)
-        {
-            Stored::Stored => Status::Done,
-            Stored::NotStored => Status::NotStored,
-            Stored::Exists => Status::Exists,
-            Stored::NotFound => Status::NotFound,
-            Stored::TooLarge => Status::TooLarge,
-            Stored::OutOfMemory => Status::OutOfMemory,
-        };
-        Ok(Reply::of(status))
-    }
-
-    fn delete(&mut self, request: &Request) -> Result<Reply, Status> {
-        let key = copy_key(self.window, request, self.scratch)?;
-        Ok(Reply::of(there(self.service.engine_mut().delete(key))))
-    }
-
-    fn touch(&mut self, request: &Request) -> Result<Reply, Status> {
-        let key = copy_key(self.window, request, self.scratch)?;
-        let expiry = self.service.expiry(request.exptime);
-        Ok(Reply::of(there(self.service.engine_mut().touch(key, expiry))))
-    }
-
-    fn change(&mut self, request: &Request, delta: Delta) -> Result<Reply, Status> {
-        let key = copy_key(self.window, request, self.scratch)?;
-        match self.service.engine_mut().change(key, delta) {
-            Ok(number) => Ok(Reply { number, ..Reply::of(Status::Done) }),
-            Err(DeltaError::NotFound) => Err(Status::NotFound),
-            // (Only if a CAS id is asked for, which this operation cannot.)
-            Err(DeltaError::Exists) => Err(Status::Exists),
-            Err(DeltaError::NotANumber) => Err(Status::NotANumber),
-            Err(DeltaError::OutOfMemory) => Err(Status::OutOfMemory),
-        }
-    }
-}
-
-/// The key of a request, copied to the beginning of `scratch`. What no line of the text protocol
-/// could name is no key here, either: items are kept in the form in which they are sent.
-#[inline]
-fn copy_key<'s>(
-    window: SharedBytes<'_>,
-    request: &Request,
-    scratch: &'s mut [u8],
-) -> Result<Key<'s>, Status> {
-    let key = scratch.get_mut(..request.key_len.into()).ok_or(Status::BadRequest)?;
-    window.read(0, key).ok_or(Status::BadRequest)?;
-    Key::new_plain(key).or_else(|| Key::new(key)).ok_or(Status::BadKey)
 }
 
 fn there(was: bool) -> Status {

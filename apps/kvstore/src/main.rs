@@ -20,7 +20,7 @@
 //! to direct calls moves packets by them; the same program all the same.
 //!
 //! Environments that the manifest lets share pages with it, each alone and the store first, are
-//! clients that call it (`colocated`).
+//! clients that call it (`colocated`), or enter it through its gate (`gated`).
 //!
 //! Arguments: `memory-mib=N`, the memory of the store (most of what was granted,
 //! otherwise); `seed=N`, the secret of its index, for runs that must repeat; `connections=N`,
@@ -37,6 +37,8 @@ extern crate alloc;
 
 #[cfg(exo_guest)]
 mod colocated;
+#[cfg(exo_guest)]
+mod gated;
 
 libos::app!(guest::main);
 
@@ -57,6 +59,8 @@ mod guest {
     use kvstore::{Config, MAX_DATAGRAM, Service, SetupError, Time};
     use libos::disk::{self, Blocking};
     use libos::elevation::{Elevation, Stretch};
+    use libos::gate::Domain;
+    use libos::gate::shared::{Place, Shared};
     use libos::lend::Serve;
     use libos::memory::MemoryError;
     use libos::net::bind::{BindError, KernelBell, bind, install};
@@ -76,9 +80,10 @@ mod guest {
     use libos::sched::threads::{SpawnError, Threads};
     use libos::sched::{KernelPark, Ticks};
     use libos::storage::{Fault, OpenError};
-    use libos::time::{Clock, TscClock, timestamp};
+    use libos::time::{Clock, timestamp};
 
-    use crate::colocated::{self, Clients, STORE, Visit};
+    use crate::colocated::{self, Clients, STORE, Visit, Windows};
+    use crate::gated::{self, Common, Seconds, Terms};
 
     const PORT: u16 = 11211;
     /// 256 slots each way, in 1 MiB.
@@ -149,7 +154,8 @@ mod guest {
         let time = Seconds::new(clock);
         let now = time.now;
         let limit = connections(&environment)?;
-        let [buffers, datagrams, memory] = memory(&environment)?;
+        let Memory { buffers, datagrams, store, domain } = memory(&environment)?;
+        let (place, memory) = Place::take(store).ok_or(MemoryError::OutOfFrames)?;
         let limits = TcpLimits { connections: limit + REFUSED, ..TcpLimits::default() };
         let tcp = FastTcp::new(&config, PORT, buffers, limits, seed(), clock.micros());
         let users = users(&environment)?;
@@ -160,42 +166,43 @@ mod guest {
         let stack = Dual::new(udp, tcp);
         let datagrams = Datagrams::new(datagrams, budget(&environment)?);
         let datagrams = datagrams.ok_or(Failure::Datagrams)?;
-        let mut service = Service::new(memory, &store_config(&environment)?)?;
-        if let Some(users) = users {
-            service.require(users);
-        }
-        match environment.argument("shutdown") {
-            None | Some("no") => {}
-            Some("yes") => service.allow_shutdown(),
+        let shutdown = match environment.argument("shutdown") {
+            None | Some("no") => false,
+            Some("yes") => true,
             Some(_) => return Err(Failure::Shutdown),
-        }
+        };
+        let terms = Terms { config: store_config(&environment)?, users, shutdown };
+        let mut common = Common::new(memory, terms, time)?;
         let connections = Connections::new(limit);
         let promise = promise(&environment)?;
         let Some(disk) = open_disk(&environment)? else {
             if promise.is_some() {
                 return Err(Failure::NoDisk);
             }
-            let clients = Clients::open(&environment)?;
+            let common = place.fill(common);
+            if let Some(domain) = &domain {
+                domain.open(&common);
+            }
+            let clients = Clients::open(&environment, domain)?;
             let (keeper, failed, micros) = (Forgetful, None, 0);
-            let store =
-                Store { service, datagrams, keeper, failed, connections, clients, time, micros };
-            return serve_with(&environment, device, stack, store);
+            let rest = Rest { datagrams, keeper, failed, connections, micros };
+            return serve_with(&environment, device, stack, Store { common, clients, rest });
         };
         let promise = promise.unwrap_or_default();
-        let bytes = durable::buffer_bytes(&service);
+        let bytes = durable::buffer_bytes(&common.service);
         let buffers = [buffer(&environment, bytes)?, buffer(&environment, bytes)?];
-        let mut keeper = Durable::open(disk, &mut service, buffers, now)?;
+        let mut keeper = Durable::open(disk, &mut common.service, buffers, now)?;
         keeper.promise(promise);
-        let items = service.engine().usage().items;
+        let items = common.service.engine().usage().items;
         match promise {
             Promise::Always => println!("durable; {items} items"),
             _ => println!("durable, {promise}; {items} items"),
         }
         let clients = Clients::none(&environment);
         let (failed, micros) = (None, 0);
-        let store =
-            Store { service, datagrams, keeper, failed, connections, clients, time, micros };
-        serve_with(&environment, device, stack, store)
+        let common = place.fill(common);
+        let rest = Rest { datagrams, keeper, failed, connections, micros };
+        serve_with(&environment, device, stack, Store { common, clients, rest })
     }
 
     fn serve_with<K: Keeper + 'static>(
@@ -220,29 +227,33 @@ mod guest {
                 // One reading of the clock serves a batch: expiry has seconds.
                 let micros = clock.micros();
                 store.hold(|store| {
-                    store.time.set(micros);
-                    store.micros = micros;
-                    store.clients.serve_post(&mut store.service, store.time.now);
-                    let handled = stack.poll(device, store, micros, BATCH)?;
-                    if store.service.is_shut_down() {
-                        // The answers of this batch leave; then the loop ends, as if the network had.
-                        device.sync()?;
-                        return Err(Error::BadHandle);
-                    }
-                    let wait = stack.wait_micros(micros);
-                    match store.keeper.wait_micros(micros) {
-                        None => Ok((handled, wait)),
-                        Some(0) => store.settle().map(|()| (handled, wait)),
-                        Some(owed) => Ok((handled, Some(wait.map_or(owed, |wait| wait.min(owed))))),
-                    }
+                    store.batch(micros, |windows, batch| {
+                        windows.serve_post(batch.service, batch.now);
+                        let handled = stack.poll(device, batch, micros, BATCH)?;
+                        if batch.service.is_shut_down() {
+                            // The answers of this batch leave; then the loop ends, as if the network had.
+                            device.sync()?;
+                            return Err(Error::BadHandle);
+                        }
+                        let wait = stack.wait_micros(micros);
+                        match batch.rest.keeper.wait_micros(micros) {
+                            None => Ok((handled, wait)),
+                            Some(0) => batch.settle().map(|()| (handled, wait)),
+                            Some(owed) => {
+                                Ok((handled, Some(wait.map_or(owed, |wait| wait.min(owed)))))
+                            }
+                        }
+                    })
                 })
             })
         });
         // What is owed.
-        store.micros = u64::MAX;
-        let _ = store.settle();
-        match store.failed {
-            None if store.service.is_shut_down() => {
+        let shut_down = store.batch(u64::MAX, |_, batch| {
+            let _ = batch.settle();
+            batch.service.is_shut_down()
+        });
+        match store.rest.failed {
+            None if shut_down => {
                 println!("shut down by a client");
                 return Ok(0);
             }
@@ -258,66 +269,61 @@ mod guest {
         stretch.inspect_err(|error| println!("no ring 0: {error}")).ok()
     }
 
-    /// What time it is.
-    struct Seconds {
-        now: Time,
-        start: u64,
-        clock: TscClock,
-        /// The tick with which the second ends.
-        end: u64,
-    }
-
-    impl Seconds {
-        fn new(clock: TscClock) -> Self {
-            let now = Time { unix: clock.unix_seconds(), uptime: 0 };
-            Self { now, start: now.unix, clock, end: 0 }
-        }
-
-        /// It is so many microseconds after the boot.
-        fn set(&mut self, micros: u64) {
-            let unix = self.clock.epoch_seconds().saturating_add(micros / 1_000_000);
-            self.now = Time { unix, uptime: unix.saturating_sub(self.start) as u32 };
-        }
-
-        /// Looks at the clock. **Cost** a reading of the counter, but for once in a second.
-        #[inline]
-        fn look(&mut self) -> Time {
-            if timestamp() >= self.end {
-                let micros = self.clock.micros();
-                self.set(micros);
-                self.end = self.clock.after_micros(1_000_000 - micros % 1_000_000).0;
-            }
-            self.now
-        }
-    }
-
-    /// The store and the time of the current batch.
+    /// The store, and everything that serves it.
     struct Store<K> {
-        service: Service<'static>,
+        common: Shared<Common>,
+        clients: Clients,
+        rest: Rest<K>,
+    }
+
+    /// What the network alone uses.
+    struct Rest<K> {
         datagrams: Datagrams<'static>,
         keeper: K,
         /// Why nothing is kept any more.
         failed: Option<Fault>,
         connections: Connections,
-        clients: Clients,
-        time: Seconds,
         /// The time of the batch in microseconds since the machine was started.
         micros: u64,
+    }
+
+    /// The store during a batch of the network's.
+    struct Batch<'b, K> {
+        service: &'b mut Service<'static>,
+        now: Time,
+        rest: &'b mut Rest<K>,
     }
 
     impl<K> Serve<Visit> for Store<K> {
         #[inline]
         fn serve(&mut self, visit: &mut Visit) {
-            let now = self.time.look();
-            self.clients.serve(visit, &mut self.service, now);
+            let Self { common, clients, .. } = self;
+            clients.serve(visit, common);
         }
     }
 
-    impl<K: Keeper> Store<K> {
+    impl<K> Store<K> {
+        /// Does a batch of the network's, at `micros` since the machine was started.
+        fn batch<R>(
+            &mut self,
+            micros: u64,
+            act: impl FnOnce(&mut Windows, &mut Batch<'_, K>) -> R,
+        ) -> R {
+            let Self { common, clients: Clients { domain, windows }, rest } = self;
+            rest.micros = micros;
+            let wait = |number| domain.as_ref().is_none_or(|domain| domain.wait_for(number));
+            common.hold(wait, Common::mend, |Common { service, time, .. }| {
+                time.set(micros);
+                act(windows, &mut Batch { service, now: time.now, rest })
+            })
+        }
+    }
+
+    impl<K: Keeper> Batch<'_, K> {
         #[inline(always)]
         fn settle(&mut self) -> Result<(), Error> {
-            self.keeper.settle(&mut self.service, self.micros).map_err(|fault| {
-                self.failed = Some(fault);
+            self.rest.keeper.settle(self.service, self.rest.micros).map_err(|fault| {
+                self.rest.failed = Some(fault);
                 Error::DeviceFailed
             })
         }
@@ -329,17 +335,17 @@ mod guest {
         address: [u8; 4],
     }
 
-    impl<K: Keeper> StreamService for Store<K> {
+    impl<K: Keeper> StreamService for Batch<'_, K> {
         type Connection = Client;
 
         fn open(&mut self, from: Endpoint) -> Option<Client> {
-            self.datagrams.connected(from.address);
-            Some(Client { session: self.connections.begin(), address: from.address })
+            self.rest.datagrams.connected(from.address);
+            Some(Client { session: self.rest.connections.begin(), address: from.address })
         }
 
         fn serve(&mut self, client: &mut Client, input: &[u8], output: &mut [u8]) -> Progress {
-            self.keeper.make_room(&mut self.service);
-            let progress = client.session.serve(&mut self.service, self.time.now, input, output);
+            self.rest.keeper.make_room(self.service);
+            let progress = client.session.serve(self.service, self.now, input, output);
             let next = match progress.next {
                 kvstore::stream::Next::Input => Next::Input,
                 kvstore::stream::Next::Room => Next::Room,
@@ -354,12 +360,12 @@ mod guest {
         }
 
         fn closed(&mut self, client: Client) {
-            self.datagrams.disconnected(client.address);
-            self.connections.end(client.session, &mut self.service);
+            self.rest.datagrams.disconnected(client.address);
+            self.rest.connections.end(client.session, self.service);
         }
     }
 
-    impl<K: Keeper> libos::net::Service for Store<K> {
+    impl<K: Keeper> libos::net::Service for Batch<'_, K> {
         #[inline(always)]
         fn settle(&mut self) -> Result<(), Error> {
             self.settle()
@@ -378,19 +384,19 @@ mod guest {
             reply: &mut [u8],
         ) -> Option<(usize, Sum)> {
             let reply = reply.get_mut(..MAX_DATAGRAM)?;
-            self.keeper.make_room(&mut self.service);
+            self.rest.keeper.make_room(self.service);
             let from = Source { address: from.address, port: from.port };
-            self.datagrams.answer(&mut self.service, request, from, self.time.now, reply)
+            self.rest.datagrams.answer(self.service, request, from, self.now, reply)
         }
 
         #[inline(always)]
         fn has_more(&self) -> bool {
-            self.datagrams.has_more()
+            self.rest.datagrams.has_more()
         }
 
         fn more(&mut self, reply: &mut [u8]) -> Option<(usize, Sum)> {
             let reply = reply.get_mut(..MAX_DATAGRAM)?;
-            self.datagrams.next(&mut self.service, reply)
+            self.rest.datagrams.next(self.service, reply)
         }
     }
 
@@ -447,12 +453,30 @@ mod guest {
         pages.filter(|&pages| pages <= most).ok_or(Failure::Argument("memory-mib"))
     }
 
-    /// Memory for data under way, for requests and answers of several datagrams, and for the store.
-    /// Its pages come as it fills, but where an exception would be in the way:
+    /// What memory is for.
+    struct Memory {
+        /// Data under way.
+        buffers: &'static mut [u8],
+        /// Requests and answers of several datagrams.
+        datagrams: &'static mut [u8],
+        store: &'static mut [u8],
+        /// If the store's is behind a gate.
+        domain: Option<Domain>,
+    }
+
+    /// Divides memory. Its pages come as it fills, but where an exception would be in the way:
     /// one takes ring 0 away, and cannot be served in the middle of a call.
-    fn memory(environment: &Environment) -> Result<[&'static mut [u8]; 3], Failure> {
+    fn memory(environment: &Environment) -> Result<Memory, Failure> {
         let parts = [buffer_pages(environment), datagram_pages(environment)];
-        let pages = parts[0] + parts[1] + store_pages(environment)?;
+        let pages = store_pages(environment)?;
+        let behind = match colocated::sizes(environment) {
+            Some(sizes) if environment.start.disk.is_none() => {
+                gated::domain(environment, pages, sizes)?
+            }
+            _ => None,
+        };
+        let (domain, behind) = behind.unzip();
+        let pages = parts[0] + parts[1] + if behind.is_some() { 0 } else { pages };
         let memory = if environment.start.elevation.is_some() || colocated::are_there(environment) {
             environment.memory.map_region(pages)?
         } else {
@@ -464,7 +488,7 @@ mod guest {
         };
         let (buffers, rest) = cut(memory, buffers)?;
         let (datagrams, store) = cut(rest, datagrams)?;
-        Ok([buffers, datagrams, store])
+        Ok(Memory { buffers, datagrams, store: behind.unwrap_or(store), domain })
     }
 
     /// How many clients may be connected.

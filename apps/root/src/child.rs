@@ -81,6 +81,9 @@ pub(crate) fn create(
     let free_before = count_free(table, range);
 
     let builder = Builder::new(FRAMES, range, WINDOW)?;
+    if app.grants.keys {
+        builder.guard()?;
+    }
     builder.load(&image)?;
 
     let mut derived = Vec::new();

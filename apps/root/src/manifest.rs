@@ -16,7 +16,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The version of the encoding this module reads and writes.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Longest name of an application or image in bytes, as in the boot bundle.
 pub const NAME_LEN: usize = 16;
 /// Slots of a processor's slice vector that the applications divide among them.
@@ -130,6 +130,8 @@ pub struct Grants {
     pub net: bool,
     /// End the machine: for tests and measurements.
     pub machine: bool,
+    /// Take part in protection keys, if processors have them: its code is admitted.
+    pub keys: bool,
 }
 
 /// What an application may do in ring 0.
@@ -383,7 +385,7 @@ mod tests {
             disk: Some(DiskShare { name: name.into(), sectors: 64 }),
             forward: vec![Forward { transport: Transport::Udp, guest: 11211, host: 11211 }],
             args: vec!["--verbose".into()],
-            grants: Grants { console: true, net: true, machine: false },
+            grants: Grants { console: true, net: true, machine: false, keys: false },
             elevate: Elevate::Serve,
             on_exit: OnExit::PowerOff,
         };

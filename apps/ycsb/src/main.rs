@@ -7,8 +7,9 @@
 //!
 //! Arguments: `number=N`, which client this is, and `of=N`, of how many; `mixes=LETTERS` (ABCDEF,
 //! otherwise), `operations=N` of each client in each mix, `records=N` and `value=BYTES` of them.
-//! With `as=count` it counts the instructions of single operations instead, and with `as=example` it is
-//! the worked example of `docs/colocated.md`.
+//! With `by=transfer` it does not enter the store through its gate. With `as=count` it counts the
+//! instructions of single operations instead, and with `as=example` it is the worked example of
+//! `docs/colocated.md`.
 #![cfg_attr(exo_guest, no_std, no_main)]
 
 #[cfg(exo_guest)]
@@ -52,7 +53,9 @@ mod guest {
             return example::run(environment).map_err(Problem::Store);
         }
         let share = environment.shares().next().ok_or(Problem::NoShare)?;
-        let store = Door::open(share).map_err(Problem::Kernel)?;
+        let by_transfer = environment.argument("by") == Some("transfer");
+        let store = if by_transfer { Door::open_by_transfer(share) } else { Door::open(share) };
+        let store = store.map_err(Problem::Kernel)?;
         if environment.argument("as") == Some("count") {
             return count::run(store);
         }

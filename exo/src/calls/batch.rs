@@ -39,6 +39,8 @@ pub(super) fn batch(caller: Caller<'_>, calls: UserPtr, count: u32) -> Result<u6
                 code.store(error.code(), Relaxed);
                 value.store(explained, Relaxed);
             }
+            // The rest of the slice stays the batch's.
+            Reply::Aside(error) => code.store(error.code(), Relaxed),
             _ => return Err(Error::WrongState),
         }
     }

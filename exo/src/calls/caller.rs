@@ -21,6 +21,8 @@ pub enum Reply {
     Resume(u64),
     /// The caller stays ready, but others are to run first.
     Yield,
+    /// The caller goes on with this when it is its turn again; the rest of its slice is another's.
+    Aside(Error),
     /// The caller sleeps or has ended; others run.
     Stop,
     /// The activity that called is over, and no caller waits for it.

@@ -75,13 +75,17 @@ extern "C" fn serve<const NUMBER: u64>(
         Reply::Refused(error, value) => Registers { code: error.code(), value },
         Reply::Switch(leaving, switch) => go_on(kernel, env, leaving, switch),
         Reply::Resume(value) => {
-            save(env, value);
+            save(env, 0, value);
             trap::run(kernel, env)
         }
         Reply::Yield => {
-            save(env, env.events.get());
+            save(env, 0, env.events.get());
             upcall::expect_begin(env);
             trap::stop(kernel, true)
+        }
+        Reply::Aside(error) => {
+            save(env, error.code(), 0);
+            trap::stop(kernel, false)
         }
         // Most sleepers are alone, and wake where they fell asleep.
         Reply::Stop => {
@@ -90,7 +94,7 @@ extern "C" fn serve<const NUMBER: u64>(
                 (kernel, goes_on) = trap::sleep(kernel, env);
             }
             if !goes_on {
-                save(env, env.events.get());
+                save(env, 0, env.events.get());
                 trap::stop(kernel, false)
             }
             Registers { code: 0, value: env.events.get() }
@@ -102,10 +106,10 @@ extern "C" fn serve<const NUMBER: u64>(
     registers
 }
 
-/// Saves the state in which a caller goes on with `value` when it is its turn again.
+/// Saves the state in which a caller goes on with `code` and `value` when it is its turn again.
 #[inline(never)]
-fn save(env: &Env, value: u64) {
-    env.context().set(call_context(0, value));
+fn save(env: &Env, code: u64, value: u64) {
+    env.context().set(call_context(code, value));
     // SAFETY: the caller is not running any more, and its saved state is
     // referred to only by the assembly that restores it.
     unsafe { save_caller_vectors(env) };
@@ -121,7 +125,7 @@ fn go_on(kernel: Locked, env: &Env, leaving: Leaving, switch: Switch) -> ! {
             // below, and `transfer::hang_up`.
             unsafe { save_vectors() };
         }
-        Leaving::Ready => save(env, env.events.get()),
+        Leaving::Ready => save(env, 0, env.events.get()),
         Leaving::Over => {}
     }
     keys::save(env);

@@ -1,8 +1,8 @@
 //! Calls on environments.
 
-use exo_abi::{Error, Handle, Pages, Pfn, Rights, UserPtr};
+use exo_abi::{EnvId, Error, Handle, Pages, Pfn, Rights, UserPtr};
 
-use super::caller::Caller;
+use super::caller::{Caller, Reply};
 use crate::capability::{CapRef, Kind, Object, SLOTS_PER_FRAME};
 use crate::env::{self, Parts, revocation};
 use crate::keys;
@@ -49,9 +49,15 @@ pub(super) fn env_guard(caller: Caller<'_>, env: Handle) -> Result<(), Error> {
 }
 
 #[inline(never)]
-pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Result<(), Error> {
-    let env = caller.env_with(env, Rights::CONTROL)?;
-    env::destroy_step(caller.kernel, env, caller.work())
+pub(super) fn env_destroy(caller: Caller<'_>, env: Handle) -> Reply {
+    let env = caller.env_with(env, Rights::CONTROL);
+    let step = env.and_then(|env| env::destroy_step(caller.kernel, env, caller.work()));
+    let heir = caller.kernel.here().schedule.heir.get();
+    match step {
+        // (From ring 0 not so much is saved that another could run.)
+        Err(error) if heir != EnvId::NONE && !caller.env.elevated.is_set() => Reply::Aside(error),
+        step => step.into(),
+    }
 }
 
 #[inline(never)]

@@ -31,6 +31,8 @@ pub struct Builder {
     used: Cell<Pages>,
     /// Where the child's pages are mapped to fill them: one batch.
     window: VirtAddr,
+    /// Whether it takes part in protection keys.
+    guarded: Cell<bool>,
 }
 
 impl Builder {
@@ -46,7 +48,15 @@ impl Builder {
         let u_area = first.plus(3);
         let env = sys::env_create(first, first.plus(1), first.plus(2), u_area)?;
         let env = Handle::from_word(env)?;
-        Ok(Self { env, frames, u_area, range, used: Cell::new(PARTS), window })
+        Ok(Self {
+            env,
+            frames,
+            u_area,
+            range,
+            used: Cell::new(PARTS),
+            window,
+            guarded: Cell::new(false),
+        })
     }
 
     /// The environment.
@@ -54,10 +64,23 @@ impl Builder {
         self.env
     }
 
-    /// Maps the segments of `image`, and a stack.
+    /// Has it take part in protection keys, if processors have them: then what is loaded as code
+    /// is admitted first. Before anything is mapped.
     ///
     /// # Errors
-    /// The kernel's refusal; [`Error::OutOfRange`] if the range has too few frames.
+    /// The kernel's refusal.
+    pub fn guard(&self) -> Result<(), Error> {
+        match sys::env_guard(self.env) {
+            Err(Error::NoDevice) => Ok(()),
+            guarded => guarded.map(|_| self.guarded.set(true)),
+        }
+    }
+
+    /// Maps the segments of `image`, each in consecutive frames, and a stack.
+    ///
+    /// # Errors
+    /// The kernel's refusal; [`Error::OutOfRange`] if the range has too few frames;
+    /// [`Error::NoRight`] for code that is not admitted.
     pub fn load(&self, image: &Image<'_>) -> Result<(), Error> {
         for segment in image.segments() {
             let protection = match (segment.writable(), segment.executable()) {
@@ -80,7 +103,10 @@ impl Builder {
         let used = self.used.get() + count;
         let offset = self.range.count.checked_sub(used).ok_or(Error::OutOfRange)?;
         let first = self.range.first.plus(offset);
-        sys::frames_take(self.frames, self.env, first, count)?;
+        for done in (0..count).step_by(BATCH as usize) {
+            let piece = BATCH.min(count - done);
+            sys::frames_take(self.frames, self.env, first.plus(done), piece)?;
+        }
         self.used.set(used);
         Ok(first)
     }
@@ -94,13 +120,18 @@ impl Builder {
         protection: Protection,
     ) -> Result<(), Error> {
         let at = VirtAddr::new(address).ok_or(Error::BadAddress)?;
+        let run = self.take(pages)?;
+        let admits = self.guarded.get() && protection == Protection::ReadExecute;
         let mut chunks = data.chunks((BATCH as u64 * FRAME_BYTES) as usize);
         let mut done = 0;
         while done < pages {
             let count = BATCH.min(pages - done);
-            let first = self.take(count)?;
+            let first = run.plus(done);
             if let Some(chunk) = chunks.next() {
                 self.write((self.env, first), count, 0, chunk)?;
+            }
+            for page in 0..if admits { count } else { 0 } {
+                sys::code_admit(self.env, first.plus(page), Handle::NONE)?;
             }
             let here = at.plus(done).ok_or(Error::BadAddress)?;
             let table = || self.take(1);

@@ -54,7 +54,10 @@ pub fn map(
 }
 
 /// Installs the page tables missing above `at`.
-fn install(
+///
+/// # Errors
+/// The kernel's refusal, or `table`'s.
+pub fn install(
     space: Handle,
     at: VirtAddr,
     table: &mut impl FnMut() -> Result<Pfn, Error>,

@@ -170,6 +170,47 @@ impl Memory {
         })
     }
 
+    /// `pages` zeroed pages at the beginning of `window`, which nothing else uses: consecutive frames, of which
+    /// the first is named.
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    pub fn map_at(
+        self,
+        window: Window,
+        pages: Pages,
+    ) -> Result<(&'static mut [u8], Pfn), MemoryError> {
+        self.with(|state| {
+            let (at, first) = state.space.contiguous(&mut Regions::new(window), pages)?;
+            // SAFETY: these pages were just mapped read and write from frames taken for them and
+            // zeroed by the kernel, where nothing was mapped; they are never unmapped.
+            let bytes = unsafe { core::slice::from_raw_parts_mut(start_of(at), bytes_of(pages)) };
+            Ok((bytes, first))
+        })
+    }
+
+    /// A frame with `code`, admitted with the gates that the holder of `keys` may have. It is mapped
+    /// nowhere.
+    ///
+    /// # Errors
+    /// [`MemoryError`]; the kernel's refusal for code that is not admitted.
+    ///
+    /// # Panics
+    /// If it is more than a page.
+    pub fn admit_code(self, code: &[u8], keys: Handle) -> Result<Pfn, MemoryError> {
+        let at = self.reserve(1)?;
+        let frame = self.take_frame()?;
+        assert!(code.len() <= FRAME_BYTES as usize, "one page of code");
+        self.with(|state| {
+            state.space.map(frame, at, 1, Protection::ReadWrite)?;
+            // SAFETY: a page just mapped read and write, to which nothing refers.
+            unsafe { start_of(at).copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+            state.space.unmap(at, 1)
+        })?;
+        sys::code_admit(SELF, frame, keys).map_err(MemoryError::Refused)?;
+        Ok(frame)
+    }
+
     /// Sets `count` frames of the grant aside that are free in one run, as high as they can be: the
     /// library takes neither these nor any above them any more. `table` is the frame table.
     ///

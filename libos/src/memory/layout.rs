@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 0x0000_0040_0000  image: text, read-only data, data (apps/app.ld)
+//! 0x0000_0800_0000  image of an application that others visit (apps/domain.ld), up to 128 MiB
 //! 0x0000_1000_0000  U-area                          (one page, exo_abi::boot)
 //! 0x0000_1000_1000  system information, read-only   (one page)
 //!       …
@@ -13,6 +14,7 @@
 //! 0x0020_0000_0000  regions, unmapped page between  (up to 64 GiB)
 //! 0x0030_0000_0000  regions that are paged          (up to 64 GiB)
 //! 0x0040_0000_0000  what several applications share (up to 64 GiB)
+//! 0x0050_0000_0000  what lies behind a gate         (up to 64 GiB)
 //! ```
 //!
 //! The gaps are wide so that a stray pointer meets an unmapped page. Everything
@@ -49,6 +51,10 @@ pub const REGIONS: Window = window(0x20_0000_0000, 0x30_0000_0000);
 pub const PAGED: Window = window(0x30_0000_0000, 0x40_0000_0000);
 /// What is shared with other applications: [`crate::start::ShareGrant`]. Mapped by the creator.
 pub const SHARED: Window = window(0x40_0000_0000, 0x50_0000_0000);
+/// Code and constants of an application that others visit, in it and in them ([`crate::gate`]).
+pub const IMAGE: Window = window(0x800_0000, U_AREA);
+/// What lies behind a gate, in its owner and in visitors.
+pub const DOMAIN: Window = window(0x50_0000_0000, 0x60_0000_0000);
 
 const fn at(address: u64) -> VirtAddr {
     match VirtAddr::new(address) {
@@ -65,13 +71,15 @@ const fn window(start: u64, end: u64) -> Window {
 mod tests {
     use exo_abi::boot::{STACK_TOP, U_AREA};
 
-    use super::{DEVICES, FRAME_TABLE, HEAP, PAGED, PROGRAMS, REGIONS, SHARED, SYSTEM_INFO};
+    use super::{
+        DEVICES, DOMAIN, FRAME_TABLE, HEAP, PAGED, PROGRAMS, REGIONS, SHARED, SYSTEM_INFO,
+    };
 
     #[test]
     fn parts_ascend_and_do_not_overlap() {
         assert!(U_AREA + 4096 <= SYSTEM_INFO.get() && SYSTEM_INFO.get() + 4096 <= STACK_TOP);
         let mut end = STACK_TOP;
-        for window in [PROGRAMS, FRAME_TABLE, DEVICES, HEAP, REGIONS, PAGED, SHARED] {
+        for window in [PROGRAMS, FRAME_TABLE, DEVICES, HEAP, REGIONS, PAGED, SHARED, DOMAIN] {
             assert!(end <= window.start.get() && window.start.get() < window.end);
             end = window.end;
         }

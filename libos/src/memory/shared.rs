@@ -31,6 +31,24 @@ impl<'a> SharedBytes<'a> {
         }
     }
 
+    /// The `len` bytes at `first`.
+    ///
+    /// # Safety
+    /// They are memory that can be read and written, or the environment may end for using them. No
+    /// reference to them is used while this is.
+    #[must_use]
+    pub const unsafe fn from_raw(first: *mut u8, len: usize) -> Self {
+        Self { first, len, words: PhantomData }
+    }
+
+    /// The first `at` bytes, and the rest. `None` if there are not so many.
+    #[must_use]
+    pub fn split_at(self, at: usize) -> Option<(Self, Self)> {
+        let rest = self.len.checked_sub(at)?;
+        let behind = Self { first: self.first.wrapping_add(at), len: rest, ..self };
+        Some((Self { len: at, ..self }, behind))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(self) -> usize {
@@ -67,6 +85,15 @@ impl<'a> SharedBytes<'a> {
         // Within, or one past the end.
         (len <= room).then(|| self.first.wrapping_add(at))
     }
+}
+
+/// Copies `from` to the beginning of `to`, by string instructions. `None` if that is shorter.
+#[inline]
+pub fn copy_to(to: &mut [u8], from: &[u8]) -> Option<()> {
+    let to = to.get_mut(..from.len())?;
+    // SAFETY: two slices of the same length.
+    unsafe { copy(to.as_mut_ptr(), from.as_ptr(), from.len()) };
+    Some(())
 }
 
 /// Copies by string instructions: the compiler neither reads a byte twice nor assumes that it

@@ -191,7 +191,7 @@ fn join(
         match owner.call([JOIN, handle, 0, 0, 0, 0]).map(|reply| Mapped::unpack(&reply)) {
             Ok(Some(Mapped::Left(_))) => {}
             Ok(Some(Mapped::NoTable(at))) => attacker.frames.cover(env, at)?,
-            Err(Error::Busy) => drop(sys::slice_yield()?),
+            Ok(Some(Mapped::Later)) | Err(Error::Busy) => drop(sys::slice_yield()?),
             Ok(other) => return Ok(other),
             Err(error) => return Err(error),
         }

@@ -17,7 +17,7 @@ use kvstore::{Service, Time, local};
 use kvstore_local::{Message, Reply, Status, Window};
 use libos::gate::lock::Number;
 use libos::gate::shared::Shared;
-use libos::gate::{self, Domain, JOIN};
+use libos::gate::{self, Domain, JOIN, Mapped};
 use libos::lend::Lent;
 use libos::runtime::Environment;
 use libos::share::Share;
@@ -66,7 +66,10 @@ entry_point!(
 extern "C" fn visit(badge: u64, _: u64, message: &mut Message) {
     let mut visit = Visit { badge, message: *message };
     if !STORE.visit(&mut visit) {
-        visit.message = Reply::of(Status::Busy).pack();
+        visit.message = match message[0] {
+            JOIN => Mapped::pack(Ok(Mapped::Later)),
+            _ => Reply::of(Status::Busy).pack(),
+        };
     }
     *message = visit.message;
 }

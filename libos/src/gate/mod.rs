@@ -78,6 +78,8 @@ pub enum Mapped {
     Left(Pages),
     /// The visitor has no page table for this address.
     NoTable(VirtAddr),
+    /// The owner is in the middle of something: ask again.
+    Later,
 }
 
 impl Mapped {
@@ -89,6 +91,7 @@ impl Mapped {
             Ok(Self::All) => (1, 0),
             Ok(Self::Left(pages)) => (2, pages.into()),
             Ok(Self::NoTable(at)) => (3, at.get()),
+            Ok(Self::Later) => (4, 0),
         };
         [kind, value, 0, 0, 0, 0]
     }
@@ -100,6 +103,7 @@ impl Mapped {
             [1, ..] => Some(Self::All),
             [2, pages, ..] => Pages::try_from(pages).ok().map(Self::Left),
             [3, at, ..] => VirtAddr::new(at).map(Self::NoTable),
+            [4, ..] => Some(Self::Later),
             _ => None,
         }
     }

@@ -53,7 +53,7 @@ impl Gate {
                     space::install(SELF, at, &mut space::own_frame)?;
                     tables += 1;
                 }
-                Err(Error::Busy) => drop(sys::slice_yield()?),
+                Ok(Some(Mapped::Later)) | Err(Error::Busy) => drop(sys::slice_yield()?),
                 Ok(_) => return Ok(None),
                 Err(error) => return Err(error),
             }

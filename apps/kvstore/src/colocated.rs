@@ -142,6 +142,14 @@ impl Windows {
     /// Carries out the requests that clients have left, one of each.
     #[inline]
     pub(crate) fn serve_post(&mut self, service: &mut Service<'_>, now: Time) {
+        if !self.each.is_empty() {
+            self.serve_each(service, now);
+        }
+    }
+
+    /// (Not within the loop of the network, which has few registers to spare.)
+    #[inline(never)]
+    fn serve_each(&mut self, service: &mut Service<'_>, now: Time) {
         for window in &self.each {
             if let Some(request) = window.post.take() {
                 let reply = local::serve(service, now, &request, window.bytes, self.scratch);

@@ -9,6 +9,7 @@ use super::{Outcome, disk, ensure, environments, frames, is_whole, same};
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::net::binding::Binding;
+use crate::state::env::stage;
 use crate::{memory, object};
 
 /// Bits of an entry (SDM vol. 3, 4.5), said here again on purpose.
@@ -135,7 +136,7 @@ fn frame(kernel: &Kernel, pfn: Pfn, tally: &mut Tally) -> Outcome {
             same("M3", "a page table's mappings are miscounted", pfn, (pins, mapped + runs))?;
             let is_root = frames.level(pfn) == 4;
             // One that is being destroyed takes its tables apart in any order.
-            let apart = payer.is_some_and(|payer| payer.destruction.get().0 > 1);
+            let apart = payer.is_some_and(|payer| payer.destruction.get().0 >= stage::PAGE_TABLES);
             let named = u64::from(found.named);
             let wanted = if is_root || (apart && named == 0) { 0 } else { 1 };
             same("M7", "a page table is not named exactly once", pfn, (named, wanted))?;

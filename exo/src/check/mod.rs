@@ -40,7 +40,8 @@
 //! - O3: Every filter is once in its binding's list, and its owner is the binding's.
 //! - O4: Every environment but the first is once in one of its creator's lists; those
 //!   that are silenced are being destroyed and have no family.
-//! - O5: An environment is dying exactly if its destruction has begun.
+//! - O5: An environment is dying exactly if its destruction has begun, but for one that may leave a
+//!   gate before.
 //! - O6: A frame is being taken away exactly if its owner is the one that is to lose it.
 //! - O7: Of each account at most as many packets are with the device as the device has,
 //!   and of those that lie in a binding's run exactly as many; the device's slots are either
@@ -96,6 +97,7 @@ use exo_abi::Pfn;
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::object;
+use crate::state::env::stage;
 
 /// An invariant that does not hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,13 +134,10 @@ fn environments(kernel: &Kernel) -> impl Iterator<Item = &'static Env> + '_ {
     frames(kernel).filter_map(|pfn| object::get(&kernel.frames, pfn))
 }
 
-/// Stage of a destruction from which on what the environment consisted of is given
-/// back, in the order of frame numbers.
-const GIVES_BACK: u32 = 8;
-
-/// Whether the parts of `env` are all still there.
+/// Whether the parts of `env` are all still there. From the check of its frames on they are given back,
+/// in the order of frame numbers.
 fn is_whole(env: &Env) -> bool {
-    env.destruction.get().0 < GIVES_BACK
+    env.destruction.get().0 < stage::CHECK
 }
 
 /// Checks everything. To be called between two entries: what a call is in the midst

@@ -12,6 +12,7 @@ use crate::net::nic::Nic;
 use crate::net::scope::Scope;
 use crate::net::storage::Installed;
 use crate::object;
+use crate::state::env::stage;
 
 pub(super) fn check(kernel: &Kernel) -> Outcome {
     let mut tally = Tally::new(kernel.frames.count());
@@ -22,7 +23,9 @@ pub(super) fn check(kernel: &Kernel) -> Outcome {
         ensure(is_itself, "O1", "an environment has another's number", id)?;
         let begun = env.destruction.get() != (0, 0);
         let dying = env.state() == EnvState::Dying;
-        ensure(begun == dying, "O5", "dying and being destroyed are not the same", id)?;
+        // Before it begins to die, and when it has done what it could, it is ready.
+        let leaves = matches!(env.destruction.get(), (stage::GATE, _) | (stage::STOP, 1));
+        ensure(begun == dying || leaves, "O5", "dying and being destroyed are not the same", id)?;
         if is_whole(env) {
             parts(kernel, env, &mut tally)?;
         }

@@ -8,10 +8,8 @@ use super::{Outcome, ensure, environments, same};
 use crate::env::Env;
 use crate::kernel::Kernel;
 use crate::schedule;
+use crate::state::env::stage;
 use crate::state::transfer::CHAIN;
-
-/// Stage of a destruction from which on the page tables are taken apart.
-const TAKES_APART: u32 = 2;
 
 pub(super) fn check(kernel: &Kernel) -> Outcome {
     for slot in 0..kernel.info.slots.owners.len() {
@@ -100,7 +98,8 @@ fn processors(kernel: &Kernel) -> Outcome {
     for (number, core) in kernel.cores.iter().enumerate() {
         let loaded = core.current.get();
         if loaded != EnvId(0) {
-            let whole = kernel.env(loaded).is_some_and(|env| env.destruction.get().0 < TAKES_APART);
+            let whole =
+                kernel.env(loaded).is_some_and(|env| env.destruction.get().0 < stage::PAGE_TABLES);
             ensure(whole, "S4", "loaded page tables are not whole", Pfn(loaded.0))?;
         }
         let Some(env) = core.running.get() else { continue };

@@ -13,29 +13,13 @@ use crate::object;
 use crate::paging;
 use crate::schedule;
 use crate::slots;
-use crate::state::env::Env;
+use crate::state::env::{Env, stage};
 use crate::work::Work;
 
 /// What looking at an entry of the frame table costs, and freeing the frame.
 const LOOK: u32 = 24;
 /// What looking at a capability slot costs.
 const SLOT: u32 = 24;
-
-/// The stages, in order. Stage and position are kept in the environment, so
-/// that the caller may stop and resume between any two steps.
-mod stage {
-    pub(super) const STOP: u32 = 0;
-    pub(super) const LEAVE: u32 = 1;
-    pub(super) const GATE: u32 = 2;
-    pub(super) const PAGE_TABLES: u32 = 3;
-    pub(super) const CHILDREN: u32 = 4;
-    pub(super) const SILENCED: u32 = 5;
-    pub(super) const BINDINGS: u32 = 6;
-    pub(super) const SCOPES: u32 = 7;
-    pub(super) const CAPABILITIES: u32 = 8;
-    pub(super) const CHECK: u32 = 9;
-    pub(super) const FRAMES: u32 = 10;
-}
 
 /// How often an environment that is behind a gate when it is to end gets the rest of a slice of its
 /// destroyer's, to finish what is not its own.

@@ -19,6 +19,22 @@ use crate::capability::{self, BADGE_END, CapRef, CapSpace, Kind, Object, Slot};
 use crate::frames::FrameTable;
 use crate::object::{self, KernelObject};
 
+/// The stages of a destruction, in order. Stage and position are kept in the environment, so
+/// that the caller may stop and resume between any two steps.
+pub(crate) mod stage {
+    pub(crate) const STOP: u32 = 0;
+    pub(crate) const LEAVE: u32 = 1;
+    pub(crate) const GATE: u32 = 2;
+    pub(crate) const PAGE_TABLES: u32 = 3;
+    pub(crate) const CHILDREN: u32 = 4;
+    pub(crate) const SILENCED: u32 = 5;
+    pub(crate) const BINDINGS: u32 = 6;
+    pub(crate) const SCOPES: u32 = 7;
+    pub(crate) const CAPABILITIES: u32 = 8;
+    pub(crate) const CHECK: u32 = 9;
+    pub(crate) const FRAMES: u32 = 10;
+}
+
 /// An environment.
 #[repr(C)]
 pub struct Env {
@@ -75,7 +91,7 @@ pub struct Env {
     pub slots: [Cell<u64>; MAX_CORES],
     /// The processor it ran on last.
     pub core: Cell<u32>,
-    /// How far destruction has come.
+    /// How far destruction has come: [`stage`] and position.
     pub(crate) destruction: Cell<(u32, u32)>,
     pub(crate) id: Cell<u32>,
 }

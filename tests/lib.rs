@@ -120,6 +120,16 @@ pub fn net_app(image: &str, address: [u8; 4]) -> App {
     app
 }
 
+/// A number of those that a store tells, `stats` being its answer.
+///
+/// # Panics
+/// If there is no such number.
+#[must_use]
+pub fn stat(stats: &str, name: &str) -> u64 {
+    let row = stats.lines().find_map(|row| row.strip_prefix(&format!("STAT {name} ")));
+    row.and_then(|row| row.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}: {stats}"))
+}
+
 /// Boots a machine with a NIC that ends in user-mode networking.
 ///
 /// # Panics

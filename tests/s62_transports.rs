@@ -11,7 +11,7 @@ use std::thread;
 
 use exo_cmd::manifest::Transport;
 use machine_tests::soak::{Counts, lost::lost, tcp, udp};
-use machine_tests::{LONG, STORE, assert_no_leak, boot, expect, manifest, net_app};
+use machine_tests::{LONG, STORE, assert_no_leak, boot, expect, manifest, net_app, stat};
 
 /// Clients at the same time. Of one address the store takes two requests of several datagrams
 /// together at a time, and here all have the same.
@@ -40,12 +40,6 @@ impl Statistics {
         self.received += text.len() as u64;
         String::from_utf8(text).expect("text")
     }
-}
-
-/// A number that the store tells.
-fn stat(stats: &str, name: &str) -> u64 {
-    let row = stats.lines().find_map(|row| row.strip_prefix(&format!("STAT {name} ")));
-    row.and_then(|row| row.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}: {stats}"))
 }
 
 fn soak(requests: u64) {

@@ -18,7 +18,7 @@ use machine_tests::frame::{
 };
 use machine_tests::model::Random;
 use machine_tests::placement::assert_passes_in_one_datagram;
-use machine_tests::{GATEWAY, LONG, STORE, expect, needed};
+use machine_tests::{GATEWAY, LONG, STORE, expect, needed, stat};
 
 /// Port of the test.
 const PORT: u16 = 4000;
@@ -389,10 +389,7 @@ fn memory_is_bounded(wire: &Wire<'_>) {
     }
     wire.send(&request(b"\0\x05\0\0\0\x01\0\0stats\r\n"));
     let stats = String::from_utf8(reply(wire)[8..].to_vec()).expect("text");
-    let number = |name: &str| -> u64 {
-        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("STAT {name} ")));
-        line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name}: {stats}"))
-    };
+    let number = |name| stat(&stats, name);
     assert!(number("limit_maxbytes") <= 2 << 20, "{stats}");
     assert!(number("bytes") <= number("limit_maxbytes"), "{stats}");
     assert!(number("evictions") > 10_000, "{stats}");

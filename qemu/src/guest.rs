@@ -1,6 +1,6 @@
 //! Builds what runs in the guest: the kernel, root, the applications, the bundle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -59,6 +59,12 @@ pub fn build_with(manifest: &Manifest, outside: Option<&Path>) -> Result<()> {
     }
     built.insert(images);
     Ok(())
+}
+
+/// The program of each application of `manifest`, and root's, by the application's name.
+pub(crate) fn images_by_name(manifest: &Manifest) -> BTreeMap<String, String> {
+    let apps = manifest.apps.iter().map(|app| (app.name.clone(), app.image.clone()));
+    apps.chain([(ROOT.to_owned(), ROOT.to_owned())]).collect()
 }
 
 /// Makes the boot bundle for `manifest` from what [`build`] has built.

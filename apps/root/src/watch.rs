@@ -4,7 +4,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use alloc::vec::Vec;
 
-use exo_abi::{EnvState, EnvStatus, Error, EventCount, FrameInfo, Handle, UArea, UserPtr};
+use exo_abi::{EnvState, Error, EventCount, FrameInfo, Handle, UArea};
+use libos::environment::status;
 use libos::memory::frames::count_free;
 use libos::time::timestamp;
 use libos::{println, sys};
@@ -51,16 +52,8 @@ pub(crate) fn run(mut machine: Started, u_area: &'static UArea) -> u64 {
     }
 }
 
-fn status(env: Handle) -> Option<EnvStatus> {
-    let mut bytes = [0_u8; EnvStatus::BYTES];
-    let at = UserPtr(bytes.as_mut_ptr().expose_provenance() as u64);
-    sys::env_status(env, at).ok()?;
-    // The kernel wrote behind the compiler's back.
-    Some(EnvStatus::from_bytes(&core::hint::black_box(bytes)))
-}
-
 fn has_ended(env: Handle) -> bool {
-    status(env).is_none_or(|status| {
+    status(env).map_or(true, |status| {
         matches!(
             EnvState::from_u32(status.state),
             Some(EnvState::Exited | EnvState::Faulted | EnvState::Dying) | None
@@ -71,7 +64,7 @@ fn has_ended(env: Handle) -> bool {
 /// Prints how `child` ended. Returns the code the machine would end with.
 fn report(child: &Child) -> u64 {
     let name = &child.name;
-    let Some(status) = status(child.env) else {
+    let Ok(status) = status(child.env) else {
         println!("{name} ended: state unknown");
         return FAULTED;
     };

@@ -15,6 +15,7 @@ use exo_abi::{
     EnvId, EnvState, EnvStatus, Error, FrameKind, Handle, Pfn, Protection, SystemInfo, UArea,
     UserPtr, VirtAddr, Word,
 };
+pub use libos::environment::status;
 use libos::runtime::Environment;
 use libos::sys;
 
@@ -284,16 +285,6 @@ impl Drop for Child<'_> {
             let _ = self.take_apart();
         }
     }
-}
-
-/// How `env` fares.
-///
-/// # Errors
-/// The kernel's refusal.
-pub fn status(env: Handle) -> Result<EnvStatus, Error> {
-    let mut bytes = [0_u8; EnvStatus::BYTES];
-    sys::env_status(env, UserPtr(bytes.as_mut_ptr().expose_provenance() as u64))?;
-    Ok(EnvStatus::from_bytes(&core::hint::black_box(bytes)))
 }
 
 /// Destroys `env` and drops its handle.

@@ -15,6 +15,8 @@
 mod builder;
 pub mod space;
 mod spawn;
+mod status;
 
 pub use builder::{Builder, PARTS, STACK_PAGES};
 pub use spawn::{Child, Program, SpawnError};
+pub use status::status;

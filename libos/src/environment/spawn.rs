@@ -5,9 +5,7 @@ use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
 use exo_abi::boot::SELF;
-use exo_abi::{
-    EnvId, EnvState, EnvStatus, Error, Handle, Pages, Rights, SystemInfo, UserPtr, Word,
-};
+use exo_abi::{EnvId, EnvState, EnvStatus, Error, Handle, Pages, Rights, SystemInfo, Word};
 use exo_bundle::Bundle;
 
 use super::{Builder, PARTS};
@@ -184,10 +182,7 @@ impl Child {
     /// # Errors
     /// The kernel's refusal.
     pub fn status(&self) -> Result<EnvStatus, Error> {
-        let mut bytes = [0; EnvStatus::BYTES];
-        let at = UserPtr(bytes.as_mut_ptr().expose_provenance() as u64);
-        sys::env_status(self.env, at)?;
-        Ok(EnvStatus::from_bytes(&bytes))
+        super::status(self.env)
     }
 
     /// Sleeps until it has ended, and says how.

@@ -6,13 +6,13 @@ use core::sync::atomic::{AtomicU64, AtomicUsize};
 
 use exo_abi::boot::SELF;
 use exo_abi::{
-    EnvState, EnvStatus, Error, FRAME_BYTES, FrameKind, Handle, Pages, Pfn, Protection, UserPtr,
-    VirtAddr, Word,
+    EnvState, Error, FRAME_BYTES, FrameKind, Handle, Pages, Pfn, Protection, VirtAddr, Word,
 };
 
 use super::lock::Number;
 use super::shared::Shared;
 use super::{BOARD, GATE, JOIN, MEMORY, MOST_SCRATCH, Mapped, STACK, STACK_PAGES, Serve, page};
+use crate::environment;
 use crate::memory::layout::{IMAGE, Window};
 use crate::memory::{MemoryError, Range};
 use crate::runtime::Environment;
@@ -50,7 +50,7 @@ pub struct Domain {
 
 /// Room for one visitor at a time.
 #[derive(Clone, Copy)]
-pub struct Visitor {
+struct Visitor {
     /// The environment that has it.
     env: Option<Handle>,
     /// Frames of stack, ticket and scratch memory.
@@ -222,15 +222,12 @@ impl Domain {
 
 /// Whether `env` runs no more.
 fn has_ended(env: Handle) -> bool {
-    let mut bytes = [0; EnvStatus::BYTES];
-    match sys::env_status(env, UserPtr(bytes.as_mut_ptr().expose_provenance() as u64)) {
-        Err(Error::BadHandle) => true,
-        Err(_) => false,
-        Ok(_) => {
-            let status = EnvStatus::from_bytes(&core::hint::black_box(bytes));
-            let state = EnvState::from_u32(status.state);
-            matches!(state, Some(EnvState::Exited | EnvState::Faulted | EnvState::Dying))
-        }
+    match environment::status(env) {
+        Err(error) => error == Error::BadHandle,
+        Ok(status) => matches!(
+            EnvState::from_u32(status.state),
+            Some(EnvState::Exited | EnvState::Faulted | EnvState::Dying)
+        ),
     }
 }
 

@@ -36,7 +36,7 @@ pub mod shared;
 mod visit;
 
 #[cfg(exo_guest)]
-pub use domain::{Domain, Visitor};
+pub use domain::Domain;
 #[cfg(exo_guest)]
 pub use visit::{Gate, Inside, Value};
 

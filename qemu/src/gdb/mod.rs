@@ -30,10 +30,9 @@ pub(crate) struct Files {
 impl Files {
     /// Those for a machine with the applications of `manifest`, which are built.
     pub(crate) fn new(manifest: &Manifest) -> Result<Self> {
-        let apps = manifest.apps.iter().map(|app| (app.name.clone(), app.image.as_str()));
-        let programs = apps
-            .chain([(guest::ROOT.to_owned(), guest::ROOT)])
-            .map(|(name, image)| (name, workspace::guest_elf(image)))
+        let programs = guest::images_by_name(manifest)
+            .into_iter()
+            .map(|(name, image)| (name, workspace::guest_elf(&image)))
             .collect();
         Self::of(workspace::guest_elf(guest::KERNEL), &programs)
     }

@@ -48,7 +48,6 @@ pub(crate) struct About {
     emulator: String,
     /// MiB of memory.
     memory: u32,
-    has_disk: bool,
     /// The program of each application by the application's name, root's included.
     programs: BTreeMap<String, String>,
     /// How it ended. Not there while it runs.
@@ -73,11 +72,7 @@ impl Recording {
 
     fn fill(&self, config: &Config) -> Result<()> {
         fs::create_dir_all(self.folder.join("programs"))?;
-        let apps = config.manifest.apps.iter().map(|app| (app.name.as_str(), app.image.as_str()));
-        let programs: BTreeMap<_, _> = apps
-            .chain([(guest::ROOT, guest::ROOT)])
-            .map(|(name, image)| (name.to_owned(), image.to_owned()))
-            .collect();
+        let programs = guest::images_by_name(&config.manifest);
         for image in programs.values() {
             fs::copy(workspace::guest_elf(image), self.program(image))?;
         }
@@ -92,7 +87,6 @@ impl Recording {
             version: VERSION,
             emulator: Emulator::find()?.banner().to_owned(),
             memory: config.memory,
-            has_disk: config.disk.is_some(),
             programs,
             end: None,
         };
